@@ -1,0 +1,1 @@
+"""Segmentation that looks closely only where it matters."""

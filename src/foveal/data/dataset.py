@@ -1,0 +1,49 @@
+"""Opening a data set by its name: `open_dataset("camvid:PATH", "val")`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+from foveal.data.camvid import open_camvid
+from foveal.data.cityscapes import open_cityscapes
+from foveal.data.folder import open_folder
+from foveal.data.mapillary import open_mapillary
+from foveal.data.pairs import VOID, Dataset, Pair, default_palette
+
+__all__ = ["DATASETS", "VOID", "Dataset", "Pair", "default_palette", "open_dataset"]
+
+DATASETS: dict[str, Callable[[str | Path, str], Dataset]] = {
+    "camvid": open_camvid,
+    "cityscapes": open_cityscapes,
+    "mapillary": open_mapillary,
+    "folder": open_folder,
+}
+
+
+def open_dataset(spec: str, split: str = "test") -> Dataset:
+    """Open a data set on disk.
+
+    Args:
+        spec: "KIND:PATH", where KIND is a key of `DATASETS` and PATH the folder of the data set.
+        split: which part of it, such as "train", "val" or "test".
+
+    Returns:
+        The data set; its files are read when they are asked for.
+
+    Raises:
+        ValueError: the kind is unknown, or the path or the split is missing.
+    """
+    kind, _, path = spec.partition(":")
+    if kind not in DATASETS:
+        close = get_close_matches(kind, DATASETS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"unknown data set kind {kind!r} in {spec!r}.{hint} Give KIND:PATH with KIND one of"
+            f" {', '.join(DATASETS)}."
+        )
+    root = Path(path).expanduser()
+    if not path or not root.is_dir():
+        raise ValueError(f"{spec!r} names no folder: {path or '(empty)'} does not exist; give {kind}:PATH.")
+    return DATASETS[kind](root, split)

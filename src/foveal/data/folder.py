@@ -1,0 +1,129 @@
+"""Plain folders of images and masks: the layout for data of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from foveal.data.image import looks_like_image, read_labels
+from foveal.data.pairs import VOID, Dataset, Palette, default_palette, pair_by_stem, read_json
+
+LAYOUT = "expected images/[SPLIT/]NAME.jpg and masks/[SPLIT/]NAME.png (or labels/), one stem a pair"
+CLASS_FILE_SHAPE = (
+    '{"classes": ["road", ...], "palette": [[128, 64, 128], ...]} or'
+    ' {"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...]} with ids 0, 1, ... without gaps'
+)
+
+
+class ClassList(NamedTuple):
+    """Class names, one colour each, and the pixel value that means void."""
+
+    names: tuple[str, ...]
+    palette: Palette
+    void: int = VOID
+
+
+def open_folder(root: str | Path, split: str = "test") -> Dataset:
+    """Open plain folders of images and masks, where a pixel of a mask is its class id, 255 void.
+
+    Folders without a SPLIT level hold one split, which is opened whatever `split` says. Names and
+    colours come from ROOT/classes.json, which may also give another void value as "ignore_index".
+    Without that file all masks of all splits are read once to find the number of classes.
+
+    Args:
+        root: the folder that holds images/, masks/ (or labels/) and perhaps classes.json.
+        split: the name of a folder inside images/ and masks/, if they have such.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: a folder, a mask or the split is missing, or classes.json is malformed.
+    """
+    root = Path(root)
+    masks = root / "masks" if (root / "masks").is_dir() else root / "labels"
+    pairs = pair_by_stem(_split_folder(root / "images", split), _split_folder(masks, split))
+    class_file = root / "classes.json"
+    names, palette, void = read_classes(class_file) if class_file.exists() else _classes_in(masks)
+    return Dataset(f"{root.resolve().name}/{split}", names, palette, pairs, _void_remap(void))
+
+
+def read_classes(path: Path) -> ClassList:
+    """Read a classes.json.
+
+    Args:
+        path: a file of the shape that `CLASS_FILE_SHAPE` shows; the bare list of classes will do too.
+
+    Returns:
+        The classes in the order of their ids.
+
+    Raises:
+        ValueError: the file cannot be read or has another shape.
+    """
+    content = read_json(path)
+    try:
+        return _parse_classes(content)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is no list of classes: expected {CLASS_FILE_SHAPE}.") from None
+
+
+def _parse_classes(content: Any) -> ClassList:
+    content = {"classes": content} if isinstance(content, list) else content
+    entries = content["classes"]
+    if all(isinstance(entry, str) for entry in entries):
+        names, colours = tuple(entries), content.get("palette")
+    else:
+        entries = sorted(entries, key=lambda entry: entry["id"])
+        _require([entry["id"] for entry in entries] == list(range(len(entries))))
+        names = tuple(str(entry["name"]) for entry in entries)
+        has_colours = all("color" in entry for entry in entries)
+        colours = [entry["color"] for entry in entries] if has_colours else content.get("palette")
+    void = content.get("ignore_index", VOID)
+    _require(0 < len(names) <= VOID and isinstance(void, int) and 0 <= void <= 255)
+    return ClassList(names, _parse_palette(colours, len(names)), void)
+
+
+def _parse_palette(colours: Any, count: int) -> Palette:
+    if colours is None:
+        return default_palette(count)
+    palette = tuple((int(red), int(green), int(blue)) for red, green, blue in colours)
+    _require(len(palette) == count and all(0 <= level <= 255 for colour in palette for level in colour))
+    return palette
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError
+
+
+def _split_folder(base: Path, split: str) -> Path:
+    """Find the folder of one split: BASE/SPLIT, or BASE itself where images lie in it directly."""
+    if not base.is_dir():
+        raise ValueError(f"{base} does not exist: {LAYOUT}.")
+    if (base / split).is_dir():
+        return base / split
+    if any(looks_like_image(path) for path in base.iterdir()):
+        return base
+    splits = sorted(path.name for path in base.iterdir() if path.is_dir())
+    raise ValueError(f"{base} has no split {split!r}; it has {', '.join(splits) or 'nothing'}: {LAYOUT}.")
+
+
+def _classes_in(masks: Path) -> ClassList:
+    """Count the classes by reading every mask below a folder."""
+    paths = filter(looks_like_image, sorted(masks.rglob("*")))
+    highest = max(int(torch.where(ids == VOID, -1, ids.int()).max()) for ids in map(read_labels, paths))
+    if highest < 0:
+        raise ValueError(f"{masks} holds void ({VOID}) only; a mask must hold class ids 0, 1, ...")
+    names = tuple(f"class_{index:02d}" for index in range(highest + 1))
+    return ClassList(names, default_palette(len(names)))
+
+
+def _void_remap(void: int) -> Tensor | None:
+    if void == VOID:
+        return None
+    remap = torch.arange(256, dtype=torch.uint8)
+    remap[void] = VOID
+    return remap

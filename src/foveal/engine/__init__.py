@@ -1,0 +1,1 @@
+"""Loops: train, evaluate, segment. Nothing here prints."""

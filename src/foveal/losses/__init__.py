@@ -1,0 +1,1 @@
+"""Training aims, one concern a file."""

@@ -1,0 +1,48 @@
+"""Cross entropy for segmentation: class-balanced, and on the hardest pixels only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+VOID = 255
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, weight: Tensor | None = None, hardest: float = 1.0
+) -> Tensor:
+    """Mean cross entropy over labelled pixels.
+
+    Args:
+        logits: [N, K, h, w], brought to the size of the labels bilinearly.
+        target: Labels [N, H, W]; 255 is ignored.
+        weight: Weight of every class [K].
+        hardest: Share of the pixels, those with the largest loss, that count ("bootstrapped").
+
+    Source: bootstrapping as in Pohlen et al., "Full-Resolution Residual Networks", CVPR 2017, section 3.3.
+    """
+    logits = F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
+    loss = F.cross_entropy(logits, target, weight, ignore_index=VOID, reduction="none")
+    labelled = target != VOID
+    norm = labelled.float() if weight is None else weight[target.clamp(max=len(weight) - 1)] * labelled
+    if hardest < 1.0:
+        count = max(1, int(hardest * int(labelled.sum())))
+        chosen = loss.flatten().topk(count).indices
+        return loss.flatten()[chosen].sum() / norm.flatten()[chosen].sum().clamp(min=1e-6)
+    return loss.sum() / norm.sum().clamp(min=1e-6)
+
+
+def balanced_weights(shares: Tensor, power: float = 0.5) -> Tensor:
+    """Weights [K] that grow as classes get rarer: (median share / share) ^ power.
+
+    Args:
+        shares: Share of the pixels per class [K].
+        power: 0 counts pixels, 1 counts classes.
+
+    Source: median frequency balancing, Eigen and Fergus, ICCV 2015, section 6.3.2 (power 1).
+    """
+    present = shares > 0
+    median = shares[present].median() if present.any() else shares.new_tensor(1.0)
+    weights = torch.where(present, (median / shares.clamp(min=1e-8)) ** power, torch.zeros_like(shares))
+    return weights / weights[present].mean().clamp(min=1e-8)

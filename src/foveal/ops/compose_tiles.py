@@ -1,0 +1,68 @@
+"""Put tiles of all levels together into one dense map.
+
+Tiles coarser than the map are upsampled bilinearly, with borders from their neighbours, so that there are no
+seams. Tiles finer than the map are not allowed: the caller picks the level of the map.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from foveal.ops.fetch_halo import fetch_halo
+from foveal.ops.layout import Halo, Layout
+from foveal.ops.op import Op
+
+
+def reference(tiles: Tensor, layout: Layout, base: int = 0) -> Tensor:
+    """Compose the tiles of a layout, kept ones included.
+
+    Args:
+        tiles: All tiles of the layout [B, C, side, side].
+        layout: Where they lie; no level is finer than `base`.
+        base: Level of the map.
+
+    Returns:
+        Map [N, C, H, W] with the extent of the image at `base`; 0 where nothing is known.
+    """
+    side, layout = tiles.shape[2], layout.everything
+    bordered = fetch_halo(tiles, layout, Halo.around(1, "edge"), impl="reference")
+    height, width = layout.extent(side, base)
+    out = tiles.new_zeros(layout.images, tiles.shape[1], height, width)
+    for b in torch.argsort(layout.level, descending=True, stable=True).tolist():
+        level, factor = int(layout.level[b]), 1 << (int(layout.level[b]) - base)
+        patch = tiles[b] if factor == 1 else _enlarge(bordered[b : b + 1], factor)[0]
+        top, left = (int(first[b]) * side // (1 << level) * factor for first in (layout.row, layout.column))
+        rows, columns = min(side * factor, height - top), min(side * factor, width - left)
+        canvas = out.clone()
+        canvas[layout.image[b], :, top : top + rows, left : left + columns] = patch[:, :rows, :columns]
+        out = canvas
+    return out
+
+
+def cpu(tiles: Tensor, layout: Layout, base: int = 0) -> Tensor:
+    """As the reference: one block write a level, coarsest first, channels last."""
+    side, channels, layout = tiles.shape[2], tiles.shape[1], layout.everything
+    height, width = layout.extent(side, base)
+    block = side << (max(layout.levels, default=base) - base)
+    canvas = tiles.new_zeros(layout.images, -(-height // block) * block, -(-width // block) * block, channels)
+    for level in reversed(layout.levels):
+        chosen = (layout.level == level).nonzero().squeeze(1)
+        factor = 1 << (level - base)
+        patches = tiles[chosen]
+        if factor > 1:
+            patches = _enlarge(fetch_halo(tiles, layout, Halo.around(1, "edge"))[chosen], factor)
+        spots = canvas.unflatten(2, (-1, side * factor)).unflatten(1, (-1, side * factor)).transpose(2, 3)
+        place = layout.image[chosen], layout.row[chosen] >> level, layout.column[chosen] >> level
+        spots[place] = patches.permute(0, 2, 3, 1)
+    return canvas[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def _enlarge(bordered: Tensor, factor: int) -> Tensor:
+    """Upsample tiles with a border of 1 bilinearly; the border goes."""
+    x = F.interpolate(bordered, scale_factor=factor, mode="bilinear", align_corners=False)
+    return x[:, :, factor:-factor, factor:-factor]
+
+
+compose_tiles = Op(reference, cpu=cpu)

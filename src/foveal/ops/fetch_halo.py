@@ -1,0 +1,130 @@
+"""Give every tile a border from its neighbours, whatever their levels.
+
+The border is a window on a virtual canvas at the tile's own level. A coordinate there belongs to the tile
+that holds it. If that tile is at the same level the sample is copied, if it is coarser the nearest sample
+is, if it is finer the sample is the mean of the four samples one level finer, and so on down. Outside the
+image lies what `Halo.fill` says; where nothing is known, zeros (or the lowest number).
+Source: the border rule of SegBlocks (Verelst and Tuytelaars, TPAMI 2022, section 3.2), for any level.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from foveal.ops.layout import Halo, HaloTable, Layout
+from foveal.ops.op import Op
+
+
+def reference(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> Tensor:
+    """Border the tiles that are computed now.
+
+    Args:
+        tiles: Tiles computed now [B, C, side, side].
+        layout: Where these tiles and the kept ones lie.
+        halo: Width of the border on each side, and what lies outside.
+        kept: Tiles from an earlier pass or frame, at the same point of the network.
+
+    Returns:
+        [B, C, top + side + bottom, left + side + right].
+    """
+    side = tiles.shape[2]
+    pool = tiles if kept is None else torch.cat([tiles, kept])
+    canvases = _canvases(pool, layout, side)
+    lowest = torch.finfo(tiles.dtype).min if halo.fill == "lowest" else 0.0
+    out = []
+    for b in range(layout.computed):
+        level = int(layout.level[b])
+        values, known = canvases[level][0][layout.image[b]], canvases[level][1][layout.image[b]]
+        top = (int(layout.row[b]) * side >> level) - halo.top
+        left = (int(layout.column[b]) * side >> level) - halo.left
+        rows = torch.arange(top, top + halo.top + side + halo.bottom)
+        columns = torch.arange(left, left + halo.left + side + halo.right)
+        height, width = known.shape
+        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
+        rows, columns = rows.clamp(0, height - 1)[:, None], columns.clamp(0, width - 1)[None]
+        valid = known[rows, columns] if halo.fill == "edge" else known[rows, columns] & inside
+        out.append(torch.where(valid, values[:, rows, columns], lowest))
+    return torch.stack(out) if out else tiles
+
+
+def _canvases(pool: Tensor, layout: Layout, side: int) -> list[tuple[Tensor, Tensor]]:
+    """Paint the whole image at every level: values [N, C, H, W] and where they are known [N, H, W]."""
+    top = max(layout.levels, default=0)
+    held = layout.level[layout.owner].masked_fill(layout.owner < 0, top + 1)
+    painted: dict[int, tuple[Tensor, Tensor]] = {}
+    for level in range(top, -1, -1):
+        rows, columns = (torch.arange(extent) for extent in layout.extent(side, level))
+        cell = held[:, ((rows << level) // side)[:, None], ((columns << level) // side)[None]]
+        values = pool.new_zeros(layout.images, pool.shape[1], len(rows), len(columns))
+        if level < top:
+            above = painted[level + 1][0][:, :, (rows >> 1)[:, None], (columns >> 1)[None]]
+            values = torch.where((cell > level)[:, None], above, values)
+        for b in (layout.level == level).nonzero().flatten().tolist():
+            values = _paint(values, pool[b], layout, b)
+        painted[level] = values, cell
+    canvases = [(painted[0][0], painted[0][1] <= top)]
+    for level in range(1, top + 1):
+        values, cell = painted[level]
+        mean, known = _mean_of_known(*canvases[-1])
+        finer = cell < level
+        canvases.append((torch.where(finer[:, None], mean, values), torch.where(finer, known, cell <= top)))
+    return canvases
+
+
+def _paint(canvas: Tensor, tile: Tensor, layout: Layout, b: int) -> Tensor:
+    """Write a tile where it is the owner, without changing the canvas that was given."""
+    side, level, n = tile.shape[1], int(layout.level[b]), int(layout.image[b])
+    top, left = (int(first[b]) * side >> level for first in (layout.row, layout.column))
+    height, width = min(side, canvas.shape[2] - top), min(side, canvas.shape[3] - left)
+    rows, columns = torch.arange(top, top + height), torch.arange(left, left + width)
+    mine = layout.owner[n, ((rows << level) // side)[:, None], ((columns << level) // side)[None]] == b
+    window = (n, slice(None), slice(top, top + height), slice(left, left + width))
+    canvas = canvas.clone()
+    canvas[window] = torch.where(mine, tile[:, :height, :width], canvas[window])
+    return canvas
+
+
+def _mean_of_known(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Average 2x2 samples; unknown ones count as 0, samples outside the image do not count."""
+    from foveal.ops.cut_tiles import halve
+
+    return halve(torch.where(known[:, None], values, 0.0)), halve(known[:, None].to(values.dtype))[:, 0] > 0
+
+
+def cpu(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> Tensor:
+    """As the reference: copy the interior, gather only what is borrowed."""
+    side, channels = tiles.shape[2], tiles.shape[1]
+    table = layout.halo_table(side, halo)
+    height, width = halo.top + side + halo.bottom, halo.left + side + halo.right
+    out = tiles.new_empty(len(tiles), height, width, channels)
+    out[:, halo.top : halo.top + side, halo.left : halo.left + side] = tiles.permute(0, 2, 3, 1)
+    flat = out.view(-1, channels)
+    rows = _rows(tiles)
+    flat.index_copy_(0, table.own[0], rows.index_select(0, table.own[1]))
+    if kept is not None and table.kept.shape[1]:
+        flat.index_copy_(0, table.kept[0], _rows(kept).index_select(0, table.kept[1]))
+    if len(table.mean):
+        flat.index_copy_(0, table.mean, _averages(table, rows, kept))
+    if len(table.outside):
+        lowest = torch.finfo(tiles.dtype).min if halo.fill == "lowest" else 0.0
+        flat.index_fill_(0, table.outside, lowest)
+    return out.permute(0, 3, 1, 2)
+
+
+def _averages(table: HaloTable, rows: Tensor, kept: Tensor | None) -> Tensor:
+    means = rows.new_zeros(len(table.mean), rows.shape[1])
+    parts = rows.index_select(0, table.own_parts[1]) * table.own_shares.to(rows)[:, None]
+    means = means.index_add(0, table.own_parts[0], parts)
+    if kept is not None and table.kept_parts.shape[1]:
+        parts = _rows(kept).index_select(0, table.kept_parts[1]) * table.kept_shares.to(rows)[:, None]
+        means = means.index_add(0, table.kept_parts[0], parts)
+    return means
+
+
+def _rows(tiles: Tensor) -> Tensor:
+    """View tiles [B, C, side, side] as rows of channels [B * side * side, C]."""
+    return tiles.permute(0, 2, 3, 1).reshape(-1, tiles.shape[1])
+
+
+fetch_halo = Op(reference, cpu=cpu)

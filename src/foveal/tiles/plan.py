@@ -1,0 +1,257 @@
+"""A decision about images as a value: which tiles are computed, and at which level."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from foveal.ops.layout import Layout
+
+SKIP = -1
+SHADES = "█▒░·"
+BLANK = " "
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which tiles are computed, and at which level: the leaves of a quadtree over every image.
+
+    The image is covered by cells of `tile` x `tile` pixels. A level-k tile covers an aligned square of
+    2^k x 2^k cells (at the image's right and lower edge, what there is of it) with `tile` x `tile` samples.
+
+    Attributes:
+        levels: Level per cell [N, Gh, Gw]; 0 full resolution, 1 half, 2 a quarter, ..., or SKIP.
+        tile: Side of a cell [px], and of every tile [samples].
+        size: Height and width of the images [px].
+
+    Raises:
+        ValueError: The grid does not cover the image, or a leaf is no aligned square.
+    """
+
+    levels: Tensor
+    tile: int
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.tile < 1 or min(self.size) < 1:
+            raise ValueError(
+                f"a plan needs a tile and sides of at least 1 px, given {self.tile}, {self.size}"
+            )
+        expected = grid(self.size, self.tile)
+        if self.levels.ndim != 3 or tuple(self.levels.shape[1:]) != expected:
+            raise ValueError(
+                f"levels are {tuple(self.levels.shape)}; an image of {self.size[0]}x{self.size[1]} with tile "
+                f"{self.tile} needs [N, {expected[0]}, {expected[1]}]"
+            )
+        if self.levels.is_floating_point() or int(self.levels.min()) < SKIP:
+            raise ValueError("levels are integers: 0 full resolution, 1 half, ..., or SKIP (-1)")
+        for level in range(1, int(self.levels.max()) + 1):
+            same = _squares(self.levels == level, level, True)
+            if (same.any(-1) & ~same.all(-1)).any():
+                raise ValueError(
+                    f"a level-{level} tile must cover an aligned square of {2**level}x{2**level} cells; "
+                    "Plan.from_scores and Plan.from_blocks make valid plans"
+                )
+
+    @classmethod
+    def uniform(cls, images: int, size: tuple[int, int], tile: int, level: int = 0) -> Plan:
+        """Put every tile of `images` images at one level."""
+        return cls(torch.full((images, *grid(size, tile)), level, dtype=torch.int8), tile, size)
+
+    @classmethod
+    def from_blocks(cls, levels: Tensor, block: int, tile: int, size: tuple[int, int]) -> Plan:
+        """Spread a decision per block over its cells.
+
+        Args:
+            levels: Level per block [N, Bh, Bw].
+            block: Side of a block [px], a multiple of `tile`.
+            tile: Side of a cell [px].
+            size: Height and width of the images [px].
+        """
+        if block % tile:
+            raise ValueError(f"block is {block} px and tile {tile}; a block must hold whole tiles")
+        cells = levels.repeat_interleave(block // tile, 1).repeat_interleave(block // tile, 2)
+        rows, columns = grid(size, tile)
+        return cls(cells[:, :rows, :columns].to(torch.int8), tile, size)
+
+    @classmethod
+    def from_scores(
+        cls, scores: Tensor, tile: int, size: tuple[int, int], budget: float, coarsest: int = 1
+    ) -> Plan:
+        """Refine where the score is highest, as far as the budget goes.
+
+        Everything starts at level `coarsest`. Splitting a tile into the four of the next finer level gains
+        the scores under it and costs up to three tiles; splits happen in the order of gain per tile, a
+        tile's parent before it. The result depends on each image alone. Plans of growing budgets are nested.
+
+        Args:
+            scores: Gain per cell [N, Gh, Gw], or per level [coarsest, N, Gh, Gw]: entry k is the gain of
+                going from level k + 1 to level k.
+            tile: Side of a cell [px].
+            size: Height and width of the images [px].
+            budget: Tiles to spend, as a share of the dense work. The plan exceeds it by at most one tile,
+                and no further split fits.
+            coarsest: Level that everything starts at.
+
+        Raises:
+            ValueError: The budget is not positive, or below the cheapest plan.
+        """
+        scores = scores.unsqueeze(0).expand(max(coarsest, 1), *scores.shape) if scores.ndim == 3 else scores
+        capacity = check_budget(budget) * size[0] * size[1] / tile**2
+        cheapest = math.prod(-(-cells >> coarsest) for cells in grid(size, tile))
+        if cheapest > capacity + 1:
+            share = cheapest * tile**2 / (size[0] * size[1])
+            raise ValueError(
+                f"budget is {budget:g} of the dense work for the tiles; the cheapest plan, everything at "
+                f"level {coarsest}, takes {share:.3g}; raise the budget or allow level {coarsest + 1}"
+            )
+        levels = torch.stack([_refine(s, coarsest, capacity + 1 - cheapest) for s in scores.unbind(1)])
+        return cls(levels, tile, size)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Place of every tile; tables of operations are kept there."""
+        return _layout(self)
+
+    @cached_property
+    def tiles(self) -> Tensor:
+        """Number of tiles per image [N]."""
+        return torch.bincount(self.layout.image, minlength=len(self.levels)).cpu()
+
+    @property
+    def work(self) -> Tensor:
+        """Samples computed as a share of the image's pixels [N], padding at the edges included."""
+        return self.tiles.double() * self.tile**2 / (self.size[0] * self.size[1])
+
+    def share(self, level: int) -> float:
+        """Part of the cells at a level."""
+        return float((self.levels == level).double().mean())
+
+    def to(self, device: torch.device | str) -> Plan:
+        """Move the decision to another device."""
+        return Plan(self.levels.to(device), self.tile, self.size)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON."""
+        state = {"tile": self.tile, "size": list(self.size), "levels": self.levels.tolist()}
+        Path(path).write_text(json.dumps(state))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan that `save` wrote.
+
+        Raises:
+            ValueError: The file holds no plan.
+        """
+        try:
+            state = json.loads(Path(path).read_text())
+            levels = torch.tensor(state["levels"], dtype=torch.int8)
+            return cls(levels, int(state["tile"]), (int(state["size"][0]), int(state["size"][1])))
+        except (KeyError, TypeError, IndexError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: holds no plan ({error})") from None
+
+    def __str__(self) -> str:
+        """Draw the plan with block characters, a legend above."""
+        names = {0: "full", 1: "half", 2: "quarter", SKIP: "skip"}
+        found = sorted(set(self.levels.flatten().tolist()), key=lambda level: level % 100)
+        legend = "   ".join(
+            f"{shade(level)} {names.get(level, f'1/{2**level}')} {self.share(level):.0%}" for level in found
+        )
+        work = ", ".join(f"{w:.3f}" for w in self.work.tolist())
+        title = f"tile {self.tile}, {self.size[0]}x{self.size[1]} px   {legend}   work {work}"
+        pictures = ["\n".join("".join(shade(c) * 2 for c in row) for row in n) for n in self.levels.tolist()]
+        return "\n\n".join([title, *pictures]) if len(pictures) > 1 else f"{title}\n{pictures[0]}"
+
+
+def grid(size: tuple[int, int], tile: int) -> tuple[int, int]:
+    """Rows and columns of cells that cover an image."""
+    return -(-size[0] // tile), -(-size[1] // tile)
+
+
+def check_budget(budget: float) -> float:
+    """Return the budget if it is a share of the dense work.
+
+    Raises:
+        ValueError: It is not a number above 0 and at most 1.
+    """
+    if not 0 < budget <= 1:
+        raise ValueError(f"budget is {budget:g}; it must be above 0 and at most 1, a share of the dense work")
+    return budget
+
+
+def shade(level: int) -> str:
+    """Character that stands for a level."""
+    return BLANK if level == SKIP else SHADES[min(level, len(SHADES) - 1)]
+
+
+def _squares(mask: Tensor, level: int, missing: bool) -> Tensor:
+    """Group cells by aligned squares: [N, rows, columns, 4^level]; what lies outside is as its square."""
+    side = 2**level
+    rows, columns = mask.shape[1:]
+    inside = F.pad(torch.ones_like(mask), (0, -columns % side, 0, -rows % side))
+    mask = F.pad(mask, (0, -columns % side, 0, -rows % side))
+    mask, inside = (x.unflatten(2, (-1, side)).unflatten(1, (-1, side)) for x in (mask, inside))
+    mask, inside = (x.transpose(2, 3).flatten(3) for x in (mask, inside))
+    return torch.where(inside, mask, mask.any(-1, keepdim=True) if missing else False)
+
+
+def _layout(plan: Plan) -> Layout:
+    """List the tiles by image, then by first cell in reading order."""
+    levels = plan.levels.long()
+    device = levels.device
+    row = torch.arange(levels.shape[1], device=device)[:, None]
+    column = torch.arange(levels.shape[2], device=device)[None, :]
+    side = torch.ones_like(levels) << levels.clamp(min=0)
+    first = (levels >= 0) & (row % side == 0) & (column % side == 0)
+    image, rows, columns = first.nonzero().unbind(1)
+    number = torch.full_like(levels, -1)
+    number[first] = torch.arange(len(image), device=device)
+    batch = torch.arange(len(levels), device=device)[:, None, None]
+    owner = number[batch, row - row % side, column - column % side]
+    return Layout(plan.size, plan.tile, image, levels[first], rows, columns, owner, computed=len(image))
+
+
+def _refine(scores: Tensor, coarsest: int, spare: float) -> Tensor:
+    """Choose the levels [Gh, Gw] of one image: `spare` tiles may be added to everything at `coarsest`."""
+    device = scores.device
+    scores = scores.double()
+    cells = torch.ones(scores.shape[1:], device=device, dtype=torch.float64)
+    parent: Tensor | None = None
+    orders, costs, sizes = [], [], []
+    for level in range(coarsest, 0, -1):
+        gain = _sum_squares(scores[level - 1], 2**level)
+        children = _sum_squares((_sum_squares(cells, 2 ** (level - 1)) > 0).double(), 2)
+        cost = children - 1
+        order = torch.where(cost > 0, gain / cost.clamp(min=1), torch.inf)
+        if parent is not None:
+            above = parent.repeat_interleave(2, 0).repeat_interleave(2, 1)
+            order = torch.minimum(order, above[: order.shape[0], : order.shape[1]])
+        parent = order
+        orders.append(order.flatten())
+        costs.append(cost.flatten())
+        sizes.append(order.shape)
+    levels = torch.full(cells.shape, coarsest, dtype=torch.int8, device=device)
+    if not orders:
+        return levels
+    sequence = torch.sort(torch.cat(orders), descending=True, stable=True).indices
+    affordable = torch.cat(costs)[sequence].cumsum(0) <= spare
+    split = torch.zeros(len(sequence), dtype=torch.bool, device=device)
+    split[sequence] = affordable
+    for level, part in zip(range(coarsest, 0, -1), split.split([math.prod(s) for s in sizes]), strict=True):
+        mask = part.view(sizes[coarsest - level])
+        mask = mask.repeat_interleave(2**level, 0).repeat_interleave(2**level, 1)
+        levels[mask[: cells.shape[0], : cells.shape[1]]] = level - 1
+    return levels
+
+
+def _sum_squares(x: Tensor, side: int) -> Tensor:
+    """Sum [H, W] over aligned squares; the last ones may be cut by the edge."""
+    x = F.pad(x, (0, -x.shape[1] % side, 0, -x.shape[0] % side))
+    return x.unflatten(1, (-1, side)).unflatten(0, (-1, side)).sum((1, 3))

@@ -1,0 +1,286 @@
+"""A feature map held as tiles, which looks like the dense map it stands for.
+
+An unmodified network runs on it: PyTorch hands every call of a torch function with a `TileTensor` among its
+arguments to `__torch_function__`, and one table of rules (`foveal.tiles.rules`) says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveal.ops import compose_tiles, cut_tiles
+from foveal.ops.layout import Layout
+from foveal.tiles.memory import Memory, Tape, join
+from foveal.tiles.plan import Plan
+
+RULES: dict[Any, Callable[..., Any]] = {}
+"""Torch function -> what it means on tiles. `foveal.tiles.rules` fills it."""
+
+
+class NoTileRule(TypeError):
+    """An operation that has no meaning on tiles, or none yet."""
+
+
+@dataclass(frozen=True, eq=False)
+class TileTensor:
+    """One batch of tiles, and where they lie.
+
+    Attributes:
+        tiles: [B, C, side, side]; values outside the image are undefined.
+        layout: Place of every tile.
+        tape: Recorder of features for a later pass, if wanted.
+        pad: Zeros around the map that the next convolution or pooling will see (left, right, top, bottom).
+    """
+
+    tiles: Tensor
+    layout: Layout
+    tape: Tape | None = field(default=None, repr=False)
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    @property
+    def side(self) -> int:
+        """Samples on a tile's side."""
+        return self.tiles.shape[2]
+
+    @property
+    def stride(self) -> int:
+        """Input pixels per sample at level 0."""
+        return self.layout.tile // self.side
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape [N, C, H, W] of the dense map it stands for."""
+        height, width = self.layout.extent(self.side, 0)
+        left, right, top, bottom = self.pad
+        return torch.Size(
+            (self.layout.images, self.tiles.shape[1], height + top + bottom, width + left + right)
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tiles are."""
+        return self.tiles.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the tiles."""
+        return self.tiles.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Dimensions of the dense map: 4."""
+        return 4
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow into the tiles."""
+        return self.tiles.requires_grad
+
+    def dim(self) -> int:
+        """Dimensions of the dense map: 4."""
+        return 4
+
+    def size(self, dim: int | None = None) -> Any:
+        """Shape of the dense map, or one of its sides."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def with_tiles(self, tiles: Tensor) -> TileTensor:
+        """Return the same places with other values."""
+        return replace(self, tiles=tiles, pad=(0, 0, 0, 0))
+
+    def dense(self) -> Tensor:
+        """Compose the dense map [N, C, H, W] at full resolution, kept places included."""
+        kept = self.tape.look("compose", self.tiles) if self.tape else None
+        return compose_tiles(self.tiles if kept is None else torch.cat([self.tiles, kept]), self.layout)
+
+    def memory(self) -> Memory | None:
+        """What a later pass may keep; None if nothing was recorded."""
+        return self.tape.memory() if self.tape else None
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Look the function up in the table of rules.
+
+        Raises:
+            NoTileRule: It is not there.
+        """
+        found = RULES.get(func)
+        if found is None:
+            raise NoTileRule(no_rule(name_of(func)))
+        return found(func, *args, **(kwargs or {}))
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Give tensor methods by their rule."""
+        method = getattr(Tensor, name, None) if not name.startswith("__") else None
+        if method is None:
+            raise AttributeError(f"a TileTensor has no attribute '{name}'")
+        return partial(_call, method, self)
+
+    def __getitem__(self, index: Any) -> TileTensor:
+        """Take channels, or crop to the map's own size."""
+        return self.__torch_function__(Tensor.__getitem__, (TileTensor,), (self, index))
+
+    def __add__(self, other: Any) -> TileTensor:
+        return _call(Tensor.add, self, other)
+
+    def __sub__(self, other: Any) -> TileTensor:
+        return _call(Tensor.sub, self, other)
+
+    def __mul__(self, other: Any) -> TileTensor:
+        return _call(Tensor.mul, self, other)
+
+    def __truediv__(self, other: Any) -> TileTensor:
+        return _call(Tensor.div, self, other)
+
+    def __rsub__(self, other: Any) -> TileTensor:
+        return _call(Tensor.add, self, other)
+
+    def __neg__(self) -> TileTensor:
+        return _call(Tensor.neg, self)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+def _call(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return TileTensor.__torch_function__(method, (TileTensor,), args, kwargs)
+
+
+def name_of(func: Callable[..., Any]) -> str:
+    """Name of a torch function, as a user would write it."""
+    return getattr(func, "__name__", str(func))
+
+
+def no_rule(operation: str) -> str:
+    """Say that an operation has no rule, and what to do."""
+    return (
+        f"{operation} has no rule for tiles; name the module that calls it in `detours` (it then sees the "
+        "dense map), or add a rule in foveal/tiles/rules.py"
+    )
+
+
+def split(image: Tensor, plan: Plan, memory: Memory | None = None, remember: bool = False) -> TileTensor:
+    """Cut images into the tiles of a plan.
+
+    Args:
+        image: [N, C, H, W] of the plan's size.
+        plan: Which tiles are computed.
+        memory: What an earlier pass or frame left; skipped places are read from there.
+        remember: Whether the network's features are recorded; always so with a memory.
+
+    Raises:
+        ValueError: The plan is for images of another size or number, or the memory does not fit.
+    """
+    if tuple(image.shape[2:]) != plan.size or len(image) != len(plan.levels):
+        raise ValueError(
+            f"the plan is for {len(plan.levels)} images of {plan.size[0]}x{plan.size[1]}, given "
+            f"{len(image)} of {image.shape[2]}x{image.shape[3]}"
+        )
+    layout, chosen = plan.layout, None
+    if memory is not None:
+        layout, chosen = join(layout, memory)
+    tape = Tape(layout, memory, chosen) if remember or memory is not None else None
+    return TileTensor(cut_tiles(image, layout, plan.tile), layout, tape)
+
+
+def on_dense(module: nn.Module) -> nn.Module:
+    """Let a module see the dense map wherever it is given tiles; what it returns is cut into tiles again.
+
+    For modules that look at the whole map: pyramid pooling, attention, ... The map has the finest level that
+    occurs in an image, so an image that is coarse everywhere gives what the network gives on the reduced
+    image. With plain tensors the module works as before.
+    """
+    if not isinstance(module.forward, partial):
+        module.forward = partial(_through_dense, module)
+    return module
+
+
+def _through_dense(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    forward = partial(type(module).forward, module)
+    first = next((a for a in _leaves(args) if isinstance(a, TileTensor)), None)
+    if first is None:
+        return forward(*args, **kwargs)
+    pools = {id(a): _pool(a) for a in _leaves(args) if isinstance(a, TileTensor)}
+    layout = first.layout
+    results = []
+    groups = [[n for n, f in enumerate(layout.finest) if f == level] for level in sorted(set(layout.finest))]
+    for images in groups:
+        part, mask = layout.of_images(images)
+        base = layout.finest[images[0]]
+
+        def lift(x: Any, part: Layout = part, mask: Tensor = mask, base: int = base) -> Any:
+            return compose_tiles(pools[id(x)][mask], part, base) if isinstance(x, TileTensor) else x
+
+        out = forward(*(_map(lift, a) for a in args), **kwargs)
+        results.append((images, part, base, out))
+    return _lower(first, results)
+
+
+def _pool(x: TileTensor) -> Tensor:
+    kept = x.tape.look("on_dense", x.tiles) if x.tape else None
+    return x.tiles if kept is None else torch.cat([x.tiles, kept])
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return [leaf for item in value for leaf in _leaves(item)]
+    return [value]
+
+
+def _map(change: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_map(change, item) for item in value)
+    return change(value)
+
+
+def _lower(like: TileTensor, results: list[tuple[list[int], Layout, int, Any]]) -> Any:
+    """Cut what a module returned for every group of images, and put the groups together."""
+    first = results[0][3]
+    if isinstance(first, list | tuple):
+        parts = [[(i, p, b, out[k]) for i, p, b, out in results] for k in range(len(first))]
+        return type(first)(_lower(like, part) for part in parts)
+    side = _side_of(first, results[0][1], results[0][2], like.side)
+    layout = like.layout
+    if side is None:
+        order = torch.tensor([n for images, *_ in results for n in images], device=first.device).argsort()
+        return torch.cat([out for *_, out in results])[order]
+    tiles = first.new_empty(layout.computed, first.shape[1], side, side)
+    for images, part, base, out in results:
+        chosen = torch.isin(layout.image[: layout.computed], torch.tensor(images, device=out.device))
+        tiles = (
+            tiles.masked_scatter(
+                chosen[:, None, None, None].expand_as(tiles), cut_tiles(out, part, side, base).contiguous()
+            )
+            if len(results) > 1
+            else cut_tiles(out, part, side, base)
+        )
+    return like.with_tiles(tiles)
+
+
+def _side_of(out: Tensor, layout: Layout, base: int, side: int) -> int | None:
+    """Find the side of tiles whose dense map has the size of a result; None if it is no map."""
+    if out.ndim != 4 or tuple(out.shape[2:]) == (1, 1) != layout.extent(side, base):
+        return None
+    sides = [
+        side,
+        *(layout.tile >> k for k in range(layout.tile.bit_length()) if layout.tile % (1 << k) == 0),
+    ]
+    fitting = [s for s in sides if layout.extent(s, base) == tuple(out.shape[2:])]
+    if not fitting:
+        raise NoTileRule(
+            f"a module in `detours` returned a map of {tuple(out.shape[2:])}, which is no whole stride of "
+            f"the image of {layout.size[0]}x{layout.size[1]} px"
+        )
+    return fitting[0]
