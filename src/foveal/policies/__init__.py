@@ -1,1 +1,95 @@
-""""""
+"""Policies decide where to look closely. `POLICIES` names those that need no training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from torch import Tensor
+
+from foveal.policies.detail import detail
+from foveal.policies.doubt import entropy, margin, weighted_entropy
+from foveal.policies.fixed import centre, chance, even
+from foveal.policies.oracle import Benefit
+from foveal.policies.scored import Score, ScoredPolicy
+from foveal.policies.uniform import RandomPlans, Uniform
+from foveal.policies.view import Policy, View
+
+__all__ = [
+    "POLICIES",
+    "Benefit",
+    "Entry",
+    "Policy",
+    "RandomPlans",
+    "ScoredPolicy",
+    "Uniform",
+    "View",
+    "create_policy",
+]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A policy of the table.
+
+    Attributes:
+        score: What it goes by; None for the oracle, which is made for each image's labels.
+        says: One line about it.
+        looks: Whether it needs a coarse pass first.
+        budget: A budget that it always has, whatever is asked for.
+    """
+
+    score: Score | None
+    says: str
+    looks: bool = False
+    budget: float | None = None
+
+
+POLICIES: dict[str, Entry] = {
+    "all": Entry(even, "everything at full resolution", budget=1.0),
+    "none": Entry(even, "everything at the coarsest level", budget=0.0),
+    "random": Entry(chance, "at random, a control"),
+    "centre": Entry(centre, "around the centre, a control"),
+    "detail": Entry(detail, "where reducing the image loses detail (SegBlocks 2020)"),
+    "entropy": Entry(entropy, "where a coarse pass of the network is in doubt", looks=True),
+    "margin": Entry(margin, "where its two best classes are close", looks=True),
+    "weighted_entropy": Entry(weighted_entropy, "where it is in doubt about rare classes", looks=True),
+    "oracle": Entry(None, "where labels say that it pays; not a policy but a bound"),
+}
+
+
+def create_policy(
+    name: str,
+    budget: float = 0.4,
+    tile: int = 32,
+    coarsest: int = 2,
+    look: int = 2,
+    oracle: tuple[Callable[[Tensor], Tensor], Tensor] | None = None,
+) -> Policy:
+    """Make a policy of the table.
+
+    Args:
+        name: Its name.
+        budget: Share of the dense work, the decision included.
+        tile: Side of a tile [px].
+        coarsest: Level of the places that gain least.
+        look: Level of the coarse pass, for policies that need one.
+        oracle: Network and labels, for the oracle.
+
+    Raises:
+        ValueError: No policy of that name, no labels for the oracle, or a bad budget.
+    """
+    if name not in POLICIES:
+        close = get_close_matches(name, POLICIES, 1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise ValueError(f"no policy named '{name}'; {hint}available: {', '.join(POLICIES)}")
+    entry = POLICIES[name]
+    if entry.budget == 0:
+        return Uniform(tile, coarsest)
+    score = entry.score
+    if score is None:
+        if oracle is None:
+            raise ValueError("the oracle needs labels; use it in `foveal evaluate`")
+        score = Benefit(*oracle, coarsest=coarsest)
+    return ScoredPolicy(score, entry.budget or budget, tile, coarsest, look if entry.looks else None)

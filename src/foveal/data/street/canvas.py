@@ -118,6 +118,10 @@ class Canvas:
         red, green, blue = mix(colour, self.light.haze, haze)
         return min(255, int(red * 255)), min(255, int(green * 255)), min(255, int(blue * 255))
 
+    def sharp(self, size: float, distance: float) -> bool:
+        """Whether something of a size [m] spans a sample at a distance [m]."""
+        return size * self.camera.focal > distance
+
     def fill(
         self, points: Sequence[Point], colour: Colour, label: int | None = None, alpha: float = 1.0
     ) -> None:

@@ -155,7 +155,8 @@ def _back(shell: Shell) -> None:
     canvas, night = shell.canvas, shell.canvas.light.night
     _glass(shell, BACK_GLASS)
     trim = scale(canvas.lit(shell.car.paint), 0.55)
-    canvas.fill(shell.panel(0, 0.0, 0.5, -0.99, 0.99), scale(canvas.lit((0.16, 0.16, 0.17)), 0.8), CAR)
+    canvas.fill(shell.panel(0, 0.0, 0.38, -0.99, 0.99), scale(canvas.lit((0.16, 0.16, 0.17)), 0.8), CAR)
+    canvas.fill(shell.panel(0, 0.86, 1.0, -0.99, 0.99), (0.02, 0.02, 0.03), None, 0.3)
     canvas.fill(shell.panel(BACK_PANEL, 0.02, 0.06, -0.98, 0.98), trim, CAR)
     canvas.fill(shell.panel(BACK_PANEL, 0.93, 0.98, -0.96, 0.96), mix(trim, (1, 1, 1), 0.35), CAR)
     canvas.fill(shell.panel(0, 0.55, 0.95, -0.3, 0.3), canvas.lit((0.92, 0.80, 0.30)), CAR)
@@ -236,7 +237,7 @@ def _wheel(shell: Shell, side: int, along: float) -> None:
     for radius, middle, colour in rings:
         ring = [shell.at(side * 0.9, middle + radius * y, along + radius * x) for x, y in ROUND]
         shell.canvas.fill(ring, colour, CAR)
-    for x, y in ROUND[::3]:
+    for x, y in ROUND[::3] if shell.canvas.sharp(0.02, shell.z) else ():
         corners = [(-y * 0.03, x * 0.03), (0.2 * x, 0.2 * y), (y * 0.03, -x * 0.03)]
         place = [shell.at(side * 0.9, 0.33 + b, along + a) for a, b in corners]
         shell.canvas.fill(place, shell.canvas.lit((0.66, 0.67, 0.7), side, 0.0), CAR)

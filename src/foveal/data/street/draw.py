@@ -166,7 +166,7 @@ def draw_cars(random: Random, layout: Layout) -> tuple[Car, ...]:
     """Park cars along both kerbs and let a few drive."""
     cars = []
     for side in SIDES:
-        z, crowd = random.uniform(0.0, 6.0), random.uniform(0.25, 0.8)
+        z, crowd = random.uniform(6.5, 11.0), random.uniform(0.25, 0.8)
         while z < PERIOD - 6.0:
             if random.random() < crowd and abs(z - layout.crossing) > 7.0:
                 away = layout.drive if random.random() < 0.85 else -layout.drive
@@ -202,7 +202,7 @@ def draw_trees(random: Random, layout: Layout, buildings: tuple[Building, ...]) 
     places: list[tuple[float, float]] = []
     leaf = random.choice(LEAVES)
     for side in SIDES:
-        z, gap = random.uniform(5.0, 20.0), random.choice((9.0, 14.0, 24.0))
+        z, gap = random.uniform(9.0, 22.0), random.choice((9.0, 14.0, 24.0))
         while z < PERIOD:
             places.append((side * (layout.road + 0.8), z))
             z += gap * random.uniform(0.8, 1.6)

@@ -13,6 +13,7 @@ AWNINGS: tuple[Colour, ...] = (
 )  # fmt: skip
 DOORS: tuple[Colour, ...] = ((0.42, 0.10, 0.10), (0.10, 0.22, 0.34), (0.14, 0.28, 0.20), (0.22, 0.16, 0.12))
 DETAIL = 70.0  # [m] beyond this only walls and windows are drawn
+TRIM = 0.05  # [m] details are of about this size and left out where they cannot be seen
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Wall:
         """The colour of something on this wall in the scene's light."""
         return self.canvas.lit(colour, -self.house.side, 0.0)
 
+    @property
+    def close(self) -> bool:
+        """Whether details on the wall can be seen."""
+        return self.z < DETAIL and self.canvas.sharp(TRIM, self.z)
+
     def luck(self, *keys: int) -> float:
         """A fixed random number for this bay."""
         return chance(self.house.key, self.index, *keys)
@@ -64,7 +70,7 @@ def draw_end(canvas: Canvas, house: Building, line: float, z: float) -> None:
         corners.insert(3, ((inner + outer) / 2, top + 2.6))
     wall = canvas.lit(scale(house.wall, 0.94), 0.0, -1.0)
     canvas.fill([(house.side * x, y, z) for x, y in corners], wall, BUILDING)
-    if z < DETAIL:
+    if z < DETAIL and canvas.sharp(TRIM, z):
         _end_details(canvas, house, (inner, z), wall)
 
 
@@ -101,7 +107,7 @@ def draw_bay(canvas: Canvas, house: Building, line: float, z: float, index: int)
     _roof(wall)
     base = wall.lit(house.wall)
     wall.patch((0.0, 0.0), (house.bay, house.height), base)
-    if z < DETAIL:
+    if wall.close:
         _texture(wall, base)
     for floor in range(house.floors):
         if floor == 0 and house.shop:
@@ -111,7 +117,7 @@ def draw_bay(canvas: Canvas, house: Building, line: float, z: float, index: int)
         else:
             _window(wall, floor)
     _bands(wall)
-    for height in (0.35, 1.0, 2.2) if z < DETAIL else ():
+    for height in (0.35, 1.0, 2.2) if wall.close else ():
         wall.patch((0.0, 0.0), (house.bay, height), (0.05, 0.05, 0.08), 0.10)
 
 
@@ -123,7 +129,7 @@ def _roof(wall: Wall) -> None:
     ridge = wall.x + house.side * 4.5
     slope = [(wall.x, top, wall.z), (wall.x, top, far), (ridge, top + 2.6, far), (ridge, top + 2.6, wall.z)]
     wall.canvas.fill(slope, wall.canvas.lit(house.roof, -house.side * 0.7, -0.1), BUILDING)
-    if wall.z > DETAIL:
+    if not wall.close:
         return
     for course in range(1, 9):
         part = course / 9
@@ -153,7 +159,7 @@ def _bands(wall: Wall) -> None:
     top = house.height
     wall.patch((0.0, top - 0.55), (house.bay, top - 0.3), scale(wall.lit(house.wall), 0.7))
     wall.patch((0.0, top - 0.3), (house.bay, top), trim, out=0.12)
-    if wall.z > DETAIL:
+    if not wall.close:
         return
     if house.key % 3:
         for floor in range(1, house.floors):
@@ -178,7 +184,7 @@ def _glass(wall: Wall, low: tuple[float, float], high: tuple[float, float], key:
     sky = mix(light.haze, light.zenith, 0.35 + 0.4 * wall.luck(key, 9))
     pane = mix((0.10, 0.12, 0.15), scale(sky, 0.9 - 0.35 * light.night), 0.22 + 0.30 * room)
     wall.patch(low, (far, high[1]), pane)
-    if wall.z < DETAIL:
+    if wall.close:
         split = low[1] + (0.35 + 0.4 * wall.luck(key, 10)) * (high[1] - low[1])
         wall.patch((low[0], split), (far, high[1]), sky, 0.28)
         wall.patch((low[0], high[1] - 0.14), (far, high[1]), (0.02, 0.02, 0.03), 0.45)
@@ -197,7 +203,7 @@ def _window(wall: Wall, floor: int) -> None:
     if wall.z < DETAIL * 2:
         wall.patch((left - 0.1, bottom - 0.02), (right + 0.1, top + 0.16), trim, out=0.02)
     _glass(wall, (left, bottom), (right, top), floor)
-    if wall.z > DETAIL:
+    if not wall.close:
         return
     middle = (left + right) / 2
     frame = scale(trim, 0.95)
@@ -213,7 +219,7 @@ def _door(wall: Wall) -> None:
     wall.patch((middle - 0.72, 0.0), (middle + 0.72, 2.65), trim, out=0.03)
     wall.patch((middle - 0.52, 0.1), (middle + 0.52, 2.1), wall.lit(DOORS[house.key % len(DOORS)]))
     _glass(wall, (middle - 0.52, 2.16), (middle + 0.52, 2.52), 90)
-    if wall.z < DETAIL:
+    if wall.close:
         for low in (0.3, 1.2):
             wall.patch((middle - 0.4, low), (middle - 0.06, low + 0.7), (0, 0, 0), 0.22)
             wall.patch((middle + 0.06, low), (middle + 0.4, low + 0.7), (0, 0, 0), 0.22)
@@ -233,16 +239,14 @@ def _shop(wall: Wall) -> None:
             0.25 + 0.5 * wall.canvas.light.night,
         )
     wall.patch((0.0, top - 0.75), (house.bay, top - 0.1), wall.lit(cloth), out=0.05)
-    if wall.z > DETAIL:
-        return
-    for letter in range(5):
+    if house.key % 5 < 3 and wall.z < DETAIL:
+        _awning(wall, cloth, top - 0.78)
+    for letter in range(5 if wall.close else 0):
         left = house.bay * (0.18 + 0.13 * letter)
         high = 0.2 + 0.12 * wall.luck(letter, 6)
         wall.patch(
             (left, top - 0.58), (left + 0.22, top - 0.58 + high), wall.lit((0.95, 0.92, 0.82)), out=0.06
         )
-    if house.key % 5 < 3:
-        _awning(wall, cloth, top - 0.78)
 
 
 def _awning(wall: Wall, cloth: Colour, top: float) -> None:

@@ -28,6 +28,8 @@ def draw_limbs(canvas: Canvas, limbs: list[Limb], label: int) -> None:
     for limb in sorted(limbs, key=lambda limb: -(limb.start[2] + limb.end[2])):
         base = canvas.lit(limb.colour, 0.3 * shift, -0.6)
         canvas.limb((limb.start, limb.end), limb.radii, scale(base, 0.78), label)
+        if not canvas.sharp(0.04, limb.start[2]):
+            continue
         wide, narrow = limb.radii
         (x, y, z), (across, up, ahead) = limb.start, limb.end
         ends = ((x + shift * wide, y, z), (across + shift * narrow, up, ahead))

@@ -1,0 +1,90 @@
+"""SegBlocks: busy tiles at full resolution, the rest coarser.
+
+Adapts   space, the resolution of each tile.
+Decides  once per image, before the network, by any policy; one that needs it gets a coarse look first.
+Knob     budget, the share of the dense work (in the policy).
+Source   Verelst and Tuytelaars, "SegBlocks", TPAMI 2022, sections 3.1 to 3.3.
+Differs  any number of levels; deterministic plans that keep the budget; no seams (bilinear upsampling and
+         global context see beyond the tile), so that everything at level 0 equals the dense network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from foveal.losses.segmentation import cross_entropy
+from foveal.methods.segmenter import Prediction, Segmenter, Step, Trace
+from foveal.ops import halve
+from foveal.policies import Policy, View
+from foveal.tiles import on_dense, split
+
+if TYPE_CHECKING:
+    from foveal.tiles import Memory
+
+
+class SegBlocks(Segmenter):
+    """Runs an ordinary network on tiles whose levels a policy decides.
+
+    Args:
+        network: Module from images [N, 3, H, W] to logits [N, K, h, w].
+        policy: Says which tiles are computed at which level.
+        detours: Names of the submodules that must see the dense map; the network's `global_modules` if
+            absent.
+        class_weight: Weight of every class in the loss [K].
+        hardest: Share of the pixels that count in the loss.
+    """
+
+    class_weight: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        policy: Policy,
+        detours: tuple[str, ...] | None = None,
+        class_weight: Tensor | None = None,
+        hardest: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.policy = policy
+        self.hardest = hardest
+        self.register_buffer("class_weight", class_weight, persistent=False)
+        for name in getattr(network, "global_modules", ()) if detours is None else detours:
+            on_dense(network.get_submodule(name))
+
+    def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
+        """Segment images [N, 3, H, W] in 0..1.
+
+        A memory is not used: the whole image is decided anew.
+        """
+        view, steps = self._look(image)
+        plan = self.policy(view)
+        steps += (Step("network", plan.work, plan),)
+        logits = self.network(split(image, plan)).dense()
+        return Prediction(logits, view.size, Trace(steps))
+
+    def dense(self) -> nn.Module:
+        """Return the network."""
+        return self.network
+
+    def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the cross entropy of the labels, under the plans that the policy makes."""
+        plan = self.policy(View(image))
+        logits = self.network(split(image, plan)).dense()
+        return {"segmentation": cross_entropy(logits, target, self.class_weight, self.hardest)}
+
+    def _look(self, image: Tensor) -> tuple[View, tuple[Step, ...]]:
+        """Run the network on the reduced image, if the policy wants its answer."""
+        level = getattr(self.policy, "look", None)
+        if level is None or getattr(self.policy, "budget", 0) >= 1:
+            return View(image), ()
+        small = image
+        for _ in range(level):
+            small = halve(small)
+        spent = small.shape[2] * small.shape[3] / (image.shape[2] * image.shape[3])
+        view = replace(View(image), logits=self.network(small), spent=spent)
+        return view, (Step("look", torch.full((len(image),), spent, dtype=torch.float64)),)

@@ -1,0 +1,37 @@
+"""Scores by the doubt of the network's own coarse answer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from foveal.policies.view import View
+
+
+def entropy(view: View) -> Tensor:
+    """Entropy of the class probabilities of the coarse answer [nat]."""
+    log = _logits(view).log_softmax(1)
+    return -(log.exp() * log).sum(1)
+
+
+def margin(view: View) -> Tensor:
+    """One minus the distance between the two largest probabilities of the coarse answer."""
+    top = _logits(view).softmax(1).topk(2, 1).values
+    return 1 - (top[:, 0] - top[:, 1])
+
+
+def weighted_entropy(view: View) -> Tensor:
+    """Entropy, weighted by how rare the probable classes are in the coarse answer of the same image.
+
+    mIoU counts classes, not pixels: a doubtful pixel of a rare class is worth more.
+    """
+    probability = _logits(view).softmax(1)
+    share = probability.mean((2, 3), keepdim=True)
+    rarity = (1 / probability.shape[1] / share.clamp(min=1e-4)).sqrt()
+    return entropy(view) * (probability * rarity).sum(1)
+
+
+def _logits(view: View) -> Tensor:
+    if view.logits is None:
+        raise ValueError("a policy of doubt needs the logits of a coarse pass; give it look=1 or 2")
+    return torch.as_tensor(view.logits).float()

@@ -1,0 +1,46 @@
+"""Score by the true benefit: how much the loss falls when a place is seen more closely. It needs labels.
+
+No policy can know this; it bounds what a policy could reach, and is never counted as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from foveal.ops import halve
+from foveal.policies.view import View
+
+VOID = 255
+
+
+@dataclass(frozen=True)
+class Benefit:
+    """Counterfactual benefit of every step from one level to the next finer.
+
+    Attributes:
+        network: Images to logits.
+        target: Labels [N, H, W] of the images that are scored.
+        coarsest: Number of steps.
+    """
+
+    network: Callable[[Tensor], Tensor]
+    target: Tensor
+    coarsest: int = 2
+
+    @torch.no_grad()
+    def __call__(self, view: View) -> tuple[Tensor, ...]:
+        """Cross entropy [N, H, W] at a level minus that at the next finer one."""
+        losses, image = [], view.image
+        for _ in range(self.coarsest + 1):
+            losses.append(self._loss(self.network(image)))
+            image = halve(image)
+        return tuple(coarse - fine for fine, coarse in zip(losses, losses[1:], strict=False))
+
+    def _loss(self, logits: Tensor) -> Tensor:
+        logits = F.interpolate(logits, size=self.target.shape[1:], mode="bilinear", align_corners=False)
+        return F.cross_entropy(logits, self.target.long(), ignore_index=VOID, reduction="none")

@@ -1,0 +1,54 @@
+"""One level for everything, and random plans to train on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from foveal.policies.view import View
+from foveal.tiles import Plan
+from foveal.tiles.plan import grid
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Puts everything at one level.
+
+    Attributes:
+        tile: Side of a tile [px].
+        level: 0 full resolution, 1 half, ...
+    """
+
+    tile: int = 32
+    level: int = 0
+
+    def __call__(self, view: View) -> Plan:
+        """Plan every image alike."""
+        return Plan.uniform(len(view.image), view.size, self.tile, self.level).to(view.image.device)
+
+
+@dataclass(frozen=True)
+class RandomPlans:
+    """Draws another plan every time, for training on mixed resolutions.
+
+    Attributes:
+        tiles: Sides of a tile to draw from [px].
+        coarsest: Coarsest level that may occur.
+        budgets: Smallest and largest budget; one above 1 stands for full resolution.
+    """
+
+    tiles: tuple[int, ...] = (32, 48, 64)
+    coarsest: int = 2
+    budgets: tuple[float, float] = (0.2, 1.2)
+
+    def __call__(self, view: View) -> Plan:
+        """Plan with a random tile and budget; neighbouring cells tend to be alike."""
+        tile = self.tiles[int(torch.randint(len(self.tiles), ()))]
+        rows, columns = grid(view.size, tile)
+        low, high = self.budgets
+        budget = low + (high - low) * float(torch.rand(()))
+        if budget >= 1:
+            return Plan.uniform(len(view.image), view.size, tile).to(view.image.device)
+        scores = torch.rand(len(view.image), rows, columns) ** 4
+        return Plan.from_scores(scores, tile, view.size, budget, self.coarsest).to(view.image.device)
