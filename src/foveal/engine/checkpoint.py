@@ -1,0 +1,142 @@
+"""Trained networks as files: weights in safetensors, everything else in JSON beside them. Never pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from foveal.models import MODELS, SegmentationNetwork, create_model
+
+BUNDLED = Path(__file__).parent.parent / "weights"
+
+
+class CheckpointError(ValueError):
+    """A model that does not exist, is damaged, or does not fit its network."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What must be known about trained weights.
+
+    Attributes:
+        network: Name in `foveal.models.MODELS`.
+        classes: Names of the classes, by id.
+        palette: Colour of every class, 0..255.
+        tile: Side of a tile that suits the images it was trained on [px].
+        coarsest: Coarsest level that it was trained for.
+        look: Level of the coarse pass for policies that need one.
+        training: How it was trained and what it reached, in words and numbers.
+    """
+
+    network: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    tile: int = 32
+    coarsest: int = 2
+    look: int = 2
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, where: Path) -> Card:
+        """Read a card from JSON.
+
+        Raises:
+            CheckpointError: It is no card, or of a network that this version lacks.
+        """
+        try:
+            state = json.loads(text)
+            state["classes"] = tuple(state["classes"])
+            state["palette"] = tuple(tuple(colour) for colour in state["palette"])
+            card = cls(**state)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{where}: no model card ({error})") from None
+        if card.network not in MODELS:
+            raise CheckpointError(f"{where}: network '{card.network}' is unknown; known: {', '.join(MODELS)}")
+        return card
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network and its card."""
+
+    name: str
+    network: SegmentationNetwork
+    card: Card
+
+
+def bundled() -> dict[str, Path]:
+    """Models that come with the package."""
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
+
+
+def save_model(network: SegmentationNetwork, card: Card, path: str | Path, half: bool = True) -> Path:
+    """Write weights and card.
+
+    Args:
+        network: The network.
+        card: What to know about it.
+        path: File name; `.safetensors` and `.json` are put in the place of its suffix.
+        half: Store the weights in half precision.
+
+    Returns:
+        The weights file.
+    """
+    path = Path(path).with_suffix(".safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        key: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    save_file(state, path)
+    path.with_suffix(".json").write_text(json.dumps(asdict(card), indent=1) + "\n")
+    return path
+
+
+def load_model(name: str | Path) -> Model:
+    """Load a bundled model by name, or one from a file or a run's folder.
+
+    Raises:
+        CheckpointError: It does not exist, is damaged, or does not fit its network.
+    """
+    path = _find(str(name))
+    if not path.with_suffix(".json").is_file():
+        raise CheckpointError(f"{path}: its card {path.with_suffix('.json').name} is missing beside it")
+    card = Card.parse(path.with_suffix(".json").read_text(), path.with_suffix(".json"))
+    network = create_model(card.network, len(card.classes))
+    try:
+        state = {key: value.float() for key, value in load_file(path).items()}
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged, or of another network ({str(error).strip()[:160]})") from None
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{path}: does not fit {card.network}; missing {missing[:3]}, unexpected {unexpected[:3]}"
+        )
+    network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Model(path.stem, network, card)
+
+
+def _find(name: str) -> Path:
+    known = bundled()
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if path.is_dir() and (path / "model.safetensors").is_file():
+        return path / "model.safetensors"
+    if path.suffix == ".safetensors" and path.is_file():
+        return path
+    close = get_close_matches(name, known, 1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise CheckpointError(
+        f"no model '{name}'; {hint}bundled: {', '.join(known) or 'none'}; or give a .safetensors file or the "
+        "folder of a run"
+    )
