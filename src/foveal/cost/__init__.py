@@ -1,4 +1,4 @@
-"""What a method costs: multiply-accumulates that ran, and milliseconds; the dense network always beside it."""
+"""What a method costs: multiply-accumulates that ran and milliseconds, the dense network always beside."""
 
 from foveal.cost.macs import Macs, count_macs
 from foveal.cost.measure import Cost, measure

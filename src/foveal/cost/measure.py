@@ -16,9 +16,12 @@ from foveal.cost.timing import Timing, alternate
 class Adaptive(Protocol):
     """What can be measured: a method, with the dense network that it approximates."""
 
-    def __call__(self, image: Tensor) -> Any: ...
+    def __call__(self, image: Tensor) -> Any:
+        """Segment images."""
 
-    def dense(self) -> nn.Module: ...
+    def dense(self) -> nn.Module:
+        """Return the dense network."""
+        ...
 
 
 @dataclass(frozen=True)

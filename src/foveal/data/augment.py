@@ -39,7 +39,7 @@ class Augment:
 
         low, high = (torch.tensor(s).log().item() for s in self.scale)
         scale = float(torch.tensor(draw(low, high)).exp())
-        window = tuple(max(1, round(side / scale)) for side in self.crop)
+        window = (max(1, round(self.crop[0] / scale)), max(1, round(self.crop[1] / scale)))
         top, left = (
             round(draw(min(0, free), max(0, free)))
             for free in (image.shape[1] - window[0], image.shape[2] - window[1])

@@ -115,7 +115,9 @@ def load_model(name: str | Path) -> Model:
         state = {key: value.float() for key, value in load_file(path).items()}
         missing, unexpected = network.load_state_dict(state, strict=False)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged, or of another network ({str(error).strip()[:160]})") from None
+        raise CheckpointError(
+            f"{path}: damaged, or of another network ({str(error).strip()[:160]})"
+        ) from None
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise CheckpointError(

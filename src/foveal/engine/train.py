@@ -42,6 +42,7 @@ class Schedule:
     weight_decay: float = 1e-2
     warmup: int = 200
     average: float = 0.999
+    freeze_norms: bool = False
     bf16: bool = False
     seed: int = 0
     save_every: int = 250
@@ -80,6 +81,10 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     method.to(device).train()
     network = method.network
+    if schedule.freeze_norms:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
     optimiser = _optimiser(network, schedule)
     average = {key: value.detach().clone() for key, value in network.state_dict().items()}
     first = _restore(run, network, average, optimiser)

@@ -33,6 +33,15 @@ def cross_entropy(
     return loss.sum() / norm.sum().clamp(min=1e-6)
 
 
+def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence of class probabilities from a teacher's, both logits [N, K, h, w].
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015, temperature 1.
+    """
+    log, goal = logits.float().log_softmax(1), teacher.float().log_softmax(1)
+    return (goal.exp() * (goal - log)).sum(1).mean()
+
+
 def balanced_weights(shares: Tensor, power: float = 0.5) -> Tensor:
     """Weights [K] that grow as classes get rarer: (median share / share) ^ power.
 

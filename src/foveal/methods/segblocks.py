@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from foveal.losses.segmentation import cross_entropy
+from foveal.losses.segmentation import cross_entropy, divergence
 from foveal.methods.segmenter import Prediction, Segmenter, Step, Trace
 from foveal.ops import halve
 from foveal.policies import Policy, View
@@ -36,22 +36,25 @@ class SegBlocks(Segmenter):
             absent.
         class_weight: Weight of every class in the loss [K].
         hardest: Share of the pixels that count in the loss.
+        consistency: Weight of the term that draws the answer on tiles to the dense answer.
     """
 
     class_weight: Tensor | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - three of them are training aims
         self,
         network: nn.Module,
         policy: Policy,
         detours: tuple[str, ...] | None = None,
         class_weight: Tensor | None = None,
         hardest: float = 1.0,
+        consistency: float = 0.0,
     ) -> None:
         super().__init__()
         self.network = network
         self.policy = policy
         self.hardest = hardest
+        self.consistency = consistency
         self.register_buffer("class_weight", class_weight, persistent=False)
         for name in getattr(network, "global_modules", ()) if detours is None else detours:
             on_dense(network.get_submodule(name))
@@ -72,10 +75,21 @@ class SegBlocks(Segmenter):
         return self.network
 
     def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the cross entropy of the labels, under the plans that the policy makes."""
-        plan = self.policy(View(image))
-        logits = self.network(split(image, plan)).dense()
-        return {"segmentation": cross_entropy(logits, target, self.class_weight, self.hardest)}
+        """Return the cross entropy of the dense answer, and of the one under a plan of the policy.
+
+        The policy is shown the dense answer. With `consistency`, the divergence of the answer on tiles from
+        the dense one is a third term: the dense network teaches itself at mixed resolution.
+        """
+        dense = self.network(image)
+        plan = self.policy(View(image, logits=dense.detach()))
+        mixed = self.network(split(image, plan)).dense()
+        terms = {
+            "dense": cross_entropy(dense, target, self.class_weight, self.hardest),
+            "mixed": cross_entropy(mixed, target, self.class_weight, self.hardest),
+        }
+        if self.consistency:
+            terms["consistency"] = self.consistency * divergence(mixed, dense.detach())
+        return terms
 
     def _look(self, image: Tensor) -> tuple[View, tuple[Step, ...]]:
         """Run the network on the reduced image, if the policy wants its answer."""

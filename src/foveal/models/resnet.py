@@ -98,7 +98,9 @@ def _shortcut(incoming: int, outgoing: int, stride: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(incoming, outgoing, 1, stride, bias=False), nn.BatchNorm2d(outgoing))
 
 
-def _stage(block: type, incoming: int, width: int, count: int, stride: int) -> nn.Sequential:
+def _stage(
+    block: type[BasicBlock | Bottleneck], incoming: int, width: int, count: int, stride: int
+) -> nn.Sequential:
     first = block(incoming, width, stride)
     rest = [block(width * block.expansion, width, 1) for _ in range(count - 1)]
     return nn.Sequential(first, *rest)

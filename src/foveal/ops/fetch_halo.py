@@ -29,6 +29,10 @@ def reference(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = N
         [B, C, top + side + bottom, left + side + right].
     """
     side = tiles.shape[2]
+    if not layout.computed:
+        return tiles.new_zeros(
+            0, tiles.shape[1], halo.top + side + halo.bottom, halo.left + side + halo.right
+        )
     pool = tiles if kept is None else torch.cat([tiles, kept])
     canvases = _canvases(pool, layout, side)
     lowest = torch.finfo(tiles.dtype).min if halo.fill == "lowest" else 0.0
@@ -45,43 +49,40 @@ def reference(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = N
         rows, columns = rows.clamp(0, height - 1)[:, None], columns.clamp(0, width - 1)[None]
         valid = known[rows, columns] if halo.fill == "edge" else known[rows, columns] & inside
         out.append(torch.where(valid, values[:, rows, columns], lowest))
-    return torch.stack(out) if out else tiles
+    return torch.stack(out)
 
 
 def _canvases(pool: Tensor, layout: Layout, side: int) -> list[tuple[Tensor, Tensor]]:
     """Paint the whole image at every level: values [N, C, H, W] and where they are known [N, H, W]."""
     top = max(layout.levels, default=0)
     held = layout.level[layout.owner].masked_fill(layout.owner < 0, top + 1)
-    painted: dict[int, tuple[Tensor, Tensor]] = {}
-    for level in range(top, -1, -1):
+    painted = [_paint(pool, layout, level) for level in range(top + 1)]
+    canvases: list[tuple[Tensor, Tensor]] = []
+    for level, values in enumerate(painted):
         rows, columns = (torch.arange(extent) for extent in layout.extent(side, level))
         cell = held[:, ((rows << level) // side)[:, None], ((columns << level) // side)[None]]
-        values = pool.new_zeros(layout.images, pool.shape[1], len(rows), len(columns))
-        if level < top:
-            above = painted[level + 1][0][:, :, (rows >> 1)[:, None], (columns >> 1)[None]]
-            values = torch.where((cell > level)[:, None], above, values)
-        for b in (layout.level == level).nonzero().flatten().tolist():
-            values = _paint(values, pool[b], layout, b)
-        painted[level] = values, cell
-    canvases = [(painted[0][0], painted[0][1] <= top)]
-    for level in range(1, top + 1):
-        values, cell = painted[level]
-        mean, known = _mean_of_known(*canvases[-1])
-        finer = cell < level
-        canvases.append((torch.where(finer[:, None], mean, values), torch.where(finer, known, cell <= top)))
+        known = cell <= top
+        for coarser in range(level + 1, top + 1):
+            shift = coarser - level
+            nearest = painted[coarser][:, :, (rows >> shift)[:, None], (columns >> shift)[None]]
+            values = torch.where((cell == coarser)[:, None], nearest, values)
+        if level:
+            mean, some = _mean_of_known(*canvases[-1])
+            finer = cell < level
+            values, known = torch.where(finer[:, None], mean, values), torch.where(finer, some, known)
+        canvases.append((values, known))
     return canvases
 
 
-def _paint(canvas: Tensor, tile: Tensor, layout: Layout, b: int) -> Tensor:
-    """Write a tile where it is the owner, without changing the canvas that was given."""
-    side, level, n = tile.shape[1], int(layout.level[b]), int(layout.image[b])
-    top, left = (int(first[b]) * side >> level for first in (layout.row, layout.column))
-    height, width = min(side, canvas.shape[2] - top), min(side, canvas.shape[3] - left)
-    rows, columns = torch.arange(top, top + height), torch.arange(left, left + width)
-    mine = layout.owner[n, ((rows << level) // side)[:, None], ((columns << level) // side)[None]] == b
-    window = (n, slice(None), slice(top, top + height), slice(left, left + width))
-    canvas = canvas.clone()
-    canvas[window] = torch.where(mine, tile[:, :height, :width], canvas[window])
+def _paint(pool: Tensor, layout: Layout, level: int) -> Tensor:
+    """Write the tiles of one level on an empty canvas [N, C, H, W]."""
+    side = pool.shape[2]
+    canvas = pool.new_zeros(layout.images, pool.shape[1], *layout.extent(side, level))
+    for b in (layout.level == level).nonzero().flatten().tolist():
+        top, left = (int(first[b]) * side >> level for first in (layout.row, layout.column))
+        height, width = min(side, canvas.shape[2] - top), min(side, canvas.shape[3] - left)
+        canvas = canvas.clone()
+        canvas[layout.image[b], :, top : top + height, left : left + width] = pool[b, :, :height, :width]
     return canvas
 
 

@@ -158,6 +158,32 @@ class Layout:
             self._tables[key] = None if bool(inside.all()) else inside  # type: ignore[assignment]
         return self._tables[key]  # type: ignore[return-value]
 
+    def held(self, side: int) -> Tensor | None:
+        """Mark the samples [computed, side, side] in the image that their tile owns; None if that is all."""
+        inside = self.inside(side)
+        if not self._overtaken:
+            return inside
+        within = torch.arange(side, device=self.row.device)
+        image, level = self.image[: self.computed], self.level[: self.computed, None]
+        rows, columns = (
+            ((((first[: self.computed, None] * side >> level) + within) << level) // side).clamp(max=last - 1)
+            for first, last in ((self.row, self.owner.shape[1]), (self.column, self.owner.shape[2]))
+        )
+        owner = self.owner[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+        mine = owner == torch.arange(self.computed, device=owner.device)[:, None, None]
+        return mine if inside is None else mine & inside
+
+    @cached_property
+    def _overtaken(self) -> bool:
+        """Whether finer tiles own cells under a computed tile; so it is for tiles kept from a coarser pass."""
+        span = torch.ones_like(self.level) << self.level
+        rows, columns = (
+            torch.minimum(span, last - first)
+            for first, last in ((self.row, self.owner.shape[1]), (self.column, self.owner.shape[2]))
+        )
+        owned = torch.bincount(self.owner[self.owner >= 0], minlength=len(self))
+        return bool((owned < rows * columns)[: self.computed].any())
+
     def halo_table(self, side: int, halo: Halo) -> HaloTable:
         """Tell where every borrowed sample comes from. Built once, then shared by all layers of a scale.
 
@@ -220,7 +246,7 @@ UNKNOWN, FINER = -1, -2
 def _borrowed(layout: Layout, side: int, halo: Halo) -> tuple[Tensor, Tensor, Tensor]:
     """List the samples (tile, row, column in the bordered tile) that are not the tile's own.
 
-    Those are the border, and what hangs over the edge of the image.
+    Those are the border, what hangs over the edge of the image, and what finer tiles have taken over.
     """
     device = layout.row.device
     rim = torch.ones(halo.top + side + halo.bottom, halo.left + side + halo.right, dtype=torch.bool)
@@ -228,10 +254,10 @@ def _borrowed(layout: Layout, side: int, halo: Halo) -> tuple[Tensor, Tensor, Te
     row, column = rim.to(device).nonzero().unbind(1)
     tile = torch.arange(layout.computed, device=device).repeat_interleave(len(row))
     row, column = row.repeat(layout.computed), column.repeat(layout.computed)
-    inside = layout.inside(side)
-    if inside is None:
+    held = layout.held(side)
+    if held is None:
         return tile, row, column
-    over = (~inside).nonzero()
+    over = (~held).nonzero()
     return (
         torch.cat([tile, over[:, 0]]),
         torch.cat([row, over[:, 1] + halo.top]),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ class Benefit:
         for _ in range(self.coarsest + 1):
             losses.append(self._loss(self.network(image)))
             image = halve(image)
-        return tuple(coarse - fine for fine, coarse in zip(losses, losses[1:], strict=False))
+        return tuple(coarse - fine for fine, coarse in pairwise(losses))
 
     def _loss(self, logits: Tensor) -> Tensor:
         logits = F.interpolate(logits, size=self.target.shape[1:], mode="bilinear", align_corners=False)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from foveal.policies.doubt import entropy
+from foveal.policies.scored import per_cell
 from foveal.policies.view import View
 from foveal.tiles import Plan
 from foveal.tiles.plan import grid
@@ -32,6 +34,9 @@ class Uniform:
 class RandomPlans:
     """Draws another plan every time, for training on mixed resolutions.
 
+    The scores of a plan are a random blend of noise and, if logits are given, of their entropy: plans such
+    as a policy of doubt would make, and plans that no policy would.
+
     Attributes:
         tiles: Sides of a tile to draw from [px].
         coarsest: Coarsest level that may occur.
@@ -40,15 +45,18 @@ class RandomPlans:
 
     tiles: tuple[int, ...] = (32, 48, 64)
     coarsest: int = 2
-    budgets: tuple[float, float] = (0.2, 1.2)
+    budgets: tuple[float, float] = (0.2, 0.8)
 
     def __call__(self, view: View) -> Plan:
-        """Plan with a random tile and budget; neighbouring cells tend to be alike."""
+        """Plan with a random tile, budget and score."""
         tile = self.tiles[int(torch.randint(len(self.tiles), ()))]
         rows, columns = grid(view.size, tile)
         low, high = self.budgets
         budget = low + (high - low) * float(torch.rand(()))
         if budget >= 1:
             return Plan.uniform(len(view.image), view.size, tile).to(view.image.device)
-        scores = torch.rand(len(view.image), rows, columns) ** 4
+        scores = torch.rand(len(view.image), rows, columns)
+        if view.logits is not None:
+            doubt = per_cell(entropy(view), view.size, tile).cpu()
+            scores = doubt + scores * doubt.mean() * float(torch.rand(())) * 4
         return Plan.from_scores(scores, tile, view.size, budget, self.coarsest).to(view.image.device)

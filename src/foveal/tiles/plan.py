@@ -154,7 +154,7 @@ class Plan:
             state = json.loads(Path(path).read_text())
             levels = torch.tensor(state["levels"], dtype=torch.int8)
             return cls(levels, int(state["tile"]), (int(state["size"][0]), int(state["size"][1])))
-        except (KeyError, TypeError, IndexError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (KeyError, TypeError, IndexError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: holds no plan ({error})") from None
 
     def __str__(self) -> str:

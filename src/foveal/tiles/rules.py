@@ -358,7 +358,8 @@ class _Window:
         _need(
             self.same_size(x, padding, ceil_mode),
             f"{name} with kernel {self.kernel}, stride {self.stride}, padding {padding}, dilation "
-            f"{self.dilation} on a map of {tuple(x.shape[2:])}: it does not give the side divided by the stride, rounded up",
+            f"{self.dilation} on a map of {tuple(x.shape[2:])}: the result is not the side divided by the "
+            "stride, rounded up",
         )
         for s in self.stride:
             _need(
@@ -409,9 +410,9 @@ def plain(x: TileTensor) -> TileTensor:
 def _factor(x: TileTensor, size: Pair | None, scale: float | list[float] | None) -> int:
     """Whole factor of an upsampling, the same for both sides."""
     if size is None:
-        scales = set(scale if isinstance(scale, list | tuple) else [scale])
-        _need(len(scales) == 1 and float(min(scales)).is_integer(), f"interpolate by {scale}")
-        return int(scales.pop())
+        scales = {float(s) for s in (scale if isinstance(scale, list | tuple) else [scale]) if s}
+        _need(len(scales) == 1 and min(scales).is_integer(), f"interpolate by {scale}")
+        return int(min(scales))
     height, width = x.shape[2:]
     rows, columns = _pair(size)
     _need(
@@ -431,11 +432,11 @@ def _out_of_place(func: Rule) -> Rule:
     """Find the form of an in-place function that returns a new value."""
     name = name_of(func)
     if name.startswith("__i") and hasattr(Tensor, f"__{name[3:]}"):
-        return getattr(Tensor, f"__{name[3:]}")  # type: ignore[no-any-return]
+        return getattr(Tensor, f"__{name[3:]}")
     if name.endswith("_") and not name.endswith("__"):
         for spot in (torch, F, Tensor):
             if hasattr(spot, name[:-1]):
-                return getattr(spot, name[:-1])  # type: ignore[no-any-return]
+                return getattr(spot, name[:-1])
     return func
 
 

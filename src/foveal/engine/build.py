@@ -1,0 +1,95 @@
+"""From a recipe's plain values to the things that a run needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from foveal.data.augment import Augment
+from foveal.data.batches import Batches, class_shares
+from foveal.data.dataset import Dataset, open_dataset
+from foveal.data.street import StreetScenes
+from foveal.engine.checkpoint import Card, load_model, save_model
+from foveal.engine.train import Schedule, resumed_step
+from foveal.losses.segmentation import balanced_weights
+from foveal.methods import Dense, SegBlocks, Segmenter
+from foveal.models import SegmentationNetwork, create_model
+from foveal.models.weights import calibrate_norms, load_encoder
+from foveal.policies import RandomPlans
+
+if TYPE_CHECKING:
+    from foveal.config import Recipe
+
+CALIBRATION_BATCHES = 4
+
+
+def build_run(recipe: Recipe, run: Path) -> tuple[Segmenter, Batches, Schedule, Dataset]:
+    """Make the method, the batches and the schedule of a training run.
+
+    Raises:
+        ValueError: A name, file or data set of the recipe does not exist or does not fit.
+    """
+    torch.manual_seed(recipe.seed)
+    data, train = recipe.data, recipe.train
+    dataset = open_dataset(data.train, data.split)
+    scenes = StreetScenes(data.scenes, (360, 480), recipe.seed) if data.scenes else None
+    view = Augment(data.crop, data.scale, jitter=data.jitter)
+    batches = Batches(dataset, view, train.batch, recipe.seed, scenes, data.scenes_share)
+    network = _network(recipe, len(dataset.classes), batches, resumed_step(run) == 0)
+    weight = balanced_weights(class_shares(dataset, len(dataset.classes)), train.class_balance)
+    schedule = Schedule(
+        steps=train.steps,
+        learning_rate=train.learning_rate,
+        encoder_factor=train.encoder_factor,
+        weight_decay=train.weight_decay,
+        warmup=train.warmup,
+        average=train.average,
+        freeze_norms=train.freeze_norms,
+        bf16=train.bf16,
+        seed=recipe.seed,
+    )
+    return _method(recipe, network, weight), batches, schedule, dataset
+
+
+def save_run(recipe: Recipe, run: Path, network: SegmentationNetwork, dataset: Dataset) -> Path:
+    """Write the trained network of a run as `model.safetensors` with its card."""
+    card = Card(
+        network=recipe.model.name,
+        classes=dataset.classes,
+        palette=dataset.palette,
+        tile=recipe.method.tile,
+        coarsest=recipe.method.coarsest,
+        look=recipe.method.look,
+        training={"recipe": recipe.as_dict()},
+    )
+    return save_model(network, card, run / "model.safetensors")
+
+
+def _network(recipe: Recipe, classes: int, batches: Batches, fresh: bool) -> SegmentationNetwork:
+    part = recipe.model
+    if part.start:
+        model = load_model(part.start)
+        if (model.card.network, len(model.card.classes)) != (part.name, classes):
+            raise ValueError(
+                f"model.start is a {model.card.network} of {len(model.card.classes)} classes, the recipe "
+                f"needs a {part.name} of {classes}"
+            )
+        return model.network
+    network = create_model(part.name, classes)
+    if part.encoder_weights and fresh:
+        load_encoder(network.encoder, part.encoder_weights)
+        images = (batches[step][0] for step in range(CALIBRATION_BATCHES))
+        calibrate_norms(network.encoder, ((image - network.mean) / network.std for image in images))
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _method(recipe: Recipe, network: SegmentationNetwork, weight: torch.Tensor) -> Segmenter:
+    part = recipe.method
+    if part.name == "dense":
+        return Dense(network, weight, recipe.train.hardest)
+    plans = RandomPlans(part.tiles, part.coarsest, part.budgets)
+    return SegBlocks(
+        network, plans, None, weight, hardest=recipe.train.hardest, consistency=part.consistency
+    )

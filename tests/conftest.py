@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from foveal import _compat
+
+torch.set_num_threads(1)
+settings.register_profile(
+    "foveal",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    database=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.differing_executors,
+    ],
+)
+settings.load_profile("foveal")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Start every test from the same random numbers."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> ModuleType:
+    """Give torchvision, also beside a torch that its operators were not built for."""
+    try:
+        return _compat.torchvision()
+    except ImportError:
+        pytest.skip("torchvision is not installed")
+
+
+@pytest.fixture(scope="session")
+def timm(torchvision: ModuleType) -> ModuleType:
+    """Give timm, which imports torchvision."""
+    return pytest.importorskip("timm")
