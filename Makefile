@@ -1,0 +1,28 @@
+# The two commands of the README are `make demo` and `make test`; both need nothing but Python 3.11+ and pip.
+PYTHON ?= python3
+IMAGE ?=
+export PYTHON
+
+.PHONY: demo test check format setup clean
+
+demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
+	@bash scripts/setup.sh
+	@.venv/bin/foveal demo $(IMAGE)
+
+test: setup ## the whole test run: formatting, lint, types, tests
+	@.venv/bin/ruff format --check src tests scripts
+	@.venv/bin/ruff check src tests scripts
+	@.venv/bin/mypy src/foveal
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+
+check: test
+
+format: setup
+	@.venv/bin/ruff format src tests scripts
+	@.venv/bin/ruff check --fix src tests scripts
+
+setup:
+	@bash scripts/setup.sh dev
+
+clean:
+	rm -rf .venv out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
