@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveal.cost.macs import Macs, count_macs
 from foveal.cost.timing import Timing, alternate
@@ -19,20 +17,20 @@ class Adaptive(Protocol):
     def __call__(self, image: Tensor) -> Any:
         """Segment images."""
 
-    def dense(self) -> nn.Module:
-        """Return the dense network."""
+    def dense_labels(self, image: Tensor) -> Tensor:
+        """Return what the dense network says."""
         ...
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one call.
+    """Cost of one call, up to the labels at the image's size.
 
     Attributes:
         macs: Multiply-accumulates of the method, its decision included [MAC].
         dense_macs: Those of the dense network [MAC].
-        ms: Wall time of the method up to the labels [ms]; None if not timed.
-        dense_ms: Wall time of the dense network up to the labels [ms].
+        ms: Wall time of the method [ms]; None if not timed.
+        dense_ms: Wall time of the dense network [ms].
     """
 
     macs: Macs
@@ -41,22 +39,15 @@ class Cost:
     dense_ms: Timing | None = None
 
 
-def measure(method: Adaptive, image: Tensor, labels: Callable[[Tensor], Tensor], repeat: int = 0) -> Cost:
+def measure(method: Adaptive, image: Tensor, repeat: int = 0) -> Cost:
     """Count, and time if asked to, a method and its dense network on the same images.
 
     Args:
         method: The adaptive method, in evaluation mode.
         image: [N, 3, H, W].
-        labels: Turns the dense network's logits into labels at the image's size; the method does so itself.
         repeat: Timed rounds, dense and adaptive alternating; 0 counts only.
     """
-    dense = method.dense()
-    macs = count_macs(lambda: method(image).labels)
-    dense_macs = count_macs(lambda: labels(dense(image)))
-    if not repeat:
-        return Cost(macs, dense_macs)
-    with torch.inference_mode():
-        times = alternate(
-            {"dense": lambda: labels(dense(image)), "method": lambda: method(image).labels}, repeat
-        )
-    return Cost(macs, dense_macs, times["method"], times["dense"])
+    runs = {"method": lambda: method(image).labels, "dense": lambda: method.dense_labels(image)}
+    macs = {name: count_macs(run) for name, run in runs.items()}
+    times = alternate(runs, repeat) if repeat else {}
+    return Cost(macs["method"], macs["dense"], times.get("method"), times.get("dense"))

@@ -77,7 +77,8 @@ class Result:
         work: Share of the dense work, the decision included.
         macs: Multiply-accumulates that ran [MAC].
         dense_macs: Those of the dense network [MAC].
-        timing: Wall time up to the labels [ms]; a single run unless a comparison was asked for.
+        timing: Wall time up to the labels [ms]; without a comparison that of the one run in which the MACs
+            are counted, which is somewhat slower.
         dense_timing: That of the dense network, measured in turns with it; None without a comparison.
         agreement: Share of the pixels with the dense network's label; None without a comparison.
         reason: Why the dense network ran; empty if it did not.
@@ -158,6 +159,7 @@ class Runner:
         batch = image[None].to(memory_format=torch.channels_last)
         size = (image.shape[1], image.shape[2])
         reason = self._why_dense(size)
+        dense_macs = self.dense_macs(size)
         runs: list[_Run] = []
         macs = count_macs(lambda: runs.append(self._run(batch, reason))).total
         run = runs[0]
@@ -167,14 +169,14 @@ class Runner:
             plan=run.prediction.trace.plan,
             work=float(run.prediction.trace.work[0]) + run.wasted,
             macs=macs,
-            dense_macs=self.dense_macs(size),
+            dense_macs=dense_macs,
             timing=Timing((run.ms,)),
             reason=run.reason,
         )
         return self._compare(result, batch, repeat) if repeat else result
 
     def dense_macs(self, size: tuple[int, int]) -> int:
-        """Count the dense network's MACs at a size, labels at the image's size included, without running it."""
+        """Count the MACs of the dense network at a size, up to the labels, without running it."""
         if size not in self._dense_macs:
             empty = torch.empty(1, 3, *size, device="meta")
             self._dense_macs[size] = count_macs(lambda: upsample(self._outline(empty), size)).total

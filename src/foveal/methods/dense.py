@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.losses.segmentation import cross_entropy
-from foveal.methods.segmenter import Prediction, Segmenter, Step, Trace
+from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image
 
 if TYPE_CHECKING:
     from foveal.tiles.memory import Memory
@@ -37,10 +37,15 @@ class Dense(Segmenter):
         self.hardest = hardest
         self.register_buffer("class_weight", class_weight, persistent=False)
 
+    @classmethod
+    def on_request(cls, network: nn.Module, request: Request) -> Dense:
+        """Take the network; there is nothing to ask for."""
+        return cls(network)
+
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W]; the trace says that everything was computed."""
-        size = (image.shape[2], image.shape[3])
-        step = Step("network", torch.ones(len(image)))
+        size = check_image(image)
+        step = Step("network", torch.ones(len(image), dtype=torch.float64))
         return Prediction(self.network(image), size, Trace((step,)))
 
     def dense(self) -> nn.Module:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from foveal.losses.segmentation import cross_entropy, divergence
-from foveal.methods.segmenter import Prediction, Segmenter, Step, Trace
+from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image
 from foveal.ops import halve
-from foveal.policies import Policy, View
+from foveal.policies import Policy, View, create_policy
 from foveal.tiles import on_dense, split
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class SegBlocks(Segmenter):
 
     class_weight: Tensor | None
 
-    def __init__(  # noqa: PLR0913 - three of them are training aims
+    def __init__(
         self,
         network: nn.Module,
         policy: Policy,
@@ -59,11 +59,18 @@ class SegBlocks(Segmenter):
         for name in getattr(network, "global_modules", ()) if detours is None else detours:
             on_dense(network.get_submodule(name))
 
+    @classmethod
+    def on_request(cls, network: nn.Module, request: Request) -> SegBlocks:
+        """Take policy, budget, tile and levels from the request."""
+        policy = create_policy(request.policy, request.budget, request.tile, request.coarsest, request.look)
+        return cls(network, policy)
+
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W] in 0..1.
 
         A memory is not used: the whole image is decided anew.
         """
+        check_image(image)
         view, steps = self._look(image)
         plan = self.policy(view)
         steps += (Step("network", plan.work, plan),)

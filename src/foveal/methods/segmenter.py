@@ -75,6 +75,25 @@ class Prediction:
         return upsample(self.logits, self.size)
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a user asks a method for; every method takes from it what it has.
+
+    Attributes:
+        budget: Share of the dense work, above 0 and at most 1.
+        policy: Name in `foveal.policies.POLICIES`.
+        tile: Side of a tile [px].
+        coarsest: Coarsest level that may occur.
+        look: Level of a first look, for policies that need one.
+    """
+
+    budget: float = 0.4
+    policy: str = "entropy"
+    tile: int = 32
+    coarsest: int = 2
+    look: int = 2
+
+
 class Segmenter(nn.Module, ABC):
     """Turns images into predictions, and spends as much as the images need.
 
@@ -86,6 +105,11 @@ class Segmenter(nn.Module, ABC):
 
     network: nn.Module
 
+    @classmethod
+    @abstractmethod
+    def on_request(cls, network: nn.Module, request: Request) -> Segmenter:
+        """Make the method for a network, as a user asks for it."""
+
     @abstractmethod
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W] in 0..1, given what the last call left in `memory`."""
@@ -94,9 +118,32 @@ class Segmenter(nn.Module, ABC):
     def dense(self) -> nn.Module:
         """Return the network that the method equals when it spends everything."""
 
+    def dense_labels(self, image: Tensor) -> Tensor:
+        """Return what the dense network says, class per pixel [N, H, W], uint8."""
+        size = check_image(image)
+        return Prediction(self.dense()(image), size, Trace()).labels
+
     @abstractmethod
     def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the terms to minimise for images [N, 3, H, W] and labels [N, H, W]."""
+
+
+def check_image(image: Tensor) -> tuple[int, int]:
+    """Return height and width of a batch of images [N, 3, H, W].
+
+    Raises:
+        ValueError: It has another shape or precision, is empty, or holds NaN or infinity.
+    """
+    shape = list(image.shape)
+    if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
+        raise ValueError(f"images are {shape}; give [N, 3, H, W], RGB in 0..1, nothing empty")
+    if not image.is_floating_point():
+        raise ValueError(
+            f"images are {image.dtype}; give floating point numbers in 0..1 (divide bytes by 255)"
+        )
+    if not bool(image.sum().isfinite()):
+        raise ValueError("images hold NaN or infinity; give finite numbers in 0..1")
+    return image.shape[2], image.shape[3]
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:

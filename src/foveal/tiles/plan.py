@@ -97,7 +97,7 @@ class Plan:
             tile: Side of a cell [px].
             size: Height and width of the images [px].
             budget: Tiles to spend, as a share of the dense work. The plan exceeds it by at most one tile,
-                and no further split fits.
+                and the next split in order would not fit.
             coarsest: Level that everything starts at.
 
         Raises:
