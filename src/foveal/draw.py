@@ -187,7 +187,7 @@ def _with_legend(picture: Image.Image, shares: dict[int, float], caption: str) -
 
 
 def _swatch(level: int, side: int) -> Image.Image:
-    grey = torch.full((3, side, side), 0.72)
+    grey = torch.full((3, side, side), 0.6)
     tinted = _tint(grey, level)
     swatch = _to_pillow(_hatched(tinted, 2 * side) if level == SKIP else tinted)
     ImageDraw.Draw(swatch).rectangle((0, 0, side - 1, side - 1), outline=FAINT)

@@ -34,15 +34,6 @@ def assert_equals_dense(run: Run, x: Tensor, tile: int = 8) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
-def random_(module: nn.Module) -> nn.Module:
-    """Double precision, and norms with statistics that are not trivial."""
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
-                nn.init.uniform_(value, 0.5, 1.5)
-    return module.double().eval()
-
-
 # Convolution
 
 
@@ -74,10 +65,11 @@ def test_conv2d(source: Random) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kernel", range(1, 8))
-def test_conv2d_with_padding_same(kernel: int, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_conv2d_with_padding_same(dilation: int, kernel: int, size: tuple[int, int]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of the copy that an even kernel needs
-        assert_equals_dense(nn.Conv2d(4, 3, kernel, padding="same", dilation=2).double(), image(size))
+        assert_equals_dense(nn.Conv2d(4, 3, kernel, padding="same", dilation=dilation).double(), image(size))
 
 
 @pytest.mark.parametrize("size", [(16, 24), (8, 40)])
@@ -134,9 +126,9 @@ def test_conv_transpose2d(kernel: int, stride: int, padding: int, extra: int, si
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 2, 1), (3, 1, 1), (5, 1, 1), (3, 1, 2), (1, 1, 1)])
-def test_max_pool2d(kernel: int, stride: int, dilation: int, size: tuple[int, int]) -> None:
-    layer = nn.MaxPool2d(kernel, stride, dilation * (kernel // 2), dilation)
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (3, 1), (5, 1), (1, 1), (1, 2)])
+def test_max_pool2d(kernel: int, stride: int, size: tuple[int, int]) -> None:
+    layer = nn.MaxPool2d(kernel, stride, kernel // 2)
     assert_equals_dense(lambda x: layer(x - 9), image(size))
 
 
@@ -477,7 +469,7 @@ DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
         (lambda x: x.mean(1), "mean other than over the image, or over the channels with keepdim"),
         (lambda x: x.sum((2, 3)), "sum along another dimension than the channels " + DETOUR),
         (lambda x: x.sum(1), "sum that drops the channels " + DETOUR),
-        (lambda x: x.unbind(1), "unbind that drops the channels " + DETOUR),
+        (lambda x: x.unbind(1), "unbind " + DETOUR),
         (lambda x: x.softmax(3), "softmax along another dimension than the channels " + DETOUR),
         (lambda x: x.chunk(2), "chunk along another dimension than the channels " + DETOUR),
         (lambda x: torch.cat([x, x], 2), "cat along another dimension than the channels " + DETOUR),
@@ -498,7 +490,7 @@ DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
         ),
         (nn.ConvTranspose2d(4, 4, 3, 2).double(), "conv_transpose2d that does not grow the map by its stride"),
         (nn.ConvTranspose2d(4, 4, 2, (2, 1)).double(), "conv_transpose2d"),
-        (nn.Conv2d(4, 4, 3).double(), r"conv2d with kernel \(3, 3\), .* on a map of \(13, 21\): it does not give"),
+        (nn.Conv2d(4, 4, 3).double(), r"conv2d with kernel \(3, 3\), .* on a map of \(13, 21\): the result is not the"),
         (nn.Conv2d(4, 4, 2, 2).double(), "side divided by the stride, rounded up " + DETOUR),
         (nn.Conv2d(4, 4, 3, padding=2).double(), "conv2d with kernel"),
         (nn.Conv2d(4, 4, 3, (2, 1), 1).double(), r"conv2d with stride \(2, 1\)"),
@@ -512,8 +504,8 @@ DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
         (lambda x: F.pad(x, (-1, 0)), "padding with something else than zeros " + DETOUR),
         (lambda x: F.pad(x, (0, 0, 0, 0, 0, 1)), "padding with something else than zeros " + DETOUR),
         (lambda x: F.pad(x, (1, 1)).relu(), "another operation than conv2d or pooling after an explicit padding"),
-        (lambda x: F.pad(x, (1, 1)) * 2, "with explicit padding"),
-        (lambda x: F.pad(x, (1, 1)) + F.pad(x, (1, 1)), "with explicit padding " + DETOUR),
+        (lambda x: F.pad(x, (1, 1)) * 2, "or with padding"),
+        (lambda x: F.pad(x, (1, 1)) + F.pad(x, (1, 1)), "or with padding " + DETOUR),
         (lambda x: F.pad(F.pad(x, (1, 1)), (1, 1)), "after an explicit padding"),
         (lambda x: F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 1), "max_pool2d after an explicit padding"),
         (
@@ -522,13 +514,14 @@ DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
         ),
         (
             lambda x: F.conv2d(F.pad(x, (1, 0, 1, 0)), x.tiles.new_ones(4, 4, 1, 1), stride=2),
-            "conv2d .* padding",
+            "conv2d with a padding that is wider than its kernel reaches " + DETOUR,
         ),
         (lambda x: x + torch.ones(2, 4, 13, 21), r"add of tiles with a plain tensor of \(2, 4, 13, 21\) " + DETOUR),
         (lambda x: x * torch.ones(4), r"mul of tiles with a plain tensor of \(4,\) " + DETOUR),
         (lambda x: x + F.max_pool2d(x, 3, 2, 1), "add of maps with strides 2 and 1|with strides 1 and 2"),
         (lambda x: x[0], "indexing other than channels " + DETOUR),
         (lambda x: x[:, 0], "indexing other than channels " + DETOUR),
+        (lambda x: x[:, ..., :3], "indexing other than channels " + DETOUR),
         (lambda x: x[:, :, 1:], "indexing other than channels " + DETOUR),
         (lambda x: x[..., :-1], "indexing other than channels " + DETOUR),
         (lambda x: x[:, :, ::2, ::2], "indexing other than channels " + DETOUR),

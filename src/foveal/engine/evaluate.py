@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from foveal.cost import Timing, alternate, count_macs
 from foveal.data.dataset import Dataset
 from foveal.engine.metrics import BoundaryScore, Confusion
-from foveal.methods.segmenter import Segmenter, upsample
+from foveal.methods.segmenter import Segmenter, classify
 
 Make = Callable[[Tensor], Segmenter]
 """Makes the method for an image's labels; only the oracle looks at them."""
@@ -84,7 +84,7 @@ Run = Callable[[], tuple[Tensor, float]]
 
 def _dense(network: nn.Module, image: Tensor) -> Run:
     size = (image.shape[2], image.shape[3])
-    return lambda: (upsample(network(image), size).argmax(1).to(torch.uint8), 1.0)
+    return lambda: (classify(network(image), size), 1.0)
 
 
 def _adaptive(method: Segmenter, image: Tensor) -> Run:

@@ -80,7 +80,7 @@ class Result:
         timing: Wall time up to the labels [ms]; without a comparison that of the one run in which the MACs
             are counted, which is somewhat slower.
         dense_timing: That of the dense network, measured in turns with it; None without a comparison.
-        agreement: Share of the pixels with the dense network's label; None without a comparison.
+        dense_labels: Labels of the dense network [H, W]; None without a comparison.
         reason: Why the dense network ran; empty if it did not.
     """
 
@@ -92,13 +92,18 @@ class Result:
     dense_macs: int
     timing: Timing
     dense_timing: Timing | None = None
-    agreement: float | None = None
+    dense_labels: Tensor | None = None
     reason: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the image [px]."""
         return self.labels.shape[0], self.labels.shape[1]
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the pixels with the dense network's label; None without a comparison."""
+        return None if self.dense_labels is None else float((self.dense_labels == self.labels).double().mean())
 
     @cached_property
     def levels(self) -> dict[int, float]:
@@ -213,9 +218,8 @@ class Runner:
         if not result.reason:
             runs["method"] = lambda: self._method(batch).labels
         times = alternate(runs, repeat, warmup=1)
-        agreement = float((found[0] == result.labels).double().mean())
         timing = times.get("method", times["dense"])
-        return replace(result, timing=timing, dense_timing=times["dense"], agreement=agreement)
+        return replace(result, timing=timing, dense_timing=times["dense"], dense_labels=found[0])
 
     def _why_dense(self, size: tuple[int, int]) -> str:
         """Say why tiles cannot pay for an image of this size; empty if they may."""

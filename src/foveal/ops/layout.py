@@ -175,7 +175,7 @@ class Layout:
 
     @cached_property
     def _overtaken(self) -> bool:
-        """Whether finer tiles own cells under a computed tile; so it is for tiles kept from a coarser pass."""
+        """Whether finer tiles own cells under a computed tile: one kept from a coarser pass, then."""
         span = torch.ones_like(self.level) << self.level
         rows, columns = (
             torch.minimum(span, last - first)

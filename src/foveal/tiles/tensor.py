@@ -124,7 +124,7 @@ class TileTensor:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Give tensor methods by their rule."""
         method = getattr(Tensor, name, None) if not name.startswith("__") else None
-        if method is None:
+        if not callable(method):
             raise AttributeError(f"a TileTensor has no attribute '{name}'")
         return partial(_call, method, self)
 
@@ -145,7 +145,7 @@ class TileTensor:
         return _call(Tensor.div, self, other)
 
     def __rsub__(self, other: Any) -> TileTensor:
-        return _call(Tensor.add, self, other)
+        return _call(Tensor.add, -self, other)
 
     def __neg__(self) -> TileTensor:
         return _call(Tensor.neg, self)
@@ -209,10 +209,11 @@ def on_dense(module: nn.Module) -> nn.Module:
 
 def _through_dense(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     forward = partial(type(module).forward, module)
-    first = next((a for a in _leaves(args) if isinstance(a, TileTensor)), None)
-    if first is None:
+    given = [a for a in _leaves([*args, *kwargs.values()]) if isinstance(a, TileTensor)]
+    if not given:
         return forward(*args, **kwargs)
-    pools = {id(a): _pool(a) for a in _leaves(args) if isinstance(a, TileTensor)}
+    first = given[0]
+    pools = {id(a): _pool(a) for a in given}
     layout = first.layout
     results = []
     groups = [[n for n, f in enumerate(layout.finest) if f == level] for level in sorted(set(layout.finest))]
@@ -223,7 +224,7 @@ def _through_dense(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         def lift(x: Any, part: Layout = part, mask: Tensor = mask, base: int = base) -> Any:
             return compose_tiles(pools[id(x)][mask], part, base) if isinstance(x, TileTensor) else x
 
-        out = forward(*(_map(lift, a) for a in args), **kwargs)
+        out = forward(*_map(lift, args), **{name: _map(lift, a) for name, a in kwargs.items()})
         results.append((images, part, base, out))
     return _lower(first, results)
 
