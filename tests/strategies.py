@@ -79,7 +79,7 @@ def plans(
 
 @st.composite
 def layouts(draw: st.DrawFn, tiles: Sequence[int] = (4, 8, 12)) -> Layout:
-    """Layouts with tiles computed now, tiles kept from up to two passes, and places where nothing is known."""
+    """Layouts with tiles computed now, tiles kept from up to two passes, and places without a tile."""
     plan, source = draw(plans(tiles, skip=True)), draw(sources())
     layout = plan.layout
     for _ in range(source.randint(0, 2)):

@@ -102,7 +102,7 @@ def save_pictures(
     return files
 
 
-def picture_files(stem: Path, size: tuple[int, int]) -> dict[str, Path]:
+def picture_files(stem: Path, size: tuple[int, int] = (1, 1)) -> dict[str, Path]:
     """Names of the files that `save_pictures` writes for an image of a size [px]."""
     photo = "jpg" if max(size) <= JPEG_LIMIT else "png"
     names = {"mask": "labels.png", "overlay": f"overlay.{photo}", "plan": "plan.png"}

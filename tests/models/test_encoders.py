@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import importlib
 import math
 import os
-import sys
-import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -103,9 +100,9 @@ def test_unknown_variant() -> None:
 
 
 @pytest.mark.parametrize("width", [1.0, 0.5, 1.4])
-def test_mobilenet_equals_torchvision(width: float) -> None:
+def test_mobilenet_equals_torchvision(torchvision: ModuleType, width: float) -> None:
     with torch.device("meta"):
-        theirs = _torchvision().models.mobilenet_v2(width_mult=width)
+        theirs = torchvision.models.mobilenet_v2(width_mult=width)
     theirs = _randomise(theirs.features[:18].to_empty(device="cpu"))
     ours = MobileNetV2Encoder(width).eval()
     ours.features.load_state_dict(theirs.state_dict())
@@ -115,9 +112,9 @@ def test_mobilenet_equals_torchvision(width: float) -> None:
 
 
 @pytest.mark.parametrize(("prefix", "same_padding"), [("", False), ("tf_", True)])
-def test_efficientnet_equals_timm(prefix: str, same_padding: bool) -> None:
+def test_efficientnet_equals_timm(timm: ModuleType, prefix: str, same_padding: bool) -> None:
     options = {"features_only": True, "out_indices": (1, 2, 3, 4), "bn_eps": 1e-3}
-    theirs = _randomise(_timm().create_model(f"{prefix}efficientnet_lite1", **options))
+    theirs = _randomise(timm.create_model(f"{prefix}efficientnet_lite1", **options))
     ours = EfficientNetLiteEncoder("lite1", same_padding).eval()
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(1, 3, 64, 96)
@@ -126,8 +123,7 @@ def test_efficientnet_equals_timm(prefix: str, same_padding: bool) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_efficientnet_has_the_parameters_of_timm(variant: str) -> None:
-    timm = _timm()
+def test_efficientnet_has_the_parameters_of_timm(timm: ModuleType, variant: str) -> None:
     with torch.device("meta"):
         theirs = timm.create_model(f"tf_efficientnet_{variant}", features_only=True)
         ours = EfficientNetLiteEncoder(variant)
@@ -178,23 +174,3 @@ def _randomise(module: nn.Module) -> nn.Module:
         elif value.is_floating_point():
             value.uniform_(0.7, 1.3, generator=generator)
     return module.eval()
-
-
-def _timm() -> ModuleType:
-    _torchvision()
-    return pytest.importorskip("timm")
-
-
-def _torchvision() -> ModuleType:
-    """Import torchvision, also where its operators were built for another torch."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return pytest.importorskip("torchvision")
-        except RuntimeError:
-            for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-                del sys.modules[name]
-            for operator in ("nms", "qnms"):
-                signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                torch.library.define(f"torchvision::{operator}", signature)
-            return importlib.import_module("torchvision")

@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import layouts, plans, random_tiles, sides
 from torch.nn import functional as F
 
 from foveal.ops import Layout, compose_tiles, cut_tiles
 from foveal.tiles import SKIP, Plan
+from strategies import layouts, plans, random_tiles, sides
 
 FAST = [name for name in compose_tiles.implementations if name != "reference"]
 

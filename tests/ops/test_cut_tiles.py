@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import layouts, plans, sides, sizes
 
 from foveal.ops import Layout, cut_tiles, halve
 from foveal.tiles import SKIP, Plan
+from strategies import layouts, plans, sides, sizes
 
 FAST = [name for name in cut_tiles.implementations if name != "reference"]
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import halos, layouts, plans, random_tiles, sides
 from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.ops import Halo, Layout, cut_tiles, fetch_halo, halve
 from foveal.tiles import SKIP, Plan
+from strategies import halos, layouts, plans, random_tiles, sides
 
 FAST = [name for name in fetch_halo.implementations if name != "reference"]
 FILLS = ["zero", "lowest", "edge"]

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import plans, sizes, sources
 from torch import Tensor
 
 from foveal.tiles import SKIP, Plan
 from foveal.tiles.plan import check_budget, grid
+from strategies import plans, sizes, sources
 
 SIZE = (64, 96)
 
@@ -67,9 +67,7 @@ def test_shares_of_the_levels_sum_to_one() -> None:
         (torch.full((1, 4, 4), 2).index_fill(2, torch.tensor([3]), 0), 4, (16, 16), "level-2 .* 4x4 cells"),
     ],
 )
-def test_what_is_no_plan_is_refused(
-    levels: Tensor, tile: int, size: tuple[int, int], message: str
-) -> None:
+def test_what_is_no_plan_is_refused(levels: Tensor, tile: int, size: tuple[int, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Plan(levels, tile, size)
 

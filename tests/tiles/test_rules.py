@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -9,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
-from strategies import plans, sources
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.ops import halve
 from foveal.tiles import SKIP, NoTileRule, Plan, TileTensor, on_dense, split
+from strategies import plans, sources
 
 Run = Callable[[Any], Any]
 SIZES = [(16, 24), (13, 21), (9, 8), (1, 5)]
@@ -355,7 +356,9 @@ def test_batch_norm(affine: bool, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("options", [{}, {"momentum": None}, {"track_running_stats": False}])
-def test_batch_norm_in_training_is_that_of_all_samples(options: dict[str, Any], size: tuple[int, int]) -> None:
+def test_batch_norm_in_training_is_that_of_all_samples(
+    options: dict[str, Any], size: tuple[int, int]
+) -> None:
     dense, tiled = (nn.BatchNorm2d(4, **options).double() for _ in range(2))
     x = image(size) * 3 + 1
     for _ in range(2):
@@ -443,7 +446,9 @@ def test_a_map_that_is_no_whole_stride_cannot_come_back() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x[:, :, 1:]
 
-    with pytest.raises(NoTileRule, match=r"map of \(12, 21\), which is no whole stride of the image of 13x21"):
+    with pytest.raises(
+        NoTileRule, match=r"map of \(12, 21\), which is no whole stride of the image of 13x21"
+    ):
         on_dense(Odd())(split(image(), Plan.uniform(2, RAGGED, 8)))
 
 
@@ -477,10 +482,16 @@ DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
         (lambda x: torch.cat([torch.ones(2, 1, 13, 21), x], 1), "cat of tiles with plain tensors " + DETOUR),
         (lambda x: F.adaptive_avg_pool2d(x, 6), "adaptive_avg_pool2d to 6 .only the global mean has one. "),
         (lambda x: F.adaptive_max_pool2d(x, 1), "adaptive_max_pool2d"),
-        (lambda x: F.interpolate(x, size=(20, 30)), r"interpolate from \(13, 21\) to \(20, 30\), .* no whole fac"),
+        (
+            lambda x: F.interpolate(x, size=(20, 30)),
+            r"interpolate from \(13, 21\) to \(20, 30\), .* no whole fac",
+        ),
         (lambda x: F.interpolate(x, size=(13, 42)), "upsample by scale_factor and crop, or pad the image"),
         (lambda x: F.interpolate(x, scale_factor=0.5), "interpolate by 0.5 " + DETOUR),
-        (lambda x: F.interpolate(x, scale_factor=2), "interpolate by 2 beyond the image's resolution " + DETOUR),
+        (
+            lambda x: F.interpolate(x, scale_factor=2),
+            "interpolate by 2 beyond the image's resolution " + DETOUR,
+        ),
         (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "interpolate with mode='bicubic'"),
         (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True), "or corners"),
         (lambda x: F.pixel_shuffle(x, 2), "pixel_shuffle beyond the image's resolution " + DETOUR),
@@ -488,9 +499,15 @@ DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
             nn.ConvTranspose2d(4, 4, 2, 2).double(),
             "conv_transpose2d beyond the image's resolution " + DETOUR,
         ),
-        (nn.ConvTranspose2d(4, 4, 3, 2).double(), "conv_transpose2d that does not grow the map by its stride"),
+        (
+            nn.ConvTranspose2d(4, 4, 3, 2).double(),
+            "conv_transpose2d that does not grow the map by its stride",
+        ),
         (nn.ConvTranspose2d(4, 4, 2, (2, 1)).double(), "conv_transpose2d"),
-        (nn.Conv2d(4, 4, 3).double(), r"conv2d with kernel \(3, 3\), .* on a map of \(13, 21\): the result is not the"),
+        (
+            nn.Conv2d(4, 4, 3).double(),
+            r"conv2d with kernel \(3, 3\), .* on a map of \(13, 21\): the result is not the",
+        ),
         (nn.Conv2d(4, 4, 2, 2).double(), "side divided by the stride, rounded up " + DETOUR),
         (nn.Conv2d(4, 4, 3, padding=2).double(), "conv2d with kernel"),
         (nn.Conv2d(4, 4, 3, (2, 1), 1).double(), r"conv2d with stride \(2, 1\)"),
@@ -503,7 +520,10 @@ DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
         (nn.ConstantPad2d(1, 3.0), "padding with something else than zeros " + DETOUR),
         (lambda x: F.pad(x, (-1, 0)), "padding with something else than zeros " + DETOUR),
         (lambda x: F.pad(x, (0, 0, 0, 0, 0, 1)), "padding with something else than zeros " + DETOUR),
-        (lambda x: F.pad(x, (1, 1)).relu(), "another operation than conv2d or pooling after an explicit padding"),
+        (
+            lambda x: F.pad(x, (1, 1)).relu(),
+            "another operation than conv2d or pooling after an explicit padding",
+        ),
         (lambda x: F.pad(x, (1, 1)) * 2, "or with padding"),
         (lambda x: F.pad(x, (1, 1)) + F.pad(x, (1, 1)), "or with padding " + DETOUR),
         (lambda x: F.pad(F.pad(x, (1, 1)), (1, 1)), "after an explicit padding"),
@@ -516,9 +536,12 @@ DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
             lambda x: F.conv2d(F.pad(x, (1, 0, 1, 0)), x.tiles.new_ones(4, 4, 1, 1), stride=2),
             "conv2d with a padding that is wider than its kernel reaches " + DETOUR,
         ),
-        (lambda x: x + torch.ones(2, 4, 13, 21), r"add of tiles with a plain tensor of \(2, 4, 13, 21\) " + DETOUR),
+        (
+            lambda x: x + torch.ones(2, 4, 13, 21),
+            r"add of tiles with a plain tensor of \(2, 4, 13, 21\) " + DETOUR,
+        ),
         (lambda x: x * torch.ones(4), r"mul of tiles with a plain tensor of \(4,\) " + DETOUR),
-        (lambda x: x + F.max_pool2d(x, 3, 2, 1), "add of maps with strides 2 and 1|with strides 1 and 2"),
+        (lambda x: x + F.max_pool2d(x, 3, 2, 1), "add of maps with strides 2 and 1"),
         (lambda x: x[0], "indexing other than channels " + DETOUR),
         (lambda x: x[:, 0], "indexing other than channels " + DETOUR),
         (lambda x: x[:, ..., :3], "indexing other than channels " + DETOUR),
@@ -547,7 +570,7 @@ def test_tiles_of_different_plans_are_not_mixed() -> None:
     x = image()
     with pytest.raises(NoTileRule, match="add of tiles of different plans " + DETOUR):
         split(x, Plan.uniform(2, RAGGED, 8)) + split(x, Plan.uniform(2, RAGGED, 8, 1))
-    with pytest.raises(NoTileRule, match="cat of tiles of different plans|concat"):
+    with pytest.raises(NoTileRule, match="tiles of different plans"):
         torch.cat([split(x, Plan.uniform(2, RAGGED, 8)), split(x, Plan.uniform(2, RAGGED, 4))], 1)
 
 
@@ -555,7 +578,7 @@ def test_a_tile_that_is_no_multiple_of_the_stride_is_refused() -> None:
     layer = nn.Conv2d(4, 4, 3, 2, 1).double()
     with pytest.raises(
         NoTileRule,
-        match=r"stride \(2, 2\) on tiles of 3 samples \(tile 6 at stride 2\); choose a tile that is a multiple",
+        match=r"stride \(2, 2\) on tiles of 3 samples \(tile 6 at stride 2\); choose a tile that is a mul",
     ):
         layer(layer(split(image(), Plan.uniform(2, RAGGED, 6))))
 
@@ -618,8 +641,6 @@ def test_gradients_of_a_ragged_image_stay_finite_through_max_pooling() -> None:
 
 
 def test_a_detour_can_be_copied() -> None:
-    import copy
-
     class Scale(nn.Module):
         def __init__(self) -> None:
             super().__init__()

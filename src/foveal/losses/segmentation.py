@@ -46,12 +46,14 @@ def balanced_weights(shares: Tensor, power: float = 0.5) -> Tensor:
     """Weights [K] that grow as classes get rarer: (median share / share) ^ power.
 
     Args:
-        shares: Share of the pixels per class [K].
+        shares: Share of the pixels per class [K]; a class that does not occur weighs 0.
         power: 0 counts pixels, 1 counts classes.
 
     Source: median frequency balancing, Eigen and Fergus, ICCV 2015, section 6.3.2 (power 1).
     """
     present = shares > 0
-    median = shares[present].median() if present.any() else shares.new_tensor(1.0)
+    if not present.any():
+        return torch.ones_like(shares)
+    median = shares[present].median()
     weights = torch.where(present, (median / shares.clamp(min=1e-8)) ** power, torch.zeros_like(shares))
     return weights / weights[present].mean().clamp(min=1e-8)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from foveal.methods.coarse_to_fine import CoarseToFine
 from foveal.methods.dense import Dense
 from foveal.methods.segblocks import SegBlocks
 from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace
 
-METHODS: dict[str, type[Segmenter]] = {"dense": Dense, "segblocks": SegBlocks}
+METHODS: dict[str, type[Segmenter]] = {"dense": Dense, "segblocks": SegBlocks, "coarse_to_fine": CoarseToFine}
 
-__all__ = ["METHODS", "Dense", "Prediction", "Request", "SegBlocks", "Segmenter", "Step", "Trace"]
+__all__ = ["METHODS", "CoarseToFine", "Dense", "Prediction", "Request", "SegBlocks", "Segmenter", "Step", "Trace"]

@@ -141,7 +141,7 @@ def check_image(image: Tensor) -> tuple[int, int]:
         raise ValueError(
             f"images are {image.dtype}; give floating point numbers in 0..1 (divide bytes by 255)"
         )
-    if not bool(image.sum().isfinite()):
+    if not bool(image.sum(dtype=torch.promote_types(image.dtype, torch.float32)).isfinite()):
         raise ValueError("images hold NaN or infinity; give finite numbers in 0..1")
     return image.shape[2], image.shape[3]
 

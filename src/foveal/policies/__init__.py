@@ -15,6 +15,7 @@ from foveal.policies.oracle import Benefit
 from foveal.policies.scored import Score, ScoredPolicy
 from foveal.policies.uniform import RandomPlans, Uniform
 from foveal.policies.view import Policy, View
+from foveal.tiles.plan import check_budget
 
 __all__ = [
     "POLICIES",
@@ -78,12 +79,17 @@ def create_policy(
         oracle: Network and labels, for the oracle.
 
     Raises:
-        ValueError: No policy of that name, no labels for the oracle, or a bad budget.
+        ValueError: No policy of that name, no labels for the oracle, or a bad budget, tile or level.
     """
     if name not in POLICIES:
         close = get_close_matches(name, POLICIES, 1)
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise ValueError(f"no policy named '{name}'; {hint}available: {', '.join(POLICIES)}")
+    check_budget(budget)
+    if tile < 1 or min(coarsest, look) < 0:
+        raise ValueError(
+            f"tile is {tile} px, coarsest {coarsest}, look {look}; give a tile of at least 1 px and levels from 0"
+        )
     entry = POLICIES[name]
     if entry.budget == 0:
         return Uniform(tile, coarsest)

@@ -16,8 +16,9 @@ def entropy(view: View) -> Tensor:
 
 def margin(view: View) -> Tensor:
     """One minus the distance between the two largest probabilities of the coarse answer."""
-    top = _logits(view).softmax(1).topk(2, 1).values
-    return 1 - (top[:, 0] - top[:, 1])
+    logits = _logits(view)
+    top = logits.softmax(1).topk(min(2, logits.shape[1]), 1).values
+    return 1 - (top[:, 0] - top[:, -1])
 
 
 def weighted_entropy(view: View) -> Tensor:

@@ -37,7 +37,7 @@ class Benefit:
     def __call__(self, view: View) -> tuple[Tensor, ...]:
         """Cross entropy [N, H, W] at a level minus that at the next finer one."""
         losses, image = [], view.image
-        for _ in range(self.coarsest + 1):
+        for _ in range(max(1, self.coarsest) + 1):
             losses.append(self._loss(self.network(image)))
             image = halve(image)
         return tuple(coarse - fine for fine, coarse in pairwise(losses))

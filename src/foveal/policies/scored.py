@@ -15,7 +15,10 @@ from foveal.tiles import Plan
 from foveal.tiles.plan import check_budget, grid
 
 Score = Callable[[View], Tensor | tuple[Tensor, ...]]
-"""Gain per pixel [N, h, w] of looking closer, at any stride; or one map for every step, finest first."""
+"""Gain per pixel [N, h, w] of looking closer, at any stride; or one map for every step, finest first.
+
+Steps beyond the last map go by the last map.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ class ScoredPolicy:
                 "work; raise the budget, or look at a coarser level"
             )
         maps = self.score(view)
-        maps = maps if isinstance(maps, tuple) else (maps,) * max(1, self.coarsest)
-        scores = torch.stack([per_cell(m, view.size, self.tile) for m in maps[: max(1, self.coarsest)]])
+        maps = maps if isinstance(maps, tuple) else (maps,)
+        cells = [per_cell(m, view.size, self.tile) for m in maps[: max(1, self.coarsest)]]
+        scores = torch.stack(cells + cells[-1:] * (self.coarsest - len(cells)))
         return Plan.from_scores(scores, self.tile, view.size, self.budget - view.spent, self.coarsest)
 
 
@@ -66,13 +70,20 @@ def per_cell(density: Tensor, size: tuple[int, int], tile: int) -> Tensor:
         tile: Side of a cell [px].
 
     Returns:
-        [N, Gh, Gw], in gain times cells.
+        [N, Gh, Gw], in gain times cells; only what lies in the image counts.
     """
     unit = max(-(-size[0] // density.shape[1]), -(-size[1] // density.shape[2]))
     stride = 1 << (unit - 1).bit_length()
     part = gcd(stride, tile)
     fine = density.repeat_interleave(stride // part, 1).repeat_interleave(stride // part, 2)
     fine = fine[:, : -(-size[0] // part), : -(-size[1] // part)]
+    down, across = (_covered(n, part).to(fine.device) for n in size)
+    fine = fine * down[:, None] * across
     rows, columns = (cells * tile // part for cells in grid(size, tile))
     fine = F.pad(fine, (0, columns - fine.shape[2], 0, rows - fine.shape[1]))
     return F.avg_pool2d(fine[:, None].float(), tile // part)[:, 0]
+
+
+def _covered(pixels: int, part: int) -> Tensor:
+    """Share of every `part` pixels in a row that lie in the image."""
+    return (pixels - part * torch.arange(-(-pixels // part))).clamp(max=part) / part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 
@@ -40,7 +41,8 @@ class RandomPlans:
     Attributes:
         tiles: Sides of a tile to draw from [px].
         coarsest: Coarsest level that may occur.
-        budgets: Smallest and largest budget; one above 1 stands for full resolution.
+        budgets: Smallest and largest budget; one above 1 stands for full resolution, one below the cheapest
+            plan for that plan.
     """
 
     tiles: tuple[int, ...] = (32, 48, 64)
@@ -52,7 +54,8 @@ class RandomPlans:
         tile = self.tiles[int(torch.randint(len(self.tiles), ()))]
         rows, columns = grid(view.size, tile)
         low, high = self.budgets
-        budget = low + (high - low) * float(torch.rand(()))
+        cheapest = prod(-(-cells >> self.coarsest) for cells in (rows, columns)) * tile**2 / prod(view.size)
+        budget = max(low + (high - low) * float(torch.rand(())), cheapest)
         if budget >= 1:
             return Plan.uniform(len(view.image), view.size, tile).to(view.image.device)
         scores = torch.rand(len(view.image), rows, columns)

@@ -1,0 +1,46 @@
+"""Write the tables of README.md from the JSON files in benchmarks/."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def camvid() -> str:
+    rows = json.loads((BENCHMARKS / "camvid_rn18" / "test.json").read_text())["rows"]
+    lines = ["| method | policy | budget | work | mIoU | agreement | GMAC | ms |", "|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        budget = f"{row['budget']:g}" if row["policy"] else ""
+        lines.append(
+            f"| {row['method']} | {row['policy']} | {budget} | {row['work']:.3f} | {100 * row['miou']:.1f} | "
+            f"{100 * row['agreement']:.1f} % | {row['macs'] / 1e9:.2f} | {row['ms']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def segment() -> str:
+    rows = json.loads((BENCHMARKS / "camvid_rn18" / "segment.json").read_text())["rows"]
+    lines = ["| budget | work | GMAC of dense | ms | dense ms | agreement |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        lines.append(
+            f"| {row['budget']:g} | {row['work']:.3f} | {row['macs'] / 1e9:.1f} of {row['dense_macs'] / 1e9:.1f} | "
+            f"{row['ms']:.0f} | {row['dense_ms']:.0f} | {100 * row['agreement']:.1f} % |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    path = ROOT / "README.md"
+    text = path.read_text()
+    for name, make in (("camvid", camvid), ("segment", segment)):
+        pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = pattern.sub(lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text)
+    path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The command line: results on stdout, progress on stderr, exit code 2 and one sentence for user errors.
+
+One file per group of commands. Heavy modules are imported inside the commands, so that `foveal --help` is
+there at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from foveal.cli import segment, show
+from foveal.cli.door import Door
+
+app = typer.Typer(
+    cls=Door,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Segmentation that looks closely only where it matters.",
+)
+segment.add_to(app)
+show.add_to(app)
+
+
+@app.callback()
+def foveal(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=lambda wanted: _version(wanted)
+        ),
+    ] = False,
+) -> None:
+    """Segmentation that looks closely only where it matters."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="foveal")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"foveal {version('foveal')}")
+        raise typer.Exit

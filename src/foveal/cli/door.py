@@ -1,0 +1,64 @@
+"""Where bad input is refused: one sentence on stderr, exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+USER_ERROR = 2
+
+
+class Door(TyperGroup):
+    """The group of all commands. `FOVEAL_DEBUG=1` shows the traceback instead of the sentence."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options before the command."""
+        with one_sentence():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        with one_sentence():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn what the user can mend into a sentence and exit code 2."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of the output went away
+        raise
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None or os.environ.get("FOVEAL_DEBUG"):
+            raise
+        complain(sentence)
+        raise typer.Exit(USER_ERROR) from None
+
+
+def complain(sentence: str) -> None:
+    """Say on stderr what is wrong."""
+    typer.echo(f"foveal: {sentence}", err=True)
+
+
+def echo_json(value: Any) -> None:
+    """Write a result for other programs."""
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell the user; None if it is a defect of the program."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return None
+    if hasattr(error, "format_message"):  # a usage error, of typer's own click or of click's
+        return str(error.format_message()).replace("\n", " ")
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    return None

@@ -1,0 +1,75 @@
+"""What every command needs at its start: images, a folder to write to, a tuned process."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def find_images(arguments: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """List the image files that arguments stand for, each once, and the sentences about those that do not."""
+    from foveal.data.image import list_images
+
+    files: dict[Path, Path] = {}
+    failures = []
+    for argument in arguments:
+        try:
+            for path in list_images(argument):
+                files.setdefault(path.resolve(), path)
+        except (ValueError, OSError) as error:
+            failures.append(str(error))
+    return list(files.values()), failures
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and see that files can be written there.
+
+    Raises:
+        OSError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = (
+            "a file is in the way"
+            if isinstance(error, FileExistsError | NotADirectoryError)
+            else error.strerror
+        )
+        raise OSError(f"--out {folder} cannot be written ({reason}); give another folder") from None
+
+
+def free_stems(files: Iterable[Path], out: Path) -> list[Path]:
+    """Choose where the pictures of every file go: numbered where names repeat, never over an input."""
+    from foveal.draw import picture_files
+
+    files = list(files)
+    inputs = {file.resolve() for file in files}
+    taken: set[str] = set()
+    stems = []
+    for file in files:
+        stem, number = file.stem, 1
+        while stem.lower() in taken or inputs & _resolved(picture_files(out / stem)):
+            number += 1
+            stem = f"{file.stem}-{number}"
+        taken.add(stem.lower())
+        stems.append(out / stem)
+    return stems
+
+
+def _resolved(files: dict[str, Path]) -> set[Path]:
+    return {file.resolve() for file in files.values()}
+
+
+def prepare(threads: int | None, keep: bool = True) -> None:
+    """Set the number of threads, and tune the allocator."""
+    import torch
+
+    from foveal.cost import keep_memory
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if keep:
+        keep_memory()

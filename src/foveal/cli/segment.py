@@ -1,0 +1,200 @@
+"""`foveal segment` and `foveal demo`: images in; labels, overlays, plans and what it cost out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foveal.cli.door import USER_ERROR, complain, echo_json
+from foveal.cli.inputs import find_images, free_stems, make_folder, prepare
+
+if TYPE_CHECKING:
+    from foveal.engine.segment import Result, Runner
+
+ModelOption = Annotated[str, typer.Option(help="Bundled model, .safetensors file, or folder of a run.")]
+MethodOption = Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")]
+PolicyOption = Annotated[str, typer.Option(help="What decides where to look closely; see `foveal policies`.")]
+BudgetOption = Annotated[float, typer.Option(help="Share of the dense work, above 0 and at most 1.")]
+TileOption = Annotated[int | None, typer.Option(min=1, help="Side of a tile [px]; as the model recommends.")]
+LevelOption = Annotated[
+    int | None, typer.Option(min=0, max=6, help="Coarsest level; as the model recommends.")
+]
+LookOption = Annotated[int | None, typer.Option(min=0, max=6, help="Level of the first look; likewise.")]
+RepeatOption = Annotated[int, typer.Option(min=1, help="Timed rounds of a comparison.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads of the processor; all if absent.")]
+KeepOption = Annotated[bool, typer.Option(help="Let the allocator keep freed memory: faster, dense as well.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Enter the commands."""
+    app.command()(segment)
+    app.command()(demo)
+
+
+def segment(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", show_default=False)],
+    model: ModelOption = "camvid_rn18",
+    method: MethodOption = "segblocks",
+    policy: PolicyOption = "weighted_entropy",
+    budget: BudgetOption = 0.4,
+    tile: TileOption = None,
+    coarsest: LevelOption = None,
+    look: LookOption = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
+    compare: Annotated[bool, typer.Option("--compare", help="Measure the dense network beside.")] = False,
+    repeat: RepeatOption = 10,
+    threads: ThreadsOption = None,
+    keep_memory: KeepOption = True,
+    progress: Annotated[bool | None, typer.Option(help="Progress bar; in a terminal if absent.")] = None,
+    json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and --json only.")] = False,
+) -> None:
+    """Segment images: write labels, overlay and plan, and say what it cost."""
+    runner = make_runner(model, method, policy, budget, (tile, coarsest, look))
+    files, failures = find_images(images)
+    make_folder(out)
+    prepare(threads, keep_memory)
+    show = not (json or quiet)
+    rows = _segment_all(runner, files, out, failures, repeat if compare else 0, show, progress)
+    one_file = len(images) == 1 and Path(images[0]).is_file()
+    if json and (rows or not one_file):
+        echo_json(rows[0] if one_file else rows)
+    if show and len(files) > 1 and rows:
+        from foveal.report import summary
+
+        typer.echo(summary(rows, out))
+    _list_failures(failures, len(rows) + len(failures))
+
+
+def demo(
+    image: Annotated[Path | None, typer.Argument(help="An image; a generated street if absent.")] = None,
+    model: ModelOption = "camvid_rn18",
+    policy: PolicyOption = "weighted_entropy",
+    budget: BudgetOption = 0.4,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/demo"),
+    repeat: RepeatOption = 5,
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Segment a generated street, or an image, beside the dense network."""
+    runner = make_runner(model, "segblocks", policy, budget, (None, None, None))
+    make_folder(out)
+    prepare(threads, keep=True)
+    picture, truth, path = _scene(image, out)
+    result = runner(picture, repeat)
+    row, text = finish(path, result, out / path.stem, runner, short=False)
+    if truth is not None and runner.model.card.classes == _street_classes():
+        right = {"accuracy": result.labels, "dense_accuracy": result.dense_labels}
+        row |= {key: round(float((labels == truth).double().mean()), 5) for key, labels in right.items()}
+        text += f"\n  right    {row['accuracy']:.2%} of the pixels, dense {row['dense_accuracy']:.2%}"
+    if json:
+        echo_json(row)
+    else:
+        typer.echo(text)
+
+
+def make_runner(
+    model: str, method: str, policy: str, budget: float, settings: tuple[int | None, int | None, int | None]
+) -> Runner:
+    """Load a model, and prepare the method with the settings (tile, coarsest, look) or the model's own.
+
+    Raises:
+        ValueError: There is no such model, method or policy, or a number does not fit.
+    """
+    from foveal.engine.checkpoint import load_model
+    from foveal.engine.segment import Request, Runner
+    from foveal.tiles.plan import check_budget
+
+    check_budget(budget)
+    loaded = load_model(model)
+    own = (loaded.card.tile, loaded.card.coarsest, loaded.card.look)
+    tile, coarsest, look = (
+        mine if given is None else given for given, mine in zip(settings, own, strict=True)
+    )
+    return Runner(loaded, Request(method, policy, budget, tile, coarsest, look))
+
+
+def finish(
+    path: Path, outcome: Result | Exception, stem: Path, runner: Runner, short: bool
+) -> tuple[dict[str, Any], str]:
+    """Write the pictures of a result; return its row and its text.
+
+    Raises:
+        ValueError: The outcome is an error, or a picture cannot be made.
+        OSError: A file cannot be read or written.
+    """
+    from foveal import draw, report
+
+    if isinstance(outcome, Exception):
+        raise outcome
+    card = runner.model.card
+    caption = f"work {outcome.work:.3f}"
+    files = draw.save_pictures(outcome.image, outcome.labels, outcome.plan, card.palette, stem, caption)
+    row = report.segment_row(path, outcome, files, card.classes)
+    if short:
+        return row, report.segment_line(path, outcome)
+    return row, report.segment_text(path, outcome, files, card.classes)
+
+
+def _segment_all(
+    runner: Runner,
+    files: list[Path],
+    out: Path,
+    failures: list[str],
+    repeat: int,
+    show: bool,
+    progress: bool | None,
+) -> list[dict[str, Any]]:
+    """Segment files, write and show each as soon as it is done; return the rows, and add to the failures."""
+    from tqdm import tqdm
+
+    from foveal.engine.segment import segment_files
+
+    many = len(files) > 1
+    hidden = None if progress is None and show and many else not progress  # None: hidden unless in a terminal
+    rows = []
+    bar = tqdm(
+        segment_files(runner, files, repeat), total=len(files), unit="image", disable=hidden, leave=False
+    )
+    for (path, outcome), stem in zip(bar, free_stems(files, out), strict=True):
+        try:
+            row, text = finish(path, outcome, stem, runner, short=many)
+        except (ValueError, OSError) as error:
+            failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+            continue
+        rows.append(row)
+        if show:
+            with tqdm.external_write_mode():
+                typer.echo(text)
+    return rows
+
+
+def _list_failures(failures: list[str], inputs: int) -> None:
+    """Name what could not be segmented, and leave with the code of user errors."""
+    for sentence in failures:
+        complain(sentence)
+    if failures and inputs > 1:
+        complain(f"{len(failures)} of {inputs} inputs could not be segmented")
+    if failures:
+        raise typer.Exit(USER_ERROR)
+
+
+def _scene(image: Path | None, out: Path) -> tuple[Any, Any, Path]:
+    """Read an image, or draw a street with its labels and save it."""
+    from foveal.data.image import read_image, save_image
+    from foveal.data.street import street
+
+    if image is not None:
+        return read_image(image), None, image
+    picture, truth = street(24, (720, 960))
+    save_image(picture, out / "street.png")
+    return picture, truth, out / "street.png"
+
+
+def _street_classes() -> tuple[str, ...]:
+    from foveal.data.street import CLASSES
+
+    return CLASSES

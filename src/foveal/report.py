@@ -1,0 +1,179 @@
+"""Results as terminal text and as plain values for JSON."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from typer import style
+
+from foveal.draw import level_name
+from foveal.tiles.plan import SKIP, Plan, shade
+
+if TYPE_CHECKING:
+    from foveal.engine.segment import Result
+
+WIDEST = 40
+"""Most cells of a plan in a row of the terminal; a cell is two characters wide."""
+SEEN = 5
+"""Classes named in a report."""
+LABEL = 9
+"""Width of the first column of a report."""
+
+
+def segment_row(path: Path, result: Result, files: dict[str, Path], classes: Sequence[str]) -> dict[str, Any]:
+    """Result of one image as plain values; the keys are documented in the manual and stay."""
+    row: dict[str, Any] = {
+        "image": str(path),
+        "size": list(result.size),
+        "work": round(result.work, 4),
+        "macs": result.macs,
+        "dense_macs": result.dense_macs,
+        "ms": round(result.timing.median, 2),
+    }
+    if result.dense_timing is not None and result.agreement is not None:
+        row |= {
+            "ms_p95": round(result.timing.p95, 2),
+            "dense_ms": round(result.dense_timing.median, 2),
+            "dense_ms_p95": round(result.dense_timing.p95, 2),
+            "agreement": round(result.agreement, 5),
+        }
+    return row | {
+        "dense": bool(result.reason),
+        "reason": result.reason or None,
+        "levels": {str(level): round(share, 4) for level, share in result.levels.items()},
+        "classes": {name: round(share, 4) for name, share in class_shares(result, classes)},
+        "files": {kind: str(file) for kind, file in files.items()},
+    }
+
+
+def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Sequence[str]) -> str:
+    """Result of one image for the terminal, the plan drawn."""
+    height, width = result.size
+    seen = ", ".join(f"{name} {share:.0%}" for name, share in class_shares(result, classes)[:SEEN])
+    entries = [
+        ("work", f"{style(f'{result.work:.3f}', bold=True)} of dense"),
+        ("MACs", f"{giga(result.macs)} of {giga(result.dense_macs)}, {result.macs / result.dense_macs:.0%}"),
+        ("time", time_text(result)),
+        ("agrees", "" if result.agreement is None else f"{result.agreement:.2%} of the pixels with dense"),
+        ("sees", seen),
+        ("wrote", _braces(list(files.values()))),
+    ]
+    parts = [f"{style(path.name, bold=True)}  {width} x {height} px", ""]
+    parts += [_indent(plan_text(result.plan) if result.plan else f"dense network: {result.reason}"), ""]
+    parts += [f"  {style(name.ljust(LABEL), dim=True)}{text}" for name, text in entries if text]
+    return "\n".join([*parts, *(f"  {line}" for line in [advice(result)] if line)])
+
+
+def segment_line(path: Path, result: Result) -> str:
+    """Result of one image among many."""
+    height, width = result.size
+    agrees = "" if result.agreement is None else f"  agrees {result.agreement:.1%}"
+    dense = f"  {style('dense: ' + result.reason, dim=True)}" if result.reason else ""
+    return (
+        f"{path.name:<32} {f'{width}x{height}':>11}  work {result.work:.3f}  {giga(result.macs):>8} of "
+        f"{giga(result.dense_macs):>8}  {time_text(result, short=True)}{agrees}{dense}"
+    )
+
+
+def summary(results: Sequence[dict[str, Any]], out: Path) -> str:
+    """Close a run over several images; takes their rows."""
+    count = len(results)
+    work = sum(row["work"] for row in results) / count
+    share = sum(row["macs"] for row in results) / sum(row["dense_macs"] for row in results)
+    return f"{count} images, work {work:.3f} on average, {share:.0%} of the dense MACs; pictures in {out}"
+
+
+def class_shares(result: Result, classes: Sequence[str]) -> list[tuple[str, float]]:
+    """Classes that occur in the labels and their share of the pixels, largest first."""
+    counts = torch.bincount(result.labels.flatten().int(), minlength=len(classes)).tolist()
+    total = result.labels.numel()
+    found = [(name, count / total) for name, count in zip(classes, counts, strict=False) if count]
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+def time_text(result: Result, short: bool = False) -> str:
+    """Milliseconds, the dense network's beside if they were measured."""
+    ours, dense = result.timing, result.dense_timing
+    if dense is None or (result.reason and short):
+        return f"{ours.median:.0f} ms" + (
+            "" if short else style(" (one counted run; --compare measures)", dim=True)
+        )
+    if result.reason:
+        return f"{dense.median:.0f} ms, the dense network"
+    text = f"{ours.median:.0f} ms, dense {dense.median:.0f} ms: {dense.median / ours.median:.2f}x"
+    spread = f" (median of {len(ours.runs)} in turns; p95 {ours.p95:.0f} and {dense.p95:.0f})"
+    return text if short else text + style(spread, dim=True)
+
+
+def advice(result: Result) -> str:
+    """Say plainly where the dense network is the better choice; empty if it is not."""
+    ours, dense = result.timing, result.dense_timing
+    if dense is None or result.reason or ours.median <= dense.median:
+        return ""
+    text = f"dense is faster here: {dense.median:.0f} ms against {ours.median:.0f} ms; use --method dense"
+    return style(text, fg="yellow")
+
+
+def plan_text(plan: Plan, widest: int = WIDEST) -> str:
+    """Draw a plan of one image with block characters, its legend below.
+
+    A plan of more columns than fit is drawn on a coarser grid: every square shows the level that most of its
+    cells have.
+    """
+    widest = max(4, min(widest, (shutil.get_terminal_size().columns - 4) // 2))
+    cells = _coarser(plan.levels[0], -(-plan.levels.shape[2] // widest))
+    rows = ["".join(shade(level) * 2 for level in row) for row in cells.tolist()]
+    found = sorted(set(plan.levels[0].flatten().tolist()), key=lambda level: (level == SKIP, level))
+    legend = "   ".join(f"{shade(level)} {level_name(level)} {plan.share(level):.0%}" for level in found)
+    return "\n".join([*rows, "", f"{legend}   {style(f'tile {plan.tile} px', dim=True)}"])
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text; the first is left-aligned, numbers are right-aligned."""
+    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
+    number = [all(row[k][:1].isdigit() for row in lines[1:]) for k in range(len(header))]
+    texts = [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, number, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([style(texts[0], dim=True), *texts[1:]])
+
+
+def giga(macs: float) -> str:
+    """Multiply-accumulates, readable."""
+    unit, name = next((u, n) for u, n in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")) if macs >= u or u == 1)
+    return (
+        f"{macs / unit:.3g} {name}".rstrip() if macs / unit < 1000 else f"{macs / unit:.0f} {name}".rstrip()
+    )
+
+
+def _coarser(levels: torch.Tensor, factor: int) -> torch.Tensor:
+    """Reduce a grid of cells; every square takes its most frequent level, the finer of two."""
+    if factor == 1:
+        return levels
+    rows, columns = levels.shape
+    found = sorted(set(levels.flatten().tolist()), key=lambda level: (level == SKIP, level))
+    masks = torch.stack([(levels == level).float() for level in found])[None]
+    counts = torch.nn.functional.avg_pool2d(masks, factor, ceil_mode=True, divisor_override=1)[0]
+    return torch.tensor(found)[counts.argmax(0)][: -(-rows // factor), : -(-columns // factor)]
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
+
+
+def _braces(files: list[Path]) -> str:
+    """Names of files that begin alike, as a shell would write them."""
+    if not files:
+        return ""
+    names = [str(file) for file in files]
+    stem = names[0].rpartition("_")[0] + "_"
+    return f"{stem}{{{','.join(name.removeprefix(stem) for name in names)}}}"

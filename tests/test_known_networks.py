@@ -1,0 +1,99 @@
+"""Unmodified networks of other people run on tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, symbolic_trace
+
+from foveal.ops import compose_tiles, halve
+from foveal.tiles import Plan, TileTensor, split
+
+TILE = 32
+TORCHVISION: dict[str, Callable[[Any], nn.Module]] = {
+    "resnet18": lambda net: nn.Sequential(*list(net.children())[:-2]),
+    "resnet50": lambda net: nn.Sequential(*list(net.children())[:-2]),
+    "mobilenet_v2": lambda net: net.features,
+    "mobilenet_v3_small": lambda net: net.features,
+    "efficientnet_b0": lambda net: net.features,
+    "regnet_y_400mf": lambda net: nn.Sequential(net.stem, net.trunk_output),
+}
+TIMM = ["resnet18", "mobilenetv3_small_100", "tf_efficientnet_lite0"]
+
+
+@torch.no_grad()
+def lively(network: nn.Module) -> nn.Module:
+    """Double precision, norms with random statistics, weights that keep the signal alive."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0, (2 / module.weight[0].numel()) ** 0.5)
+        elif isinstance(module, nn.BatchNorm2d):
+            for value in (module.weight, module.bias, module.running_mean, module.running_var):
+                nn.init.uniform_(value, 0.7, 1.3)
+    return network.double().eval()
+
+
+def maps(out: Any) -> list[Any]:
+    return list(out) if isinstance(out, list | tuple) else [out]
+
+
+@torch.no_grad()
+def assert_runs_on_tiles(network: nn.Module, size: tuple[int, int], level: int) -> None:
+    """With every tile at a level it gives what it gives on the image reduced to that level."""
+    image = torch.randn(2, 3, *size, dtype=torch.float64)
+    found = maps(network(split(image, Plan.uniform(2, size, TILE, level))))
+    expected = maps(network(halve(image) if level else image))
+    for tiles, dense in zip(found, expected, strict=True):
+        assert isinstance(tiles, TileTensor)
+        map_ = compose_tiles(tiles.tiles, tiles.layout, level)
+        assert map_.shape == dense.shape
+        assert dense.std((0, 2, 3)).max() > 0.05
+        assert_no_dead_map(dense)
+        torch.testing.assert_close(map_, dense, rtol=0, atol=1e-11 * dense.abs().max().item())
+
+
+def assert_no_dead_map(x: Tensor) -> None:
+    assert x.isfinite().all()
+    assert (x != 0).double().mean() > 0.2
+
+
+@pytest.fixture(params=TORCHVISION, scope="module")
+def known(torchvision: ModuleType, request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    network = getattr(torchvision.models, request.param)(weights=None)
+    return lively(TORCHVISION[request.param](network))
+
+
+@pytest.mark.parametrize(("size", "level"), [((64, 96), 0), ((75, 67), 0), ((64, 128), 1)])
+def test_torchvision_networks_run_on_tiles(known: nn.Module, size: tuple[int, int], level: int) -> None:
+    assert_runs_on_tiles(known, size, level)
+
+
+def test_a_traced_network_runs_on_tiles(torchvision: ModuleType) -> None:
+    network = torchvision.models.mobilenet_v3_small(weights=None).features
+    traced = symbolic_trace(lively(network))
+    assert isinstance(traced, GraphModule)
+    assert_runs_on_tiles(traced, (64, 70), 0)
+
+
+@pytest.mark.parametrize(("size", "level"), [((64, 96), 0), ((75, 67), 0), ((64, 128), 1)])
+@pytest.mark.parametrize("name", TIMM)
+def test_timm_networks_run_on_tiles(timm: ModuleType, name: str, size: tuple[int, int], level: int) -> None:
+    network = timm.create_model(name, features_only=True, pretrained=False)
+    assert_runs_on_tiles(lively(network), size, level)
+
+
+def test_training_a_bottleneck_on_a_ragged_image_keeps_gradients_finite(torchvision: ModuleType) -> None:
+    network = torchvision.models.resnet50(weights=None)
+    layers = nn.Sequential(*list(network.children())[:5]).eval()
+    for parameter in layers.parameters():
+        if parameter.ndim == 4:
+            nn.init.uniform_(parameter, 0.05, 0.2)
+    image = torch.randn(1, 3, 41, 53)
+    layers(split(image, Plan.uniform(1, (41, 53), TILE))).dense().mean().backward()
+    assert all(p.grad.isfinite().all() for p in layers.parameters())
