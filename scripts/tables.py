@@ -12,7 +12,10 @@ BENCHMARKS = ROOT / "benchmarks"
 
 def camvid() -> str:
     rows = json.loads((BENCHMARKS / "camvid_rn18" / "test.json").read_text())["rows"]
-    lines = ["| method | policy | budget | work | mIoU | agreement | GMAC | ms |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| method | policy | budget | work | mIoU | agreement | GMAC | ms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
         budget = f"{row['budget']:g}" if row["policy"] else ""
         lines.append(
@@ -27,8 +30,8 @@ def segment() -> str:
     lines = ["| budget | work | GMAC of dense | ms | dense ms | agreement |", "|---|---|---|---|---|---|"]
     for row in rows:
         lines.append(
-            f"| {row['budget']:g} | {row['work']:.3f} | {row['macs'] / 1e9:.1f} of {row['dense_macs'] / 1e9:.1f} | "
-            f"{row['ms']:.0f} | {row['dense_ms']:.0f} | {100 * row['agreement']:.1f} % |"
+            f"| {row['budget']:g} | {row['work']:.3f} | "
+            f"{row['macs'] / 1e9:.1f} of {row['dense_macs'] / 1e9:.1f} | {row['ms']:.0f} | {row['dense_ms']:.0f} | {100 * row['agreement']:.1f} % |"
         )
     return "\n".join(lines)
 

@@ -148,6 +148,9 @@ def _override(values: dict[str, Any], override: str, problems: list[str]) -> Non
     *sections, name = key.strip().split(".")
     for section in sections:
         values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            problems.append(f"--set {override}   {section} is no section; give section.key=value")
+            return
     values[name] = value
 
 
@@ -203,5 +206,13 @@ def _check(recipe: Recipe) -> list[str]:
         (data.scenes_share > 0 and data.scenes < 1, "data.scenes   is 0, but data.scenes_share is not"),
         (method.name not in ("dense", "segblocks"), f"method.name   is '{method.name}'; dense or segblocks"),
         (method.coarsest < 0, f"method.coarsest   is {method.coarsest}; give 0 or more"),
+        (
+            not method.tiles or min(method.tiles) < 1,
+            f"method.tiles   is {list(method.tiles)}; give sides of at least 1 px",
+        ),
+        (
+            not 0 < method.budgets[0] <= method.budgets[1],
+            f"method.budgets   is {list(method.budgets)}; give 0 < low <= high",
+        ),
     ]
     return [problem for wrong, problem in tests if wrong]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -11,7 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.data.image import save_image, save_labels
-from foveal.tiles.plan import SKIP, Plan
+from foveal.tiles.plan import SKIP
+
+if TYPE_CHECKING:
+    from foveal.engine.segment import Result
 
 Colour = tuple[int, int, int]
 
@@ -29,6 +33,8 @@ BORDER: Colour = (255, 255, 255)
 PAPER, INK, FAINT = (22, 22, 28), (236, 236, 240), (150, 150, 160)
 LONGEST, SHORTEST = 1920, 320
 """Limits for the longer side of a plan picture [px]: larger images are reduced, smaller ones enlarged."""
+THINNEST = 6
+"""Tiles narrower than this in the picture get no borders [px]."""
 JPEG_LIMIT = 65_500
 """Longest side that a JPEG file can have [px]."""
 
@@ -50,44 +56,40 @@ def overlay(image: Tensor, labels: Tensor, palette: Sequence[Colour], opacity: f
     return torch.lerp(image, colours(labels, palette), opacity)
 
 
-def draw_plan(image: Tensor, plan: Plan | None, caption: str = "") -> Image.Image:
-    """Draw what a plan lets the network see: every tile at its resolution, tinted by its level.
+def draw_plan(image: Tensor, levels: Tensor, tile: int, caption: str = "") -> Image.Image:
+    """Draw what the network saw: every tile at its resolution, tinted by its level.
 
     Args:
         image: [3, H, W] in 0..1.
-        plan: A plan of one image; None for everything at full resolution.
+        levels: Level per cell [Gh, Gw].
+        tile: Side of a cell [px].
         caption: Put at the right of the legend, if there is room.
 
     Returns:
         The picture with a legend below it.
     """
-    seen = image if plan is None else _tinted(image, plan)
-    size = (image.shape[1], image.shape[2])
-    scale = _scale(size)
-    height, width = (max(1, round(n * scale)) for n in size)
-    picture = _to_pillow(seen).resize((width, height), Image.Resampling.BOX if scale < 1 else Image.NEAREST)
-    if plan is not None:
-        _draw_borders(picture, plan, scale)
-    return _with_legend(picture, _shares(plan), caption)
+    scale = _scale((image.shape[1], image.shape[2]))
+    height, width = (max(1, round(n * scale)) for n in image.shape[1:])
+    smooth = Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST
+    picture = _to_pillow(_tinted(image, levels, tile)).resize((width, height), smooth)
+    if levels.numel() > 1 and tile * scale >= THINNEST:
+        _draw_borders(picture, levels, tile * scale)
+    return _with_legend(picture, shares(levels), caption)
 
 
-def save_pictures(
-    image: Tensor,
-    labels: Tensor,
-    plan: Plan | None,
-    palette: Sequence[Colour],
-    stem: Path,
-    caption: str = "",
-) -> dict[str, Path]:
+def shares(levels: Tensor) -> dict[int, float]:
+    """Share of the cells [Gh, Gw] at every level that occurs, finest first, SKIP last."""
+    found = sorted(set(levels.flatten().tolist()), key=lambda level: (level == SKIP, level))
+    return {level: float((levels == level).double().mean()) for level in found}
+
+
+def save_pictures(result: Result, palette: Sequence[Colour], stem: Path) -> dict[str, Path]:
     """Write the labels, the overlay and the plan of an image.
 
     Args:
-        image: [3, H, W] in 0..1.
-        labels: Class per pixel [H, W], uint8.
-        plan: Which tiles ran; None if the whole image did.
+        result: What the network said.
         palette: Colour of every class.
         stem: Folder and beginning of the file names.
-        caption: Text in the plan's legend.
 
     Returns:
         The files: mask, overlay, plan.
@@ -95,10 +97,11 @@ def save_pictures(
     Raises:
         OSError: A file cannot be written.
     """
-    files = picture_files(stem, (labels.shape[0], labels.shape[1]))
-    save_labels(labels, files["mask"], palette)
-    save_image(overlay(image, labels, palette), files["overlay"])
-    draw_plan(image, plan, caption).save(files["plan"])
+    files = picture_files(stem, result.size)
+    save_labels(result.labels, files["mask"], palette)
+    save_image(overlay(result.image, result.labels, palette), files["overlay"])
+    picture = draw_plan(result.image, result.levels, result.tile, f"work {result.work:.3f}")
+    picture.save(files["plan"])
     return files
 
 
@@ -109,20 +112,16 @@ def picture_files(stem: Path, size: tuple[int, int] = (1, 1)) -> dict[str, Path]
     return {kind: stem.with_name(f"{stem.name}_{name}") for kind, name in names.items()}
 
 
-def _tinted(image: Tensor, plan: Plan) -> Tensor:
+def _tinted(image: Tensor, levels: Tensor, tile: int) -> Tensor:
     """Reduce every tile to its resolution and tint it."""
-    levels = plan.levels[0].to(image.device)
+    height, width = image.shape[1:]
     out, reduced = image.clone(), image[None]
-    masks = {int(level): _pixels(levels == level, plan) for level in levels.unique()}
-    for level in range(max(masks) + 1):
+    for level in range(int(levels.max()) + 1):
         if level:
             reduced = F.avg_pool2d(reduced, 2, ceil_mode=True, count_include_pad=False)
-        if level in masks:
-            shown = F.interpolate(reduced, scale_factor=2**level)[0, :, : image.shape[1], : image.shape[2]]
-            out = torch.where(masks[level], _tint(shown, level), out)
-    if SKIP in masks:
-        out = torch.where(masks[SKIP], _hatched(_tint(image, SKIP), plan.tile), out)
-    return out
+        shown = F.interpolate(reduced, scale_factor=2**level)[0, :, :height, :width]
+        out = torch.where(_pixels(levels == level, tile, image), _tint(shown, level), out)
+    return torch.where(_pixels(levels == SKIP, tile, image), _hatched(_tint(image, SKIP), tile), out)
 
 
 def _tint(image: Tensor, level: int) -> Tensor:
@@ -138,39 +137,37 @@ def _hatched(image: Tensor, tile: int) -> Tensor:
     return torch.where(line, torch.lerp(image, torch.ones(()), 0.45), image)
 
 
-def _pixels(cells: Tensor, plan: Plan) -> Tensor:
-    """Spread a mask of cells over the pixels of the image."""
-    mask = cells.repeat_interleave(plan.tile, 0).repeat_interleave(plan.tile, 1)
-    return mask[: plan.size[0], : plan.size[1]]
+def _pixels(cells: Tensor, tile: int, image: Tensor) -> Tensor:
+    """Spread a mask of cells over the pixels of an image."""
+    mask = cells.repeat_interleave(tile, 0).repeat_interleave(tile, 1)
+    return mask[: image.shape[1], : image.shape[2]]
 
 
-def _draw_borders(picture: Image.Image, plan: Plan, scale: float) -> None:
-    """Draw thin lines around the tiles; none where they would hide the picture."""
-    if plan.tile * scale < 6:
-        return
+def _draw_borders(picture: Image.Image, levels: Tensor, step: float) -> None:
+    """Draw thin lines around the tiles, whose cells are `step` pixels wide."""
     layer = Image.new("L", picture.size)
     pen = ImageDraw.Draw(layer)
-    layout = plan.layout
-    step = plan.tile * scale
-    places = torch.stack([layout.level, layout.row, layout.column], 1).tolist()
-    for level, row, column in places:
-        left, top, side = column * step, row * step, step * 2**level
-        pen.rectangle((round(left), round(top), round(left + side), round(top + side)), outline=96)
+    for row, column in _edges(levels).nonzero().tolist():
+        pen.line((round(column * step), round(row * step), round(column * step), round((row + 1) * step)), 96)
+    for column, row in _edges(levels.T).nonzero().tolist():
+        pen.line((round(column * step), round(row * step), round((column + 1) * step), round(row * step)), 96)
     picture.paste(Image.new("RGB", picture.size, BORDER), mask=layer)
 
 
-def _shares(plan: Plan | None) -> dict[int, float]:
-    if plan is None:
-        return {0: 1.0}
-    found = sorted(set(plan.levels.flatten().tolist()), key=lambda level: (level == SKIP, level))
-    return {level: plan.share(level) for level in found}
+def _edges(levels: Tensor) -> Tensor:
+    """Mark the cells [Gh, Gw] that have another tile at their left."""
+    first = torch.arange(levels.shape[1]) % (1 << levels.clamp(min=0).long()) == 0
+    first[:, 0] = False
+    first[:, 1:] |= levels[:, 1:] != levels[:, :-1]
+    first[:, 1:] &= (levels[:, 1:] != SKIP) | (levels[:, :-1] != SKIP)
+    return first
 
 
-def _with_legend(picture: Image.Image, shares: dict[int, float], caption: str) -> Image.Image:
+def _with_legend(picture: Image.Image, levels: dict[int, float], caption: str) -> Image.Image:
     """Put a strip with a swatch, the name and the share of every level below the picture."""
     em = max(13, min(28, picture.width // 50))
     font = ImageFont.load_default(em)
-    entries = [(level, f"{level_name(level)} {share:.0%}") for level, share in shares.items()]
+    entries = [(level, f"{level_name(level)} {share:.0%}") for level, share in levels.items()]
     needed = em + sum(round(font.getlength(text)) + 3 * em for _, text in entries)
     canvas = Image.new("RGB", (max(picture.width, needed), picture.height + round(2.4 * em)), PAPER)
     canvas.paste(picture, ((canvas.width - picture.width) // 2, 0))

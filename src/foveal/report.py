@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from typer import style
 
-from foveal.draw import level_name
+from foveal.draw import level_name, shares
 from foveal.tiles.plan import SKIP, Plan, shade
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def segment_row(path: Path, result: Result, files: dict[str, Path], classes: Seq
     return row | {
         "dense": bool(result.reason),
         "reason": result.reason or None,
-        "levels": {str(level): round(share, 4) for level, share in result.levels.items()},
+        "levels": {str(level): round(share, 4) for level, share in shares(result.levels).items()},
         "classes": {name: round(share, 4) for name, share in class_shares(result, classes)},
         "files": {kind: str(file) for kind, file in files.items()},
     }
@@ -63,7 +64,10 @@ def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Se
         ("wrote", _braces(list(files.values()))),
     ]
     parts = [f"{style(path.name, bold=True)}  {width} x {height} px", ""]
-    parts += [_indent(plan_text(result.plan) if result.plan else f"dense network: {result.reason}"), ""]
+    parts += [
+        _indent(plan_text(result.levels, result.tile) if result.plans else f"dense network: {result.reason}"),
+        "",
+    ]
     parts += [f"  {style(name.ljust(LABEL), dim=True)}{text}" for name, text in entries if text]
     return "\n".join([*parts, *(f"  {line}" for line in [advice(result)] if line)])
 
@@ -118,18 +122,51 @@ def advice(result: Result) -> str:
     return style(text, fg="yellow")
 
 
-def plan_text(plan: Plan, widest: int = WIDEST) -> str:
-    """Draw a plan of one image with block characters, its legend below.
+def plan_text(levels: Tensor, tile: int, widest: int = WIDEST) -> str:
+    """Draw levels [Gh, Gw] with block characters, their legend below.
 
-    A plan of more columns than fit is drawn on a coarser grid: every square shows the level that most of its
+    A grid of more columns than fit is drawn more coarsely: every square shows the level that most of its
     cells have.
     """
     widest = max(4, min(widest, (shutil.get_terminal_size().columns - 4) // 2))
-    cells = _coarser(plan.levels[0], -(-plan.levels.shape[2] // widest))
+    cells = _coarser(levels, -(-levels.shape[1] // widest))
     rows = ["".join(shade(level) * 2 for level in row) for row in cells.tolist()]
-    found = sorted(set(plan.levels[0].flatten().tolist()), key=lambda level: (level == SKIP, level))
-    legend = "   ".join(f"{shade(level)} {level_name(level)} {plan.share(level):.0%}" for level in found)
-    return "\n".join([*rows, "", f"{legend}   {style(f'tile {plan.tile} px', dim=True)}"])
+    legend = "   ".join(f"{shade(k)} {level_name(k)} {share:.0%}" for k, share in shares(levels).items())
+    return "\n".join([*rows, "", f"{legend}   {style(f'tile {tile} px', dim=True)}"])
+
+
+def plan_row(plan: Plan, image: int = 0) -> dict[str, Any]:
+    """A saved plan of one image as plain values."""
+    levels = {str(level): round(share, 4) for level, share in shares(plan.levels[image]).items()}
+    return {
+        "size": list(plan.size),
+        "tile": plan.tile,
+        "work": round(float(plan.work[image]), 4),
+        "levels": levels,
+    }
+
+
+def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Quality and cost of methods over a data set, the dense network first."""
+    head = ("method", "policy", "budget", "work", "mIoU", "pixels", "boundary F", "agrees", "MACs", "ms")
+    cells = [
+        (
+            row["method"],
+            row["policy"] or "-",
+            f"{row['budget']:.2f}",
+            f"{row['work']:.3f}",
+            f"{100 * row['miou']:.2f}",
+            f"{100 * row['pixel_accuracy']:.2f}",
+            f"{100 * row['boundary_f']:.2f}",
+            f"{100 * row['agreement']:.2f}",
+            giga(row["macs"]),
+            "-" if row["ms"] is None else f"{row['ms']:.0f}",
+        )
+        for row in rows
+    ]
+    return (
+        f"{table(head, cells)}\n{rows[0]['images']} images; mIoU, pixels, boundary F and agreement in percent"
+    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -155,7 +192,7 @@ def giga(macs: float) -> str:
     )
 
 
-def _coarser(levels: torch.Tensor, factor: int) -> torch.Tensor:
+def _coarser(levels: Tensor, factor: int) -> Tensor:
     """Reduce a grid of cells; every square takes its most frequent level, the finer of two."""
     if factor == 1:
         return levels

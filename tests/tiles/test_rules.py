@@ -229,6 +229,31 @@ def test_global_mean_of_a_constant_is_the_constant(plan: Plan) -> None:
     torch.testing.assert_close(found, torch.full_like(found, 3.0))
 
 
+def test_global_mean_weighs_samples_by_the_area_that_they_stand_for() -> None:
+    x = torch.zeros(1, 1, 8, 16)
+    x[..., :8] = 1
+    levels = torch.tensor([[[1, 1, 0, 0], [1, 1, 0, 0]]])
+    assert split(x, Plan(levels, 4, (8, 16))).mean((2, 3)).item() == 0.5
+
+
+def test_global_mean_counts_only_what_finer_tiles_have_left_of_a_remembered_one() -> None:
+    seen = split(torch.zeros(1, 1, 8, 8), Plan.uniform(1, (8, 8), 4, 1), remember=True)
+    seen.mean((2, 3))
+    one = Plan(torch.tensor([[[SKIP, 0], [SKIP, SKIP]]]), 4, (8, 8))
+    assert split(torch.ones(1, 1, 8, 8), one, seen.memory()).mean((2, 3)).item() == 0.25
+
+
+def test_global_mean_of_remembered_tiles_smaller_than_their_cells_at_a_ragged_edge() -> None:
+    x, size = torch.randn(1, 1, 8, 24), (8, 24)
+
+    def run(plan: Plan, memory: Any = None) -> tuple[Tensor, Any]:
+        out = F.max_pool2d(split(x, plan, memory, remember=True), 4)
+        return out.mean((2, 3)), out.memory()
+
+    expected, memory = run(Plan.uniform(1, size, 4, 2))
+    torch.testing.assert_close(run(Plan.uniform(1, size, 4, SKIP), memory)[0], expected)
+
+
 def test_squeeze_and_excitation_sees_each_image_alone() -> None:
     first, second = (nn.Conv2d(4, 4, 1).double() for _ in range(2))
 
@@ -408,6 +433,16 @@ def test_a_detour_sees_the_reduced_map_of_an_image_that_is_coarse_everywhere(lev
     torch.testing.assert_close(found[:1], Pyramid()(x[:1]))
     expected = F.interpolate(Pyramid()(small), scale_factor=2**level, mode="bilinear")
     torch.testing.assert_close(found[1:], expected)
+
+
+def test_what_a_detour_says_of_each_image_comes_back_in_order() -> None:
+    class Mean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3))
+
+    levels = torch.tensor([1, 0, 2, 0])[:, None, None].expand(4, 4, 4)
+    x = torch.arange(4.0)[:, None, None, None].expand(4, 1, 32, 32)
+    assert on_dense(Mean())(split(x, Plan(levels, 8, (32, 32)))).flatten().tolist() == [0, 1, 2, 3]
 
 
 def test_a_detour_may_change_the_stride_and_take_and_give_several_maps() -> None:

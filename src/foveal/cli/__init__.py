@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from foveal.cli import segment, show
+from foveal.cli import segment, show, study
 from foveal.cli.door import Door
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 segment.add_to(app)
 show.add_to(app)
+study.add_to(app)
 
 
 @app.callback()

@@ -73,3 +73,17 @@ def prepare(threads: int | None, keep: bool = True) -> None:
         torch.set_num_threads(threads)
     if keep:
         keep_memory()
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read HEIGHTxWIDTH [px].
+
+    Raises:
+        ValueError: It is something else.
+    """
+    height, _, width = text.lower().partition("x")
+    if not (height.isascii() and width.isascii() and height.isdigit() and width.isdigit()):
+        raise ValueError(f"size is '{text}'; give HEIGHTxWIDTH in pixels, such as 256x512")
+    if min(int(height), int(width)) < 1:
+        raise ValueError(f"size is '{text}'; both sides must be at least 1 px")
+    return int(height), int(width)

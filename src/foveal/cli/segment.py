@@ -38,7 +38,7 @@ def segment(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", show_default=False)],
     model: ModelOption = "camvid_rn18",
     method: MethodOption = "segblocks",
-    policy: PolicyOption = "weighted_entropy",
+    policy: PolicyOption = "entropy",
     budget: BudgetOption = 0.4,
     tile: TileOption = None,
     coarsest: LevelOption = None,
@@ -72,7 +72,7 @@ def segment(
 def demo(
     image: Annotated[Path | None, typer.Argument(help="An image; a generated street if absent.")] = None,
     model: ModelOption = "camvid_rn18",
-    policy: PolicyOption = "weighted_entropy",
+    policy: PolicyOption = "entropy",
     budget: BudgetOption = 0.4,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/demo"),
     repeat: RepeatOption = 5,
@@ -105,7 +105,8 @@ def make_runner(
         ValueError: There is no such model, method or policy, or a number does not fit.
     """
     from foveal.engine.checkpoint import load_model
-    from foveal.engine.segment import Request, Runner
+    from foveal.engine.segment import Runner
+    from foveal.methods import Request
     from foveal.tiles.plan import check_budget
 
     check_budget(budget)
@@ -114,7 +115,7 @@ def make_runner(
     tile, coarsest, look = (
         mine if given is None else given for given, mine in zip(settings, own, strict=True)
     )
-    return Runner(loaded, Request(method, policy, budget, tile, coarsest, look))
+    return Runner(loaded, method, Request(budget, policy, tile, coarsest, look))
 
 
 def finish(
@@ -131,8 +132,7 @@ def finish(
     if isinstance(outcome, Exception):
         raise outcome
     card = runner.model.card
-    caption = f"work {outcome.work:.3f}"
-    files = draw.save_pictures(outcome.image, outcome.labels, outcome.plan, card.palette, stem, caption)
+    files = draw.save_pictures(outcome, card.palette, stem)
     row = report.segment_row(path, outcome, files, card.classes)
     if short:
         return row, report.segment_line(path, outcome)

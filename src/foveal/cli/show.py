@@ -1,4 +1,110 @@
-"""Placeholder."""
+"""`foveal methods`, `policies`, `models`, `show` and `check`: what there is, and whether it fits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foveal.cli.door import echo_json
+from foveal.cli.inputs import parse_size
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FINDINGS = 1
+"""Exit code of a check that found something; no error."""
 
 
-def add_to(app): ...
+def add_to(app: typer.Typer) -> None:
+    """Enter the commands."""
+    for command in (methods, policies, models, show, check):
+        app.command()(command)
+
+
+def methods(json: JsonOption = False) -> None:
+    """List the adaptive methods."""
+    from foveal.cli.listing import listing
+    from foveal.engine.catalogue import list_methods
+
+    echo_json(list_methods()) if json else typer.echo(listing(list_methods()))
+
+
+def policies(json: JsonOption = False) -> None:
+    """List what can decide where to look closely."""
+    from foveal.cli.listing import listing
+    from foveal.engine.catalogue import list_policies
+
+    echo_json(list_policies()) if json else typer.echo(listing(list_policies()))
+
+
+def models(json: JsonOption = False) -> None:
+    """List the bundled models and the architectures, with parameters and MACs at 1024x2048."""
+    from foveal.cli.listing import models_text
+    from foveal.engine.catalogue import list_architectures, list_models
+
+    found = {"models": list_models(), "architectures": list_architectures()}
+    echo_json(found) if json else typer.echo(models_text(found["models"], found["architectures"]))
+
+
+def show(
+    thing: Annotated[str, typer.Argument(metavar="PLAN.json|MODEL|RECIPE.toml", show_default=False)],
+    json: JsonOption = False,
+) -> None:
+    """Draw a saved plan, or print the card of a model or a recipe."""
+    path = Path(thing)
+    if path.suffix == ".json" and path.is_file() and not path.with_suffix(".safetensors").is_file():
+        _show_plan(path, json)
+    elif path.suffix == ".toml":
+        _show_recipe(path)
+    else:
+        _show_model(thing, json)
+
+
+def check(
+    network: Annotated[
+        str, typer.Argument(metavar="MODEL|ARCHITECTURE|python.path:function", show_default=False)
+    ],
+    size: Annotated[str, typer.Option(help="Height x width of the image to try [px].")] = "256x256",
+    tile: Annotated[int, typer.Option(min=1, help="Side of a tile [px].")] = 32,
+    json: JsonOption = False,
+) -> None:
+    """Try a network on tiles: list operations without a rule, and compare it with its dense self.
+
+    Exit code 1 if an operation has no rule, or the answers differ.
+    """
+    sides = parse_size(size)
+    from foveal.cli.listing import check_row, check_text
+    from foveal.engine.catalogue import find_network
+    from foveal.engine.check import check_network
+
+    result = check_network(find_network(network), sides, tile)
+    echo_json(check_row(network, result)) if json else typer.echo(check_text(network, result))
+    if result.findings or not result.equal:
+        raise typer.Exit(FINDINGS)
+
+
+def _show_plan(path: Path, json: bool) -> None:
+    from foveal.report import plan_row, plan_text
+    from foveal.tiles import Plan
+
+    plan = Plan.load(path)
+    if json:
+        echo_json([plan_row(plan, image) for image in range(len(plan.levels))])
+        return
+    for image, levels in enumerate(plan.levels):
+        typer.echo(f"{plan.size[1]} x {plan.size[0]} px, work {float(plan.work[image]):.3f} of dense\n")
+        typer.echo(plan_text(levels, plan.tile))
+
+
+def _show_recipe(path: Path) -> None:
+    from foveal.config import read_recipe
+
+    echo_json(read_recipe(path).as_dict())
+
+
+def _show_model(name: str, json: bool) -> None:
+    from foveal.cli.listing import model_text
+    from foveal.engine.catalogue import describe_model
+
+    row = describe_model(name)
+    echo_json(row) if json else typer.echo(model_text(row))

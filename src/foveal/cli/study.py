@@ -30,7 +30,9 @@ def evaluate(
     more: Annotated[list[float] | None, typer.Argument(hidden=True)] = None,
     method: Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")] = "segblocks",
     policy: Annotated[list[str] | None, typer.Option(help="What decides; repeatable.")] = None,
-    tile: Annotated[int | None, typer.Option(min=1, help="Side of a tile [px]; the model's if absent.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Side of a tile [px]; the model's if absent.")
+    ] = None,
     coarsest: Annotated[int | None, typer.Option(min=0, max=6, help="Coarsest level.")] = None,
     look: Annotated[int | None, typer.Option(min=0, max=6, help="Level of the first look.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use the first images only.")] = None,
@@ -70,7 +72,9 @@ def evaluate(
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe, a TOML file.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if absent.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor to use.")] = None,

@@ -34,6 +34,11 @@ def build_run(recipe: Recipe, run: Path) -> tuple[Segmenter, Batches, Schedule, 
     torch.manual_seed(recipe.seed)
     data, train = recipe.data, recipe.train
     dataset = open_dataset(data.train, data.split)
+    if data.scenes and dataset.classes != StreetScenes.classes:
+        raise ValueError(
+            f"data.scenes have the {len(StreetScenes.classes)} classes of CamVid, {dataset.name} has others; "
+            "set data.scenes to 0"
+        )
     scenes = StreetScenes(data.scenes, (360, 480), recipe.seed) if data.scenes else None
     view = Augment(data.crop, data.scale, jitter=data.jitter)
     batches = Batches(dataset, view, train.batch, recipe.seed, scenes, data.scenes_share)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from foveal.models import MODELS, SegmentationNetwork, create_model
 
@@ -44,7 +45,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str, where: Path) -> Card:
+    def parse(cls, text: str | bytes, where: Path) -> Card:
         """Read a card from JSON.
 
         Raises:
@@ -52,6 +53,7 @@ class Card:
         """
         try:
             state = json.loads(text)
+            state["network"] = str(state["network"])
             state["classes"] = tuple(state["classes"])
             state["palette"] = tuple(tuple(colour) for colour in state["palette"])
             card = cls(**state)
@@ -59,6 +61,8 @@ class Card:
             raise CheckpointError(f"{where}: no model card ({error})") from None
         if card.network not in MODELS:
             raise CheckpointError(f"{where}: network '{card.network}' is unknown; known: {', '.join(MODELS)}")
+        if not card.classes:
+            raise CheckpointError(f"{where}: no model card (it names no classes)")
         return card
 
 
@@ -83,7 +87,7 @@ def save_model(network: SegmentationNetwork, card: Card, path: str | Path, half:
         network: The network.
         card: What to know about it.
         path: File name; `.safetensors` and `.json` are put in the place of its suffix.
-        half: Store the weights in half precision.
+        half: Store the weights in half precision, all but those that are too large for it.
 
     Returns:
         The weights file.
@@ -91,7 +95,7 @@ def save_model(network: SegmentationNetwork, card: Card, path: str | Path, half:
     path = Path(path).with_suffix(".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
-        key: (value.half() if half and value.is_floating_point() else value).cpu().contiguous()
+        key: (_halved(value) if half else value).cpu().contiguous()
         for key, value in network.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
@@ -109,14 +113,14 @@ def load_model(name: str | Path) -> Model:
     path = _find(str(name))
     if not path.with_suffix(".json").is_file():
         raise CheckpointError(f"{path}: its card {path.with_suffix('.json').name} is missing beside it")
-    card = Card.parse(path.with_suffix(".json").read_text(), path.with_suffix(".json"))
+    card = Card.parse(path.with_suffix(".json").read_bytes(), path.with_suffix(".json"))
     network = create_model(card.network, len(card.classes))
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
         missing, unexpected = network.load_state_dict(state, strict=False)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: damaged, or of another network ({str(error).strip()[:160]})"
+            f"{path}: damaged, or of another network ({' '.join(str(error).split())[:160]})"
         ) from None
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
@@ -125,6 +129,11 @@ def load_model(name: str | Path) -> Model:
         )
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Model(path.stem, network, card)
+
+
+def _halved(value: Tensor) -> Tensor:
+    half = value.half()
+    return half if value.is_floating_point() and bool(half.isfinite().all()) else value
 
 
 def _find(name: str) -> Path:

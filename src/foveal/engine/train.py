@@ -29,7 +29,7 @@ ADAM = ("exp_avg", "exp_avg_sq")
 
 
 class Diverged(ArithmeticError):
-    """The loss became infinite or NaN."""
+    """The loss or the weights became infinite or NaN."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def train(
         The network with the moving average of the weights, in evaluation mode.
 
     Raises:
-        Diverged: The loss is not finite; the last checkpoint is kept.
+        Diverged: The loss is not finite, or the weights are not; the last checkpoint is kept.
     """
     run.mkdir(parents=True, exist_ok=True)
     method.to(device).train()
@@ -107,7 +107,11 @@ def train(
         _log(run, writer, step, values)
         report(step, values)
         if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
+            if not all(bool(value.isfinite().all()) for value in network.parameters()):
+                raise Diverged(f"step {step}: weights are not finite; {run / CHECKPOINT} is kept")
             _save(run, step + 1, network, average, optimiser)
+    if writer is not None:
+        writer.close()
     network.load_state_dict(average)
     method.eval()
     return network

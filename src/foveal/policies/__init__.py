@@ -88,7 +88,8 @@ def create_policy(
     check_budget(budget)
     if tile < 1 or min(coarsest, look) < 0:
         raise ValueError(
-            f"tile is {tile} px, coarsest {coarsest}, look {look}; give a tile of at least 1 px and levels from 0"
+            f"tile is {tile} px, coarsest {coarsest} and look {look}; give a tile of at least 1 px and "
+            "levels of at least 0"
         )
     entry = POLICIES[name]
     if entry.budget == 0:

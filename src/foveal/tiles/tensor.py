@@ -7,6 +7,7 @@ arguments to `__torch_function__`, and one table of rules (`foveal.tiles.rules`)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -21,6 +22,10 @@ from foveal.tiles.plan import Plan
 
 RULES: dict[Any, Callable[..., Any]] = {}
 """Torch function -> what it means on tiles. `foveal.tiles.rules` fills it."""
+
+
+SURVEY: ContextVar[Callable[..., Any] | None] = ContextVar("survey", default=None)
+"""If set, called with (error, function, arguments, keywords) where `NoTileRule` would be raised."""
 
 
 class NoTileRule(TypeError):
@@ -117,9 +122,15 @@ class TileTensor:
             NoTileRule: It is not there.
         """
         found = RULES.get(func)
-        if found is None:
-            raise NoTileRule(no_rule(name_of(func)))
-        return found(func, *args, **(kwargs or {}))
+        try:
+            if found is None:
+                raise NoTileRule(no_rule(name_of(func)))
+            return found(func, *args, **(kwargs or {}))
+        except NoTileRule as error:
+            survey = SURVEY.get()
+            if survey is None:
+                raise
+            return survey(error, func, args, kwargs or {})
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """Give tensor methods by their rule."""

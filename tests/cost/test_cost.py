@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from foveal.cost import Macs, Timing, alternate, count_macs, keep_memory, measure
+from foveal.methods import Dense, SegBlocks
+from foveal.models import create_model
+from foveal.policies import Uniform
+from samples import headless
+
+
+def macs_of(module: nn.Module, *size: int) -> Macs:
+    return count_macs(lambda: module(torch.rand(*size)))
+
+
+@pytest.mark.parametrize(
+    ("module", "size", "expected"),
+    [
+        (nn.Conv2d(3, 8, 3, padding=1), (2, 3, 10, 12), 2 * 10 * 12 * 8 * 3 * 9),
+        (nn.Conv2d(3, 8, 3, stride=2, padding=1), (1, 3, 11, 13), 6 * 7 * 8 * 3 * 9),
+        (nn.Conv2d(6, 8, 3, groups=2), (1, 6, 10, 12), 8 * 10 * 8 * 3 * 9),
+        (nn.Conv2d(6, 6, 5, padding=2, groups=6), (1, 6, 10, 12), 10 * 12 * 6 * 25),
+        (nn.Conv2d(4, 4, (1, 3), dilation=2), (1, 4, 10, 12), 10 * 8 * 4 * 4 * 3),
+        (nn.Conv2d(4, 4, 1, bias=False), (0, 4, 10, 12), 0),
+    ],
+)
+def test_convolutions_cost_outputs_times_taps(
+    module: nn.Module, size: tuple[int, ...], expected: int
+) -> None:
+    assert macs_of(module, *size) == Macs(convolution=expected)
+
+
+def test_matrix_products_cost_their_three_sides() -> None:
+    assert macs_of(nn.Linear(7, 5), 3, 7) == Macs(product=3 * 7 * 5)
+    assert count_macs(lambda: torch.rand(4, 5) @ torch.rand(5, 6)) == Macs(product=4 * 5 * 6)
+    assert count_macs(lambda: torch.bmm(torch.rand(2, 4, 5), torch.rand(2, 5, 6))) == Macs(product=240)
+
+
+@pytest.mark.parametrize("options", [{"scale_factor": 2}, {"size": (8, 10)}])
+def test_bilinear_interpolation_costs_4_a_sample(options: dict[str, object]) -> None:
+    x = torch.rand(2, 3, 4, 5)
+    found = count_macs(lambda: F.interpolate(x, mode="bilinear", align_corners=False, **options))
+    assert found == Macs(interpolation=4 * 2 * 3 * 8 * 10)
+
+
+def test_norms_activations_pooling_and_nearest_neighbours_are_free() -> None:
+    x = torch.rand(1, 4, 8, 8)
+    free = nn.Sequential(nn.BatchNorm2d(4).eval(), nn.ReLU(), nn.MaxPool2d(2), nn.Upsample(scale_factor=2))
+    assert count_macs(lambda: free(x) + x * 3) == Macs()
+
+
+def test_the_total_is_all_kinds_together() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Upsample(scale_factor=2, mode="bilinear"), nn.Flatten())
+    found = macs_of(nn.Sequential(network, nn.Linear(256, 2)), 1, 3, 4, 4)
+    assert found == Macs(convolution=192, interpolation=1024, product=512)
+    assert found.total == 192 + 1024 + 512
+
+
+def test_counting_runs_once_without_gradients_and_leaves_no_trace() -> None:
+    runs: list[bool] = []
+    count_macs(lambda: runs.append(torch.is_grad_enabled()))
+    assert runs == [False]
+    assert torch.is_grad_enabled()
+
+
+def test_counting_ends_where_the_run_raises() -> None:
+    with pytest.raises(ZeroDivisionError):
+        count_macs(lambda: 1 / 0)
+    assert torch.is_grad_enabled()
+    assert count_macs(lambda: None) == Macs()
+
+
+def giga(name: str) -> float:
+    with torch.device("meta"):
+        network, image = create_model(name, 19).eval(), torch.empty(1, 3, 1024, 2048)
+    return count_macs(lambda: network(image)).convolution / 1e9
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "tolerance"),
+    [
+        ("swiftnet_rn18", 103.6, 1.0),
+        ("swiftnet_rn50", 205.0, 2.05),
+        ("swiftnet_efflite1", 24.5, 0.5),
+        ("swiftnet_nano", 6.2, 0.2),
+    ],
+)
+def test_networks_cost_what_is_stated(name: str, expected: float, tolerance: float) -> None:
+    assert giga(name) == pytest.approx(expected, abs=tolerance)
+
+
+def test_runs_alternate_and_warm_up_is_not_counted() -> None:
+    order: list[str] = []
+    runs = {name: (lambda name=name: order.append(name)) for name in ("dense", "adaptive", "third")}
+    times = alternate(runs, repeat=3, warmup=2)
+    assert order == ["dense", "adaptive", "third"] * 5
+    assert list(times) == ["dense", "adaptive", "third"]
+    assert all(len(timing.runs) == 3 for timing in times.values())
+
+
+def test_times_are_milliseconds() -> None:
+    times = alternate({"sleep": lambda: time.sleep(0.02)}, repeat=2, warmup=0)["sleep"]
+    assert 20 <= times.median < 500
+
+
+def test_median_and_95th_percentile() -> None:
+    timing = Timing(tuple(float(k) for k in (5, 1, 4, 2, 3)))
+    assert timing.median == 3
+    assert timing.p95 == 5
+    assert Timing(tuple(float(k) for k in range(100))).p95 == 95
+
+
+def test_the_allocator_keeps_memory_where_it_can() -> None:
+    """In another process: settings of the allocator stay."""
+    script = "from foveal.cost import keep_memory; print(keep_memory() is True, type(keep_memory()) is bool)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [str(sys.platform.startswith("linux")), "True"]
+
+
+def test_other_systems_keep_their_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert keep_memory() is False
+
+
+def test_a_method_is_measured_beside_its_dense_network() -> None:
+    network, image = headless(), torch.rand(1, 3, 64, 64)
+    cost = measure(SegBlocks(network, Uniform(16, 1)).eval(), image)
+    assert cost.dense_macs == count_macs(lambda: Dense(network)(image).labels)
+    assert 4 * cost.macs.convolution == cost.dense_macs.convolution
+    assert cost.dense_macs.interpolation >= 4 * 64 * 64
+    assert (cost.ms, cost.dense_ms) == (None, None)
+    timed = measure(SegBlocks(network, Uniform(16, 1)).eval(), image, repeat=2)
+    assert len(timed.ms.runs) == len(timed.dense_ms.runs) == 2
+    assert timed.macs == cost.macs
