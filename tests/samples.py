@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,16 @@ def shaken(network: Any) -> Any:
     return network
 
 
+_street = cache(street)
+
+
 class Scenes:
     """A few street scenes in memory."""
 
     classes = CLASSES
 
     def __init__(self, count: int, size: tuple[int, int] = (48, 64)) -> None:
-        self.items = [street(seed, size) for seed in range(count)]
+        self.items = [_street(seed, size) for seed in range(count)]
 
     def __len__(self) -> int:
         return len(self.items)

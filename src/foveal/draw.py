@@ -144,13 +144,16 @@ def _pixels(cells: Tensor, tile: int, image: Tensor) -> Tensor:
 
 
 def _draw_borders(picture: Image.Image, levels: Tensor, step: float) -> None:
-    """Draw thin lines around the tiles, whose cells are `step` pixels wide."""
+    """Draw thin lines around the tiles, whose cells are `step` pixels wide; fainter where they are dense."""
     layer = Image.new("L", picture.size)
     pen = ImageDraw.Draw(layer)
+    strength = round(min(96, 4 * step))
     for row, column in _edges(levels).nonzero().tolist():
-        pen.line((round(column * step), round(row * step), round(column * step), round((row + 1) * step)), 96)
+        x, top, bottom = (round(n * step) for n in (column, row, row + 1))
+        pen.line((x, top, x, bottom), strength)
     for column, row in _edges(levels.T).nonzero().tolist():
-        pen.line((round(column * step), round(row * step), round((column + 1) * step), round(row * step)), 96)
+        y, left, right = (round(n * step) for n in (row, column, column + 1))
+        pen.line((left, y, right, y), strength)
     picture.paste(Image.new("RGB", picture.size, BORDER), mask=layer)
 
 

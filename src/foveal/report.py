@@ -116,9 +116,14 @@ def time_text(result: Result, short: bool = False) -> str:
 def advice(result: Result) -> str:
     """Say plainly where the dense network is the better choice; empty if it is not."""
     ours, dense = result.timing, result.dense_timing
-    if dense is None or result.reason or ours.median <= dense.median:
+    if result.reason:
         return ""
-    text = f"dense is faster here: {dense.median:.0f} ms against {ours.median:.0f} ms; use --method dense"
+    if dense is not None and ours.median > dense.median:
+        text = f"dense is faster here: {dense.median:.0f} ms against {ours.median:.0f} ms; use --method dense"
+    elif result.work >= 1:
+        text = "this is no less work than the dense network's; use --method dense, or a smaller budget"
+    else:
+        return ""
     return style(text, fg="yellow")
 
 

@@ -63,7 +63,7 @@ def test_nothing_but_void_is_no_success() -> None:
 
 
 def brute_boundary(guess: Tensor, target: Tensor, tolerance: int) -> tuple[int, int, int, int]:
-    """Count the boundary pixels of both maps that have one of the other within `tolerance`, pixel by pixel."""
+    """Count the boundary pixels of both maps that have one of the other nearby, pixel by pixel."""
 
     def edges(labels: list[list[int]]) -> set[tuple[int, int]]:
         height, width = len(labels), len(labels[0])

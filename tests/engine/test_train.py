@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def run_slowly(name: str, run: str) -> None:
     """Train and say on stdout which step was done; for another process, which is killed."""
     schedule = Schedule(STEPS, 1e-2, warmup=3, average=0.6, save_every=SAVE_EVERY, seed=2)
     torch.set_num_threads(1)
-    train(METHODS[name](), batches(), schedule, Path(run), report=lambda step, _: print(step, flush=True))
+    train(METHODS[name](), batches(), schedule, Path(run), report=lambda step, _: os.write(1, b"%d\n" % step))
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +97,16 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 # Runs that end early
 
 
-@pytest.mark.parametrize("kills", [[0], [2], [3], [5], [6], [4, 3, 6], [1, 1]])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    ("name", "kills"),
+    [
+        *[("with_dropout", kills) for kills in ([0], [2], [3], [5], [6], [4, 3, 6], [1, 1])],
+        *[(name, kills) for name in ("dense", "mixed") for kills in ([1], [4])],
+    ],
+)
 def test_a_run_that_was_killed_ends_like_one_that_was_not(
     name: str, kills: list[int], tmp_path: Path, whole: Callable[[str], dict[str, Tensor]]
 ) -> None:
-    if name == "mixed" and len(kills) > 1:
-        pytest.skip("the others show it")
     for kill_at in kills:
         with pytest.raises(Killed):
             start(name, tmp_path, kill_at)
@@ -201,9 +205,10 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(poison: str, at: int, tmp
 
 def test_the_loss_falls(tmp_path: Path) -> None:
     losses: list[float] = []
-    data = Batches(Scenes(3), Augment((32, 48), (0.8, 1.25)), 3, seed=1)
-    schedule = Schedule(30, 5e-3, encoder_factor=1.0, warmup=3, average=0.9)
+    data = Batches(Scenes(3), Augment((48, 64), (0.9, 1.1)), 3, seed=1)
+    schedule = Schedule(25, 1e-2, encoder_factor=1.0, warmup=3, average=0.9)
     method = dense()
+    method.hardest = 1.0
     train(method, data, schedule, tmp_path, report=lambda _, values: losses.append(values["segmentation"]))
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
 
@@ -248,7 +253,7 @@ def test_the_rate_rises_linearly_then_falls_to_a_hundredth() -> None:
     assert rates[49] == pytest.approx(0.5e-3, rel=0.01)
     assert max(rates) == pytest.approx(1e-3, rel=0.05)
     assert rates.index(max(rates)) in range(95, 105)
-    assert all(later < earlier for earlier, later in zip(rates[100:], rates[101:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates[100:]))
     assert rates[-1] == pytest.approx(1e-5, rel=0.01)
     assert Schedule(10, 1.0, warmup=0).rate(0) == 1.0
 

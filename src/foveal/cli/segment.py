@@ -58,7 +58,8 @@ def segment(
     make_folder(out)
     prepare(threads, keep_memory)
     show = not (json or quiet)
-    rows = _segment_all(runner, files, out, failures, repeat if compare else 0, show, progress)
+    hidden = not progress if progress is not None else (quiet or len(files) == 1 or None)
+    rows = _segment_all(runner, files, out, failures, repeat if compare else 0, show, hidden)
     one_file = len(images) == 1 and Path(images[0]).is_file()
     if json and (rows or not one_file):
         echo_json(rows[0] if one_file else rows)
@@ -146,15 +147,17 @@ def _segment_all(
     failures: list[str],
     repeat: int,
     show: bool,
-    progress: bool | None,
+    hidden: bool | None,
 ) -> list[dict[str, Any]]:
-    """Segment files, write and show each as soon as it is done; return the rows, and add to the failures."""
+    """Segment files, write and show each as soon as it is done; return the rows, and add to the failures.
+
+    The progress bar is hidden, shown, or (None) shown in a terminal.
+    """
     from tqdm import tqdm
 
     from foveal.engine.segment import segment_files
 
     many = len(files) > 1
-    hidden = None if progress is None and show and many else not progress  # None: hidden unless in a terminal
     rows = []
     bar = tqdm(
         segment_files(runner, files, repeat), total=len(files), unit="image", disable=hidden, leave=False

@@ -98,7 +98,7 @@ def train(
         total = sum(losses.values(), start=torch.zeros((), device=device))
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         if not math.isfinite(float(total.detach())):
-            raise Diverged(f"step {step}: the loss is {float(total)}; {run / CHECKPOINT} is kept")
+            raise Diverged(f"step {step}: the loss is {float(total.detach())}; {run / CHECKPOINT} is kept")
         optimiser.zero_grad()
         total.backward()
         optimiser.step()

@@ -1,0 +1,45 @@
+"""Running the command line in the tests' own process, with a small model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from foveal.cli import app
+from foveal.data.dataset import default_palette
+from foveal.engine.checkpoint import Card, save_model
+from samples import nano
+
+CLASSES = ("sky", "road", "tree", "car", "person")
+
+
+def small_model(folder: Path) -> Path:
+    """Save a small network with fixed random weights."""
+    card = Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES)), training={"images": 3})
+    return save_model(nano(len(CLASSES)), card, folder / "small.safetensors")
+
+
+def run(*arguments: object) -> Result:
+    """Run a command; the results of `segment` and `demo` must not change the allocator of the tests."""
+    words = [str(argument) for argument in arguments]
+    return CliRunner().invoke(app, words, prog_name="foveal")
+
+
+def parsed(result: Result) -> Any:
+    """Read the JSON of a command that succeeded."""
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def refused(result: Result) -> str:
+    """Check that a command ended with one sentence and exit code 2; return the sentence."""
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("foveal: ")
+    return lines[0].removeprefix("foveal: ")
