@@ -178,7 +178,7 @@ def nothing() -> int:
     "name", ["test_check:missing", "no_such_module:f", "test_check:nothing", ":", "test_check:"]
 )
 def test_networks_that_do_not_exist_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="gives no network|returns 3|no model"):
+    with pytest.raises(ValueError, match=r"gives no network|returns 3|no model"):
         find_network(name)
 
 

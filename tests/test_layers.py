@@ -10,7 +10,7 @@ import foveal
 
 SOURCE = Path(foveal.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-PEOPLE = {"cli", "report", "draw", "config", "__main__"}
+PEOPLE = {"__main__", "build", "cli", "config", "draw", "report"}
 ENGINE = {"methods", "policies", "losses", "cost", "tiles", "ops", "models", "data"}
 ALLOWED: dict[str, set[str]] = {
     "ops": set(),

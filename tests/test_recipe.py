@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from foveal.build import build_run, save_run
 from foveal.config import Recipe, RecipeError, read_recipe
-from foveal.engine.build import build_run, save_run
 from foveal.engine.checkpoint import Card, load_model, save_model
 from foveal.engine.train import train
 from foveal.methods import Dense, SegBlocks
@@ -95,7 +95,7 @@ def test_all_problems_are_listed_at_once_with_suggestions(tmp_path: Path) -> Non
         ("train.hardest=0", "train.hardest   is 0.0; give above 0 to 1"),
         ("data.crop=[16, 64]", "data.crop   is [16, 64]; give sides of at least 32 px"),
         ("data.scale=[2.0, 0.5]", "data.scale   is [2.0, 0.5]; give 0 < low <= high"),
-        ("data.scenes_share=1.5", "data.scenes_share   is 1.5; give 0 to 1"),
+        ("data.scenes_share=-1", "data.scenes_share   is -1.0; give 0 to 1"),
         ("data.scenes_share=0.5", "data.scenes   is 0, but data.scenes_share is not"),
         ("method.name=segblock", "method.name   is 'segblock'; dense or segblocks"),
         ("method.coarsest=-1", "method.coarsest   is -1; give 0 or more"),
@@ -223,9 +223,7 @@ def test_a_run_starts_from_a_trained_model_that_fits(folder: Path, tmp_path: Pat
     other = save_model(
         create_model("swiftnet_nano", 4), Card("swiftnet_nano", tuple("abcd"), ()), tmp_path / "b"
     )
-    with pytest.raises(
-        ValueError, match="a swiftnet_nano of 4 classes, the recipe needs a swiftnet_nano of 11"
-    ):
+    with pytest.raises(ValueError, match="is a swiftnet_nano of 4 classes, the recipe needs .* of 11"):
         build_run(recipe_for(folder, f"model.start={other}"), tmp_path)
 
 
@@ -246,7 +244,5 @@ def test_what_a_recipe_names_must_exist(folder: Path, override: str, message: st
 
 def test_generated_scenes_are_mixed_into_data_of_their_classes_only(folder: Path, tmp_path: Path) -> None:
     scenes = ["data.scenes=2", "data.scenes_share=0.5"]
-    with pytest.raises(
-        ValueError, match=r"data\.scenes have the 11 classes of CamVid, data/train has others"
-    ):
+    with pytest.raises(ValueError, match=r"scenes have the 11 classes of CamVid, data/train has others"):
         build_run(recipe_for(folder, *scenes), tmp_path)

@@ -164,7 +164,6 @@ def test_weights_with_something_more_or_less(saved: Path) -> None:
 def test_bundled_models_load_and_answer(name: str) -> None:
     model = load_model(name)
     assert len(model.card.palette) == len(model.card.classes)
-    assert model.card.training
     with torch.no_grad():
         logits = model.network(torch.rand(1, 3, 48, 64))
     assert logits.shape == (

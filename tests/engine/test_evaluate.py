@@ -61,14 +61,13 @@ def test_the_dense_row_comes_first_and_every_row_has_the_documented_keys(
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_work_stays_within_the_budget_and_macs_with_it(name: str, network: nn.Module, data: Dataset) -> None:
+def test_work_stays_within_the_budget(name: str, network: nn.Module, data: Dataset) -> None:
     budgets = (0.3, 0.5, 0.8)
     dense, *rows = rows_of(network, data, *(entry(network, name, budget) for budget in budgets))
     assert dense["work"] == 1.0
     for budget, row in zip(budgets, rows, strict=True):
         limit = 1.0 if name == "dense" else budget + TILE**2 / prod(SIZE)
         assert row["work"] <= row["work_max"] <= limit + 1e-4
-        assert row["macs"] <= dense["macs"] * (1.02 if name == "dense" else limit + 0.2)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -82,9 +82,9 @@ def train(
     """Train a network as a recipe says; a killed run goes on exactly with --resume."""
     import json
 
+    from foveal.build import build_run, save_run
     from foveal.config import read_recipe
     from foveal.cost import keep_memory
-    from foveal.engine.build import build_run, save_run
     from foveal.engine.train import resumed_step
     from foveal.engine.train import train as run_training
 

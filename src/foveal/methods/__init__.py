@@ -9,4 +9,14 @@ from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace
 
 METHODS: dict[str, type[Segmenter]] = {"dense": Dense, "segblocks": SegBlocks, "coarse_to_fine": CoarseToFine}
 
-__all__ = ["METHODS", "CoarseToFine", "Dense", "Prediction", "Request", "SegBlocks", "Segmenter", "Step", "Trace"]
+__all__ = [
+    "METHODS",
+    "CoarseToFine",
+    "Dense",
+    "Prediction",
+    "Request",
+    "SegBlocks",
+    "Segmenter",
+    "Step",
+    "Trace",
+]

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from foveal.tiles import Memory
 
 
+LEFT_FOR_FINER = 0.5
+"""Share of what is left of the budget that a pass leaves to the finer ones."""
+
+
 class CoarseToFine(Segmenter):
     """Runs an ordinary network on everything at a coarse level, then again on the tiles that are in doubt.
 
@@ -35,7 +39,6 @@ class CoarseToFine(Segmenter):
         tile: Side of a tile [px].
         coarsest: Level of the first pass.
         score: Says from a view with logits where it pays to look closer.
-        keep: Share of the remaining budget that every pass leaves to the finer ones.
         detours: Names of the submodules that must see the dense map; the network's `global_modules` if
             absent.
 
@@ -50,13 +53,12 @@ class CoarseToFine(Segmenter):
         tile: int = 32,
         coarsest: int = 1,
         score: Score = entropy,
-        keep: float = 0.5,
         detours: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.budget, self.tile, self.coarsest = check_budget(budget), tile, coarsest
-        self.score, self.keep = score, keep
+        self.score = score
         for name in getattr(network, "global_modules", ()) if detours is None else detours:
             on_dense(network.get_submodule(name))
 
@@ -66,7 +68,9 @@ class CoarseToFine(Segmenter):
         entry = POLICIES.get(request.policy)
         if entry is None or entry.score is None or not entry.looks:
             names = ", ".join(name for name, entry in POLICIES.items() if entry.looks)
-            raise ValueError(f"coarse_to_fine goes by the network's own doubt: policy {names}; given {request.policy}")
+            raise ValueError(
+                f"coarse_to_fine goes by the network's own doubt: policy {names}; given {request.policy}"
+            )
         return cls(network, request.budget, request.tile, request.look, entry.score)
 
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
@@ -104,9 +108,7 @@ class CoarseToFine(Segmenter):
             )
         return plan
 
-    def _pass(
-        self, image: Tensor, plan: Plan, memory: Memory | None, remember: bool = False
-    ) -> Prediction:
+    def _pass(self, image: Tensor, plan: Plan, memory: Memory | None, remember: bool = False) -> Prediction:
         tiles = self.network(split(image, plan, memory, remember))
         step = Step("look" if memory is None else "refine", plan.work, plan)
         logits = tiles.dense()
@@ -114,16 +116,19 @@ class CoarseToFine(Segmenter):
 
     def _refine(self, view: View, held: Tensor, level: int, spent: Tensor) -> Plan:
         """Choose the tiles of a level that replace a part of a coarser one, where the score is highest."""
-        score = per_cell(self.score(view), view.size, self.tile)
+        gain = self.score(view)
+        score = per_cell(gain if isinstance(gain, Tensor) else gain[level], view.size, self.tile)
         open_cells = (held == level + 1).to(score)
         squares, eligible = (_pool(x * open_cells, 2**level) for x in (score, torch.ones_like(score)))
         pixels = view.size[0] * view.size[1] / self.tile**2
-        share = 1.0 if level == 0 else 1 - self.keep
+        share = 1.0 if level == 0 else 1 - LEFT_FOR_FINER
         counts = ((self.budget - spent) * share * pixels + 1e-9).floor().long().clamp(min=0).tolist()
         levels = torch.full_like(held, SKIP)
         for n, count in enumerate(counts):
             order = torch.where(eligible[n] > 0, squares[n], -torch.inf).flatten()
-            best = order.sort(descending=True, stable=True).indices[: min(count, int((eligible[n] > 0).sum()))]
+            best = order.sort(descending=True, stable=True).indices[
+                : min(count, int((eligible[n] > 0).sum()))
+            ]
             chosen = torch.zeros_like(order, dtype=torch.bool)
             chosen[best] = True
             mask = chosen.view(squares[n].shape).repeat_interleave(2**level, 0).repeat_interleave(2**level, 1)

@@ -96,15 +96,20 @@ class Plan:
                 going from level k + 1 to level k.
             tile: Side of a cell [px].
             size: Height and width of the images [px].
-            budget: Tiles to spend, as a share of the dense work. The plan exceeds it by at most one tile,
-                and the next split in order would not fit.
+            budget: Tiles to spend, as a share of the dense work. Below 1, the plan exceeds it by at most one
+                tile, and the next split in order would not fit.
             coarsest: Level that everything starts at.
 
         Raises:
             ValueError: The budget is not positive, or below the cheapest plan.
         """
+        if not bool(scores.isfinite().all()):
+            raise ValueError("scores hold NaN or infinity; give finite gains per cell")
+        if check_budget(budget) == 1:
+            everything = torch.zeros(scores.shape[-3:], dtype=torch.int8, device=scores.device)
+            return cls(everything, tile, size)
         scores = scores.unsqueeze(0).expand(max(coarsest, 1), *scores.shape) if scores.ndim == 3 else scores
-        capacity = check_budget(budget) * size[0] * size[1] / tile**2
+        capacity = budget * size[0] * size[1] / tile**2
         cheapest = math.prod(-(-cells >> coarsest) for cells in grid(size, tile))
         if cheapest > capacity + 1:
             share = cheapest * tile**2 / (size[0] * size[1])

@@ -41,9 +41,22 @@ def _named(*names: str) -> list[Any]:
 
 
 @rule(
-    *_named("relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "softplus"),
+    *_named(
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "elu",
+        "celu",
+        "selu",
+        "gelu",
+        "silu",
+        "mish",
+        "softplus",
+        "prelu",
+        "threshold",
+    ),
     *_named("hardtanh", "hardswish", "hardsigmoid", "sigmoid", "tanh", "logsigmoid"),
-    *_named("clamp", "exp", "log", "sqrt", "rsqrt", "abs", "neg", "square", "pow"),
+    *_named("clamp", "exp", "log", "sqrt", "rsqrt", "abs", "neg", "square", "pow", "reciprocal"),
     *_named("dropout", "dropout2d", "detach", "clone", "contiguous", "to", "float", "half", "double"),
 )
 def per_sample(func: Rule, x: TileTensor, *args: Any, **kwargs: Any) -> TileTensor:

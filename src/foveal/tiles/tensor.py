@@ -161,6 +161,12 @@ class TileTensor:
     def __neg__(self) -> TileTensor:
         return _call(Tensor.neg, self)
 
+    def __rtruediv__(self, other: Any) -> TileTensor:
+        return _call(Tensor.reciprocal, self) * other
+
+    def __pow__(self, other: Any) -> TileTensor:
+        return _call(Tensor.pow, self, other)
+
     __radd__ = __add__
     __rmul__ = __mul__
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
+from foveal.config import Recipe
 from foveal.data.augment import Augment
 from foveal.data.batches import Batches, class_shares
 from foveal.data.dataset import Dataset, open_dataset
@@ -18,9 +18,6 @@ from foveal.methods import Dense, SegBlocks, Segmenter
 from foveal.models import SegmentationNetwork, create_model
 from foveal.models.weights import calibrate_norms, load_encoder
 from foveal.policies import RandomPlans
-
-if TYPE_CHECKING:
-    from foveal.config import Recipe
 
 CALIBRATION_BATCHES = 4
 
@@ -95,6 +92,4 @@ def _method(recipe: Recipe, network: SegmentationNetwork, weight: torch.Tensor) 
     if part.name == "dense":
         return Dense(network, weight, recipe.train.hardest)
     plans = RandomPlans(part.tiles, part.coarsest, part.budgets)
-    return SegBlocks(
-        network, plans, None, weight, hardest=recipe.train.hardest, consistency=part.consistency
-    )
+    return SegBlocks(network, plans, None, weight, hardest=recipe.train.hardest, consistency=part.consistency)
