@@ -223,7 +223,7 @@ def test_a_run_starts_from_a_trained_model_that_fits(folder: Path, tmp_path: Pat
     other = save_model(
         create_model("swiftnet_nano", 4), Card("swiftnet_nano", tuple("abcd"), ()), tmp_path / "b"
     )
-    with pytest.raises(ValueError, match="is a swiftnet_nano of 4 classes, the recipe needs .* of 11"):
+    with pytest.raises(ValueError, match=r"is a swiftnet_nano of 4 classes, the recipe needs .* of 11"):
         build_run(recipe_for(folder, f"model.start={other}"), tmp_path)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,8 @@ def contents(tmp_path: Path) -> dict[str, bytes]:
         "empty": b"",
         "text": b"not weights at all",
         "zip": (tmp_path / "good.pt").read_bytes()[:200],
-        "pickle": pickle.dumps({"weight": [1, 2]}),
-        "malice": pickle.dumps(Malice()),
+        "pickle": pickle.dumps({"weight": [1, 2]}, 2),
+        "malice": pickle.dumps(Malice(), 2),
     }
 
 
@@ -155,9 +156,7 @@ def test_weights_of_something_else_are_refused_and_nothing_is_loaded(tmp_path: P
     encoder = NanoEncoder()
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(
-        WeightsError, match=r"no key fits the encoder; it has keys such as 'stem\.0\.0\.weight'"
-    ):
+    with pytest.raises(WeightsError, match=r"no key fits the encoder; it has keys such as 'stem\.0"):
         load_encoder(encoder, tmp_path / "other.pt")
     state = dict(before, **{"stem.0.0.weight": torch.zeros(16, 3, 5, 5)})
     torch.save(state, tmp_path / "wide.pt")
@@ -182,12 +181,10 @@ def test_calibration_keeps_the_function(build: Callable[[], nn.Module]) -> None:
 def test_calibrated_statistics_are_those_of_all_batches_together() -> None:
     encoder = shaken(NanoEncoder()).eval()
     batches = [torch.randn(n, 3, 64, 64) * 2 + 1 for n in (1, 3)]
-    seen: dict[str, list[Tensor]] = {}
+    seen: dict[str, list[Tensor]] = defaultdict(list)
     norms = {name: layer for name, layer in encoder.named_modules() if isinstance(layer, nn.BatchNorm2d)}
     handles = [
-        norm.register_forward_pre_hook(
-            lambda _, inputs, name=name: seen.setdefault(name, []).append(inputs[0])
-        )
+        norm.register_forward_pre_hook(lambda _, inputs, name=name: seen[name].append(inputs[0]))
         for name, norm in norms.items()
     ]
     for batch in batches:

@@ -17,7 +17,9 @@ ModelOption = Annotated[str, typer.Option(help="Bundled model, .safetensors file
 MethodOption = Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")]
 PolicyOption = Annotated[str, typer.Option(help="What decides where to look closely; see `foveal policies`.")]
 BudgetOption = Annotated[float, typer.Option(help="Share of the dense work, above 0 and at most 1.")]
-TileOption = Annotated[int | None, typer.Option(min=1, help="Side of a tile [px]; as the model recommends.")]
+TileOption = Annotated[
+    int | None, typer.Option(min=1, help="Side of a tile in pixels; as the model recommends.")
+]
 LevelOption = Annotated[
     int | None, typer.Option(min=0, max=6, help="Coarsest level; as the model recommends.")
 ]

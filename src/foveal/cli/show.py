@@ -64,8 +64,8 @@ def check(
     network: Annotated[
         str, typer.Argument(metavar="MODEL|ARCHITECTURE|python.path:function", show_default=False)
     ],
-    size: Annotated[str, typer.Option(help="Height x width of the image to try [px].")] = "256x256",
-    tile: Annotated[int, typer.Option(min=1, help="Side of a tile [px].")] = 32,
+    size: Annotated[str, typer.Option(help="Height x width of the image to try in pixels.")] = "256x256",
+    tile: Annotated[int, typer.Option(min=1, help="Side of a tile in pixels.")] = 32,
     json: JsonOption = False,
 ) -> None:
     """Try a network on tiles: list operations without a rule, and compare it with its dense self.

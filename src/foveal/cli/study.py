@@ -31,7 +31,7 @@ def evaluate(
     method: Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")] = "segblocks",
     policy: Annotated[list[str] | None, typer.Option(help="What decides; repeatable.")] = None,
     tile: Annotated[
-        int | None, typer.Option(min=1, help="Side of a tile [px]; the model's if absent.")
+        int | None, typer.Option(min=1, help="Side of a tile in pixels; the model's if absent.")
     ] = None,
     coarsest: Annotated[int | None, typer.Option(min=0, max=6, help="Coarsest level.")] = None,
     look: Annotated[int | None, typer.Option(min=0, max=6, help="Level of the first look.")] = None,
