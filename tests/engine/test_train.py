@@ -234,7 +234,20 @@ def test_frozen_norms_keep_their_statistics_but_learn_their_scale(tmp_path: Path
     assert not torch.equal(after["network.1.weight"], before["network.1.weight"])
 
 
-def test_the_encoder_learns_slower_and_norms_do_not_decay(tmp_path: Path) -> None:
+def test_weights_decay_but_not_norms_and_biases(tmp_path: Path) -> None:
+    before = {key: value.detach().clone() for key, value in with_dropout().network.named_parameters()}
+    after = []
+    for decay in (0.0, 0.5):
+        schedule = Schedule(1, 1e-2, weight_decay=decay, warmup=1)
+        train(with_dropout(), batches(), schedule, tmp_path / str(decay))
+        after.append(load_file(tmp_path / str(decay) / CHECKPOINT))
+    for key, value in before.items():
+        shrunk = 1e-2 * 0.5 * value if value.ndim > 1 else torch.zeros_like(value)
+        found = after[0][f"network.{key}"] - after[1][f"network.{key}"]
+        torch.testing.assert_close(found, shrunk, rtol=0, atol=1e-6)
+
+
+def test_the_encoder_learns_slower(tmp_path: Path) -> None:
     """The first step of AdamW moves every weight by the learning rate, whatever its gradient."""
     method = dense()
     before = {key: value.detach().clone() for key, value in method.network.named_parameters()}

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-KINDS = {"convolution": "convolution", "upsample_bilinear2d": "interpolation"}
+aten = torch.ops.aten
+CONVOLUTIONS = {aten.convolution, aten._convolution, aten.convolution_overrideable}
+BILINEAR = {aten.upsample_bilinear2d, aten._upsample_bilinear2d_aa}
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,35 @@ class Macs:
 
 def count_macs(run: Callable[[], Any]) -> Macs:
     """Run something once without gradients, and count."""
-    aten = torch.ops.aten
-    formulas = {aten.upsample_bilinear2d: _bilinear, aten._upsample_bilinear2d_aa: _bilinear}
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+    with torch.no_grad(), _Counter() as counter:
         run()
-    sums = {"convolution": 0, "interpolation": 0, "product": 0}
-    for operation, flops in counter.get_flop_counts().get("Global", {}).items():
-        name = str(operation).split(".")[-1]
-        kind = next((kind for part, kind in KINDS.items() if part in name), "product")
-        sums[kind] += flops // 2
-    return Macs(**sums)
+    return Macs(**counter.sums)
 
 
-def _bilinear(*args: Any, out_shape: tuple[int, ...], **kwargs: Any) -> int:
-    return 8 * prod(out_shape)
+class _Counter(TorchDispatchMode):
+    """Sees every operation that the dispatcher runs; formulas are PyTorch's own.
+
+    Not `FlopCounterMode`: entering that one imports the compiler, which takes seconds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums = {"convolution": 0, "interpolation": 0, "product": 0}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation, and add its MACs to its kind."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        operation = func._overloadpacket
+        if operation in BILINEAR:
+            self.sums["interpolation"] += 4 * out.numel()
+        elif operation in flop_registry:
+            kind = "convolution" if operation in CONVOLUTIONS else "product"
+            self.sums[kind] += flop_registry[operation](*args, **kwargs, out_val=out) // 2
+        return out
