@@ -44,6 +44,21 @@ class Card:
     look: int = 2
     training: dict[str, Any] = field(default_factory=dict)
 
+    def problem(self) -> str:
+        """Say what is wrong with the values; nothing if they can be used."""
+        numbers = {"tile": (self.tile, 1), "coarsest": (self.coarsest, 0), "look": (self.look, 0)}
+        colours = [c for c in self.palette if len(c) == 3 and all(v in range(256) for v in c)]
+        if self.network not in MODELS:
+            return f"network '{self.network}' is unknown; known: {', '.join(MODELS)}"
+        if not self.classes or not all(isinstance(name, str) for name in self.classes):
+            return "it names no classes"
+        if not len(colours) == len(self.palette) == len(self.classes):
+            return f"it needs a colour of three bytes for each of its {len(self.classes)} classes"
+        for name, (value, least) in numbers.items():
+            if not isinstance(value, int) or value < least:
+                return f"{name} is {value!r}; it must be a whole number of at least {least}"
+        return ""
+
     @classmethod
     def parse(cls, text: str | bytes, where: Path) -> Card:
         """Read a card from JSON.
@@ -59,10 +74,9 @@ class Card:
             card = cls(**state)
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{where}: no model card ({error})") from None
-        if card.network not in MODELS:
-            raise CheckpointError(f"{where}: network '{card.network}' is unknown; known: {', '.join(MODELS)}")
-        if not card.classes:
-            raise CheckpointError(f"{where}: no model card (it names no classes)")
+        problem = card.problem()
+        if problem:
+            raise CheckpointError(f"{where}: no model card ({problem})")
         return card
 
 
