@@ -221,7 +221,9 @@ def test_a_run_starts_from_a_trained_model_that_fits(folder: Path, tmp_path: Pat
     for key, value in network.state_dict().items():
         assert torch.equal(method.network.state_dict()[key], value)
     other = save_model(
-        create_model("swiftnet_nano", 4), Card("swiftnet_nano", tuple("abcd"), ()), tmp_path / "b"
+        create_model("swiftnet_nano", 4),
+        Card("swiftnet_nano", tuple("abcd"), ((0, 0, 0),) * 4),
+        tmp_path / "b",
     )
     with pytest.raises(ValueError, match=r"is a swiftnet_nano of 4 classes, the recipe needs .* of 11"):
         build_run(recipe_for(folder, f"model.start={other}"), tmp_path)

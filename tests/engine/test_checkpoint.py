@@ -137,7 +137,10 @@ def test_a_card_that_is_none(saved: Path, content: bytes) -> None:
         ({"classes": None}, "no model card ("),
         ({"palette": 3}, "no model card ("),
         ({"colour": "blue"}, "no model card ("),
-        ({"classes": ["a", "b"]}, "damaged, or of another network (Error(s) in loading state_dict"),
+        (
+            {"classes": ["a", "b"], "palette": [[0, 0, 0]] * 2},
+            "damaged, or of another network (Error(s) in loading state_dict",
+        ),
         ({"network": "swiftnet_rn18"}, "damaged, or of another network ("),
     ],
 )

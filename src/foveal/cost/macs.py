@@ -65,8 +65,12 @@ class _Counter(TorchDispatchMode):
     ) -> Any:
         """Run an operation, and add its MACs to its kind."""
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
         operation = func._overloadpacket
+        if operation not in flop_registry:
+            out = func.decompose(*args, **kwargs)  # under inference_mode, composite operations arrive whole
+            if out is not NotImplemented:
+                return out
+        out = func(*args, **kwargs)
         if operation in BILINEAR:
             self.sums["interpolation"] += 4 * out.numel()
         elif operation in flop_registry:

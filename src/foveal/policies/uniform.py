@@ -40,7 +40,7 @@ class RandomPlans:
 
     Attributes:
         tiles: Sides of a tile to draw from [px].
-        coarsest: Coarsest level that may occur.
+        coarsest: Coarsest level that may occur; every plan draws its own, from 1 on.
         budgets: Smallest and largest budget; one above 1 stands for full resolution, one below the cheapest
             plan for that plan.
     """
@@ -50,11 +50,12 @@ class RandomPlans:
     budgets: tuple[float, float] = (0.2, 0.8)
 
     def __call__(self, view: View) -> Plan:
-        """Plan with a random tile, budget and score."""
+        """Plan with a random tile, number of levels, budget and score."""
+        coarsest = 1 + int(torch.randint(self.coarsest, ())) if self.coarsest else 0
         tile = self.tiles[int(torch.randint(len(self.tiles), ()))]
         rows, columns = grid(view.size, tile)
         low, high = self.budgets
-        cheapest = prod(-(-cells >> self.coarsest) for cells in (rows, columns)) * tile**2 / prod(view.size)
+        cheapest = prod(-(-cells >> coarsest) for cells in (rows, columns)) * tile**2 / prod(view.size)
         budget = max(low + (high - low) * float(torch.rand(())), cheapest)
         if budget >= 1:
             return Plan.uniform(len(view.image), view.size, tile).to(view.image.device)
@@ -62,4 +63,4 @@ class RandomPlans:
         if view.logits is not None:
             doubt = per_cell(entropy(view), view.size, tile).cpu()
             scores = doubt + scores * doubt.mean() * float(torch.rand(())) * 4
-        return Plan.from_scores(scores, tile, view.size, budget, self.coarsest).to(view.image.device)
+        return Plan.from_scores(scores, tile, view.size, budget, coarsest).to(view.image.device)
