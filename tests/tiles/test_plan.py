@@ -286,3 +286,11 @@ def test_a_good_file_of_the_same_kind_is_read(tmp_path: Path) -> None:
 def test_a_plan_moves_to_a_device_with_its_places() -> None:
     plan = Plan.uniform(1, (8, 8), 4).to("cpu")
     assert (plan.tile, plan.size, plan.layout.owner.device.type) == (4, (8, 8), "cpu")
+
+
+def test_a_step_that_gains_nothing_is_taken_for_what_it_opens() -> None:
+    nothing, much = torch.zeros(1, 8, 8), torch.zeros(1, 8, 8)
+    much[0, 0, 0] = 1.0  # only the last step gains, and only in one cell
+    plan = Plan.from_scores(torch.stack([much, nothing]), 8, (64, 64), budget=0.2, coarsest=2)
+    assert int(plan.levels[0, 0, 0]) == 0
+    assert int(plan.levels[0, 7, 7]) == 2

@@ -225,35 +225,65 @@ def _layout(plan: Plan) -> Layout:
 
 def _refine(scores: Tensor, coarsest: int, spare: float) -> Tensor:
     """Choose the levels [Gh, Gw] of one image: `spare` tiles may be added to everything at `coarsest`."""
-    device = scores.device
-    scores = scores.double()
-    cells = torch.ones(scores.shape[1:], device=device, dtype=torch.float64)
-    parent: Tensor | None = None
-    orders, costs, sizes = [], [], []
-    for level in range(coarsest, 0, -1):
-        gain = _sum_squares(scores[level - 1], 2**level)
-        children = _sum_squares((_sum_squares(cells, 2 ** (level - 1)) > 0).double(), 2)
-        cost = children - 1
-        order = torch.where(cost > 0, gain / cost.clamp(min=1), torch.inf)
-        if parent is not None:
-            above = parent.repeat_interleave(2, 0).repeat_interleave(2, 1)
-            order = torch.minimum(order, above[: order.shape[0], : order.shape[1]])
-        parent = order
-        orders.append(order.flatten())
-        costs.append(cost.flatten())
-        sizes.append(order.shape)
-    levels = torch.full(cells.shape, coarsest, dtype=torch.int8, device=device)
-    if not orders:
+    cells = torch.ones(scores.shape[1:], device=scores.device, dtype=torch.float64)
+    levels = torch.full(cells.shape, coarsest, dtype=torch.int8, device=scores.device)
+    if coarsest == 0:
         return levels
-    sequence = torch.sort(torch.cat(orders), descending=True, stable=True).indices
-    affordable = torch.cat(costs)[sequence].cumsum(0) <= spare
-    split = torch.zeros(len(sequence), dtype=torch.bool, device=device)
+    gains, costs = [], []
+    for level in range(coarsest, 0, -1):
+        gains.append(_sum_squares(scores[level - 1].double(), 2**level))
+        costs.append(_sum_squares((_sum_squares(cells, 2 ** (level - 1)) > 0).double(), 2) - 1)
+    orders = _orders(gains, costs)
+    sequence = torch.cat([o.flatten() for o in orders]).sort(descending=True, stable=True).indices
+    affordable = torch.cat([c.flatten() for c in costs])[sequence].cumsum(0) <= spare
+    split = torch.zeros_like(affordable)
     split[sequence] = affordable
-    for level, part in zip(range(coarsest, 0, -1), split.split([math.prod(s) for s in sizes]), strict=True):
-        mask = part.view(sizes[coarsest - level])
-        mask = mask.repeat_interleave(2**level, 0).repeat_interleave(2**level, 1)
-        levels[mask[: cells.shape[0], : cells.shape[1]]] = level - 1
+    parts = split.split([order.numel() for order in orders])
+    for level, order, part in zip(range(coarsest, 0, -1), orders, parts, strict=True):
+        mask = _spread(part.view(order.shape), 2**level, cells)
+        levels[mask] = level - 1
     return levels
+
+
+def _orders(gains: list[Tensor], costs: list[Tensor]) -> list[Tensor]:
+    """Say how early every split comes, coarsest level first: by gain per tile, no child before its parent.
+
+    A split that gains little itself is worth what it opens: the best chain of splits below it counts.
+    """
+    best: tuple[Tensor, Tensor] | None = None
+    rates: list[Tensor] = []
+    for gain, cost in zip(reversed(gains), reversed(costs), strict=True):
+        if best is not None:
+            below_gain, below_cost = _best_child(*best, gain)
+            better = _rate(below_gain, below_cost) > _rate(gain, cost)
+            gain, cost = gain + better * below_gain, cost + better * below_cost
+        best = gain, cost
+        rates.insert(0, _rate(gain, cost))
+    for k in range(1, len(rates)):
+        rates[k] = torch.minimum(rates[k], _spread(rates[k - 1], 2, rates[k]))
+    return rates
+
+
+def _rate(gain: Tensor, cost: Tensor) -> Tensor:
+    """Gain per tile; a split that adds no tile comes first."""
+    return torch.where(cost > 0, gain / cost.clamp(min=1), torch.inf)
+
+
+def _best_child(gain: Tensor, cost: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Take gain and cost of the child with the best rate of every parent."""
+    rows, columns = (2 * side for side in like.shape)
+    edge = (0, columns - gain.shape[1], 0, rows - gain.shape[0])
+    groups = [
+        F.pad(x, edge, value=outside).unflatten(1, (-1, 2)).unflatten(0, (-1, 2)).transpose(1, 2).flatten(2)
+        for x, outside in ((gain, -torch.inf), (cost, 1.0))
+    ]
+    index = _rate(*groups).argmax(-1, keepdim=True)
+    return groups[0].gather(-1, index)[..., 0], groups[1].gather(-1, index)[..., 0]
+
+
+def _spread(x: Tensor, side: int, like: Tensor) -> Tensor:
+    """Repeat every entry over a square of `side`, cut to the shape of `like`."""
+    return x.repeat_interleave(side, 0).repeat_interleave(side, 1)[: like.shape[0], : like.shape[1]]
 
 
 def _sum_squares(x: Tensor, side: int) -> Tensor:
