@@ -157,7 +157,7 @@ def test_quiet_prints_nothing(segment, photos: Path) -> None:
 def test_progress_goes_to_stderr(segment, photos: Path) -> None:
     result = segment(photos, "--progress", "--json")
     assert len(json.loads(result.stdout)) == 3
-    assert "3/3" in result.stderr
+    assert "/3 [" in result.stderr
 
 
 def test_names_that_repeat_are_numbered_and_inputs_are_kept(segment, photos: Path, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isnan
 from statistics import fmean
 from typing import Any
 
@@ -64,12 +65,13 @@ def evaluate(
     network.eval()
     count = min(len(data), limit or len(data))
     tallies = [_Tally(Confusion(len(data.classes))) for _ in range(len(entries) + 1)]
+    turns = {index * count // timed for index in range(min(timed, count))} if timed else set()
     for index in range(count):
         image, target = data[index]
         image, target = image[None].to(memory_format=torch.channels_last), target[None]
         runs = [_dense(network, image), *(_adaptive(entry.make(target), image) for entry in entries)]
         _count(runs, target, tallies)
-        if index % max(1, count // max(1, timed)) == 0 and timed:
+        if index in turns:
             names = [str(k) for k in range(len(runs))]
             times = alternate(dict(zip(names, (run for run in runs), strict=True)), repeat=3, warmup=1)
             for tally, name in zip(tallies, names, strict=True):
@@ -110,7 +112,10 @@ def _count(runs: list[Run], target: Tensor, tallies: list[_Tally]) -> None:
 
 def _row(head: tuple[str, str, float], tally: _Tally, data: Dataset, count: int) -> dict[str, Any]:
     method, policy, budget = head
-    iou = {name: round(value, 4) for name, value in _named(data.classes, tally.confusion.iou)}
+    iou = {
+        name: None if isnan(value) else round(value, 4)
+        for name, value in zip(data.classes, tally.confusion.iou.tolist(), strict=True)
+    }
     return {
         "method": method,
         "policy": policy,
@@ -126,7 +131,3 @@ def _row(head: tuple[str, str, float], tally: _Tally, data: Dataset, count: int)
         "ms": round(Timing(tuple(tally.times)).median, 2) if tally.times else None,
         "images": count,
     }
-
-
-def _named(classes: tuple[str, ...], values: Tensor) -> Iterator[tuple[str, float]]:
-    return zip(classes, values.nan_to_num(0).tolist(), strict=True)

@@ -99,7 +99,6 @@ class Runner:
         self.model = model
         self.request = request
         check_budget(request.budget)
-        _check_tile(model, request.tile)
         self._outline = copy.deepcopy(model.network).to("meta")
         self._dense_macs: dict[tuple[int, int], int] = {}
         self._dense = Dense(model.network).eval()
@@ -203,17 +202,6 @@ def _named(method: str) -> type[Segmenter]:
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise ValueError(f"no method named '{method}'; {hint}available: {', '.join(METHODS)}")
     return METHODS[method]
-
-
-def _check_tile(model: Model, tile: int) -> None:
-    """Refuse tiles that do not stay whole at every stride of the network."""
-    stride = model.network.coarsest_stride
-    if tile % stride:
-        nearest = max(1, round(tile / stride)) * stride
-        raise ValueError(
-            f"tile is {tile} px and {model.card.network} has stride {stride}; give a multiple of {stride}, "
-            f"such as {nearest}"
-        )
 
 
 def _look_work(size: tuple[int, int], level: int | None) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -122,8 +122,11 @@ def resumed_step(run: Path) -> int:
     path = run / CHECKPOINT
     if not path.exists():
         return 0
-    with safe_open(path, "pt") as file:
-        return int(json.loads(file.metadata()["state"])["step"])
+    try:
+        with safe_open(path, "pt") as file:
+            return int(json.loads(file.metadata()["state"])["step"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged, or no checkpoint of a run ({error})") from None
 
 
 def _optimiser(network: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
@@ -183,14 +186,25 @@ def _restore(
         return 0
     with safe_open(path, "pt") as file:
         stored = {key: file.get_tensor(key) for key in file.keys()}
-    network.load_state_dict({k.removeprefix("network."): v for k, v in stored.items() if k.startswith("n")})
+    state = {key.removeprefix("network."): value for key, value in stored.items() if key.startswith("n")}
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in network.state_dict().items()}:
+        raise ValueError(f"{path} is a run of another network; give the recipe it was started with")
+    network.load_state_dict(state)
     for key in average:
         average[key].copy_(stored[f"average.{key}"])
     for name, parameter in network.named_parameters():
         if f"{ADAM[0]}.{name}" in stored:
-            state: dict[str, Any] = {key: stored[f"{key}.{name}"].to(parameter.device) for key in ADAM}
-            optimiser.state[parameter] = state | {"step": torch.tensor(float(step))}
+            moments: dict[str, Any] = {key: stored[f"{key}.{name}"].to(parameter.device) for key in ADAM}
+            optimiser.state[parameter] = moments | {"step": torch.tensor(float(step))}
+    _forget_after(run / "log.jsonl", step)
     return step
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drop the lines of steps that a resumed run does again."""
+    if log.exists():
+        lines = log.read_text().splitlines(keepends=True)
+        log.write_text("".join(line for line in lines if json.loads(line)["step"] < step))
 
 
 def _tensorboard(run: Path) -> Any:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.losses.segmentation import cross_entropy
-from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image
+from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image, check_tile
 from foveal.policies import POLICIES, View
 from foveal.policies.doubt import entropy
 from foveal.policies.scored import Score, per_cell
@@ -57,7 +57,7 @@ class CoarseToFine(Segmenter):
     ) -> None:
         super().__init__()
         self.network = network
-        self.budget, self.tile, self.coarsest = check_budget(budget), tile, coarsest
+        self.budget, self.tile, self.coarsest = check_budget(budget), check_tile(network, tile), coarsest
         self.score = score
         for name in getattr(network, "global_modules", ()) if detours is None else detours:
             on_dense(network.get_submodule(name))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.losses.segmentation import cross_entropy, divergence
-from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image
+from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image, check_tile
 from foveal.ops import halve
 from foveal.policies import Policy, View, create_policy
 from foveal.tiles import on_dense, split
@@ -62,6 +62,7 @@ class SegBlocks(Segmenter):
     @classmethod
     def on_request(cls, network: nn.Module, request: Request) -> SegBlocks:
         """Take policy, budget, tile and levels from the request."""
+        check_tile(network, request.tile)
         policy = create_policy(request.policy, request.budget, request.tile, request.coarsest, request.look)
         return cls(network, policy)
 

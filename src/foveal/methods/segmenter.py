@@ -128,6 +128,22 @@ class Segmenter(nn.Module, ABC):
         """Return the terms to minimise for images [N, 3, H, W] and labels [N, H, W]."""
 
 
+def check_tile(network: nn.Module, tile: int) -> int:
+    """Return the side of a tile, if tiles stay whole at every stride of the network.
+
+    Raises:
+        ValueError: They do not. A network that does not say its coarsest stride is not checked here.
+    """
+    stride = int(getattr(network, "coarsest_stride", 1))
+    if tile < 1 or tile % stride:
+        nearest = max(1, round(tile / stride)) * stride
+        raise ValueError(
+            f"tile is {tile} px and the network has stride {stride}; give a multiple of {stride}, "
+            f"such as {nearest}"
+        )
+    return tile
+
+
 def check_image(image: Tensor) -> tuple[int, int]:
     """Return height and width of a batch of images [N, 3, H, W].
 

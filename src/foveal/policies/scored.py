@@ -58,7 +58,11 @@ class ScoredPolicy:
         maps = maps if isinstance(maps, tuple) else (maps,)
         cells = [per_cell(m, view.size, self.tile) for m in maps[: max(1, self.coarsest)]]
         scores = torch.stack(cells + cells[-1:] * (self.coarsest - len(cells)))
-        return Plan.from_scores(scores, self.tile, view.size, self.budget - view.spent, self.coarsest)
+        try:
+            return Plan.from_scores(scores, self.tile, view.size, self.budget - view.spent, self.coarsest)
+        except ValueError as error:
+            looked = f" (of {self.budget:g}, after a first look of {view.spent:.3g})" if view.spent else ""
+            raise ValueError(f"{error}{looked}") from None
 
 
 def per_cell(density: Tensor, size: tuple[int, int], tile: int) -> Tensor:
