@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
-from math import prod
 from pathlib import Path
 
 import torch
@@ -20,10 +19,10 @@ from foveal.engine.checkpoint import Model
 from foveal.methods import METHODS, Dense, Prediction, Request, Segmenter
 from foveal.methods.segmenter import upsample
 from foveal.tiles import NoTileRule, Plan
-from foveal.tiles.plan import SKIP, check_budget, grid
+from foveal.tiles.plan import SKIP, check_budget
 
-SMALL = 2.0
-"""An image is small for its tiles if padding makes the cheapest plan dearer by more than this factor."""
+SMALL = 4
+"""An image with a side of fewer tiles is small: padding may cost more than the tiles save."""
 
 
 @dataclass(frozen=True)
@@ -166,17 +165,13 @@ class Runner:
         """Say why tiles cannot pay for an image of this size; empty if they may."""
         if isinstance(self._method, Dense):
             return "as asked for"
-        decider = getattr(self._method, "policy", self._method)
-        budget = getattr(decider, "budget", None)
-        if budget is not None and budget >= 1:
+        if self.request.budget >= 1 or self.request.policy == "all":
             return "everything at full resolution is what the dense network computes"
-        coarsest = getattr(decider, "coarsest", getattr(decider, "level", 0))
-        tile = self.request.tile
-        share = prod(-(-cells >> coarsest) for cells in grid(size, tile)) * tile**2 / prod(size)
-        cheapest = share + _look_work(size, getattr(decider, "look", None))
-        small = share * 4**coarsest > SMALL
-        if cheapest >= 1 or (small and budget is not None and cheapest > budget):
-            return f"small for tiles of {tile} px, the cheapest plan takes {cheapest:.2g} of the dense work"
+        least = self._method.least_work(size)
+        small = min(size) < SMALL * self.request.tile
+        if least >= 1 or (small and least > self.request.budget):
+            tile = self.request.tile
+            return f"small for tiles of {tile} px, the cheapest plan takes {least:.2g} of the dense work"
         return ""
 
 
@@ -202,8 +197,3 @@ def _named(method: str) -> type[Segmenter]:
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise ValueError(f"no method named '{method}'; {hint}available: {', '.join(METHODS)}")
     return METHODS[method]
-
-
-def _look_work(size: tuple[int, int], level: int | None) -> float:
-    """Work of a pass over the image reduced by 2^level, sides rounded up; none without a level."""
-    return 0.0 if level is None else prod(-(-n // 2**level) for n in size) / prod(size)

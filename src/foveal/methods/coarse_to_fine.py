@@ -95,6 +95,11 @@ class CoarseToFine(Segmenter):
         """Return the network."""
         return self.network
 
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return the work of the first look; of everything if the budget is 1."""
+        level = self.coarsest if self.budget < 1 else 0
+        return float(Plan.uniform(1, size, self.tile, level).work)
+
     def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the cross entropy of the dense answer: the method takes a network as it is."""
         return {"segmentation": cross_entropy(self.network(image), target)}

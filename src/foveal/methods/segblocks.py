@@ -82,6 +82,11 @@ class SegBlocks(Segmenter):
         """Return the network."""
         return self.network
 
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return what the policy's cheapest plan takes; 0 for a policy that does not say."""
+        least = getattr(self.policy, "least_work", None)
+        return float(least(size)) if least else 0.0
+
     def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the cross entropy of the dense answer, and of the one under a plan of the policy.
 

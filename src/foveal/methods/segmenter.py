@@ -124,6 +124,10 @@ class Segmenter(nn.Module, ABC):
         return Prediction(self.dense()(image), size, Trace()).labels
 
     @abstractmethod
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return the least share of the dense work that the method can spend on an image of `size` [px]."""
+
+    @abstractmethod
     def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the terms to minimise for images [N, 3, H, W] and labels [N, H, W]."""
 

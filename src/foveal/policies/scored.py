@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, prod
 
 import torch
 from torch import Tensor
@@ -44,6 +44,13 @@ class ScoredPolicy:
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
+
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return the work of the cheapest plan for an image of `size` [px], the first look included."""
+        if self.budget >= 1:
+            return float(Plan.uniform(1, size, self.tile).work)
+        look = 0.0 if self.look is None else prod(-(-side // 2**self.look) for side in size) / prod(size)
+        return look + float(Plan.uniform(1, size, self.tile, self.coarsest).work)
 
     def __call__(self, view: View) -> Plan:
         """Plan within the budget, every image by itself."""

@@ -26,6 +26,10 @@ class Uniform:
     tile: int = 32
     level: int = 0
 
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return the work of the plan for an image of `size` [px]."""
+        return float(Plan.uniform(1, size, self.tile, self.level).work)
+
     def __call__(self, view: View) -> Plan:
         """Plan every image alike."""
         return Plan.uniform(len(view.image), view.size, self.tile, self.level).to(view.image.device)
