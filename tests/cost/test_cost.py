@@ -136,3 +136,11 @@ def test_a_method_is_measured_beside_its_dense_network() -> None:
     timed = measure(SegBlocks(network, Uniform(16, 1)).eval(), image, repeat=2)
     assert len(timed.ms.runs) == len(timed.dense_ms.runs) == 2
     assert timed.macs == cost.macs
+
+
+def test_counts_are_the_same_under_inference_mode() -> None:
+    conv, image = nn.Conv2d(3, 4, 3, padding=1), torch.rand(1, 3, 8, 8)
+    expected = count_macs(lambda: conv(image))
+    with torch.inference_mode():
+        assert count_macs(lambda: conv(image)) == expected
+    assert expected.convolution == 3 * 4 * 9 * 64

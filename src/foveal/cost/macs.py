@@ -67,7 +67,10 @@ class _Counter(TorchDispatchMode):
         kwargs = kwargs or {}
         operation = func._overloadpacket
         if operation not in flop_registry:
-            out = func.decompose(*args, **kwargs)  # under inference_mode, composite operations arrive whole
+            with self:
+                out = func.decompose(
+                    *args, **kwargs
+                )  # under inference_mode, composite operations arrive whole
             if out is not NotImplemented:
                 return out
         out = func(*args, **kwargs)
