@@ -31,8 +31,8 @@ def segment() -> str:
     for row in rows:
         lines.append(
             f"| {row['budget']:g} | {row['work']:.3f} | "
-            f"{row["macs"] / 1e9:.1f} of {row["dense_macs"] / 1e9:.1f} | "
-            f"{row["ms"]:.0f} | {row["dense_ms"]:.0f} | {100 * row["agreement"]:.1f} % |"
+            f"{row['macs'] / 1e9:.1f} of {row['dense_macs'] / 1e9:.1f} | "
+            f"{row['ms']:.0f} | {row['dense_ms']:.0f} | {100 * row['agreement']:.1f} % |"
         )
     return "\n".join(lines)
 

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from foveal.cli import app
+from foveal.data.image import save_image
+from foveal.data.street import street
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_image(street(3, (180, 240))[0], tmp_path / "street.jpg")
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(block.replace("repeat=10", "repeat=1"), {})
+    assert "work" in capsys.readouterr().out
+
+
+def test_every_command_and_option_named_exists() -> None:
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    lines = [line.strip() for line in README.splitlines() if line.startswith("    foveal ")]
+    named = [part.split() for line in lines for part in re.split(r"\s{2,}(?=foveal )", line)]
+    assert len(named) >= 8
+    for _, name, *rest in named:
+        options = {option for parameter in commands[name].params for option in parameter.opts}
+        wanted = {word.strip("[]") for word in rest if word.strip("[]").startswith("--")}
+        assert wanted <= options, name
+
+
+def test_the_make_targets_exist() -> None:
+    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"make (\w+)", README)) <= targets
+
+
+def test_files_that_are_linked_exist() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    missing = [link for link in links if not (Path(__file__).parent.parent / link).exists()]
+    assert not missing
