@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -26,25 +27,29 @@ def processor() -> str:
     return f"{name or platform.processor()}, {os.cpu_count()} cores, {' '.join(flags)}"
 
 
+def run(command: list[str]) -> list[dict[str, object]]:
+    """Run one command and return its rows."""
+    program = Path(sys.executable).with_name("foveal")
+    done = subprocess.run([program, *command, "--json"], stdout=subprocess.PIPE, check=True)
+    rows = json.loads(done.stdout)
+    return rows if isinstance(rows, list) else [rows]
+
+
 def main() -> None:
-    out, marker, *arguments = sys.argv[1:]
-    if marker != "--":
-        sys.exit("usage: record.py OUT.json -- COMMAND OF FOVEAL")
-    command = ["foveal", *arguments, "--json"]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("foveal"), *command[1:]], stdout=subprocess.PIPE, check=True
-    )
+    out, *arguments = sys.argv[1:]
+    commands = [list(part) for marker, part in groupby(arguments, lambda word: word == "--") if not marker]
+    if not commands or arguments[0] != "--":
+        sys.exit("usage: record.py OUT.json -- COMMAND OF FOVEAL [-- ANOTHER COMMAND]...")
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, text=True, check=False
     )
-    rows = json.loads(done.stdout)
     record = {
-        "command": " ".join(command),
+        "commands": [" ".join(["foveal", *command, "--json"]) for command in commands],
         "commit": commit.stdout.strip(),
         "machine": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "rows": rows if isinstance(rows, list) else [rows],
+        "rows": [row for command in commands for row in run(command)],
     }
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -136,7 +136,7 @@ def finish(
         raise outcome
     card = runner.model.card
     files = draw.save_pictures(outcome, card.palette, stem)
-    row = report.segment_row(path, outcome, files, card.classes)
+    row = report.segment_row(path, outcome, files, card.classes) | {"budget": runner.request.budget}
     if short:
         return row, report.segment_line(path, outcome)
     return row, report.segment_text(path, outcome, files, card.classes)
