@@ -248,3 +248,9 @@ def test_generated_scenes_are_mixed_into_data_of_their_classes_only(folder: Path
     scenes = ["data.scenes=2", "data.scenes_share=0.5"]
     with pytest.raises(ValueError, match=r"scenes have the 11 classes of CamVid, data/train has others"):
         build_run(recipe_for(folder, *scenes), tmp_path)
+
+
+def test_tiles_that_do_not_fit_the_network_are_refused_before_training(folder: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(folder, "method.name=segblocks", "method.tiles=[32, 48]")
+    with pytest.raises(ValueError, match="tile is 48 px and the network has stride 32"):
+        build_run(recipe, tmp_path / "run")

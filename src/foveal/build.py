@@ -15,6 +15,7 @@ from foveal.engine.checkpoint import Card, load_model, save_model
 from foveal.engine.train import Schedule, resumed_step
 from foveal.losses.segmentation import balanced_weights
 from foveal.methods import Dense, SegBlocks, Segmenter
+from foveal.methods.segmenter import check_tile
 from foveal.models import SegmentationNetwork, create_model
 from foveal.models.weights import calibrate_norms, load_encoder
 from foveal.policies import RandomPlans
@@ -91,5 +92,7 @@ def _method(recipe: Recipe, network: SegmentationNetwork, weight: torch.Tensor) 
     part = recipe.method
     if part.name == "dense":
         return Dense(network, weight, recipe.train.hardest)
+    for tile in part.tiles:
+        check_tile(network, tile)
     plans = RandomPlans(part.tiles, part.coarsest, part.budgets)
     return SegBlocks(network, plans, None, weight, hardest=recipe.train.hardest, consistency=part.consistency)

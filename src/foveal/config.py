@@ -53,7 +53,7 @@ class MethodPart:
 
     name: str = "dense"
     """dense, or segblocks for random plans (mixed resolution)."""
-    tiles: tuple[int, ...] = (32, 48, 64)
+    tiles: tuple[int, ...] = (32, 64)
     """Sides of a tile to draw from [px]."""
     coarsest: int = 2
     """Coarsest level of the random plans."""
