@@ -78,9 +78,10 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if absent.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor to use.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Train a network as a recipe says; a killed run goes on exactly with --resume."""
-    import json
+    from json import dumps
 
     from foveal.build import build_run, save_run
     from foveal.config import read_recipe
@@ -97,11 +98,14 @@ def train(
     _use_threads(threads)
     method, batches, schedule, dataset = build_run(wanted, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.json").write_text(json.dumps(wanted.as_dict(), indent=1))
+    (folder / "recipe.json").write_text(dumps(wanted.as_dict(), indent=1))
     network = run_training(
         method, batches, schedule, folder, wanted.train.device, _steps(schedule.steps, first, batches)
     )
     path = save_run(wanted, folder, network, dataset)  # type: ignore[arg-type]
+    if json:
+        echo_json({"run": str(folder), "model": str(path), "steps": schedule.steps, "resumed_from": first})
+        return
     typer.echo(f"wrote {path}; see it with: foveal evaluate {folder} --data {wanted.data.train}")
 
 
