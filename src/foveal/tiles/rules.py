@@ -37,7 +37,8 @@ def _named(*names: str) -> list[Any]:
     forms = [
         form for name in names for form in (name, f"{name}_", f"__{name}__", f"__i{name}__", f"__r{name}__")
     ]
-    return [getattr(spot, form) for spot in spots for form in forms if hasattr(spot, form)]
+    found = [getattr(spot, form, None) for spot in spots for form in forms]
+    return [function for function in found if callable(function)]  # torch.float is a precision
 
 
 @rule(
