@@ -699,3 +699,11 @@ def test_the_error_is_no_more_than_rounding_in_single_precision() -> None:
     exact = layer.double()(x.double())
     unavoidable = (single - exact).abs().max().item()
     assert (found - exact).abs().max().item() <= 4 * unavoidable + math.ulp(1.0)
+
+
+def test_a_map_with_pending_padding_is_not_composed() -> None:
+    x = split(torch.rand(1, 3, 32, 32), Plan.uniform(1, (32, 32), 16))
+    with pytest.raises(NoTileRule, match="explicit padding"):
+        F.pad(x, (0, 1, 0, 1)).dense()
+    with pytest.raises(NoTileRule, match="explicit padding"):
+        on_dense(nn.Identity())(F.pad(x, (0, 1, 0, 1)))

@@ -47,12 +47,12 @@ def cpu(tiles: Tensor, layout: Layout, base: int = 0) -> Tensor:
     height, width = layout.extent(side, base)
     block = side << (max(layout.levels, default=base) - base)
     canvas = tiles.new_zeros(layout.images, -(-height // block) * block, -(-width // block) * block, channels)
+    coarser = bool(layout.levels) and layout.levels[-1] > base
+    bordered = fetch_halo(tiles, layout, Halo.around(1, "edge")) if coarser else tiles
     for level in reversed(layout.levels):
         chosen = (layout.level == level).nonzero().squeeze(1)
         factor = 1 << (level - base)
-        patches = tiles[chosen]
-        if factor > 1:
-            patches = _enlarge(fetch_halo(tiles, layout, Halo.around(1, "edge"))[chosen], factor)
+        patches = tiles[chosen] if factor == 1 else _enlarge(bordered[chosen], factor)
         spots = canvas.unflatten(2, (-1, side * factor)).unflatten(1, (-1, side * factor)).transpose(2, 3)
         place = layout.image[chosen], layout.row[chosen] >> level, layout.column[chosen] >> level
         spots[place] = patches.permute(0, 2, 3, 1)

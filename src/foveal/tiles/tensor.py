@@ -100,9 +100,12 @@ class TileTensor:
         return replace(self, tiles=tiles, pad=(0, 0, 0, 0))
 
     def dense(self) -> Tensor:
-        """Compose the dense map [N, C, H, W] at full resolution, kept places included."""
-        kept = self.tape.look("compose", self.tiles) if self.tape else None
-        return compose_tiles(self.tiles if kept is None else torch.cat([self.tiles, kept]), self.layout)
+        """Compose the dense map [N, C, H, W] at full resolution, kept places included.
+
+        Raises:
+            NoTileRule: Explicit padding is pending; only a convolution or pooling can take it.
+        """
+        return compose_tiles(_pool(self, "compose"), self.layout)
 
     def memory(self) -> Memory | None:
         """What a later pass may keep; None if nothing was recorded."""
@@ -230,7 +233,7 @@ def _through_dense(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     if not given:
         return forward(*args, **kwargs)
     first = given[0]
-    pools = {id(a): _pool(a) for a in given}
+    pools = {id(a): _pool(a, "on_dense") for a in given}
     layout = first.layout
     results = []
     groups = [[n for n, f in enumerate(layout.finest) if f == level] for level in sorted(set(layout.finest))]
@@ -246,8 +249,11 @@ def _through_dense(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     return _lower(first, results)
 
 
-def _pool(x: TileTensor) -> Tensor:
-    kept = x.tape.look("on_dense", x.tiles) if x.tape else None
+def _pool(x: TileTensor, operation: str) -> Tensor:
+    """Return the tiles of a map together with those kept from before."""
+    if any(x.pad):
+        raise NoTileRule(no_rule("composing a map after an explicit padding"))
+    kept = x.tape.look(operation, x.tiles) if x.tape else None
     return x.tiles if kept is None else torch.cat([x.tiles, kept])
 
 
