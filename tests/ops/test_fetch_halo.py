@@ -11,7 +11,8 @@ from foveal.ops import Halo, Layout, cut_tiles, fetch_halo, halve
 from foveal.tiles import SKIP, Plan
 from strategies import halos, layouts, plans, random_tiles, sides
 
-FAST = [name for name in fetch_halo.implementations if name != "reference"]
+EXACT = [name for name in fetch_halo.implementations if name != "native"]  # tests/ops/test_native.py
+FAST = [name for name in EXACT if name != "reference"]
 FILLS = ["zero", "lowest", "edge"]
 
 
@@ -41,7 +42,7 @@ def test_values_and_gradients_are_those_of_the_reference(impl: str, data: st.Dat
     torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("impl", fetch_halo.implementations)
+@pytest.mark.parametrize("impl", EXACT)
 @given(data=st.data())
 def test_uniform_tiles_see_windows_of_the_padded_dense_map(impl: str, data: st.DataObject) -> None:
     plan, halo = data.draw(plans((4, 6), coarsest=0, cells=3)), data.draw(halos(widest=9))
@@ -70,7 +71,7 @@ def windows(dense: Tensor, layout: Layout, side: int, level: int, halo: Halo) ->
     return torch.stack(out)
 
 
-@pytest.mark.parametrize("impl", fetch_halo.implementations)
+@pytest.mark.parametrize("impl", EXACT)
 def test_fine_tile_sees_the_nearest_sample_of_a_coarser_one(impl: str) -> None:
     layout = layout_of([[1, 1, 0, 0], [1, 1, 0, 0]])
     tiles = torch.tensor([[10, 11, 12, 13], [20, 21, 22, 23], [30] * 4, [40] * 4, [50] * 4]).double()
@@ -79,7 +80,7 @@ def test_fine_tile_sees_the_nearest_sample_of_a_coarser_one(impl: str) -> None:
     assert bordered[3, 0].tolist() == [[12, 13, 13, 40, 40], [12, 13, 13, 40, 40]]
 
 
-@pytest.mark.parametrize("impl", fetch_halo.implementations)
+@pytest.mark.parametrize("impl", EXACT)
 def test_coarse_tile_sees_the_mean_of_finer_samples(impl: str) -> None:
     layout = layout_of([[1, 1, 0, 0], [1, 1, 0, 0]])
     tiles = torch.tensor([[10, 11, 12, 13], [20, 22, 24, 30], [0] * 4, [40, 40, 40, 48], [0] * 4]).double()
@@ -87,7 +88,7 @@ def test_coarse_tile_sees_the_mean_of_finer_samples(impl: str) -> None:
     assert bordered[0, 0].tolist() == [[10, 11, 24, 0], [12, 13, 42, 0]]
 
 
-@pytest.mark.parametrize("impl", fetch_halo.implementations)
+@pytest.mark.parametrize("impl", EXACT)
 def test_much_coarser_tile_sees_the_mean_of_means_at_a_ragged_edge(impl: str) -> None:
     layout = layout_of([[2, 2, 2, 2, 0]] * 3, tile=1)
     tiles = torch.tensor([5.0, 1.0, 3.0, 7.0]).view(4, 1, 1, 1)
@@ -95,7 +96,7 @@ def test_much_coarser_tile_sees_the_mean_of_means_at_a_ragged_edge(impl: str) ->
     assert bordered[0, 0].tolist() == [[5, ((1 + 3) / 2 + 7) / 2]]
 
 
-@pytest.mark.parametrize("impl", fetch_halo.implementations)
+@pytest.mark.parametrize("impl", EXACT)
 @pytest.mark.parametrize(("fill", "outside"), [("zero", 0.0), ("lowest", torch.finfo(torch.float64).min)])
 def test_unknown_places_are_filled(impl: str, fill: str, outside: float) -> None:
     layout = layout_of([[0, SKIP]], tile=1)
@@ -103,7 +104,7 @@ def test_unknown_places_are_filled(impl: str, fill: str, outside: float) -> None
     assert bordered.flatten().tolist() == [outside, 1, outside]
 
 
-@pytest.mark.parametrize("impl", fetch_halo.implementations)
+@pytest.mark.parametrize("impl", EXACT)
 def test_what_a_tile_holds_outside_the_image_is_never_seen(impl: str) -> None:
     layout = Plan.uniform(1, (3, 3), 4).layout
     tiles = torch.full((1, 1, 4, 4), torch.nan)
@@ -112,7 +113,7 @@ def test_what_a_tile_holds_outside_the_image_is_never_seen(impl: str) -> None:
         assert fetch_halo(tiles, layout, Halo.around(1, fill), impl=impl).sum() == expected
 
 
-@pytest.mark.parametrize("impl", fetch_halo.implementations)
+@pytest.mark.parametrize("impl", EXACT)
 @pytest.mark.parametrize("fill", FILLS)
 def test_no_tile_at_all_gives_no_bordered_tile(impl: str, fill: str) -> None:
     layout = Plan.uniform(2, (5, 9), 4, SKIP).layout
@@ -120,7 +121,7 @@ def test_no_tile_at_all_gives_no_bordered_tile(impl: str, fill: str) -> None:
     assert bordered.shape == (0, 3, 9, 5)
 
 
-@pytest.mark.parametrize("impl", fetch_halo.implementations)
+@pytest.mark.parametrize("impl", EXACT)
 def test_gradcheck_with_kept_tiles_and_three_levels(impl: str) -> None:
     layout = layout_of([[1, 1, 0, SKIP], [1, 1, 0, 0]], size=(3, 7))
     assert torch.autograd.gradcheck(
@@ -140,7 +141,7 @@ def test_single_precision_is_as_exact_as_the_reference(impl: str, layout: Layout
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=2 * unavoidable + 1e-7)
 
 
-@pytest.mark.parametrize("impl", fetch_halo.implementations)
+@pytest.mark.parametrize("impl", EXACT)
 def test_tiles_are_left_as_they_were(impl: str) -> None:
     layout = layout_of([[1, 1, 0, 0], [1, 1, 0, 0]], size=(3, 7))
     tiles = torch.randn(5, 2, 2, 2)

@@ -1,4 +1,4 @@
-"""Multiply-accumulates, by counting what really ran through PyTorch's dispatcher.
+"""Multiply-accumulates, by counting what really ran: through PyTorch's dispatcher, and in the C kernels.
 
 One multiply-accumulate (MAC) is two FLOPs. Counted are convolutions, matrix products and bilinear
 interpolation (4 MACs an output sample); not biases, norms, activations, pooling and comparisons.
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from foveal.ops.native import OBSERVER
 
 aten = torch.ops.aten
 CONVOLUTIONS = {aten.convolution, aten._convolution, aten.convolution_overrideable}
@@ -42,7 +44,11 @@ class Macs:
 def count_macs(run: Callable[[], Any]) -> Macs:
     """Run something once without gradients, and count."""
     with torch.no_grad(), _Counter() as counter:
-        run()
+        token = OBSERVER.set(counter.add)
+        try:
+            run()
+        finally:
+            OBSERVER.reset(token)
     return Macs(**counter.sums)
 
 
@@ -55,6 +61,10 @@ class _Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.sums = {"convolution": 0, "interpolation": 0, "product": 0}
+
+    def add(self, kind: str, macs: int) -> None:
+        """Take what a C kernel did."""
+        self.sums[kind] += macs
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

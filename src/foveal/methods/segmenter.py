@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from foveal.ops import classify, upsample
 
 if TYPE_CHECKING:
     from foveal.tiles.memory import Memory
@@ -164,28 +165,3 @@ def check_image(image: Tensor) -> tuple[int, int]:
     if not bool(image.sum(dtype=torch.promote_types(image.dtype, torch.float32)).isfinite()):
         raise ValueError("images hold NaN or infinity; give finite numbers in 0..1")
     return image.shape[2], image.shape[3]
-
-
-def classify(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the class with the largest upsampled logit [N, H, W], uint8.
-
-    One class is upsampled at a time: a third of the time of upsampling all and taking the argmax, and a
-    K-th of the memory.
-    """
-    logits = logits.contiguous()
-    best = upsample(logits[:, :1], size)[:, 0]
-    labels = torch.zeros_like(best, dtype=torch.uint8)
-    for k in range(1, logits.shape[1]):
-        value = upsample(logits[:, k : k + 1], size)[:, 0]
-        labels.masked_fill_(value > best, k)
-        best = torch.maximum(best, value)
-    return labels
-
-
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring logits [N, K, h, w] to the size of the image, bilinearly by a whole factor, then crop."""
-    factor = max(-(-size[0] // logits.shape[2]), -(-size[1] // logits.shape[3]))
-    factor = 1 << max(0, factor - 1).bit_length()
-    if factor > 1:
-        logits = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
-    return logits[:, :, : size[0], : size[1]]

@@ -1,8 +1,27 @@
 """The few operations that know where tiles lie. Everything else is a stock operation on a batch of tiles."""
 
+from foveal.ops.classify import classify, upsample
 from foveal.ops.compose_tiles import compose_tiles
+from foveal.ops.convolve import Before, Convolution, convolve
 from foveal.ops.cut_tiles import cut_tiles, halve
+from foveal.ops.enlarge import enlarge
 from foveal.ops.fetch_halo import fetch_halo
 from foveal.ops.layout import Halo, Layout
+from foveal.ops.max_pool import Pooling, max_pool
 
-__all__ = ["Halo", "Layout", "compose_tiles", "cut_tiles", "fetch_halo", "halve"]
+__all__ = [
+    "Before",
+    "Convolution",
+    "Halo",
+    "Layout",
+    "Pooling",
+    "classify",
+    "compose_tiles",
+    "convolve",
+    "cut_tiles",
+    "enlarge",
+    "fetch_halo",
+    "halve",
+    "max_pool",
+    "upsample",
+]

@@ -9,11 +9,15 @@ Source: the border rule of SegBlocks (Verelst and Tuytelaars, TPAMI 2022, sectio
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 from torch import Tensor
 
 from foveal.ops.layout import Halo, HaloTable, Layout
+from foveal.ops.native import loaded
 from foveal.ops.op import Op
+from foveal.ops.rows import Address, Source, usable
 
 
 def reference(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> Tensor:
@@ -128,4 +132,20 @@ def _rows(tiles: Tensor) -> Tensor:
     return tiles.permute(0, 2, 3, 1).reshape(-1, tiles.shape[1])
 
 
-fetch_halo = Op(reference, cpu=cpu)
+def native(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> Tensor:
+    """As the reference, in C: every sample is read through the index."""
+    source = Source(tiles, layout, max(halo[:4]), halo.fill, kept)
+    side = tiles.shape[2]
+    height, width = halo.top + side + halo.bottom, halo.left + side + halo.right
+    out = torch.empty(len(tiles), height, width, tiles.shape[1])
+    loaded().foveal_gather(
+        ctypes.byref(source.struct(halo.top, halo.left)), height, width, Address(out.data_ptr())
+    )
+    return out.permute(0, 3, 1, 2)
+
+
+def _fits(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> bool:
+    return usable(tiles) and (kept is None or usable(kept))
+
+
+fetch_halo = Op(reference, _fits, cpu=cpu, native=native)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveal.ops import Halo, fetch_halo
+from foveal.ops import Halo, Pooling, enlarge, fetch_halo, max_pool
 from foveal.ops.layout import Fill
 from foveal.tiles.rules import Pair, Rule, need, pair, plain, rule
 from foveal.tiles.tensor import TileTensor
@@ -90,8 +90,9 @@ def max_pool2d(
     """Borrow a halo, with the lowest number outside the image, then take the maximum."""
     need(not return_indices, "max_pool2d with indices")
     window = _Window(pair(kernel_size), pair(stride or kernel_size), pair(dilation))
-    bordered = window.borders(x, pair(padding), "lowest", "max_pool2d", ceil_mode)
-    out = x.with_tiles(F.max_pool2d(bordered, window.kernel, window.stride, 0, window.dilation))
+    halo = window.checked_halo(x, pair(padding), "lowest", "max_pool2d", ceil_mode)
+    pooling = Pooling(window.kernel, window.stride, window.dilation, halo)
+    out = x.with_tiles(max_pool(x.tiles, x.layout, pooling, _kept(x, halo, "max_pool2d")))
     inside = x.layout.inside(out.side)
     if inside is None:
         return out
@@ -146,9 +147,8 @@ def interpolate(
     need(x.stride % factor == 0, f"interpolate by {factor} beyond the image's resolution")
     if mode == "nearest" or factor == 1:
         return x.with_tiles(F.interpolate(x.tiles, scale_factor=factor, mode="nearest"))
-    bordered = _fetch(x, Halo.around(1, "edge"), "interpolate")
-    large = F.interpolate(bordered, scale_factor=factor, mode="bilinear", align_corners=False)
-    return x.with_tiles(large[:, :, factor:-factor, factor:-factor])
+    kept = _kept(x, Halo.around(1, "edge"), "interpolate")
+    return x.with_tiles(enlarge(x.tiles, x.layout, factor, kept))
 
 
 @rule(torch.pixel_shuffle, F.pixel_shuffle)
@@ -191,6 +191,13 @@ class _Window:
         self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
     ) -> Tensor:
         """Return the tiles with all that their windows reach."""
+        halo = self.checked_halo(x, padding, fill, name, ceil_mode)
+        return x.tiles if self.kernel == (1, 1) else _fetch(x, halo, name)
+
+    def checked_halo(
+        self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
+    ) -> Halo:
+        """Return what the windows reach beyond a tile, if sliding them has a meaning there."""
         need(not (any(x.pad) and any(padding)), f"{name} with padding after an explicit padding")
         need(not (any(x.pad) and fill == "lowest"), f"{name} after an explicit padding")
         need(
@@ -210,17 +217,19 @@ class _Window:
             all(p <= r for p, r in zip(start, self.reach, strict=True)),
             f"{name} with a padding that is wider than its kernel reaches",
         )
-        if self.kernel == (1, 1):
-            return x.tiles
-        return _fetch(x, self.halo(start, fill), name)
+        return self.halo(start, fill)
+
+
+def _kept(x: TileTensor, halo: Halo, name: str) -> Tensor | None:
+    """Record what an operation reads, and return what was kept for it."""
+    return x.tape.look(name, x.tiles) if x.tape and not halo.empty else None
 
 
 def _fetch(x: TileTensor, halo: Halo, name: str) -> Tensor:
     """Borrow a halo, from remembered tiles too."""
     if halo.empty and x.layout.inside(x.side) is None:
         return x.tiles
-    kept = x.tape.look(name, x.tiles) if x.tape and not halo.empty else None
-    return fetch_halo(x.tiles, x.layout, halo, kept)
+    return fetch_halo(x.tiles, x.layout, halo, _kept(x, halo, name))
 
 
 def _factor(x: TileTensor, size: Pair | None, scale: float | list[float] | None) -> int:

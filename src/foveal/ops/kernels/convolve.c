@@ -1,0 +1,152 @@
+/* Convolution that reads its windows through an index: borders, levels and the image's edge are only other
+   rows, so tiles need no border pass and no padding.
+
+   Windows of a chunk of pixels are packed into a panel that stays in the cache; blocks of pixels and outputs
+   are then multiplied in registers, and bias, residual and clamp are applied before the only store.
+   Sources: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 2008 (panels);
+   Dukhan, "The indirect convolution algorithm", arXiv:1907.02129 (windows through pointers). */
+#include "export.h"
+#include "gemm.h"
+
+typedef struct {
+    Source in;
+    const float *before_scale, *before_shift; /* of the input [channels], but for means, which have it; or NULL */
+    float before_low, before_high;
+    const float *weight; /* [ceil(outputs / OUTPUTS)][rows * columns * channels][OUTPUTS], zeros at the end */
+    float *out;          /* [tiles][out_height][out_width][outputs] */
+    Tail tail;
+    int32_t rows, columns, stride, dilation; /* of the window */
+    int32_t out_height, out_width, outputs;
+} Convolution;
+
+enum { CHUNK = 6 * PIXELS };
+
+/* Copy a piece of a row's channels, the input's own scale, shift and clamp applied where there are some. */
+static inline void copy(const Convolution *v, int scaled, float *to, const float *from, int64_t first, int64_t count) {
+    const int64_t whole = count & -(int64_t)LANES;
+    if (scaled) {
+        const float *scale = v->before_scale + first, *shift = v->before_shift + first;
+        from += first;
+        for (int64_t i = 0; i < whole; i += LANES)
+            store(to + i, clamp(load(from + i) * load(scale + i) + load(shift + i), v->before_low, v->before_high));
+        for (int64_t i = whole; i < count; i++) {
+            float x = from[i] * scale[i] + shift[i];
+            x = x < v->before_low ? v->before_low : x;
+            to[i] = x > v->before_high ? v->before_high : x;
+        }
+        return;
+    }
+    from += first;
+    for (int64_t i = 0; i < whole; i += LANES) store(to + i, load(from + i));
+    if (whole == count) return;
+    if (whole) store(to + count - LANES, load(from + count - LANES));
+    else for (int64_t i = 0; i < count; i++) to[i] = from[i];
+}
+
+/* Number of columns whose samples lie one after the other in memory, from a sample on. */
+static inline int32_t run_of(const Source *s, int64_t tile, int32_t y, int32_t x, int64_t row, int32_t most) {
+    if (!s->index) return most < s->width - x ? most : s->width - x;
+    int32_t run = 1;
+    while (run < most && row_at(s, tile, y, x + run) == row + run) run++;
+    while (run > 1 && !same_source(s, row, row + run - 1)) run--;
+    return run;
+}
+
+/* Write the floats [start, stop) of one window, in the order row, column, channel. */
+static void pack_window(const Convolution *v, float *to, int64_t tile, int32_t y, int32_t x, int64_t start, int64_t stop) {
+    const Source *s = &v->in;
+    const int64_t channels = s->channels;
+    const int merge = v->dilation == 1 && !v->before_scale;
+    int64_t at = 0;
+    for (int32_t i = 0; i < v->rows; i++, y += v->dilation) {
+        if (at + v->columns * channels <= start) {
+            at += v->columns * channels;
+            continue;
+        }
+        for (int32_t j = 0; j < v->columns && at < stop;) {
+            const int32_t here = x + j * v->dilation;
+            const int64_t row = row_at(s, tile, y, here);
+            const int32_t run = merge && row >= 0 ? run_of(s, tile, y, here, row, v->columns - j) : 1;
+            const int64_t end = at + run * channels, from = at < start ? start : at, to_end = end < stop ? end : stop;
+            const int scaled = v->before_scale && row >= 0 && (!s->index || row < s->own_rows + s->kept_rows);
+            if (from < to_end) copy(v, scaled, to + (from - start), row_of(s, row), from - at, to_end - from);
+            at = end, j += run;
+        }
+    }
+}
+
+/* Outputs [from, to) of a chunk of pixels, blocks of the panel by blocks of the weights. */
+static void multiply(
+    const Convolution *v, const float *panel, int64_t pixel, int64_t count, int64_t start, int64_t stop,
+    int32_t from, int32_t to)
+{
+    const int64_t depth = (int64_t)v->rows * v->columns * v->in.channels, pitch = v->outputs;
+    const int first = start == 0, last = stop == depth;
+    float c[PIXELS * OUTPUTS], residual[PIXELS * OUTPUTS], bias[OUTPUTS], scale[OUTPUTS];
+    for (int32_t o = from; o < to; o += OUTPUTS) {
+        const float *w = v->weight + (int64_t)o * depth + start * OUTPUTS;
+        const int32_t width = to - o < OUTPUTS ? to - o : OUTPUTS;
+        for (int64_t p = 0; p < count; p += PIXELS) {
+            const int64_t height = count - p < PIXELS ? count - p : PIXELS, at = (pixel + p) * pitch + o;
+            const float *a = panel + p * PITCH;
+            if (width == OUTPUTS && height == PIXELS) {
+                block(a, w, stop - start, v->out + at, pitch, &v->tail, o, at, first, last);
+                continue;
+            }
+            Tail tail = v->tail; /* the edge of the output goes through a full block beside it */
+            if (tail.bias) tail.bias = memcpy(bias, tail.bias + o, width * sizeof(float));
+            if (tail.scale) tail.scale = memcpy(scale, tail.scale + o, width * sizeof(float));
+            for (int64_t r = 0; r < height; r++) {
+                if (!first) memcpy(c + r * OUTPUTS, v->out + at + r * pitch, width * sizeof(float));
+                if (last && tail.residual)
+                    memcpy(residual + r * OUTPUTS, v->tail.residual + at + r * pitch, width * sizeof(float));
+            }
+            if (tail.residual) tail.residual = residual;
+            block(a, w, stop - start, c, OUTPUTS, &tail, 0, 0, first, last);
+            for (int64_t r = 0; r < height; r++)
+                memcpy(v->out + at + r * pitch, c + r * OUTPUTS, width * sizeof(float));
+        }
+    }
+}
+
+static void chunk(const Convolution *v, float *panel, int64_t pixel, int64_t count, int32_t from, int32_t to) {
+    const int64_t depth = (int64_t)v->rows * v->columns * v->in.channels;
+    const int64_t parts = (depth + DEPTH - 1) / DEPTH, area = (int64_t)v->out_height * v->out_width;
+    for (int64_t part = 0; part < parts; part++) {
+        const int64_t start = depth * part / parts, stop = depth * (part + 1) / parts;
+        int64_t tile = pixel / area;
+        int32_t y = (int32_t)(pixel % area / v->out_width), x = (int32_t)(pixel % v->out_width);
+        for (int64_t p = 0; p < count; p++) {
+            pack_window(v, panel + p * PITCH, tile, y * v->stride + v->in.top, x * v->stride + v->in.left, start, stop);
+            if (++x == v->out_width) x = 0, y++;
+            if (y == v->out_height) y = 0, tile++;
+        }
+        multiply(v, panel, pixel, count, start, stop, from, to);
+    }
+}
+
+/* Work is shared by chunks of pixels, and by groups of outputs where there are few pixels. */
+EXPORT void foveal_convolve(const Convolution *v) {
+    const int64_t pixels = v->in.tiles * v->out_height * v->out_width;
+    const int64_t blocks = (v->outputs + OUTPUTS - 1) / OUTPUTS, wanted = 4 * threads();
+    int64_t size = (pixels + wanted - 1) / wanted;
+    size = (size + PIXELS - 1) / PIXELS * PIXELS;
+    size = size > CHUNK ? CHUNK : size < 2 * PIXELS ? 2 * PIXELS : size;
+    const int64_t chunks = (pixels + size - 1) / size;
+    int64_t groups = chunks >= wanted ? 1 : wanted / (chunks ? chunks : 1);
+    groups = groups > blocks / 4 ? blocks / 4 : groups;
+    groups = groups < 1 ? 1 : groups;
+#pragma omp parallel if (chunks * groups > 1)
+    {
+        float panel[CHUNK * PITCH] __attribute__((aligned(64)));
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < chunks * groups; task++) {
+            const int64_t group = task % groups, pixel = task / groups * size;
+            const int64_t from = blocks * group / groups * OUTPUTS, to = blocks * (group + 1) / groups * OUTPUTS;
+            chunk(v, panel, pixel, pixels - pixel < size ? pixels - pixel : size, (int32_t)from,
+                  (int32_t)(to < v->outputs ? to : v->outputs));
+        }
+    }
+}
+
+EXPORT int32_t foveal_outputs(void) { return OUTPUTS; }

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from foveal.ops import Before, Convolution, Layout, convolve, native
+from strategies import layouts, random_tiles, sources
+
+FAST = ["cpu", *(["native"] if native.available() else [])]
+
+
+def random_convolution(source: random.Random, channels: int, stride: int) -> Convolution:
+    """Windows, strides, groups and surroundings of all kinds."""
+    rows, columns = source.choice([(1, 1), (2, 2), (3, 3), (1, 3), (5, 3), (7, 7)])
+    dilation = source.choice([1, 1, 2])
+    padding = (source.randint(0, dilation * (rows - 1)), source.randint(0, dilation * (columns - 1)))
+    groups = source.choice([1, 1, channels])
+    outputs = channels if groups > 1 else source.choice([1, 5, 16, 33, 70])
+    low, high = source.choice([(-math.inf, math.inf), (0.0, math.inf), (0.0, 6.0)])
+    numbers = torch.Generator().manual_seed(source.randint(0, 2**31))
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=numbers, dtype=torch.float64)
+
+    before = None
+    if source.random() < 0.5:
+        before = Before(
+            draw(channels) + 3, draw(channels), *source.choice([(-math.inf, math.inf), (0.0, 6.0)])
+        )
+    return Convolution(
+        draw(outputs, channels // groups, rows, columns) / math.sqrt(channels * rows * columns),
+        draw(outputs) if source.random() < 0.5 else None,
+        stride,
+        padding,
+        dilation,
+        groups,
+        before,
+        draw(outputs) if source.random() < 0.5 else None,
+        low,
+        high,
+    )
+
+
+def single(convolution: Convolution) -> Convolution:
+    """The same in single precision."""
+    c, before = convolution, convolution.before
+    if before is not None:
+        before = Before(before.scale.float(), before.shift.float(), before.low, before.high)
+    bias, scale = (None if x is None else x.float() for x in (c.bias, c.residual_scale))
+    return Convolution(
+        c.weight.float(), bias, c.stride, c.padding, c.dilation, c.groups, before, scale, c.low, c.high
+    )
+
+
+def drawn(data: st.DataObject) -> tuple[Layout, Tensor, Tensor | None, Convolution, Tensor | None]:
+    layout, source = data.draw(layouts()), data.draw(sources())
+    stride = source.choice([1, 1, 2])
+    side = source.choice([s for s in range(stride, layout.tile + 1, stride) if layout.tile % s == 0])
+    channels = source.choice([1, 3, 16, 40])
+    tiles, kept = random_tiles(layout, side, channels)
+    convolution = random_convolution(source, channels, stride)
+    outputs, small = len(convolution.weight), side // stride
+    residual = None
+    if source.random() < 0.5:
+        residual = torch.randn(layout.computed, outputs, small, small, dtype=torch.float64)
+    return layout, tiles.detach(), None if kept is None else kept.detach(), convolution, residual
+
+
+def inside(x: Tensor, layout: Layout) -> Tensor:
+    mask = layout.inside(x.shape[2])
+    return x if mask is None else x.permute(0, 2, 3, 1)[mask]
+
+
+@pytest.mark.parametrize("impl", FAST)
+@settings(max_examples=200)
+@given(data=st.data())
+def test_tiles_are_convolved_as_by_the_reference(impl: str, data: st.DataObject) -> None:
+    layout, tiles, kept, convolution, residual = drawn(data)
+    if not layout.computed:
+        return
+    exact = convolve(tiles, layout, convolution, residual, kept, impl="reference")
+    inputs = [None if x is None else x.float() for x in (tiles, residual, kept)]
+    before = [None if x is None else x.clone() for x in inputs]
+    found = convolve(inputs[0], layout, single(convolution), *inputs[1:], impl=impl)
+    assert found.shape == exact.shape and found.dtype == torch.float32
+    torch.testing.assert_close(inside(found.double(), layout), inside(exact, layout), rtol=1e-4, atol=2e-5)
+    for x, y in zip(inputs, before, strict=True):
+        assert x is None or torch.equal(x, y)
+
+
+@pytest.mark.parametrize("impl", FAST)
+@settings(max_examples=100)
+@given(source=sources())
+def test_a_dense_map_is_convolved_as_by_torch(impl: str, source: random.Random) -> None:
+    channels, stride = source.choice([1, 3, 16, 40]), source.choice([1, 2])
+    height, width, images = source.randint(1, 40), source.randint(1, 40), source.randint(1, 3)
+    c = random_convolution(source, channels, stride)
+    x = torch.randn(images, channels, height, width, dtype=torch.float64)
+    before = x if c.before is None else c.before(x)
+    top, left = c.padding
+    behind = [
+        max(0, (-(-n // stride) - 1) * stride + c.dilation * (k - 1) + 1 - p - n)
+        for n, k, p in zip((height, width), c.kernel, c.padding, strict=True)
+    ]
+    padded = F.pad(before, (left, behind[1], top, behind[0]))
+    raw = F.conv2d(padded, c.weight, c.bias, stride, 0, c.dilation, c.groups)
+    raw = raw[:, :, : -(-height // stride), : -(-width // stride)]
+    residual = torch.randn_like(raw)
+    scale = 1 if c.residual_scale is None else c.residual_scale.view(1, -1, 1, 1)
+    expected = (raw + scale * residual).clamp(c.low, c.high)
+    found = convolve(x.float(), None, single(c), residual.float(), impl=impl)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.skipif(not native.available(), reason="no compiler")
+def test_the_kernels_are_chosen_where_they_fit() -> None:
+    x, c = torch.randn(1, 4, 5, 5), Convolution(torch.randn(8, 4, 3, 3), padding=(1, 1))
+    torch.testing.assert_close(convolve(x, None, c), convolve(x, None, c, impl="native"), rtol=0, atol=0)
+    doubled = convolve(x.double(), None, Convolution(c.weight.double(), padding=(1, 1)))
+    assert doubled.dtype == torch.float64
+    with pytest.raises(ValueError, match="single precision"):
+        convolve(x.double(), None, c, impl="native")
+    with torch.enable_grad():
+        leaf = x.clone().requires_grad_()
+        convolve(leaf, None, c).sum().backward()
+    assert leaf.grad is not None

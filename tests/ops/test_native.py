@@ -1,0 +1,119 @@
+"""The C kernels beside the references, on random quadtrees with kept tiles and places without any."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from foveal.ops import Halo, Layout, Pooling, classify, enlarge, fetch_halo, max_pool, native
+from foveal.ops.native import build, library
+from strategies import halos, layouts, random_tiles, sides, sources
+
+pytestmark = pytest.mark.skipif(not native.available(), reason="no compiler")
+
+
+def drawn(data: st.DataObject) -> tuple[Layout, int, Tensor, Tensor | None]:
+    layout = data.draw(layouts())
+    side = data.draw(sides(layout.tile))
+    tiles, kept = random_tiles(layout, side, data.draw(st.sampled_from([1, 3, 16, 37])))
+    return layout, side, tiles.detach(), None if kept is None else kept.detach()
+
+
+def narrow(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.float()
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_borders_are_those_of_the_reference(data: st.DataObject) -> None:
+    layout, _, tiles, kept = drawn(data)
+    halo = data.draw(halos())
+    exact = fetch_halo(tiles, layout, halo, kept, impl="reference").float()
+    lowest = torch.finfo(torch.float32).min
+    exact = exact.clamp(min=lowest)  # the lowest number in double precision is none in single
+    found = fetch_halo(tiles.float(), layout, halo, narrow(kept), impl="native")
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=100)
+@given(data=st.data(), source=sources())
+def test_maxima_are_those_of_the_reference(data: st.DataObject, source: random.Random) -> None:
+    layout, side, tiles, kept = drawn(data)
+    stride = source.choice([s for s in (1, 2) if side % s == 0])
+    kernel, dilation = source.choice([((3, 3), 1), ((2, 2), 1), ((3, 3), 2), ((5, 1), 1)])
+    reach = [dilation * (k - 1) for k in kernel]
+    top, left = (source.randint(0, r) for r in reach)
+    bottom, right = (max(0, r - p - (stride - 1)) for r, p in zip(reach, (top, left), strict=True))
+    halo = Halo(left, right, top, bottom, "lowest")
+    pooling = Pooling(kernel, (stride, stride), (dilation, dilation), halo)
+    exact = max_pool(tiles.float(), layout, pooling, narrow(kept), impl="reference")
+    found = max_pool(tiles.float(), layout, pooling, narrow(kept), impl="native")
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_enlarged_tiles_are_those_of_the_reference(data: st.DataObject) -> None:
+    layout, _, tiles, kept = drawn(data)
+    factor = data.draw(st.sampled_from([2, 3, 4, 8]))
+    exact = enlarge(tiles, layout, factor, kept, impl="reference")
+    found = enlarge(tiles.float(), layout, factor, narrow(kept), impl="native")
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("impl", ["cpu", "native"])
+@given(source=sources())
+def test_labels_are_those_of_the_reference(impl: str, source: random.Random) -> None:
+    shape = source.randint(1, 2), source.randint(1, 40), source.randint(1, 40), source.randint(1, 40)
+    factor = source.choice([1, 2, 4, 8])
+    size = tuple(source.randint((n - 1) * factor + 1, n * factor) for n in shape[2:])
+    logits = torch.randn(shape)
+    exact = classify(logits, size, impl="reference")
+    found = classify(logits, size, impl=impl)
+    assert found.shape == exact.shape and found.dtype == torch.uint8
+    assert (found != exact).float().mean() < 1e-3  # logits may be equal but for rounding
+
+
+def test_the_first_of_equal_classes_is_named() -> None:
+    logits = torch.zeros(1, 5, 3, 3)
+    logits[:, 2:] = 1
+    assert (classify(logits, (12, 12), impl="native") == 2).all()
+
+
+def test_all_256_classes_can_be_named() -> None:
+    logits = torch.zeros(1, 256, 2, 2)
+    logits[:, 255] = 1
+    assert (classify(logits, (2, 2), impl="native") == 255).all()
+
+
+def test_kernels_are_built_once(tmp_path: Path) -> None:
+    path = build(path=tmp_path / "kernels.so")
+    assert path is not None
+    when = path.stat().st_mtime_ns
+    assert build(path=path) == path and path.stat().st_mtime_ns == when
+
+
+def test_without_a_compiler_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
+    assert build() is None and not list(tmp_path.iterdir())
+
+
+def test_they_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOVEAL_NATIVE", "0")
+    library.cache_clear()
+    try:
+        assert not native.available()
+        tiles, layout = torch.randn(1, 2, 4, 4), Layout.__new__(Layout)
+        with pytest.raises(ValueError, match="not available"):
+            enlarge(tiles, layout, 2, impl="native")
+    finally:
+        monkeypatch.undo()
+        library.cache_clear()
+    assert native.available()
