@@ -2,7 +2,7 @@
 
 from foveal.ops.classify import classify, upsample
 from foveal.ops.compose_tiles import compose_tiles
-from foveal.ops.convolve import Before, Convolution, convolve
+from foveal.ops.convolve import Before, Convolution, convolve, convolved
 from foveal.ops.cut_tiles import cut_tiles, halve
 from foveal.ops.enlarge import enlarge
 from foveal.ops.fetch_halo import fetch_halo
@@ -18,6 +18,7 @@ __all__ = [
     "classify",
     "compose_tiles",
     "convolve",
+    "convolved",
     "cut_tiles",
     "enlarge",
     "fetch_halo",

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
 from foveal.ops.fetch_halo import fetch_halo
 from foveal.ops.layout import Halo, Layout
@@ -295,6 +296,13 @@ def _depthwise(
     )
     loaded().foveal_depthwise(ctypes.byref(call))
     return out if residual is None else c.finish(out, residual)
+
+
+def convolved(x: Any, convolution: Convolution, residual: Any = None) -> Any:
+    """Convolve a dense map [N, C, H, W]; on tiles, what the rule in foveal/tiles/windows.py says."""
+    if has_torch_function((x, residual)):
+        return handle_torch_function(convolved, (x, residual), x, convolution, residual)
+    return convolve(x, None, convolution, residual)
 
 
 convolve = Op(reference, cpu=cpu, native=native, fits=fits)

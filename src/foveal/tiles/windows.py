@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveal.ops import Halo, Pooling, enlarge, fetch_halo, max_pool
+from foveal.ops import Convolution, Halo, Pooling, convolve, convolved, enlarge, fetch_halo, max_pool
 from foveal.ops.layout import Fill
 from foveal.tiles.rules import Pair, Rule, need, pair, plain, rule
 from foveal.tiles.tensor import TileTensor
@@ -44,6 +44,20 @@ def conv2d(
     padding = 0 if padding == "valid" else padding
     bordered = window.borders(x, pair(padding), "zero", "conv2d")
     return x.with_tiles(F.conv2d(bordered, weight, bias, window.stride, 0, window.dilation, groups))
+
+
+@rule(convolved)
+def convolution(func: Rule, x: TileTensor, c: Convolution, residual: TileTensor | None = None) -> TileTensor:
+    """Convolve through the borders, with what a fused network does before and after."""
+    window = _Window(c.kernel, (c.stride, c.stride), (c.dilation, c.dilation))
+    window.check_stride(plain(x), "a fused convolution")
+    kept = _kept(x, c.halo, "convolution")
+    other = None
+    if residual is not None:
+        need(residual.layout is x.layout, "a residual of tiles of another plan")
+        need(residual.side == x.side // c.stride, f"a residual of stride {residual.stride}")
+        other = plain(residual).tiles
+    return x.with_tiles(convolve(x.tiles, x.layout, c, other, kept))
 
 
 @rule(torch.conv_transpose2d)
@@ -194,6 +208,15 @@ class _Window:
         halo = self.checked_halo(x, padding, fill, name, ceil_mode)
         return x.tiles if self.kernel == (1, 1) else _fetch(x, halo, name)
 
+    def check_stride(self, x: TileTensor, name: str) -> None:
+        """Refuse steps that tiles are no multiple of."""
+        for s in self.stride:
+            need(
+                x.side % s == 0 and self.stride[0] == self.stride[1],
+                f"{name} with stride {self.stride} on tiles of {x.side} samples (tile {x.layout.tile} at "
+                f"stride {x.stride}); choose a tile that is a multiple of the network's stride",
+            )
+
     def checked_halo(
         self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
     ) -> Halo:
@@ -206,12 +229,7 @@ class _Window:
             f"{self.dilation} on a map of {tuple(x.shape[2:])}: the result is not the side divided by the "
             "stride, rounded up",
         )
-        for s in self.stride:
-            need(
-                x.side % s == 0 and self.stride[0] == self.stride[1],
-                f"{name} with stride {self.stride} on tiles of {x.side} samples (tile {x.layout.tile} at "
-                f"stride {x.stride}); choose a tile that is a multiple of the network's stride",
-            )
+        self.check_stride(x, name)
         start = (x.pad[2], x.pad[0]) if any(x.pad) else padding
         need(
             all(p <= r for p, r in zip(start, self.reach, strict=True)),
