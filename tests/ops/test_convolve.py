@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.ops import Before, Convolution, Layout, convolve, native
-from strategies import layouts, random_tiles, sources
+from foveal.ops.convolve.native import algorithms
+from foveal.ops.convolve.native import native as in_c
+from strategies import layouts, random_tiles, sides, sources
 
 FAST = ["cpu", *(["native"] if native.available() else [])]
 
@@ -120,6 +122,49 @@ def test_a_dense_map_is_convolved_as_by_torch(impl: str, source: random.Random) 
 
 
 @pytest.mark.skipif(not native.available(), reason="no compiler")
+@settings(max_examples=150)
+@given(data=st.data(), source=sources())
+def test_every_algorithm_computes_the_same(data: st.DataObject, source: random.Random) -> None:
+    layout = data.draw(layouts())
+    side = data.draw(sides(layout.tile))
+    channels, outputs = source.choice([16, 32, 48]), source.choice([16, 32, 80])
+    tiles, kept = random_tiles(layout, side, channels)
+    if not len(tiles):
+        return
+    numbers = torch.Generator().manual_seed(source.randint(0, 2**31))
+    weight = torch.randn(outputs, channels, 3, 3, generator=numbers, dtype=torch.float64) / channels**0.5 / 3
+    before = source.choice([None, Before(torch.rand(channels) + 0.5, torch.randn(channels))])
+    exact_before = before and Before(before.scale.double(), before.shift.double())
+    bias = torch.randn(outputs, generator=numbers, dtype=torch.float64)
+    residual = torch.randn(len(tiles), outputs, side, side, generator=numbers, dtype=torch.float64)
+    scale = source.choice([None, torch.rand(outputs)])
+    c = Convolution(weight.float(), bias.float(), 1, (1, 1), 1, 1, before, scale, 0.0, 6.0)
+    exact = Convolution(
+        weight, bias, 1, (1, 1), 1, 1, exact_before, None if scale is None else scale.double(), 0.0, 6.0
+    )
+    expected = convolve(tiles.detach(), layout, exact, residual, kept, impl="reference")
+    inputs = [None if x is None else x.detach().float() for x in (tiles, residual, kept)]
+    names = algorithms(c)
+    assert len(names) == 4 or native.loaded().foveal_outputs() // 2 > 16
+    for name in names:
+        found = in_c(inputs[0], layout, c, *inputs[1:], algorithm=name)
+        torch.testing.assert_close(
+            inside(found.double(), layout), inside(expected, layout).detach(), rtol=1e-4, atol=5e-5
+        )
+
+
+@pytest.mark.skipif(not native.available(), reason="no compiler")
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("size", [(1, 1), (4, 4), (9, 30), (17, 8)])
+def test_fewer_multiplications_on_a_dense_map(algorithm: str, size: tuple[int, int]) -> None:
+    x, weight = torch.randn(2, 32, *size), torch.randn(64, 32, 3, 3) / 17
+    c = Convolution(weight, None, 1, (1, 1))
+    expected = F.conv2d(x.double(), weight.double(), padding=1)
+    torch.testing.assert_close(in_c(x, None, c, algorithm=algorithm).double(), expected, rtol=1e-4, atol=5e-5)
+    with pytest.raises(ValueError, match="possible are direct, stock"):
+        in_c(x, None, Convolution(weight, None, 2, (1, 1)), algorithm=algorithm)
+
+
 def test_the_kernels_are_chosen_where_they_fit() -> None:
     x, c = torch.randn(1, 4, 5, 5), Convolution(torch.randn(8, 4, 3, 3), padding=(1, 1))
     torch.testing.assert_close(convolve(x, None, c), convolve(x, None, c, impl="native"), rtol=0, atol=0)

@@ -6,18 +6,7 @@
    Sources: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 2008 (panels);
    Dukhan, "The indirect convolution algorithm", arXiv:1907.02129 (windows through pointers). */
 #include "export.h"
-#include "gemm.h"
-
-typedef struct {
-    Source in;
-    const float *before_scale, *before_shift; /* of the input [channels], but for means, which have it; or NULL */
-    float before_low, before_high;
-    const float *weight; /* [ceil(outputs / OUTPUTS)][rows * columns * channels][OUTPUTS], zeros at the end */
-    float *out;          /* [tiles][out_height][out_width][outputs] */
-    Tail tail;
-    int32_t rows, columns, stride, dilation; /* of the window */
-    int32_t out_height, out_width, outputs;
-} Convolution;
+#include "convolve.h"
 
 enum { CHUNK = 6 * PIXELS };
 

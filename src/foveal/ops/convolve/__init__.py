@@ -1,0 +1,30 @@
+"""Convolve a map, with everything that networks do around a convolution.
+
+Before it, every channel may be scaled, shifted and clamped (a BatchNorm and its activation); after it, a bias
+and a scaled residual are added and the sum is clamped (BatchNorm folded, shortcut, activation). On tiles,
+windows reach into the neighbours by the rule of `fetch_halo`; samples outside the image count as 0, after what
+comes before the convolution.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.overrides import handle_torch_function, has_torch_function
+
+from foveal.ops.convolve.meaning import Before, Convolution
+from foveal.ops.convolve.native import ALGORITHMS, fits, native
+from foveal.ops.convolve.stock import cpu, reference
+from foveal.ops.op import Op
+
+__all__ = ["ALGORITHMS", "Before", "Convolution", "convolve", "convolved"]
+
+
+def convolved(x: Any, convolution: Convolution, residual: Any = None) -> Any:
+    """Convolve a dense map [N, C, H, W]; on tiles, what the rule in foveal/tiles/windows.py says."""
+    if has_torch_function((x, residual)):
+        return handle_torch_function(convolved, (x, residual), x, convolution, residual)
+    return convolve(x, None, convolution, residual)
+
+
+convolve = Op(reference, cpu=cpu, native=native, fits=fits)

@@ -1,0 +1,223 @@
+"""Convolution in C: windows are read through the index, and everything around is done in the same pass.
+
+Three algorithms compute it. `direct` takes any window. `winograd2` and `winograd4` take 3x3 windows of stride
+1 and need 2.25 and 4 times fewer multiplications (Lavin and Gray, CVPR 2016); their error is some ten times
+that of rounding. Depthwise windows have a kernel of their own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from foveal.ops.convolve.meaning import Before, Convolution
+from foveal.ops.convolve.stock import cpu
+from foveal.ops.layout import Layout
+from foveal.ops.native import loaded, pointer, tell
+from foveal.ops.rows import MOST_TAPS, Address, Rows, Source, Window, as_rows, usable
+
+
+class _Tail(ctypes.Structure):
+    _fields_ = [
+        *((name, Address) for name in ("bias", "residual", "scale")),
+        *((name, ctypes.c_float) for name in ("low", "high")),
+    ]
+
+
+class _Convolution(ctypes.Structure):
+    _fields_ = [
+        ("in", Rows),
+        *((name, Address) for name in ("before_scale", "before_shift")),
+        *((name, ctypes.c_float) for name in ("before_low", "before_high")),
+        *((name, Address) for name in ("weight", "out")),
+        ("tail", _Tail),
+        *((name, ctypes.c_int32) for name in ("rows", "columns", "stride", "dilation")),
+        *((name, ctypes.c_int32) for name in ("out_height", "out_width", "outputs")),
+    ]
+
+
+ALGORITHMS = ("direct", "winograd2", "winograd4", "stock")
+"""What `native` chooses from. `stock` is PyTorch's own convolution."""
+
+SQUARES = {"winograd2": 2, "winograd4": 4}
+TRANSFORMS = {
+    2: ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0)),
+    4: (
+        (1 / 4, 0.0, 0.0),
+        (-1 / 6, -1 / 6, -1 / 6),
+        (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6),
+        (1 / 24, -1 / 12, 1 / 6),
+        (0.0, 0.0, 1.0),
+    ),
+}
+"""Weights at the points of evaluation, the matrices G of Lavin and Gray, equations 9 and 17."""
+
+
+def fits(x: Tensor, layout: Layout | None, convolution: Convolution, *rest: Any) -> bool:
+    """Whether the C kernels can do it: single precision on a CPU, no gradients, no odd groups."""
+    c = convolution
+    return (c.groups == 1 or (c.depthwise and math.prod(c.kernel) <= MOST_TAPS)) and usable(x)
+
+
+def native(
+    x: Tensor,
+    layout: Layout | None,
+    convolution: Convolution,
+    residual: Tensor | None = None,
+    kept: Tensor | None = None,
+    algorithm: str | None = None,
+) -> Tensor:
+    """As the reference, by the algorithm that is named, or was measured or is expected to be fastest.
+
+    Raises:
+        ValueError: The algorithm that is named cannot compute this convolution.
+    """
+    c = convolution
+    shape = len(x), len(c.weight), *(-(-side // c.stride) for side in x.shape[2:])
+    if 0 in shape:
+        return x.new_empty(shape)
+    possible = algorithms(c)
+    if algorithm is None:
+        algorithm = c.choices.get(kind_of(x, layout)) or expected(c, shape[2:])
+    elif algorithm not in possible:
+        raise ValueError(f"{algorithm} cannot compute this convolution; possible are {', '.join(possible)}")
+    if algorithm == "stock":
+        return cpu(x, layout, c, residual, kept)
+    tell("convolution", math.prod(shape) * math.prod(c.weight.shape[1:]))
+    if c.depthwise:
+        return _depthwise(x, layout, c, residual, kept, shape)
+    return _multiply(x, layout, c, residual, kept, shape, algorithm)
+
+
+def algorithms(c: Convolution) -> tuple[str, ...]:
+    """Name the algorithms that can compute a convolution."""
+    lanes = loaded().foveal_outputs() // 2
+    small = c.kernel == (3, 3) and c.stride == c.dilation == c.groups == 1
+    whole = c.weight.shape[0] % lanes == c.weight.shape[1] % lanes == 0
+    clamped = c.before is not None and not c.before.linear
+    if small and whole and not clamped:
+        return ALGORITHMS
+    return "direct", "stock"
+
+
+def kind_of(x: Tensor, layout: Layout | None) -> tuple[int, int]:
+    """Name the kind of a map, for choices: side of its tiles (0 for dense maps) and size, in powers of two."""
+    return (0 if layout is None else x.shape[2]), (len(x) * x.shape[2] * x.shape[3]).bit_length()
+
+
+def expected(c: Convolution, sides: tuple[int, ...]) -> str:
+    """Choose the algorithm by its multiplications, those for squares that hang over included."""
+    costs = {"direct": 1.0}
+    for name in set(algorithms(c)) & set(SQUARES):
+        m = SQUARES[name]
+        over = math.prod(-(-side // m) * m / side for side in sides)
+        costs[name] = 1.5 * over * ((m + 2) / m) ** 2 / 9
+    return min(costs, key=lambda name: costs[name])
+
+
+def _multiply(
+    x: Tensor,
+    layout: Layout | None,
+    c: Convolution,
+    residual: Tensor | None,
+    kept: Tensor | None,
+    shape: tuple[int, ...],
+    algorithm: str,
+) -> Tensor:
+    """Run a kernel that multiplies matrices."""
+    packed = c._packed.get(algorithm) or c._packed.setdefault(algorithm, _pack(c, algorithm))
+    change = None if packed.before is None else packed.before.parts
+    source = Source(x, layout, max(c.halo[:4]), "zero", kept, change, packed.outside)
+    out, rows = _empty(shape), None if residual is None else as_rows(residual)
+    scale, shift, *limits = change or (None, None, 0.0, 0.0)
+    call = _Convolution(
+        source.struct(*c.padding),
+        pointer(scale),
+        pointer(shift),
+        *limits,
+        packed.weight.data_ptr(),
+        out.data_ptr(),
+        _Tail(pointer(packed.bias), pointer(rows), pointer(packed.scale), c.low, c.high),
+        *(*c.kernel, c.stride, c.dilation),
+        *(shape[2], shape[3], shape[1]),
+    )
+    if algorithm == "direct":
+        loaded().foveal_convolve(ctypes.byref(call))
+    else:
+        loaded().foveal_winograd(ctypes.byref(call), SQUARES[algorithm])
+    return out
+
+
+class _Packed(NamedTuple):
+    """Weights in the order in which a kernel reads them, and what is left around them."""
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: Tensor | None
+    before: Before | None
+    outside: Tensor | None
+
+
+def _pack(c: Convolution, algorithm: str) -> _Packed:
+    """Lay out the weights [blocks, lines, OUTPUTS], zeros at the end; lines are [taps or points, C].
+
+    A scale and shift without a clamp go into weights and bias; outside the image then lies what they turn
+    into 0.
+    """
+    weight, bias, before, outside = c.weight.detach().double(), c.bias, c.before, None
+    if before is not None and before.linear:
+        shift = torch.einsum("ocij,c->o", weight, before.shift.double())
+        bias = shift if bias is None else shift + bias.double()
+        outside = (-before.shift / before.scale).contiguous()
+        weight, before = weight * before.scale.double().view(1, -1, 1, 1), None
+    if algorithm in SQUARES:
+        transform = torch.tensor(TRANSFORMS[SQUARES[algorithm]], dtype=torch.float64)
+        weight = torch.einsum("pi,ocij,qj->ocpq", transform, weight, transform)
+    lines = weight.float().permute(2, 3, 1, 0).flatten(0, 2)
+    block = loaded().foveal_outputs()
+    lines = F.pad(lines, (0, -len(weight) % block))
+    packed = lines.unflatten(1, (-1, block)).transpose(0, 1).contiguous()
+    bias, scale = (None if v is None else v.detach().float().contiguous() for v in (bias, c.residual_scale))
+    if scale is not None and bool((scale == 1).all()):
+        scale = None
+    return _Packed(packed, bias, scale, before, outside)
+
+
+def _empty(shape: tuple[int, ...]) -> Tensor:
+    """Memory for a map [B, O, h, w], channels last."""
+    return torch.empty(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
+
+
+def _depthwise(
+    x: Tensor,
+    layout: Layout | None,
+    c: Convolution,
+    residual: Tensor | None,
+    kept: Tensor | None,
+    shape: tuple[int, ...],
+) -> Tensor:
+    """Filter every channel by itself; what the kernel cannot fuse is done around it."""
+    if c.before is not None:
+        x, kept = c.before(x), None if kept is None else c.before(kept)
+    weight = c._packed.get("depthwise")
+    if weight is None:
+        weight = c.weight.detach().float().flatten(1).t().contiguous()
+        c._packed["depthwise"] = weight
+    limits = (c.low, c.high) if residual is None else (-math.inf, math.inf)
+    source, out = Source(x, layout, max(c.halo[:4]), kept=kept), _empty(shape)
+    call = Window(
+        source.struct(*c.padding),
+        weight.data_ptr(),
+        pointer(c.bias),
+        *limits,
+        out.data_ptr(),
+        *(*c.kernel, c.stride, c.dilation, shape[2], shape[3]),
+    )
+    loaded().foveal_depthwise(ctypes.byref(call))
+    return out if residual is None else c.finish(out, residual)

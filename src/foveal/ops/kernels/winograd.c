@@ -1,0 +1,79 @@
+/* Convolution by 3x3 windows of stride 1 with fewer multiplications, through the same index as any other. */
+#include <stdlib.h>
+#include <unistd.h>
+#include "export.h"
+#include "convolve.h"
+
+enum { MOST_SQUARES = 4 * PIXELS };
+
+/* A square of outputs: where its inputs start, where its outputs go, and how many there are of them. */
+typedef struct {
+    int64_t tile, out;
+    int32_t y, x, rows, columns;
+} Square;
+
+static Square square_at(const Convolution *v, int64_t number, int32_t side) {
+    const int64_t down = (v->out_height + side - 1) / side, across = (v->out_width + side - 1) / side;
+    const int64_t tile = number / (down * across);
+    const int32_t y = (int32_t)(number / across % down) * side, x = (int32_t)(number % across) * side;
+    return (Square){
+        .tile = tile,
+        .out = ((tile * v->out_height + y) * v->out_width + x) * v->outputs,
+        .y = y + v->in.top,
+        .x = x + v->in.left,
+        .rows = v->out_height - y < side ? v->out_height - y : side,
+        .columns = v->out_width - x < side ? v->out_width - x : side,
+    };
+}
+
+#define SQUARE 2
+#include "winograd.h"
+#undef SQUARE
+#define SQUARE 4
+#include "winograd.h"
+#undef SQUARE
+
+/* Squares that are worked on together: their panels fill about half of the second-level cache. */
+static int64_t together(int64_t channels, int64_t points) {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    int64_t cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#else
+    int64_t cache = 0;
+#endif
+    if (cache <= 0) cache = 1 << 20;
+    const int64_t blocks = cache / 2 / (points * channels * PIXELS * (int64_t)sizeof(float));
+    return PIXELS * (blocks < 1 ? 1 : blocks > MOST_SQUARES / PIXELS ? MOST_SQUARES / PIXELS : blocks);
+}
+
+/* As foveal_convolve, for 3x3 windows of stride and dilation 1 whose input needs no clamp; channels and
+   outputs are multiples of LANES. Weights: [ceil(outputs / OUTPUTS)][points][channels][OUTPUTS]. */
+EXPORT void foveal_winograd(const Convolution *v, int32_t side) {
+    const int64_t points = (side + 2) * (side + 2), channels = v->in.channels;
+    const int64_t down = (v->out_height + side - 1) / side, across = (v->out_width + side - 1) / side;
+    const int64_t total = v->in.tiles * down * across, blocks = (v->outputs + OUTPUTS - 1) / OUTPUTS;
+    const int64_t wanted = 3 * threads(), most = together(channels, points);
+    int64_t size = (total + wanted - 1) / wanted;
+    size = (size + PIXELS - 1) / PIXELS * PIXELS;
+    size = size > most ? most : size;
+    const int64_t chunks = (total + size - 1) / size;
+    int64_t groups = chunks >= wanted ? 1 : wanted / (chunks ? chunks : 1);
+    groups = groups > blocks / 4 ? blocks / 4 : groups;
+    groups = groups < 1 ? 1 : groups;
+    const int64_t parts = (channels + DEPTH - 1) / DEPTH;
+    const size_t floats = (size_t)(points * size * (parts * PITCH + OUTPUTS));
+#pragma omp parallel if (chunks * groups > 1)
+    {
+        float *scratch = aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64);
+#pragma omp for schedule(dynamic)
+        for (int64_t task = 0; task < chunks * groups; task++) {
+            const int64_t group = task % groups, first = task / groups * size;
+            const int64_t count = total - first < size ? total - first : size;
+            const int32_t from = (int32_t)(blocks * group / groups * OUTPUTS);
+            int32_t to = (int32_t)(blocks * (group + 1) / groups * OUTPUTS);
+            to = to < v->outputs ? to : v->outputs;
+            if (side == 2) squares2(v, scratch, first, count, from, to);
+            else squares4(v, scratch, first, count, from, to);
+        }
+        free(scratch);
+    }
+}
