@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foveal.ops import Halo, Layout, Pooling, classify, enlarge, fetch_halo, max_pool, native
+from foveal.ops import (
+    Halo,
+    Layout,
+    Pooling,
+    classify,
+    compose_tiles,
+    cut_tiles,
+    enlarge,
+    fetch_halo,
+    max_pool,
+    native,
+)
 from foveal.ops.native import build, library
 from strategies import halos, layouts, random_tiles, sides, sources
 
@@ -64,6 +75,20 @@ def test_enlarged_tiles_are_those_of_the_reference(data: st.DataObject) -> None:
     factor = data.draw(st.sampled_from([2, 3, 4, 8]))
     exact = enlarge(tiles, layout, factor, kept, impl="reference")
     found = enlarge(tiles.float(), layout, factor, narrow(kept), impl="native")
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_maps_are_cut_and_composed_as_by_the_reference(data: st.DataObject) -> None:
+    layout, side, tiles, kept = drawn(data)
+    base = data.draw(st.integers(0, min(layout.levels, default=0)))
+    dense = torch.randn(layout.images, tiles.shape[1], *layout.extent(side, base))
+    cut = [cut_tiles(dense, layout, side, base, impl=impl) for impl in ("reference", "native")]
+    torch.testing.assert_close(cut[1], cut[0], rtol=1e-5, atol=1e-6)
+    pool = tiles if kept is None else torch.cat([tiles, kept])
+    exact = compose_tiles(pool, layout, base, impl="reference")
+    found = compose_tiles(pool.float(), layout, base, impl="native")
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-6)
 
 

@@ -6,13 +6,17 @@ seams. Tiles finer than the map are not allowed: the caller picks the level of t
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.ops.fetch_halo import fetch_halo
 from foveal.ops.layout import Halo, Layout
+from foveal.ops.native import loaded, tell
 from foveal.ops.op import Op
+from foveal.ops.rows import Address, Places, Source, usable
 
 
 def reference(tiles: Tensor, layout: Layout, base: int = 0) -> Tensor:
@@ -65,4 +69,35 @@ def _enlarge(bordered: Tensor, factor: int) -> Tensor:
     return x[:, :, factor:-factor, factor:-factor]
 
 
-compose_tiles = Op(reference, cpu=cpu)
+def native(tiles: Tensor, layout: Layout, base: int = 0) -> Tensor:
+    """As the reference, in C: every tile is enlarged where it lies."""
+    layout, side = layout.everything, tiles.shape[2]
+    height, width = layout.extent(side, base)
+    source = Source(tiles, layout, 1, "edge")
+    make = torch.zeros if bool((layout.owner < 0).any()) else torch.empty
+    out = make(layout.images, height, width, tiles.shape[1])
+    tell("interpolation", 4 * tiles.shape[1] * sum(_enlarged(layout, side, base)))
+    lists = [v.contiguous() for v in (layout.image, layout.level, layout.row, layout.column)]
+    places = Places(*(v.data_ptr() for v in lists), len(layout), height, width, tiles.shape[1], side, base)
+    owner = layout.owner.contiguous()
+    loaded().foveal_compose(
+        ctypes.byref(places),
+        ctypes.byref(source.struct()),
+        Address(owner.data_ptr()),
+        *owner.shape[1:],
+        Address(out.data_ptr()),
+    )
+    return out.permute(0, 3, 1, 2)
+
+
+def _enlarged(layout: Layout, side: int, base: int) -> list[int]:
+    """Samples that tiles of every coarser level are enlarged to."""
+    counts = torch.bincount(layout.level).tolist()
+    return [n * (side << (level - base)) ** 2 for level, n in enumerate(counts) if level > base]
+
+
+def _fits(tiles: Tensor, *rest: object) -> bool:
+    return usable(tiles)
+
+
+compose_tiles = Op(reference, _fits, cpu=cpu, native=native)

@@ -57,6 +57,16 @@ class Window(ctypes.Structure):
     ]
 
 
+class Places(ctypes.Structure):
+    """Where tiles lie, as the kernels in tiles.c read it."""
+
+    _fields_ = [
+        *((name, Address) for name in ("image", "level", "row", "column")),
+        ("tiles", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("height", "width", "channels", "side", "base")),
+    ]
+
+
 MOST_TAPS = 121
 """Samples in a window that the kernels in windows.c have room for."""
 

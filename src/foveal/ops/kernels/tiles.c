@@ -1,0 +1,92 @@
+/* Dense maps into tiles and back. */
+#include "rows.h"
+#include "export.h"
+
+/* Where tiles lie. */
+typedef struct {
+    const int64_t *image, *level, *row, *column;
+    int64_t tiles;
+    int32_t height, width, channels; /* of the dense map */
+    int32_t side, base;              /* samples on a tile's side, level of the map */
+} Places;
+
+/* Add the mean of the samples under a coordinate of a level, of those that the map has: the mean of the four
+   samples one level finer, and so on down. */
+static void add_mean(const float *map, const Places *p, int32_t level, int32_t y, int32_t x, float share, float *to) {
+    if (level == 0) {
+        const float *from = map + ((int64_t)y * p->width + x) * p->channels;
+        for (int32_t c = 0; c < p->channels; c++) to[c] += share * from[c];
+        return;
+    }
+    const int32_t height = ((p->height - 1) >> (level - 1)) + 1, width = ((p->width - 1) >> (level - 1)) + 1;
+    const int32_t rows = 2 * y + 1 < height ? 2 : 1, columns = 2 * x + 1 < width ? 2 : 1;
+    share /= (float)(rows * columns);
+    for (int32_t i = 0; i < rows; i++)
+        for (int32_t j = 0; j < columns; j++) add_mean(map, p, level - 1, 2 * y + i, 2 * x + j, share, to);
+}
+
+/* Tiles [tiles][side][side][channels] of maps [images][height][width][channels]; 0 outside the image. */
+EXPORT void foveal_cut(const Places *p, const float *maps, float *out) {
+    const int32_t side = p->side, channels = p->channels;
+#pragma omp parallel for schedule(static)
+    for (int64_t line = 0; line < p->tiles * side; line++) {
+        const int64_t tile = line / side;
+        const int32_t level = (int32_t)p->level[tile] - p->base;
+        const int32_t y = (int32_t)(p->row[tile] * side >> p->level[tile]) + (int32_t)(line % side);
+        const int32_t left = (int32_t)(p->column[tile] * side >> p->level[tile]);
+        const int32_t height = ((p->height - 1) >> level) + 1, width = ((p->width - 1) >> level) + 1;
+        const float *map = maps + p->image[tile] * p->height * p->width * channels;
+        int32_t inside = y < height ? width - left : 0;
+        inside = inside > side ? side : inside < 0 ? 0 : inside;
+        float *to = out + line * side * channels;
+        if (level == 0) {
+            memcpy(to, map + ((int64_t)y * p->width + left) * channels * (inside > 0), (size_t)(inside * channels) * sizeof(float));
+            memset(to + inside * channels, 0, (size_t)((side - inside) * channels) * sizeof(float));
+            continue;
+        }
+        memset(to, 0, (size_t)(side * channels) * sizeof(float));
+        const int32_t whole = level == 1 && 2 * y + 1 < p->height ? (p->width / 2 < left + inside ? p->width / 2 : left + inside) - left : 0;
+        for (int32_t x = 0; x < whole; x++) {
+            const float *a = map + ((int64_t)2 * y * p->width + 2 * (left + x)) * channels, *b = a + (int64_t)p->width * channels;
+            for (int32_t c = 0; c < channels; c++)
+                to[x * channels + c] = 0.25f * (a[c] + a[c + channels] + b[c] + b[c + channels]);
+        }
+        for (int32_t x = whole; x < inside; x++) add_mean(map, p, level, y, left + x, 1.0f, to + x * channels);
+    }
+}
+
+/* Maps [images][height][width][channels] from tiles with a border of 1 (of an index whose edge is repeated):
+   coarser tiles are enlarged bilinearly. A tile writes the cells [images][rows][columns] that it owns. */
+EXPORT void foveal_compose(const Places *p, const Source *s, const int64_t *owner, int32_t rows, int32_t columns, float *maps) {
+    const int32_t side = p->side, channels = p->channels;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t tile = 0; tile < p->tiles; tile++) {
+        const int32_t level = (int32_t)p->level[tile], factor = 1 << (level - p->base);
+        const int32_t top = (int32_t)(p->row[tile] * side >> level) * factor, left = (int32_t)(p->column[tile] * side >> level) * factor;
+        const int32_t bottom = top + side * factor < p->height ? top + side * factor : p->height;
+        const int32_t right = left + side * factor < p->width ? left + side * factor : p->width;
+        const int64_t *cells = owner + p->image[tile] * rows * columns;
+        for (int32_t y = top; y < bottom; y++) {
+            const float v = ((float)(y - top) + 0.5f) / (float)factor - 0.5f;
+            const int32_t upper = (int32_t)floorf(v);
+            const float below = v - (float)upper;
+            float *to = maps + ((p->image[tile] * p->height + y) * p->width + left) * channels;
+            for (int32_t x = left; x < right; x++, to += channels) {
+                const int64_t cell = (((int64_t)y << p->base) / side) * columns + ((int64_t)x << p->base) / side;
+                if (cells[cell] != tile) continue;
+                const float u = ((float)(x - left) + 0.5f) / (float)factor - 0.5f;
+                const int32_t first = (int32_t)floorf(u);
+                const float after = u - (float)first;
+                const float *p0 = row_of(s, row_at(s, tile, upper + 1, first + 1));
+                if (factor == 1) {
+                    memcpy(to, p0, (size_t)channels * sizeof(float));
+                    continue;
+                }
+                const float *p1 = row_of(s, row_at(s, tile, upper + 1, first + 2));
+                const float *p2 = row_of(s, row_at(s, tile, upper + 2, first + 1)), *p3 = row_of(s, row_at(s, tile, upper + 2, first + 2));
+                const float w0 = (1 - below) * (1 - after), w1 = (1 - below) * after, w2 = below * (1 - after), w3 = below * after;
+                for (int32_t c = 0; c < channels; c++) to[c] = w0 * p0[c] + w1 * p1[c] + w2 * p2[c] + w3 * p3[c];
+            }
+        }
+    }
+}
