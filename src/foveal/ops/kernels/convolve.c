@@ -79,7 +79,7 @@ static void multiply(
             const int64_t height = count - p < PIXELS ? count - p : PIXELS, at = (pixel + p) * pitch + o;
             const float *a = panel + p * PITCH;
             if (width == OUTPUTS && height == PIXELS) {
-                block(a, w, stop - start, v->out + at, pitch, &v->tail, o, at, first, last);
+                block(a, 1, 0, stop - start, w, v->out + at, pitch, &v->tail, o, at, first, last);
                 continue;
             }
             Tail tail = v->tail; /* the edge of the output goes through a full block beside it */
@@ -91,7 +91,7 @@ static void multiply(
                     memcpy(residual + r * OUTPUTS, v->tail.residual + at + r * pitch, width * sizeof(float));
             }
             if (tail.residual) tail.residual = residual;
-            block(a, w, stop - start, c, OUTPUTS, &tail, 0, 0, first, last);
+            block(a, 1, 0, stop - start, w, c, OUTPUTS, &tail, 0, 0, first, last);
             for (int64_t r = 0; r < height; r++)
                 memcpy(v->out + at + r * pitch, c + r * OUTPUTS, width * sizeof(float));
         }
@@ -114,8 +114,71 @@ static void chunk(const Convolution *v, float *panel, int64_t pixel, int64_t cou
     }
 }
 
+/* A few channels, RGB: packing every window would take longer than its product. Lines of samples are packed
+   instead, and windows overlap in them. */
+enum { WIDE = 4 * NARROW, MOST_NARROW = 4096 };
+
+static int is_narrow(const Convolution *v) {
+    const int64_t line = ((WIDE - 1) * v->stride + v->columns) * (int64_t)v->in.channels;
+    const int64_t step = v->stride * v->in.channels;
+    return (step == 3 || step == 6) && v->dilation == 1 && !v->before_scale && !v->tail.residual &&
+           v->outputs % OUTPUTS == 0 && v->rows * line <= MOST_NARROW;
+}
+
+/* The outputs [x, x + count) of one line of a tile, count <= WIDE. */
+static void narrow_line(const Convolution *v, float *lines, int64_t tile, int32_t y, int32_t x, int32_t count) {
+    const Source *s = &v->in;
+    const int32_t channels = s->channels, samples = (WIDE - 1) * v->stride + v->columns;
+    const int32_t known = (count - 1) * v->stride + v->columns, left = x * v->stride + s->left;
+    for (int32_t i = 0; i < v->rows; i++) {
+        float *to = lines + (int64_t)i * samples * channels;
+        const int32_t at = y * v->stride + s->top + i;
+        for (int32_t j = 0; j < known;) {
+            const int64_t row = row_at(s, tile, at, left + j);
+            const int32_t run = row < 0 ? 1 : run_of(s, tile, at, left + j, row, known - j);
+            const float *from = row_of(s, row);
+            for (int32_t f = 0; f < run * channels; f++) to[j * channels + f] = from[f];
+            j += run;
+        }
+    }
+    const int64_t depth = (int64_t)v->columns * channels, first = ((tile * v->out_height + y) * v->out_width + x) * v->outputs;
+    float beside[NARROW * OUTPUTS];
+    for (int32_t o = 0; o < v->outputs; o += OUTPUTS)
+        for (int32_t p = 0; p < count; p += NARROW) {
+            const float *a = lines + (int64_t)p * v->stride * channels, *w = v->weight + o * v->rows * depth;
+            const int32_t height = count - p < NARROW ? count - p : NARROW;
+            float *c = height == NARROW ? v->out + first + (int64_t)p * v->outputs + o : beside;
+            const int64_t pitch = height == NARROW ? v->outputs : OUTPUTS;
+            if (v->stride * channels == 3)
+                narrow3(a, v->rows, (int64_t)samples * channels, depth, w, c, pitch, &v->tail, o, 0, 1, 1);
+            else
+                narrow6(a, v->rows, (int64_t)samples * channels, depth, w, c, pitch, &v->tail, o, 0, 1, 1);
+            for (int32_t r = 0; c == beside && r < height; r++)
+                memcpy(v->out + first + (int64_t)(p + r) * v->outputs + o, beside + r * OUTPUTS, OUTPUTS * sizeof(float));
+        }
+}
+
+static void narrow(const Convolution *v) {
+    const int64_t pieces = (v->out_width + WIDE - 1) / WIDE, total = v->in.tiles * v->out_height * pieces;
+#pragma omp parallel
+    {
+        float lines[MOST_NARROW + NARROW * 8] __attribute__((aligned(64)));
+        memset(lines, 0, sizeof lines); /* a last block that is not full reads beyond what is known */
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < total; task++) {
+            const int64_t line = task / pieces;
+            const int32_t x = (int32_t)(task % pieces) * WIDE, left = v->out_width - x;
+            narrow_line(v, lines, line / v->out_height, (int32_t)(line % v->out_height), x, left < WIDE ? left : WIDE);
+        }
+    }
+}
+
 /* Work is shared by chunks of pixels, and by groups of outputs where there are few pixels. */
 EXPORT void foveal_convolve(const Convolution *v) {
+    if (is_narrow(v)) {
+        narrow(v);
+        return;
+    }
     const int64_t pixels = v->in.tiles * v->out_height * v->out_width;
     const int64_t blocks = (v->outputs + OUTPUTS - 1) / OUTPUTS, wanted = 4 * threads();
     int64_t size = (pixels + wanted - 1) / wanted;

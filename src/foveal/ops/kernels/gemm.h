@@ -1,4 +1,4 @@
-/* The inner block of a matrix product: PIXELS rows by two vectors of outputs, all in registers.
+/* The inner blocks of matrix products: rows of pixels by two vectors of outputs, all in registers.
 
    Accumulators are named variables: kept in an array, compilers spill them to memory, which costs more than
    half of the speed. */
@@ -15,47 +15,34 @@ typedef struct {
     float low, high;
 } Tail;
 
-#if PIXELS == 14
-#define EACH(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11) F(12) F(13)
-#elif PIXELS == 12
-#define EACH(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11)
-#else
-#define EACH(F) F(0) F(1) F(2) F(3) F(4) F(5)
-#endif
-
 enum { DEPTH = 256, PITCH = DEPTH + 16 }; /* pitch of a panel: no power of 2, so that rows share no cache set */
 
-#define NEW(r) vec p##r = s0, q##r = s1;
-#define OLD(r) p##r = load(c + (r) * pitch), q##r = load(c + (r) * pitch + LANES);
-#define ADD(r) p##r += w0 * a[(r) * PITCH], q##r += w1 * a[(r) * PITCH];
-#define RES(r) \
-    p##r += m0 * load(t->residual + at + (r) * pitch), q##r += m1 * load(t->residual + at + (r) * pitch + LANES);
-#define CUT(r) p##r = clamp(p##r, t->low, t->high), q##r = clamp(q##r, t->low, t->high);
-#define PUT(r) store(c + (r) * pitch, p##r), store(c + (r) * pitch + LANES, q##r);
+#define EACH6(F) F(0) F(1) F(2) F(3) F(4) F(5)
+#define EACH8(F) EACH6(F) F(6) F(7)
+#define EACH12(F) EACH8(F) F(8) F(9) F(10) F(11)
+#define EACH14(F) EACH12(F) F(12) F(13)
 
-/* c[PIXELS][OUTPUTS] (+)= a[PIXELS][depth] w[depth][OUTPUTS]; `first` starts from the bias, `last` adds the
-   residual, found at offset `at` as the output, and clamps. */
-static void block(
-    const float *restrict a, const float *restrict w, int64_t depth, float *restrict c, int64_t pitch,
-    const Tail *t, int64_t o, int64_t at, int first, int last)
-{
-    vec s0 = {}, s1 = {};
-    if (first && t->bias) s0 = load(t->bias + o), s1 = load(t->bias + o + LANES);
-    EACH(NEW)
-    if (!first) { EACH(OLD) }
-    for (int64_t k = 0; k < depth; k++, a++, w += OUTPUTS) {
-        vec w0 = load(w), w1 = load(w + LANES);
-        EACH(ADD)
-    }
-    if (last) {
-        if (t->residual) {
-            vec m0 = (vec){} + 1.0f, m1 = m0;
-            if (t->scale) m0 = load(t->scale + o), m1 = load(t->scale + o + LANES);
-            EACH(RES)
-        }
-        EACH(CUT)
-    }
-    EACH(PUT)
-}
+/* Rows of a panel. */
+#define BLOCK block
+#define STEP PITCH
+#if PIXELS == 14
+#define EACH EACH14
+#elif PIXELS == 12
+#define EACH EACH12
+#else
+#define EACH EACH6
+#endif
+#include "block.h"
+
+/* Windows of an RGB image that overlap in memory, one pixel or two apart. */
+#define NARROW 8
+#define BLOCK narrow3
+#define STEP 3
+#define EACH EACH8
+#include "block.h"
+#define BLOCK narrow6
+#define STEP 6
+#define EACH EACH8
+#include "block.h"
 
 #endif

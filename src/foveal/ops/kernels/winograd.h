@@ -108,8 +108,8 @@ static void NAME(squares)(const Convolution *v, float *scratch, int64_t first, i
             for (int64_t part = 0; part < parts; part++) {
                 const int64_t start = part * DEPTH, depth = channels - start < DEPTH ? channels - start : DEPTH;
                 for (int64_t p = 0; p < height; p += PIXELS)
-                    block(scratch + (part * POINTS + point) * plane + p * PITCH,
-                          w + (point * channels + start) * OUTPUTS, depth,
+                    block(scratch + (part * POINTS + point) * plane + p * PITCH, 1, 0, depth,
+                          w + (point * channels + start) * OUTPUTS,
                           products + (point * height + p) * OUTPUTS, OUTPUTS, &plain, 0, 0, part == 0, 0);
             }
         const int32_t width = to - o < OUTPUTS ? to - o : OUTPUTS;
