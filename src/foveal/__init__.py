@@ -27,6 +27,7 @@ _HOMES = {
     "View": "foveal.policies",
     "create_model": "foveal.models",
     "create_policy": "foveal.policies",
+    "fuse": "foveal.fused",
     "keep_memory": "foveal.cost",
     "load_model": "foveal.engine.checkpoint",
     "measure": "foveal.cost",

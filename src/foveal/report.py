@@ -174,6 +174,72 @@ def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def bench_text(result: Mapping[str, Any]) -> str:
+    """Speed of dense runtimes and of adaptive rows, in turns; what `foveal.engine.bench` returns."""
+    height, width = result["size"]
+    batch = f"{result['batch']} x " if result["batch"] > 1 else ""
+    threads = f"{result['threads']} thread{'s' if result['threads'] > 1 else ''}"
+    where = f"{result['machine']}, {threads}; median of {result['repeat']} in turns, from image to labels"
+    best, macs = result["best_static"], giga(result["dense_macs"])
+    random = ", random weights: agreement says nothing" if result["weights"] == "random" else ""
+    parts = [
+        f"{style(result['model'], bold=True)}  {batch}{width} x {height} px, {macs} MACs{random}",
+        f"{style(where, dim=True)}\n",
+        f"{_dense_table(result['dense'], best['runtime'])}\n",
+        _adaptive_table(result["adaptive"]),
+        f"speed-up over {best['runtime']}, {best['ms']:.1f} ms; own: over our own dense network; eta is "
+        "speed-up x work, 1 if all is saved",
+    ]
+    return "\n".join(parts)
+
+
+def _dense_table(rows: Sequence[Mapping[str, Any]], best: str) -> str:
+    head = ("dense", "settings", "ms", "p95", "error", "")
+    cells = [
+        (
+            row["runtime"],
+            row["settings"],
+            f"{row['ms']:.1f}",
+            f"{row['p95']:.1f}",
+            f"{row['error']:.0e}",
+            "fastest peer" if row["runtime"] == best else "",
+        )
+        for row in rows
+    ]
+    return table(head, cells)
+
+
+def _adaptive_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = [
+        *("method", "policy", "tile", "budget", "coarsest", "work", "MACs", "ms", "p95"),
+        *("speed-up", "eta", "own", "agrees", "decides"),
+    ]
+    memory = "peak_mb" in rows[0]
+    return table(
+        [*head, *(["peak MB", "dense MB"] if memory else [])], [_adaptive_cells(row) for row in rows]
+    )
+
+
+def _adaptive_cells(row: Mapping[str, Any]) -> list[str]:
+    cells = [
+        row["method"],
+        row["policy"],
+        f"{row['tile']}",
+        f"{row['budget']:.2f}",
+        f"{row['coarsest']}",
+        f"{row['work']:.3f}",
+        giga(row["macs"]),
+        f"{row['ms']:.1f}",
+        f"{row['p95']:.1f}",
+        f"{row['speedup']:.2f}",
+        f"{row['eta']:.2f}",
+        f"{row['own_speedup']:.2f}",
+        f"{row['agreement']:.2%}",
+        "-" if row["decide_ms"] is None else f"{row['decide_ms']:.1f}",
+    ]
+    return cells + [f"{row[key]:.0f}" for key in ("peak_mb", "dense_peak_mb") if key in row]
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns of text; the first is left-aligned, numbers are right-aligned."""
     lines = [list(header), *([str(cell) for cell in row] for row in rows)]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from foveal.cli import segment, show, study
+from foveal.cli import bench, segment, show, study
 from foveal.cli.door import Door
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 segment.add_to(app)
 show.add_to(app)
 study.add_to(app)
+bench.add_to(app)
 
 
 @app.callback()

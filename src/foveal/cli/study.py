@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,9 +49,11 @@ def evaluate(
     from foveal.data.dataset import open_dataset
     from foveal.engine.checkpoint import load_model
     from foveal.engine.evaluate import evaluate as measure
+    from foveal.fused import faster
     from foveal.report import evaluation_table
 
     loaded, dataset = load_model(model), open_dataset(data, split)
+    loaded = replace(loaded, network=faster(loaded.network))  # type: ignore[arg-type]
     if len(dataset.classes) != len(loaded.card.classes):
         raise ValueError(
             f"{model} knows {len(loaded.card.classes)} classes and {data} has {len(dataset.classes)}; give a "

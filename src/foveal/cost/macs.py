@@ -76,7 +76,7 @@ class _Counter(TorchDispatchMode):
         """Run an operation, and add its MACs to its kind."""
         kwargs = kwargs or {}
         operation = func._overloadpacket
-        if operation not in flop_registry:
+        if operation not in flop_registry and operation not in BILINEAR:
             with self:
                 out = func.decompose(
                     *args, **kwargs

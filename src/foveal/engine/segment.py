@@ -16,6 +16,7 @@ from torch import Tensor
 from foveal.cost import Timing, alternate, count_macs
 from foveal.data.image import read_image
 from foveal.engine.checkpoint import Model
+from foveal.fused import faster
 from foveal.methods import METHODS, Dense, Prediction, Request, Segmenter
 from foveal.methods.segmenter import upsample
 from foveal.tiles import NoTileRule, Plan
@@ -100,8 +101,9 @@ class Runner:
         check_budget(request.budget)
         self._outline = copy.deepcopy(model.network).to("meta")
         self._dense_macs: dict[tuple[int, int], int] = {}
-        self._dense = Dense(model.network).eval()
-        self._method = _named(method).on_request(model.network, request).eval()
+        network = faster(model.network)
+        self._dense = Dense(network).eval()
+        self._method = _named(method).on_request(network, request).eval()
 
     def __call__(self, image: Tensor, repeat: int = 0) -> Result:
         """Segment one image [3, H, W] in 0..1.

@@ -43,7 +43,7 @@ def fuse(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Modul
     """Return a network with the same answer (up to rounding) and fewer passes over memory.
 
     Args:
-        network: Module from images [N, 3, H, W] to logits, in evaluation or not: it is taken as in evaluation.
+        network: Module from images [N, 3, H, W] to logits; it is taken as in evaluation.
         detours: Submodules that are left as they are, by name; the network's `global_modules` if absent.
 
     Raises:
@@ -69,6 +69,14 @@ def fuse(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Modul
         if not name.startswith("_") and not hasattr(traced, name):
             setattr(traced, name, value)
     return traced.eval().requires_grad_(False)
+
+
+def faster(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Module:
+    """Fuse a network if it can be traced; else return it as it is."""
+    try:
+        return fuse(network, detours)
+    except CannotFuse:
+        return network
 
 
 class _Tracer(fx.Tracer):
@@ -125,14 +133,13 @@ def _join(traced: fx.GraphModule, node: fx.Node) -> None:
     traced.graph.eliminate_dead_code()
 
 
-def _take_before(
-    traced: fx.GraphModule, node: fx.Node, c: Convolution
-) -> tuple[fx.Node, Convolution]:
+def _take_before(traced: fx.GraphModule, node: fx.Node, c: Convolution) -> tuple[fx.Node, Convolution]:
     """Take in an affine change of the input, with a clamp or without, that only this convolution sees."""
-    source, limits = node.args[0], (-math.inf, math.inf)
+    source: Any = node.args[0]  # torch.fx allows anything there; a module's input is a node
+    limits = (-math.inf, math.inf)
     if c.groups > 1:
         return source, c
-    at = source
+    at: Any = source
     clamp = _clamp(traced, at)
     if clamp and len(at.users) == 1:
         at, limits = at.args[0], clamp
@@ -174,7 +181,7 @@ def _summand(node: fx.Node, one: fx.Node) -> fx.Node | None:
     """Return what a node adds to `one`, if it is a map of the same shape."""
     if node.target not in ADDITIONS or len(node.args) != 2 or node.kwargs:
         return None
-    other = node.args[1] if node.args[0] is one else node.args[0]
+    other: Any = node.args[1] if node.args[0] is one else node.args[0]
     same = isinstance(other, fx.Node) and other is not one and other.meta.get("shape") == one.meta["shape"]
     return other if same else None
 
@@ -192,7 +199,7 @@ def _clamp(traced: fx.GraphModule, node: Any) -> tuple[float, float] | None:
 
 
 def _affine(traced: fx.GraphModule, node: fx.Node, channels: int) -> tuple[Tensor, Tensor] | None:
-    """Return scale and shift [C], in double precision, of a norm or of arithmetic with numbers per channel."""
+    """Return scale and shift [C] of a norm or of arithmetic with numbers per channel, in double precision."""
     if _is(traced, node, nn.BatchNorm2d):
         return norm_of(_module(traced, node))
     if len(node.args) != 2 or node.kwargs:

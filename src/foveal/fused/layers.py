@@ -19,6 +19,12 @@ class Convolve(nn.Module):
     Its numbers are buffers, so that the layer moves and saves as any other.
     """
 
+    weight: Tensor
+    bias: Tensor | None
+    before_scale: Tensor | None
+    before_shift: Tensor | None
+    residual_scale: Tensor | None
+
     def __init__(self, convolution: Convolution) -> None:
         super().__init__()
         before = convolution.before
@@ -44,7 +50,9 @@ class Convolve(nn.Module):
         return self._convolution
 
     def _before(self) -> Before | None:
-        return None if self.before_scale is None else Before(self.before_scale, self.before_shift, *self._limits)
+        if self.before_scale is None or self.before_shift is None:
+            return None
+        return Before(self.before_scale, self.before_shift, *self._limits)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Map [N, C, H, W] to [N, O, H / stride, W / stride], sides rounded up."""
@@ -63,7 +71,9 @@ class Convolve(nn.Module):
             )
             if there
         ]
-        return f"{c.weight.shape[1] * c.groups} -> {len(c.weight)}, {rows}x{columns}, stride {c.stride} {around}"
+        return (
+            f"{c.weight.shape[1] * c.groups} -> {len(c.weight)}, {rows}x{columns}, stride {c.stride} {around}"
+        )
 
 
 def norm_of(module: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -85,7 +95,9 @@ def as_convolution(module: nn.Conv2d) -> Convolution | None:
     if module.padding_mode != "zeros" or stride[0] != stride[1] or dilation[0] != dilation[1]:
         return None
     if start == "same":
-        start = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)) if stride[0] == 1 else None
+        start = (
+            tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)) if stride[0] == 1 else None
+        )
     if start is None or isinstance(start, str):
         return None
     symmetric = all(2 * p == d * (k - 1) for p, k, d in zip(start, kernel, dilation, strict=True))

@@ -46,7 +46,7 @@ class Op:
             raise ValueError(f"{self.name} has no implementation '{impl}'; available: {names}")
         if impl == "native" and self.fits is not None and not self.fits(first, *rest):
             raise ValueError(
-                f"the C version of {self.name} cannot take these arguments, or is not available here: it needs "
-                "single precision on a CPU, no gradients, and a compiler; use impl='cpu'"
+                f"the C version of {self.name} cannot take these arguments, or is not available here: it "
+                "needs single precision on a CPU, no gradients, and a compiler; use impl='cpu'"
             )
         return self.implementations[impl](first, *rest)

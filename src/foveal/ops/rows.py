@@ -157,10 +157,9 @@ class Source:
         x: [B, C, H, W], float32: tiles, or images if there is no layout.
         layout: Where the tiles lie; None for a dense map.
         border: Samples that windows may reach beyond a tile.
-        fill: What lies outside the image.
+        fill: What lies outside the image, or the row [C] that does.
         kept: Tiles from an earlier pass.
         change: Scale, shift, low and high of the samples before they are averaged.
-        outside: Row [C] that lies outside the image, instead of `fill`.
     """
 
     def __init__(
@@ -168,20 +167,20 @@ class Source:
         x: Tensor,
         layout: Layout | None,
         border: int = 0,
-        fill: Fill = "zero",
+        fill: Fill | Tensor = "zero",
         kept: Tensor | None = None,
         change: tuple[Tensor, Tensor, float, float] | None = None,
-        outside: Tensor | None = None,
     ) -> None:
         self.own = as_rows(x)
         tiles, height, width, channels = self.own.shape
         self.kept = None if kept is None else as_rows(kept)
-        self.outside = _outside(channels, fill) if outside is None else outside
-        self.unknown = _outside(channels, "zero") if fill == "lowest" else self.outside
+        row = fill if isinstance(fill, Tensor) else None
+        self.outside = _outside(channels, fill) if not isinstance(fill, Tensor) else fill
+        self.unknown = _outside(channels, "zero") if row is None else row
         self.index, self.means, self.border = None, None, 0
         self.tiles, self.height, self.width, self.channels = tiles, height, width, channels
         if layout is not None:
-            self.index, self.border = index_of(layout, height, border, fill == "edge"), border
+            self.index, self.border = index_of(layout, height, border, row is None and fill == "edge"), border
             self.height, self.width = self.index.rows.shape[1:]
             self.means = self._average(self.index, change)
 

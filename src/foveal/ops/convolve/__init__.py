@@ -1,9 +1,9 @@
 """Convolve a map, with everything that networks do around a convolution.
 
-Before it, every channel may be scaled, shifted and clamped (a BatchNorm and its activation); after it, a bias
-and a scaled residual are added and the sum is clamped (BatchNorm folded, shortcut, activation). On tiles,
-windows reach into the neighbours by the rule of `fetch_halo`; samples outside the image count as 0, after what
-comes before the convolution.
+Before it, every channel may be scaled, shifted and clamped (a BatchNorm and its activation); after it, a
+bias and a scaled residual are added and the sum is clamped (BatchNorm folded, shortcut, activation). On
+tiles, windows reach into the neighbours by the rule of `fetch_halo`; samples outside the image count as 0,
+after what comes before the convolution.
 """
 
 from __future__ import annotations

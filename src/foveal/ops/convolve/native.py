@@ -11,9 +11,9 @@ import ctypes
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from foveal.ops.convolve.meaning import Before, Convolution
 from foveal.ops.convolve.stock import cpu
@@ -90,9 +90,8 @@ def native(
     if algorithm == "stock":
         return cpu(x, layout, c, residual, kept)
     tell("convolution", math.prod(shape) * math.prod(c.weight.shape[1:]))
-    if c.depthwise:
-        return _depthwise(x, layout, c, residual, kept, shape)
-    return _multiply(x, layout, c, residual, kept, shape, algorithm)
+    given = _Call(x, layout, c, residual, kept, shape)
+    return _depthwise(given) if c.depthwise else _multiply(given, algorithm)
 
 
 def algorithms(c: Convolution) -> tuple[str, ...]:
@@ -107,7 +106,7 @@ def algorithms(c: Convolution) -> tuple[str, ...]:
 
 
 def kind_of(x: Tensor, layout: Layout | None) -> tuple[int, int]:
-    """Name the kind of a map, for choices: side of its tiles (0 for dense maps) and size, in powers of two."""
+    """Name the kind of a map, for choices: side of its tiles (0 if dense) and size, in powers of two."""
     return (0 if layout is None else x.shape[2]), (len(x) * x.shape[2] * x.shape[3]).bit_length()
 
 
@@ -121,19 +120,25 @@ def expected(c: Convolution, sides: tuple[int, ...]) -> str:
     return min(costs, key=lambda name: costs[name])
 
 
-def _multiply(
-    x: Tensor,
-    layout: Layout | None,
-    c: Convolution,
-    residual: Tensor | None,
-    kept: Tensor | None,
-    shape: tuple[int, ...],
-    algorithm: str,
-) -> Tensor:
+class _Call(NamedTuple):
+    """What is convolved, by what."""
+
+    x: Tensor
+    layout: Layout | None
+    convolution: Convolution
+    residual: Tensor | None
+    kept: Tensor | None
+    shape: tuple[int, ...]
+
+
+def _multiply(given: _Call, algorithm: str) -> Tensor:
     """Run a kernel that multiplies matrices."""
+    x, layout, c, residual, kept, shape = given
     packed = c._packed.get(algorithm) or c._packed.setdefault(algorithm, _pack(c, algorithm))
     change = None if packed.before is None else packed.before.parts
-    source = Source(x, layout, max(c.halo[:4]), "zero", kept, change, packed.outside)
+    source = Source(
+        x, layout, max(c.halo[:4]), "zero" if packed.outside is None else packed.outside, kept, change
+    )
     out, rows = _empty(shape), None if residual is None else as_rows(residual)
     scale, shift, *limits = change or (None, None, 0.0, 0.0)
     call = _Convolution(
@@ -168,25 +173,35 @@ def _pack(c: Convolution, algorithm: str) -> _Packed:
     """Lay out the weights [blocks, lines, OUTPUTS], zeros at the end; lines are [taps or points, C].
 
     A scale and shift without a clamp go into weights and bias; outside the image then lies what they turn
-    into 0.
+    into 0. All this happens once, in NumPy, where nobody counts it as work of the network.
     """
-    weight, bias, before, outside = c.weight.detach().double(), c.bias, c.before, None
+    weight, bias, before, outside = _array(c.weight), _array(c.bias), c.before, None
+    assert weight is not None
     if before is not None and before.linear:
-        shift = torch.einsum("ocij,c->o", weight, before.shift.double())
-        bias = shift if bias is None else shift + bias.double()
-        outside = (-before.shift / before.scale).contiguous()
-        weight, before = weight * before.scale.double().view(1, -1, 1, 1), None
+        scale, shift = before.scale.double().numpy(), before.shift.double().numpy()
+        moved = np.einsum("ocij,c->o", weight, shift)
+        bias = moved if bias is None else bias + moved
+        outside, before = _tensor(-shift / scale), None
+        weight = weight * scale[None, :, None, None]
     if algorithm in SQUARES:
-        transform = torch.tensor(TRANSFORMS[SQUARES[algorithm]], dtype=torch.float64)
-        weight = torch.einsum("pi,ocij,qj->ocpq", transform, weight, transform)
-    lines = weight.float().permute(2, 3, 1, 0).flatten(0, 2)
+        transform = np.array(TRANSFORMS[SQUARES[algorithm]])
+        weight = np.einsum("pi,ocij,qj->ocpq", transform, weight, transform, optimize=True)
     block = loaded().foveal_outputs()
-    lines = F.pad(lines, (0, -len(weight) % block))
-    packed = lines.unflatten(1, (-1, block)).transpose(0, 1).contiguous()
-    bias, scale = (None if v is None else v.detach().float().contiguous() for v in (bias, c.residual_scale))
-    if scale is not None and bool((scale == 1).all()):
-        scale = None
-    return _Packed(packed, bias, scale, before, outside)
+    lines = weight.transpose(2, 3, 1, 0).reshape(-1, len(weight))
+    lines = np.pad(lines, ((0, 0), (0, -len(weight) % block)))
+    packed = _tensor(lines.reshape(len(lines), -1, block).transpose(1, 0, 2))
+    factor = c.residual_scale
+    if factor is not None:
+        factor = None if bool((factor == 1).all()) else factor.detach().float().contiguous()
+    return _Packed(packed, None if bias is None else _tensor(bias), factor, before, outside)
+
+
+def _array(x: Tensor | None) -> Any:
+    return None if x is None else x.detach().double().numpy()
+
+
+def _tensor(x: Any) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
 
 
 def _empty(shape: tuple[int, ...]) -> Tensor:
@@ -194,15 +209,9 @@ def _empty(shape: tuple[int, ...]) -> Tensor:
     return torch.empty(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
 
 
-def _depthwise(
-    x: Tensor,
-    layout: Layout | None,
-    c: Convolution,
-    residual: Tensor | None,
-    kept: Tensor | None,
-    shape: tuple[int, ...],
-) -> Tensor:
+def _depthwise(given: _Call) -> Tensor:
     """Filter every channel by itself; what the kernel cannot fuse is done around it."""
+    x, layout, c, residual, kept, shape = given
     if c.before is not None:
         x, kept = c.before(x), None if kept is None else c.before(kept)
     weight = c._packed.get("depthwise")
