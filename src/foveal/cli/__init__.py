@@ -6,12 +6,15 @@ there at once.
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from foveal.cli import bench, segment, show, study
 from foveal.cli.door import Door
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it once: large tensors in huge pages
 
 app = typer.Typer(
     cls=Door,

@@ -17,6 +17,7 @@ from foveal.ops.layout import Halo, Layout
 from foveal.ops.native import loaded, tell
 from foveal.ops.op import Op
 from foveal.ops.rows import Address, Places, Source, usable
+from foveal.ops.workspace import empty
 
 
 def reference(tiles: Tensor, layout: Layout, base: int = 0) -> Tensor:
@@ -74,8 +75,9 @@ def native(tiles: Tensor, layout: Layout, base: int = 0) -> Tensor:
     layout, side = layout.everything, tiles.shape[2]
     height, width = layout.extent(side, base)
     source = Source(tiles, layout, 1, "edge")
-    make = torch.zeros if bool((layout.owner < 0).any()) else torch.empty
-    out = make(layout.images, height, width, tiles.shape[1])
+    out = empty(layout.images, height, width, tiles.shape[1])
+    if bool((layout.owner < 0).any()):
+        out.zero_()
     tell("interpolation", 4 * tiles.shape[1] * sum(_enlarged(layout, side, base)))
     lists = [v.contiguous() for v in (layout.image, layout.level, layout.row, layout.column)]
     places = Places(*(v.data_ptr() for v in lists), len(layout), height, width, tiles.shape[1], side, base)

@@ -16,6 +16,7 @@ from foveal.ops.layout import Layout
 from foveal.ops.native import loaded
 from foveal.ops.op import Op
 from foveal.ops.rows import Address, Places, as_rows, usable
+from foveal.ops.workspace import empty
 
 
 def halve(x: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ def _places(layout: Layout) -> list[list[int]]:
 def native(x: Tensor, layout: Layout, side: int, base: int = 0) -> Tensor:
     """As the reference, in C: no reduced map is written."""
     rows = as_rows(x)
-    out = torch.empty(layout.computed, side, side, x.shape[1])
+    out = empty(layout.computed, side, side, x.shape[1])
     lists = [v.contiguous() for v in (layout.image, layout.level, layout.row, layout.column)]
     places = Places(*(v.data_ptr() for v in lists), layout.computed, *rows.shape[1:], side, base)
     loaded().foveal_cut(ctypes.byref(places), Address(rows.data_ptr()), Address(out.data_ptr()))

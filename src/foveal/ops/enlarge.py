@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,6 +12,7 @@ from foveal.ops.layout import Halo, Layout
 from foveal.ops.native import loaded, tell
 from foveal.ops.op import Op
 from foveal.ops.rows import Address, Source, usable
+from foveal.ops.workspace import empty
 
 
 def reference(x: Tensor, layout: Layout, factor: int, kept: Tensor | None = None) -> Tensor:
@@ -36,7 +36,7 @@ def native(x: Tensor, layout: Layout, factor: int, kept: Tensor | None = None) -
     side = factor * x.shape[2]
     tell("interpolation", 4 * x.numel() * factor**2)
     source = Source(x, layout, 1, "edge", kept)
-    out = torch.empty(len(x), side, side, x.shape[1])
+    out = empty(len(x), side, side, x.shape[1])
     loaded().foveal_enlarge(ctypes.byref(source.struct()), factor, Address(out.data_ptr()))
     return out.permute(0, 3, 1, 2)
 

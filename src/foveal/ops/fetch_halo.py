@@ -18,6 +18,7 @@ from foveal.ops.layout import Halo, HaloTable, Layout
 from foveal.ops.native import loaded
 from foveal.ops.op import Op
 from foveal.ops.rows import Address, Source, usable
+from foveal.ops.workspace import empty
 
 
 def reference(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> Tensor:
@@ -137,7 +138,7 @@ def native(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None
     source = Source(tiles, layout, max(halo[:4]), halo.fill, kept)
     side = tiles.shape[2]
     height, width = halo.top + side + halo.bottom, halo.left + side + halo.right
-    out = torch.empty(len(tiles), height, width, tiles.shape[1])
+    out = empty(len(tiles), height, width, tiles.shape[1])
     loaded().foveal_gather(
         ctypes.byref(source.struct(halo.top, halo.left)), height, width, Address(out.data_ptr())
     )

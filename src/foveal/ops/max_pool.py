@@ -6,7 +6,6 @@ import ctypes
 import math
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from foveal.ops.layout import Halo, Layout
 from foveal.ops.native import loaded
 from foveal.ops.op import Op
 from foveal.ops.rows import MOST_TAPS, Source, Window, usable
+from foveal.ops.workspace import empty
 
 
 class Pooling(NamedTuple):
@@ -53,7 +53,7 @@ def native(x: Tensor, layout: Layout, pooling: Pooling, kept: Tensor | None = No
     """As the reference, in C, without writing the border."""
     p, side = pooling, x.shape[2] // pooling.stride[0]
     source = Source(x, layout, max(p.halo[:4]), "lowest", kept)
-    out = torch.empty(len(x), side, side, x.shape[1])
+    out = empty(len(x), side, side, x.shape[1])
     none = None, None, 0.0, 0.0
     window = Window(
         source.struct(p.halo.top, p.halo.left),

@@ -20,6 +20,7 @@ from foveal.ops.convolve.stock import cpu
 from foveal.ops.layout import Layout
 from foveal.ops.native import loaded, pointer, tell
 from foveal.ops.rows import MOST_TAPS, Address, Rows, Source, Window, as_rows, usable
+from foveal.ops.workspace import empty
 
 
 class _Tail(ctypes.Structure):
@@ -206,7 +207,7 @@ def _tensor(x: Any) -> Tensor:
 
 def _empty(shape: tuple[int, ...]) -> Tensor:
     """Memory for a map [B, O, h, w], channels last."""
-    return torch.empty(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
+    return empty(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
 
 
 def _depthwise(given: _Call) -> Tensor:
