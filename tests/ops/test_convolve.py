@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.ops import Before, Convolution, Layout, convolve, native
-from foveal.ops.convolve.native import algorithms
+from foveal.ops.convolve.choice import algorithms
 from foveal.ops.convolve.native import native as in_c
 from strategies import layouts, random_tiles, sides, sources
 

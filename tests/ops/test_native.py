@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from foveal.ops import (
     Halo,
@@ -20,6 +21,7 @@ from foveal.ops import (
     cut_tiles,
     enlarge,
     fetch_halo,
+    halve,
     max_pool,
     native,
 )
@@ -90,6 +92,14 @@ def test_maps_are_cut_and_composed_as_by_the_reference(data: st.DataObject) -> N
     exact = compose_tiles(pool, layout, base, impl="reference")
     found = compose_tiles(pool.float(), layout, base, impl="native")
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-6)
+
+
+@given(source=sources())
+def test_halved_maps_are_those_of_torch(source: random.Random) -> None:
+    x = torch.randn(source.randint(1, 2), source.randint(1, 20), source.randint(1, 9), source.randint(1, 9))
+    exact = F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+    torch.testing.assert_close(halve(x), exact, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(halve(x.double()).float(), exact, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("impl", ["cpu", "native"])

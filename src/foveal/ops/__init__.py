@@ -2,7 +2,7 @@
 
 from foveal.ops.classify import classify, upsample
 from foveal.ops.compose_tiles import compose_tiles
-from foveal.ops.convolve import Before, Convolution, convolve, convolved
+from foveal.ops.convolve import Before, Convolution, convolve, convolved, tuning
 from foveal.ops.cut_tiles import cut_tiles, halve
 from foveal.ops.enlarge import enlarge
 from foveal.ops.fetch_halo import fetch_halo
@@ -24,5 +24,6 @@ __all__ = [
     "fetch_halo",
     "halve",
     "max_pool",
+    "tuning",
     "upsample",
 ]

@@ -19,12 +19,26 @@ from foveal.ops.rows import Address, Places, as_rows, usable
 from foveal.ops.workspace import empty
 
 
+def _halve_stock(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) if max(x.shape[2:]) > 1 else x
+
+
+def _halve_native(x: Tensor) -> Tensor:
+    rows = as_rows(x)
+    images, height, width, channels = rows.shape
+    out = empty(images, -(-height // 2), -(-width // 2), channels)
+    loaded().foveal_halve(
+        Address(rows.data_ptr()), ctypes.c_int64(images), height, width, channels, Address(out.data_ptr())
+    )
+    return out.permute(0, 3, 1, 2)
+
+
 def halve(x: Tensor) -> Tensor:
     """Average 2x2 samples: [N, C, H, W] to [N, C, H / 2, W / 2], sides rounded up.
 
     At an odd edge the mean is over the samples that exist.
     """
-    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) if max(x.shape[2:]) > 1 else x
+    return _halve_native(x) if usable(x) and x.numel() else _halve_stock(x)
 
 
 def reference(x: Tensor, layout: Layout, side: int, base: int = 0) -> Tensor:

@@ -65,6 +65,13 @@ def loaded() -> ctypes.CDLL:
     return kernels
 
 
+@cache
+def built() -> str:
+    """Name what was built, for things that depend on it."""
+    kernels = library()
+    return "none" if kernels is None else Path(kernels._name).stem.removeprefix("kernels-")
+
+
 def prebuilt() -> Path | None:
     """Find the kernels that the package brings for this processor, if it brings any."""
     features = _features()

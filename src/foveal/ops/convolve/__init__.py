@@ -12,12 +12,13 @@ from typing import Any
 
 from torch.overrides import handle_torch_function, has_torch_function
 
+from foveal.ops.convolve.choice import ALGORITHMS, tuning
 from foveal.ops.convolve.meaning import Before, Convolution
-from foveal.ops.convolve.native import ALGORITHMS, fits, native
+from foveal.ops.convolve.native import fits, native
 from foveal.ops.convolve.stock import cpu, reference
 from foveal.ops.op import Op
 
-__all__ = ["ALGORITHMS", "Before", "Convolution", "convolve", "convolved"]
+__all__ = ["ALGORITHMS", "Before", "Convolution", "convolve", "convolved", "tuning"]
 
 
 def convolved(x: Any, convolution: Convolution, residual: Any = None) -> Any:

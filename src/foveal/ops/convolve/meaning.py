@@ -65,7 +65,6 @@ class Convolution:
         residual_scale: Factor of the residual per output [O]; None for 1.
         low: Smallest output.
         high: Largest output.
-        choices: Algorithm of the C version that was measured to be the fastest, per kind of map.
     """
 
     weight: Tensor
@@ -78,7 +77,6 @@ class Convolution:
     residual_scale: Tensor | None = None
     low: float = -math.inf
     high: float = math.inf
-    choices: dict[Any, str] = field(default_factory=dict, repr=False)
     _packed: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from foveal.ops.convolve.choice import SQUARES, algorithms, choose
 from foveal.ops.convolve.meaning import Before, Convolution
 from foveal.ops.convolve.stock import cpu
 from foveal.ops.layout import Layout
@@ -42,10 +44,6 @@ class _Convolution(ctypes.Structure):
     ]
 
 
-ALGORITHMS = ("direct", "winograd2", "winograd4", "stock")
-"""What `native` chooses from. `stock` is PyTorch's own convolution."""
-
-SQUARES = {"winograd2": 2, "winograd4": 4}
 TRANSFORMS = {
     2: ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0)),
     4: (
@@ -83,42 +81,15 @@ def native(
     shape = len(x), len(c.weight), *(-(-side // c.stride) for side in x.shape[2:])
     if 0 in shape:
         return x.new_empty(shape)
+    given = _Call(x, layout, c, residual, kept, shape)
     possible = algorithms(c)
     if algorithm is None:
-        algorithm = c.choices.get(kind_of(x, layout)) or expected(c, shape[2:])
+        algorithm = choose(x, layout, c, partial(_run, given))
     elif algorithm not in possible:
         raise ValueError(f"{algorithm} cannot compute this convolution; possible are {', '.join(possible)}")
-    if algorithm == "stock":
-        return cpu(x, layout, c, residual, kept)
-    tell("convolution", math.prod(shape) * math.prod(c.weight.shape[1:]))
-    given = _Call(x, layout, c, residual, kept, shape)
-    return _depthwise(given) if c.depthwise else _multiply(given, algorithm)
-
-
-def algorithms(c: Convolution) -> tuple[str, ...]:
-    """Name the algorithms that can compute a convolution."""
-    lanes = loaded().foveal_outputs() // 2
-    small = c.kernel == (3, 3) and c.stride == c.dilation == c.groups == 1
-    whole = c.weight.shape[0] % lanes == c.weight.shape[1] % lanes == 0
-    clamped = c.before is not None and not c.before.linear
-    if small and whole and not clamped:
-        return ALGORITHMS
-    return "direct", "stock"
-
-
-def kind_of(x: Tensor, layout: Layout | None) -> tuple[int, int]:
-    """Name the kind of a map, for choices: side of its tiles (0 if dense) and size, in powers of two."""
-    return (0 if layout is None else x.shape[2]), (len(x) * x.shape[2] * x.shape[3]).bit_length()
-
-
-def expected(c: Convolution, sides: tuple[int, ...]) -> str:
-    """Choose the algorithm by its multiplications, those for squares that hang over included."""
-    costs = {"direct": 1.0}
-    for name in set(algorithms(c)) & set(SQUARES):
-        m = SQUARES[name]
-        over = math.prod(-(-side // m) * m / side for side in sides)
-        costs[name] = 1.5 * over * ((m + 2) / m) ** 2 / 9
-    return min(costs, key=lambda name: costs[name])
+    if algorithm != "stock":
+        tell("convolution", math.prod(shape) * math.prod(c.weight.shape[1:]))
+    return _run(given, algorithm)
 
 
 class _Call(NamedTuple):
@@ -130,6 +101,13 @@ class _Call(NamedTuple):
     residual: Tensor | None
     kept: Tensor | None
     shape: tuple[int, ...]
+
+
+def _run(given: _Call, algorithm: str) -> Tensor:
+    x, layout, c, residual, kept, _ = given
+    if algorithm == "stock":
+        return cpu(x, layout, c, residual, kept)
+    return _depthwise(given) if c.depthwise else _multiply(given, algorithm)
 
 
 def _multiply(given: _Call, algorithm: str) -> Tensor:

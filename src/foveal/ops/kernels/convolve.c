@@ -8,7 +8,7 @@
 #include "export.h"
 #include "convolve.h"
 
-enum { CHUNK = 6 * PIXELS };
+enum { CHUNK = 12 * PIXELS };
 
 /* Copy a piece of a row's channels, the input's own scale, shift and clamp applied where there are some. */
 static inline void copy(const Convolution *v, int scaled, float *to, const float *from, int64_t first, int64_t count) {
@@ -173,21 +173,15 @@ static void narrow(const Convolution *v) {
     }
 }
 
-/* Work is shared by chunks of pixels, and by groups of outputs where there are few pixels. */
 EXPORT void foveal_convolve(const Convolution *v) {
     if (is_narrow(v)) {
         narrow(v);
         return;
     }
     const int64_t pixels = v->in.tiles * v->out_height * v->out_width;
-    const int64_t blocks = (v->outputs + OUTPUTS - 1) / OUTPUTS, wanted = 4 * threads();
-    int64_t size = (pixels + wanted - 1) / wanted;
-    size = (size + PIXELS - 1) / PIXELS * PIXELS;
-    size = size > CHUNK ? CHUNK : size < 2 * PIXELS ? 2 * PIXELS : size;
-    const int64_t chunks = (pixels + size - 1) / size;
-    int64_t groups = chunks >= wanted ? 1 : wanted / (chunks ? chunks : 1);
-    groups = groups > blocks / 4 ? blocks / 4 : groups;
-    groups = groups < 1 ? 1 : groups;
+    const int64_t blocks = (v->outputs + OUTPUTS - 1) / OUTPUTS;
+    const Share share = share_work(pixels, CHUNK, blocks, (int64_t)v->rows * v->columns * v->in.channels);
+    const int64_t size = share.size, chunks = share.chunks, groups = share.groups;
 #pragma omp parallel if (chunks * groups > 1)
     {
         float panel[CHUNK * PITCH] __attribute__((aligned(64)));

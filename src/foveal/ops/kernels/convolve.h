@@ -15,4 +15,22 @@ typedef struct {
     int32_t out_height, out_width, outputs;
 } Convolution;
 
+/* How work is shared: chunks of pixels (or squares) of a size, times groups of outputs. */
+typedef struct {
+    int64_t size, chunks, groups;
+} Share;
+
+/* Where weights fit the cache, pixels are split; where they do not, every chunk reads them all from memory, so
+   chunks are as large as they may be and outputs are split. */
+static inline Share share_work(int64_t pixels, int64_t most, int64_t blocks, int64_t depth) {
+    const int64_t wanted = 4 * threads(), large = blocks * OUTPUTS * depth * (int64_t)sizeof(float) > 1 << 20;
+    int64_t size = large ? pixels : (pixels + wanted - 1) / wanted;
+    size = (size + PIXELS - 1) / PIXELS * PIXELS;
+    size = size > most ? most : size;
+    const int64_t chunks = (pixels + size - 1) / size;
+    int64_t groups = chunks >= wanted ? 1 : (wanted + chunks - 1) / chunks;
+    groups = groups > blocks / 2 ? blocks / 2 : groups;
+    return (Share){size, chunks, groups < 1 ? 1 : groups};
+}
+
 #endif

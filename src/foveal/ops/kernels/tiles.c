@@ -90,3 +90,23 @@ EXPORT void foveal_compose(const Places *p, const Source *s, const int64_t *owne
         }
     }
 }
+
+/* Maps [images][(height + 1) / 2][(width + 1) / 2][channels]: means of 2x2 samples, of those that exist. */
+EXPORT void foveal_halve(const float *maps, int64_t images, int32_t height, int32_t width, int32_t channels, float *out) {
+    const int32_t rows = (height + 1) / 2, columns = (width + 1) / 2;
+    const int64_t line = (int64_t)width * channels;
+#pragma omp parallel for schedule(static)
+    for (int64_t at = 0; at < images * rows; at++) {
+        const int32_t y = (int32_t)(at % rows) * 2;
+        const float *upper = maps + (at / rows * height + y) * line, *lower = upper + (y + 1 < height ? line : 0);
+        float *to = out + at * columns * channels;
+        for (int32_t x = 0; x < width / 2; x++)
+            for (int32_t c = 0; c < channels; c++) {
+                const int64_t k = (int64_t)2 * x * channels + c;
+                to[x * channels + c] = 0.25f * (upper[k] + upper[k + channels] + lower[k] + lower[k + channels]);
+            }
+        if (width % 2)
+            for (int32_t c = 0; c < channels; c++)
+                to[(columns - 1) * channels + c] = 0.5f * (upper[line - channels + c] + lower[line - channels + c]);
+    }
+}

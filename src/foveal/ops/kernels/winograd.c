@@ -51,14 +51,8 @@ EXPORT void foveal_winograd(const Convolution *v, int32_t side) {
     const int64_t points = (side + 2) * (side + 2), channels = v->in.channels;
     const int64_t down = (v->out_height + side - 1) / side, across = (v->out_width + side - 1) / side;
     const int64_t total = v->in.tiles * down * across, blocks = (v->outputs + OUTPUTS - 1) / OUTPUTS;
-    const int64_t wanted = 3 * threads(), most = together(channels, points);
-    int64_t size = (total + wanted - 1) / wanted;
-    size = (size + PIXELS - 1) / PIXELS * PIXELS;
-    size = size > most ? most : size;
-    const int64_t chunks = (total + size - 1) / size;
-    int64_t groups = chunks >= wanted ? 1 : wanted / (chunks ? chunks : 1);
-    groups = groups > blocks / 4 ? blocks / 4 : groups;
-    groups = groups < 1 ? 1 : groups;
+    const Share share = share_work(total, together(channels, points), blocks, points * channels);
+    const int64_t size = share.size, chunks = share.chunks, groups = share.groups;
     const int64_t parts = (channels + DEPTH - 1) / DEPTH;
     const size_t floats = (size_t)(points * size * (parts * PITCH + OUTPUTS));
 #pragma omp parallel if (chunks * groups > 1)
