@@ -46,6 +46,7 @@ class Convolve(nn.Module):
                 before=self._before(),
                 residual_scale=self.residual_scale,
                 _packed={},
+                _chosen={},
             )
         return self._convolution
 

@@ -8,7 +8,7 @@ layers of a scale share it, whatever their windows.
 from __future__ import annotations
 
 import ctypes
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -184,23 +184,32 @@ class Source:
             self.height, self.width = self.index.rows.shape[1:]
             self.means = self._average(self.index, change)
 
-    def struct(self, top: int = 0, left: int = 0) -> Any:
+    def struct(self, top: int = 0, left: int = 0) -> Rows:
         """Describe the map to a kernel whose first window starts `top` and `left` before the tile."""
-        return Rows(
-            self.own.data_ptr(),
-            pointer(self.kept),
-            pointer(self.means),
-            self.outside.data_ptr(),
-            None if self.index is None else self.index.rows.data_ptr(),
-            self.own.shape[0] * self.own.shape[1] * self.own.shape[2],
-            0 if self.kept is None else self.kept.shape[0] * self.kept.shape[1] * self.kept.shape[2],
+        rows = Rows()
+        self.write(rows, top, left)
+        return rows
+
+    def write(self, rows: Rows, top: int = 0, left: int = 0) -> None:
+        """As `struct`, into a structure that is there."""
+        own, kept = self.own, self.kept
+        rows.own = own.data_ptr()
+        rows.own_rows = own.shape[0] * own.shape[1] * own.shape[2]
+        if kept is not None:
+            rows.kept = kept.data_ptr()
+            rows.kept_rows = kept.shape[0] * kept.shape[1] * kept.shape[2]
+        if self.means is not None:
+            rows.means = self.means.data_ptr()
+        if self.index is not None:
+            rows.index = self.index.rows.data_ptr()
+        rows.outside = self.outside.data_ptr()
+        rows.tiles, rows.height, rows.width, rows.channels = (
             self.tiles,
             self.height,
             self.width,
             self.channels,
-            self.border - top,
-            self.border - left,
         )
+        rows.top, rows.left = self.border - top, self.border - left
 
     def _average(self, index: Index, change: tuple[Tensor, Tensor, float, float] | None) -> Tensor | None:
         """Average what finer tiles hold [M, C]."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -97,7 +97,7 @@ class TileTensor:
 
     def with_tiles(self, tiles: Tensor) -> TileTensor:
         """Return the same places with other values."""
-        return replace(self, tiles=tiles, pad=(0, 0, 0, 0))
+        return TileTensor(tiles, self.layout, self.tape)
 
     def dense(self) -> Tensor:
         """Compose the dense map [N, C, H, W] at full resolution, kept places included.

@@ -78,8 +78,9 @@ class Convolution:
     low: float = -math.inf
     high: float = math.inf
     _packed: dict[str, Any] = field(default_factory=dict, repr=False)
+    _chosen: dict[Any, str] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def kernel(self) -> tuple[int, int]:
         """Rows and columns of the window."""
         return self.weight.shape[2], self.weight.shape[3]
@@ -94,7 +95,7 @@ class Convolution:
         )
         return Halo(left, right, top, bottom)
 
-    @property
+    @cached_property
     def depthwise(self) -> bool:
         """Whether every channel has its own window."""
         return self.groups == len(self.weight) == self.groups * self.weight.shape[1]

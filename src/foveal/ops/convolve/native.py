@@ -19,8 +19,8 @@ from torch import Tensor
 from foveal.ops.convolve.choice import SQUARES, algorithms, choose
 from foveal.ops.convolve.meaning import Before, Convolution
 from foveal.ops.convolve.stock import cpu
-from foveal.ops.layout import Layout
-from foveal.ops.native import loaded, pointer, tell
+from foveal.ops.layout import Fill, Layout
+from foveal.ops.native import OBSERVER, loaded, pointer, tell
 from foveal.ops.rows import MOST_TAPS, Address, Rows, Source, Window, as_rows, usable
 from foveal.ops.workspace import empty
 
@@ -78,16 +78,16 @@ def native(
         ValueError: The algorithm that is named cannot compute this convolution.
     """
     c = convolution
-    shape = len(x), len(c.weight), *(-(-side // c.stride) for side in x.shape[2:])
+    shape = x.shape[0], c.weight.shape[0], *(-(-side // c.stride) for side in x.shape[2:])
     if 0 in shape:
         return x.new_empty(shape)
     given = _Call(x, layout, c, residual, kept, shape)
-    possible = algorithms(c)
     if algorithm is None:
         algorithm = choose(x, layout, c, partial(_run, given))
-    elif algorithm not in possible:
-        raise ValueError(f"{algorithm} cannot compute this convolution; possible are {', '.join(possible)}")
-    if algorithm != "stock":
+    elif algorithm not in algorithms(c):
+        possible = ", ".join(algorithms(c))
+        raise ValueError(f"{algorithm} cannot compute this convolution; possible are {possible}")
+    if algorithm != "stock" and OBSERVER.get() is not None:
         tell("convolution", math.prod(shape) * math.prod(c.weight.shape[1:]))
     return _run(given, algorithm)
 
@@ -115,22 +115,12 @@ def _multiply(given: _Call, algorithm: str) -> Tensor:
     x, layout, c, residual, kept, shape = given
     packed = c._packed.get(algorithm) or c._packed.setdefault(algorithm, _pack(c, algorithm))
     change = None if packed.before is None else packed.before.parts
-    source = Source(
-        x, layout, max(c.halo[:4]), "zero" if packed.outside is None else packed.outside, kept, change
-    )
+    source = Source(x, layout, packed.reach, packed.outside, kept, change)
     out, rows = _empty(shape), None if residual is None else as_rows(residual)
-    scale, shift, *limits = change or (None, None, 0.0, 0.0)
-    call = _Convolution(
-        source.struct(*c.padding),
-        pointer(scale),
-        pointer(shift),
-        *limits,
-        packed.weight.data_ptr(),
-        out.data_ptr(),
-        _Tail(pointer(packed.bias), pointer(rows), pointer(packed.scale), c.low, c.high),
-        *(*c.kernel, c.stride, c.dilation),
-        *(shape[2], shape[3], shape[1]),
-    )
+    call = _Convolution.from_buffer_copy(packed.call)
+    source.write(getattr(call, "in"), *c.padding)
+    call.out, call.tail.residual = out.data_ptr(), pointer(rows)
+    call.out_height, call.out_width = shape[2:]
     if algorithm == "direct":
         loaded().foveal_convolve(ctypes.byref(call))
     else:
@@ -139,13 +129,13 @@ def _multiply(given: _Call, algorithm: str) -> Tensor:
 
 
 class _Packed(NamedTuple):
-    """Weights in the order in which a kernel reads them, and what is left around them."""
+    """Weights in the order in which a kernel reads them, what is left around them, and the call so far."""
 
-    weight: Tensor
-    bias: Tensor | None
-    scale: Tensor | None
     before: Before | None
-    outside: Tensor | None
+    outside: Tensor | Fill
+    reach: int
+    call: _Convolution
+    numbers: tuple[Tensor | None, ...]
 
 
 def _pack(c: Convolution, algorithm: str) -> _Packed:
@@ -172,7 +162,32 @@ def _pack(c: Convolution, algorithm: str) -> _Packed:
     factor = c.residual_scale
     if factor is not None:
         factor = None if bool((factor == 1).all()) else factor.detach().float().contiguous()
-    return _Packed(packed, None if bias is None else _tensor(bias), factor, before, outside)
+    around = None if bias is None else _tensor(bias), factor
+    fill: Fill | Tensor = "zero" if outside is None else outside
+    return _Packed(before, fill, max(c.halo[:4]), _prepare(c, before, packed, *around), (packed, *around))
+
+
+def _prepare(
+    c: Convolution, before: Before | None, weight: Tensor, bias: Tensor | None, factor: Tensor | None
+) -> _Convolution:
+    """Fill in what does not change from call to call."""
+    scale, shift, low, high = (None, None, 0.0, 0.0) if before is None else before.parts
+    return _Convolution(
+        Rows(),
+        pointer(scale),
+        pointer(shift),
+        low,
+        high,
+        weight.data_ptr(),
+        None,
+        _Tail(pointer(bias), None, pointer(factor), c.low, c.high),
+        *c.kernel,
+        c.stride,
+        c.dilation,
+        0,
+        0,
+        len(c.weight),
+    )
 
 
 def _array(x: Tensor | None) -> Any:
