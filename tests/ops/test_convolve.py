@@ -145,7 +145,7 @@ def test_every_algorithm_computes_the_same(data: st.DataObject, source: random.R
     expected = convolve(tiles.detach(), layout, exact, residual, kept, impl="reference")
     inputs = [None if x is None else x.detach().float() for x in (tiles, residual, kept)]
     names = algorithms(c)
-    assert len(names) == 4 or native.loaded().foveal_outputs() // 2 > 16
+    assert {"direct", "winograd2", "winograd4"} <= set(names)
     for name in names:
         found = in_c(inputs[0], layout, c, *inputs[1:], algorithm=name)
         torch.testing.assert_close(
@@ -161,7 +161,7 @@ def test_fewer_multiplications_on_a_dense_map(algorithm: str, size: tuple[int, i
     c = Convolution(weight, None, 1, (1, 1))
     expected = F.conv2d(x.double(), weight.double(), padding=1)
     torch.testing.assert_close(in_c(x, None, c, algorithm=algorithm).double(), expected, rtol=1e-4, atol=5e-5)
-    with pytest.raises(ValueError, match="possible are direct, stock"):
+    with pytest.raises(ValueError, match="possible are direct"):
         in_c(x, None, Convolution(weight, None, 2, (1, 1)), algorithm=algorithm)
 
 

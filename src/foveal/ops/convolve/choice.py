@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveal.ops.convolve import onednn
 from foveal.ops.convolve.meaning import Convolution
 from foveal.ops.layout import Layout
 from foveal.ops.native import built, folder, loaded
 
-ALGORITHMS = ("direct", "winograd2", "winograd4", "stock")
-"""What can be chosen from. `stock` is PyTorch's own convolution."""
+ALGORITHMS = ("direct", "winograd2", "winograd4", "onednn")
+"""What can be chosen from. `onednn` is PyTorch's own convolution."""
 
 SQUARES = {"winograd2": 2, "winograd4": 4}
 
@@ -41,9 +42,13 @@ def algorithms(c: Convolution) -> tuple[str, ...]:
     small = c.kernel == (3, 3) and c.stride == c.dilation == c.groups == 1
     whole = c.weight.shape[0] % lanes == c.weight.shape[1] % lanes == 0
     clamped = c.before is not None and not c.before.linear
-    if small and whole and not clamped:
-        return ALGORITHMS
-    return "direct", "stock"
+    squares = ("winograd2", "winograd4") if small and whole and not clamped else ()
+    return ("direct", *squares, *(("onednn",) if _symmetric(c) and onednn.possible(c) else ()))
+
+
+def _symmetric(c: Convolution) -> bool:
+    """Whether there is as much padding behind the map as before it."""
+    return all(2 * p == c.dilation * (k - 1) for p, k in zip(c.padding, c.kernel, strict=True))
 
 
 def choose(x: Tensor, layout: Layout | None, c: Convolution, run: Callable[[str], Any]) -> str:
@@ -79,7 +84,7 @@ def expected(c: Convolution, x: Tensor, layout: Layout | None) -> str:
     sides = [-(-side // c.stride) for side in x.shape[2:]]
     rate = SPEED * torch.get_num_threads()
     times = {}
-    for name in set(algorithms(c)) - {"stock"}:
+    for name in set(algorithms(c)) - {"onednn"}:
         m = SQUARES.get(name, 1)
         taps = (m + 2) ** 2 if name in SQUARES else math.prod(c.kernel)
         places = len(x) * math.prod(-(-side // m) for side in sides)

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foveal.ops.convolve import onednn
 from foveal.ops.convolve.choice import SQUARES, algorithms, choose
 from foveal.ops.convolve.meaning import Before, Convolution
-from foveal.ops.convolve.stock import cpu
 from foveal.ops.layout import Fill, Layout
 from foveal.ops.native import OBSERVER, loaded, pointer, tell
 from foveal.ops.rows import MOST_TAPS, Address, Rows, Source, Window, as_rows, usable
@@ -87,7 +87,7 @@ def native(
     elif algorithm not in algorithms(c):
         possible = ", ".join(algorithms(c))
         raise ValueError(f"{algorithm} cannot compute this convolution; possible are {possible}")
-    if algorithm != "stock" and OBSERVER.get() is not None:
+    if OBSERVER.get() is not None:
         tell("convolution", math.prod(shape) * math.prod(c.weight.shape[1:]))
     return _run(given, algorithm)
 
@@ -105,8 +105,8 @@ class _Call(NamedTuple):
 
 def _run(given: _Call, algorithm: str) -> Tensor:
     x, layout, c, residual, kept, _ = given
-    if algorithm == "stock":
-        return cpu(x, layout, c, residual, kept)
+    if algorithm == "onednn":
+        return onednn.run(x, layout, c, residual, kept)
     return _depthwise(given) if c.depthwise else _multiply(given, algorithm)
 
 

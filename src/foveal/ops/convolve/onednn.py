@@ -1,0 +1,64 @@
+"""Convolution with PyTorch's own kernels (oneDNN), bias, residual and clamp fused as its compiler does.
+
+Where a convolution needs no border, as every 1x1 one, oneDNN's hand-tuned kernels are hard to beat; elsewhere
+the border is gathered first. The operations are those that PyTorch's compiler emits for a CPU. They are not
+part of its public interface, so their presence is checked and nothing depends on them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveal.ops.convolve.meaning import Convolution
+from foveal.ops.fetch_halo import fetch_halo
+from foveal.ops.layout import Layout
+
+CLAMPS: dict[tuple[float, float], tuple[str, list[float]]] = {
+    (-math.inf, math.inf): ("none", []),
+    (0.0, math.inf): ("relu", []),
+    (0.0, 6.0): ("hardtanh", [0.0, 6.0]),
+}
+
+
+def possible(c: Convolution) -> bool:
+    """Whether oneDNN is there, and has what comes after the convolution."""
+    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    plain = c.residual_scale is None or bool((c.residual_scale == 1).all())
+    return there and plain and (c.low, c.high) in CLAMPS
+
+
+def run(
+    x: Tensor, layout: Layout | None, c: Convolution, residual: Tensor | None, kept: Tensor | None
+) -> Tensor:
+    """Convolve; arguments and result as of the reference."""
+    if c.before is not None:
+        x, kept = c.before(x), None if kept is None else c.before(kept)
+    padding = [0, 0]
+    if layout is not None:
+        if not c.halo.empty or (c.kernel != (1, 1) and layout.held(x.shape[2]) is not None):
+            x = fetch_halo(x, layout, c.halo, kept)
+    else:
+        padding = list(c.padding)
+    window = padding, [c.stride] * 2, [c.dilation] * 2
+    name, numbers = CLAMPS[c.low, c.high]
+    convolution = torch.ops.mkldnn._convolution_pointwise
+    weight = _packed(c, x, *window)
+    if residual is None:
+        return convolution(x, weight, c.bias, *window, c.groups, name, numbers, "")
+    unary = "relu" if name == "relu" else None  # nothing else can follow a sum there
+    out = convolution.binary(x, residual, weight, c.bias, *window, c.groups, "add", 1.0, unary, [], "")
+    return out.clamp_(c.low, c.high) if name == "hardtanh" else out
+
+
+def _packed(c: Convolution, x: Tensor, *window: Any) -> Tensor:
+    """Reorder the weights once."""
+    if "onednn" not in c._packed:
+        weight = c.weight.contiguous(memory_format=torch.channels_last)
+        c._packed["onednn"] = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, *window, c.groups, list(x.shape)
+        )
+    return c._packed["onednn"]
