@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -28,6 +30,14 @@ settings.load_profile("foveal")
 def seed() -> None:
     """Start every test from the same random numbers."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the times of this machine out of the tests, and those of the tests out of its cache."""
+    monkeypatch.setattr("foveal.engine.calibrate.folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("foveal.engine.calibrate.tuning", nullcontext)
+    return tmp_path / "cache" / "cost"
 
 
 @pytest.fixture(scope="session")

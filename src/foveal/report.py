@@ -15,6 +15,7 @@ from foveal.draw import level_name, shares
 from foveal.tiles.plan import SKIP, Plan, shade
 
 if TYPE_CHECKING:
+    from foveal.cost import CostModel
     from foveal.engine.segment import Result
 
 WIDEST = 40
@@ -42,9 +43,15 @@ def segment_row(path: Path, result: Result, files: dict[str, Path], classes: Seq
             "dense_ms_p95": round(result.dense_timing.p95, 2),
             "agreement": round(result.agreement, 5),
         }
+    if result.method_timing is not None:
+        row["adaptive_ms"] = round(result.method_timing.median, 2)
+    predicted = result.choice.predicted_ms
     return row | {
         "dense": bool(result.reason),
         "reason": result.reason or None,
+        "budget": result.choice.budget,
+        "latency": result.choice.latency,
+        "predicted_ms": None if predicted is None else round(predicted, 2),
         "levels": {str(level): round(share, 4) for level, share in shares(result.levels).items()},
         "classes": {name: round(share, 4) for name, share in class_shares(result, classes)},
         "files": {kind: str(file) for kind, file in files.items()},
@@ -59,6 +66,7 @@ def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Se
         ("work", f"{style(f'{result.work:.3f}', bold=True)} of dense"),
         ("MACs", f"{giga(result.macs)} of {giga(result.dense_macs)}, {result.macs / result.dense_macs:.0%}"),
         ("time", time_text(result)),
+        ("latency", latency_text(result)),
         ("agrees", "" if result.agreement is None else f"{result.agreement:.2%} of the pixels with dense"),
         ("sees", seen),
         ("wrote", _braces(list(files.values()))),
@@ -77,9 +85,10 @@ def segment_line(path: Path, result: Result) -> str:
     height, width = result.size
     agrees = "" if result.agreement is None else f"  agrees {result.agreement:.1%}"
     dense = f"  {style('dense: ' + result.reason, dim=True)}" if result.reason else ""
+    latency = "" if result.reason else f"  {latency_text(result, short=True)}".rstrip()
     return (
         f"{path.name:<32} {f'{width}x{height}':>11}  work {result.work:.3f}  {giga(result.macs):>8} of "
-        f"{giga(result.dense_macs):>8}  {time_text(result, short=True)}{agrees}{dense}"
+        f"{giga(result.dense_macs):>8}  {time_text(result, short=True)}{latency}{agrees}{dense}"
     )
 
 
@@ -103,22 +112,38 @@ def time_text(result: Result, short: bool = False) -> str:
     """Milliseconds, the dense network's beside if they were measured."""
     ours, dense = result.timing, result.dense_timing
     if dense is None or (result.reason and short):
-        return f"{ours.median:.0f} ms" + (
-            "" if short else style(" (one counted run; --compare measures)", dim=True)
-        )
+        run = "one counted run" if result.choice.latency is None else "one run"
+        note = "" if short else style(f" ({run}; --compare measures)", dim=True)
+        return f"{ours.median:.0f} ms{note}"
     if result.reason:
-        return f"{dense.median:.0f} ms, the dense network"
+        unchosen = result.method_timing
+        beside = "" if unchosen is None else f"; on tiles {unchosen.median:.0f} ms"
+        return f"{dense.median:.0f} ms, the dense network{beside}"
     text = f"{ours.median:.0f} ms, dense {dense.median:.0f} ms: {dense.median / ours.median:.2f}x"
     spread = f" (median of {len(ours.runs)} in turns; p95 {ours.p95:.0f} and {dense.p95:.0f})"
     return text if short else text + style(spread, dim=True)
 
 
-def advice(result: Result) -> str:
-    """Say plainly where the dense network is the better choice; empty if it is not."""
-    ours, dense = result.timing, result.dense_timing
-    if result.reason:
+def latency_text(result: Result, short: bool = False) -> str:
+    """What was asked for, chosen, predicted and measured; empty if no latency was asked for."""
+    choice = result.choice
+    if choice.latency is None or choice.predicted_ms is None:
         return ""
-    if dense is not None and ours.median > dense.median:
+    chosen = "the dense network" if choice.reason else f"budget {choice.budget:.3f}"
+    if short:
+        return f"{chosen}, predicted {choice.predicted_ms:.0f} of {choice.latency:g} ms"
+    asked = f"{choice.latency:g} ms asked for, {chosen}"
+    return f"{asked}: predicted {choice.predicted_ms:.0f} ms, measured {result.timing.median:.0f} ms"
+
+
+def advice(result: Result) -> str:
+    """Say plainly where the other choice is the better one; empty if it is not."""
+    ours, dense, unchosen = result.timing, result.dense_timing, result.method_timing
+    if unchosen is not None and unchosen.median < ours.median:
+        text = "tiles are faster here than was predicted; `foveal calibrate` measures this machine again"
+    elif result.reason:
+        return ""
+    elif dense is not None and ours.median > dense.median:
         text = f"dense is faster here: {dense.median:.0f} ms against {ours.median:.0f} ms; use --method dense"
     elif result.work >= 1:
         text = "this is no less work than the dense network's; use --method dense, or a smaller budget"
@@ -191,6 +216,23 @@ def bench_text(result: Mapping[str, Any]) -> str:
         "speed-up x work, 1 if all is saved",
     ]
     return "\n".join(parts)
+
+
+def cost_text(model: CostModel, title: str) -> str:
+    """Measured and predicted times of a machine; `title` says of what."""
+    cells = []
+    for row in model.rows:
+        size = f"{row.size[1]} x {row.size[0]}"
+        cells.append([size, "dense", f"{row.dense_ms:.1f}", f"{model.dense(row.pixels):.1f}"])
+        cells += [
+            ["", f"{work:.3f}", f"{ms:.1f}", f"{model.predict(row.pixels, work):.1f}"]
+            for work, ms in row.runs
+        ]
+    largest = max(model.rows, key=lambda row: row.pixels)
+    share = model.work_for(largest.pixels, model.dense(largest.pixels))
+    pays = "tiles do not pay" if share <= 0 else f"tiles pay up to a budget of {min(share, 1):.2f}"
+    closing = f"predictions are off by {model.error:.1%}; at {largest.size[1]} x {largest.size[0]} px {pays}"
+    return "\n".join([title, table(("px", "work", "ms", "predicted"), cells), closing])
 
 
 def _dense_table(rows: Sequence[Mapping[str, Any]], best: str) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +156,17 @@ def test_they_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         library.cache_clear()
     assert native.available()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="for other processors")
+@pytest.mark.parametrize("target", ["x86-64-v3", pytest.param("x86-64", marks=pytest.mark.slow)])
+def test_kernels_for_smaller_processors_compute_the_same(target: str, tmp_path: Path) -> None:
+    path = build(target, tmp_path / "kernels.so")
+    assert path is not None
+    here = Path(__file__).parent
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k"]
+    command += ["not switched and not smaller", str(here / "test_convolve.py"), str(here / "test_native.py")]
+    done = subprocess.run(
+        command, env={**os.environ, "FOVEAL_KERNELS": str(path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:]

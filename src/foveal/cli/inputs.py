@@ -1,7 +1,8 @@
-"""What every command needs at its start: images, a folder to write to, a tuned process."""
+"""What every command needs at its start: images, a folder to write to, a tuned process, a word on waiting."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -87,3 +88,10 @@ def parse_size(text: str) -> tuple[int, int]:
     if min(int(height), int(width)) < 1:
         raise ValueError(f"size is '{text}'; both sides must be at least 1 px")
     return int(height), int(width)
+
+
+def announce(text: str) -> None:
+    """Say on stderr what is done next, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(f"foveal: {text}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveal.cli.door import USER_ERROR, complain, echo_json
-from foveal.cli.inputs import find_images, free_stems, make_folder, prepare
+from foveal.cli.inputs import announce, find_images, free_stems, make_folder, prepare
 
 if TYPE_CHECKING:
     from foveal.engine.segment import Result, Runner
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 ModelOption = Annotated[str, typer.Option(help="Bundled model, .safetensors file, or folder of a run.")]
 MethodOption = Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")]
 PolicyOption = Annotated[str, typer.Option(help="What decides where to look closely; see `foveal policies`.")]
-BudgetOption = Annotated[float, typer.Option(help="Share of the dense work, above 0 and at most 1.")]
+BudgetOption = Annotated[
+    float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; 0.4 if absent.")
+]
 TileOption = Annotated[
     int | None, typer.Option(min=1, help="Side of a tile in pixels; as the model recommends.")
 ]
@@ -41,12 +43,18 @@ def segment(
     model: ModelOption = "camvid_rn18",
     method: MethodOption = "segblocks",
     policy: PolicyOption = "entropy",
-    budget: BudgetOption = 0.4,
+    budget: BudgetOption = None,
+    latency: Annotated[
+        float | None, typer.Option(help="Milliseconds that an image may take; chooses the budget.")
+    ] = None,
     tile: TileOption = None,
     coarsest: LevelOption = None,
     look: LookOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
     compare: Annotated[bool, typer.Option("--compare", help="Measure the dense network beside.")] = False,
+    always_adapt: Annotated[
+        bool, typer.Option("--always-adapt", help="Use tiles also where this machine gains nothing by them.")
+    ] = False,
     repeat: RepeatOption = 10,
     threads: ThreadsOption = None,
     keep_memory: KeepOption = True,
@@ -55,7 +63,8 @@ def segment(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and --json only.")] = False,
 ) -> None:
     """Segment images: write labels, overlay and plan, and say what it cost."""
-    runner = make_runner(model, method, policy, budget, (tile, coarsest, look))
+    aim = {"latency": latency, "always_adapt": always_adapt, **({} if quiet else {"report": announce})}
+    runner = make_runner(model, method, policy, budget, (tile, coarsest, look), **aim)
     files, failures = find_images(images)
     make_folder(out)
     prepare(threads, keep_memory)
@@ -76,14 +85,14 @@ def demo(
     image: Annotated[Path | None, typer.Argument(help="An image; a generated street if absent.")] = None,
     model: ModelOption = "camvid_rn18",
     policy: PolicyOption = "entropy",
-    budget: BudgetOption = 0.4,
+    budget: BudgetOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/demo"),
     repeat: RepeatOption = 5,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Segment a generated street, or an image, beside the dense network."""
-    runner = make_runner(model, "segblocks", policy, budget, (None, None, None))
+    runner = make_runner(model, "segblocks", policy, budget, (None, None, None), always_adapt=True)
     make_folder(out)
     prepare(threads, keep=True)
     picture, truth, path = _scene(image, out)
@@ -100,25 +109,44 @@ def demo(
 
 
 def make_runner(
-    model: str, method: str, policy: str, budget: float, settings: tuple[int | None, int | None, int | None]
+    model: str,
+    method: str,
+    policy: str,
+    budget: float | None,
+    settings: tuple[int | None, int | None, int | None],
+    **aim: Any,
 ) -> Runner:
     """Load a model, and prepare the method with the settings (tile, coarsest, look) or the model's own.
 
+    Args:
+        model: Name, file or folder.
+        method: Name.
+        policy: Name.
+        budget: Share of the dense work; the usual one if absent.
+        settings: Tile, coarsest level and level of the first look.
+        aim: Latency, always_adapt and report, as of `Runner`.
+
     Raises:
-        ValueError: There is no such model, method or policy, or a number does not fit.
+        ValueError: There is no such model, method or policy, a number does not fit, or both a budget and a
+            latency are given.
     """
     from foveal.engine.checkpoint import load_model
     from foveal.engine.segment import Runner
     from foveal.methods import Request
     from foveal.tiles.plan import check_budget
 
-    check_budget(budget)
+    latency = aim.get("latency")
+    if budget is not None and latency is not None:
+        raise ValueError(
+            f"--budget {budget:g} and --latency {latency:g} exclude one another; a latency chooses the budget"
+        )
+    budget = check_budget(Request.budget if budget is None else budget)
     loaded = load_model(model)
     own = (loaded.card.tile, loaded.card.coarsest, loaded.card.look)
     tile, coarsest, look = (
         mine if given is None else given for given, mine in zip(settings, own, strict=True)
     )
-    return Runner(loaded, method, Request(budget, policy, tile, coarsest, look))
+    return Runner(loaded, method, Request(budget, policy, tile, coarsest, look), **aim)
 
 
 def finish(
@@ -136,7 +164,7 @@ def finish(
         raise outcome
     card = runner.model.card
     files = draw.save_pictures(outcome, card.palette, stem)
-    row = report.segment_row(path, outcome, files, card.classes) | {"budget": runner.request.budget}
+    row = report.segment_row(path, outcome, files, card.classes)
     if short:
         return row, report.segment_line(path, outcome)
     return row, report.segment_text(path, outcome, files, card.classes)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from foveal.cost import keep_memory
+from foveal.ops.workspace import WORKSPACE
 
 CHILD = "from foveal.engine.peak import child; child()"
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -23,10 +24,10 @@ Make = Callable[..., Callable[[], Any]]
 
 
 def peak_mb(make: Make, *arguments: Any, keep: bool = True) -> float:
-    """Measure by how much one run raises the peak of resident memory [MB].
+    """Measure by how much a run raises the peak of resident memory [MB], after one that lays out weights.
 
     Args:
-        make: Function of a module; what it returns is run once. What it uses itself does not count.
+        make: Function of a module; what it returns is run twice. What it uses itself does not count.
         *arguments: Given to it; they and it are pickled.
         keep: Whether the allocator keeps freed memory, as after `foveal.cost.keep_memory`.
 
@@ -49,13 +50,15 @@ def child() -> None:
     make, arguments, threads, keep = pickle.loads(sys.stdin.buffer.read())
     torch.set_num_threads(threads)
     run = make(*arguments)
-    _give_back()
     if keep:
         keep_memory()
-    with suppress(OSError):
-        RESET.write_text("5")  # the peak so far, that of loading, is forgotten
-    before = _resident()
     with torch.inference_mode():
+        run()  # weights are laid out in the first run: they belong to the model, for every runtime
+        WORKSPACE.clear()
+        _give_back()
+        with suppress(OSError):
+            RESET.write_text("5")  # the peak so far is forgotten
+        before = _resident()
         run()
     sys.stdout.write(f"{(_peak() - before) / 1e6:.2f}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -15,15 +15,14 @@ from torch import Tensor
 
 from foveal.cost import Timing, alternate, count_macs
 from foveal.data.image import read_image
+from foveal.engine.calibrate import Report, Setup, on_tiles, silent
 from foveal.engine.checkpoint import Model
+from foveal.engine.choose import Choice, Chooser
 from foveal.fused import faster
 from foveal.methods import METHODS, Dense, Prediction, Request, Segmenter
 from foveal.methods.segmenter import upsample
-from foveal.tiles import NoTileRule, Plan
+from foveal.tiles import Plan
 from foveal.tiles.plan import SKIP, check_budget
-
-SMALL = 4
-"""An image with a side of fewer tiles is small: padding may cost more than the tiles save."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,12 @@ class Result:
         macs: Multiply-accumulates that ran [MAC].
         dense_macs: Those of the dense network [MAC].
         timing: Wall time up to the labels [ms]; without a comparison that of the one run in which the MACs
-            are counted, which is somewhat slower.
+            are counted, which is somewhat slower; with a latency that of another run after it.
         dense_timing: That of the dense network, measured in turns with it; None without a comparison.
         dense_labels: Labels of the dense network [H, W]; None without a comparison.
-        reason: Why the dense network ran; empty if it did not.
+        method_timing: That of the method where the cost model chose the dense network; None else, and without
+            a comparison.
+        choice: What was chosen to run, and why.
     """
 
     image: Tensor
@@ -53,7 +54,13 @@ class Result:
     timing: Timing
     dense_timing: Timing | None = None
     dense_labels: Tensor | None = None
-    reason: str = ""
+    method_timing: Timing | None = None
+    choice: Choice = field(default_factory=Choice)
+
+    @property
+    def reason(self) -> str:
+        """Why the dense network ran; empty if it did not."""
+        return self.choice.reason
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,16 +93,31 @@ class Result:
 class Runner:
     """Segments images one by one, with the dense network where tiles cannot pay (law 12).
 
+    With a latency, the budget for every size of image is the largest that fits it, by a cost model of this
+    machine that is measured if there is none. Without one, a cost model is used if it is there: where it
+    predicts no gain, the dense network runs.
+
     Args:
         model: The trained network.
         method: Name in `foveal.methods.METHODS`.
-        request: What is asked of the method.
+        request: What is asked of the method; its budget does not count with a latency.
+        latency: Time that an image may take [ms], the labels included.
+        always_adapt: Whether the method runs also where the cost model predicts no gain.
+        report: Called with what is done before it takes time.
 
     Raises:
         ValueError: No method of that name, or something that is asked for does not fit it.
     """
 
-    def __init__(self, model: Model, method: str, request: Request) -> None:
+    def __init__(
+        self,
+        model: Model,
+        method: str,
+        request: Request,
+        latency: float | None = None,
+        always_adapt: bool = False,
+        report: Report = silent,
+    ) -> None:
         self.model = model
         self.request = request
         check_budget(request.budget)
@@ -103,7 +125,9 @@ class Runner:
         self._dense_macs: dict[tuple[int, int], int] = {}
         network = faster(model.network)
         self._dense = Dense(network).eval()
-        self._method = _named(method).on_request(network, request).eval()
+        _named(method).on_request(network, request)
+        self.setup = Setup(model.name, model.network, network, method, request)
+        self._choose = Chooser(self.setup, latency, always_adapt, report)
 
     def __call__(self, image: Tensor, repeat: int = 0) -> Result:
         """Segment one image [3, H, W] in 0..1.
@@ -113,15 +137,12 @@ class Runner:
             repeat: Timed rounds, dense and adaptive in turns; 0 compares nothing.
 
         Raises:
-            ValueError: The budget does not pay for the cheapest plan.
+            ValueError: The budget does not pay for the cheapest plan, or nothing is as fast as the latency.
         """
         batch = image[None].to(memory_format=torch.channels_last)
         size = (image.shape[1], image.shape[2])
-        reason = self._why_dense(size)
-        dense_macs = self.dense_macs(size)
-        runs: list[tuple[Prediction, float]] = []
-        macs = count_macs(lambda: runs.append(self._timed(batch, bool(reason)))).total
-        prediction, ms = runs[0]
+        choice = self._choose(size)
+        prediction, ms, macs = self._run(choice, batch, counted=choice.latency is None or repeat > 0)
         steps = prediction.trace.steps
         result = Result(
             image=image,
@@ -129,9 +150,9 @@ class Runner:
             plans=tuple(step.plan for step in steps if step.plan is not None),
             work=float(prediction.trace.work[0]),
             macs=macs,
-            dense_macs=dense_macs,
+            dense_macs=self.dense_macs(size),
             timing=Timing((ms,)),
-            reason=reason,
+            choice=choice,
         )
         return self._compare(result, batch, repeat) if repeat else result
 
@@ -142,39 +163,45 @@ class Runner:
             self._dense_macs[size] = count_macs(lambda: upsample(self._outline(empty), size)).total
         return self._dense_macs[size]
 
-    def _timed(self, batch: Tensor, dense: bool) -> tuple[Prediction, float]:
+    def _run(self, choice: Choice, batch: Tensor, counted: bool) -> tuple[Prediction, float, int]:
+        """Run what was chosen; return what it says, its time [ms] and MACs.
+
+        The time is that of the counted run, or of another one after it: counting takes time, and so does
+        whatever a network does on its first run only.
+        """
+        method = self._dense if choice.reason else self.setup.make(choice.budget)
+        runs: list[tuple[Prediction, float]] = []
+        macs = count_macs(lambda: runs.append(self._timed(method, batch))).total
+        if not counted:
+            with torch.inference_mode():
+                runs.append(self._timed(method, batch))
+        return *runs[-1], macs
+
+    def _timed(self, method: Segmenter, batch: Tensor) -> tuple[Prediction, float]:
         """Run the method or the dense network up to the labels, and take the time [ms]."""
         start = time.perf_counter()
-        try:
-            prediction = (self._dense if dense else self._method)(batch)
-        except NoTileRule as error:
-            raise ValueError(f"{self.model.name} cannot run on tiles: {error}") from None
+        with on_tiles(self.model.name):
+            prediction = method(batch)
         _ = prediction.labels
         return prediction, 1000 * (time.perf_counter() - start)
 
     def _compare(self, result: Result, batch: Tensor, repeat: int) -> Result:
-        """Time the method and the dense network in turns, and keep the dense labels."""
+        """Time the method and the dense network in turns, and keep the dense labels.
+
+        A method that the cost model overruled is timed as well: that is what a comparison is for.
+        """
         runs = {"dense": lambda: self._dense(batch).labels}
-        if not result.reason:
-            runs["method"] = lambda: self._method(batch).labels
-        times = alternate(runs, repeat, warmup=1)
+        if not result.reason or result.choice.overruled:
+            method = self.setup.make(result.choice.budget)
+            runs["method"] = lambda: method(batch).labels
+        with on_tiles(self.model.name):
+            times = alternate(runs, repeat, warmup=1)
         with torch.inference_mode():
             labels = result.labels if result.reason else runs["dense"]()[0]
-        timing = times.get("method", times["dense"])
-        return replace(result, timing=timing, dense_timing=times["dense"], dense_labels=labels)
-
-    def _why_dense(self, size: tuple[int, int]) -> str:
-        """Say why tiles cannot pay for an image of this size; empty if they may."""
-        if isinstance(self._method, Dense):
-            return "as asked for"
-        if self.request.budget >= 1 or self.request.policy == "all":
-            return "everything at full resolution is what the dense network computes"
-        least = self._method.least_work(size)
-        small = min(size) < SMALL * self.request.tile
-        if least >= 1 or (small and least > self.request.budget):
-            tile = self.request.tile
-            return f"small for tiles of {tile} px, the cheapest plan takes {least:.2g} of the dense work"
-        return ""
+        dense, ours = times["dense"], times.get("method")
+        chosen = dense if result.reason or ours is None else ours
+        unchosen = ours if result.reason else None
+        return replace(result, timing=chosen, dense_timing=dense, method_timing=unchosen, dense_labels=labels)
 
 
 def segment_files(

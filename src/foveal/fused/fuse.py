@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from foveal.fused.layers import Convolve, as_convolution, norm_of, scaled, with_residual
+from foveal.fused.layers import Convolve, as_convolution, norm_of, scaled, untouched, with_residual
 from foveal.ops import Before, Convolution
 
 ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
@@ -31,12 +32,21 @@ CLAMPS: dict[Any, tuple[float, float]] = {
     "relu_": (0.0, math.inf),
 }
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
+PURE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+"""What gives the same value without changing its input."""
 SAMPLE = 64
-"""Side of the image that shapes are looked at with."""
+"""Side of the images that shapes and the answer are looked at with."""
+TOLERANCE, ROUNDINGS = 1e-3, 16
+"""How far the answer may be from the network's own, as a share of the largest number or in roundings."""
 
 
 class CannotFuse(ValueError):
-    """A network that cannot be traced."""
+    """A network that cannot be traced, or that is another one once it is."""
 
 
 def fuse(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Module:
@@ -47,28 +57,27 @@ def fuse(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Modul
         detours: Submodules that are left as they are, by name; the network's `global_modules` if absent.
 
     Raises:
-        CannotFuse: The network's control flow depends on values, so that it cannot be traced.
+        CannotFuse: The network's control flow depends on values, or it relies on something else that is lost
+            in a graph: its answer for an image of 64 x 64 px is another one then.
     """
     names = tuple(getattr(network, "global_modules", ()) if detours is None else detours)
-    root = copy.deepcopy(network).eval()
+    kind = type(network).__name__
     try:
-        graph = _Tracer(names).trace(root)
-    except (fx.proxy.TraceError, TypeError, RuntimeError, ValueError) as error:
-        raise CannotFuse(f"{type(network).__name__} cannot be traced: {error}") from error
-    traced = fx.GraphModule(root, graph, f"Fused{type(network).__name__}")
-    _note_shapes(traced, network)
-    _drop_identities(traced)
-    for node in list(traced.graph.nodes):
-        if _is(traced, node, nn.Conv2d):
-            _join(traced, node)
-    traced.graph.eliminate_dead_code()
-    traced.graph.lint()
-    traced.recompile()
-    traced.delete_all_unused_submodules()
-    for name, value in vars(network).items():
-        if not name.startswith("_") and not hasattr(traced, name):
-            setattr(traced, name, value)
-    return traced.eval().requires_grad_(False)
+        root = copy.deepcopy(network).eval()
+        image = _image(root)
+        expected = _answer(root, image)
+        graph = _Tracer(names).trace(_pure(root))
+    except Exception as error:  # whatever a network does when it is given something else than an image
+        raise CannotFuse(f"{kind} cannot be traced: {' '.join(str(error).split())[:200]}") from error
+    traced = _Fused(root, graph, f"Fused{kind}")
+    _simplify(traced)
+    _answer(_Shapes(traced).run, image)
+    _join_all(traced)
+    traced.eval().requires_grad_(False)
+    traced.take(_attributes(network))
+    if not _same(_answer(traced, image), expected):
+        raise CannotFuse(f"{kind} gives another answer once it is traced")
+    return traced
 
 
 def faster(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Module:
@@ -77,6 +86,33 @@ def faster(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Mod
         return fuse(network, detours)
     except CannotFuse:
         return network
+
+
+class _Fused(fx.GraphModule):
+    """A graph that keeps what the network says about itself; torch.fx forgets that, in copies too."""
+
+    def take(self, attributes: dict[str, Any]) -> None:
+        """Take plain attributes."""
+        new = {name: value for name, value in attributes.items() if not hasattr(self, name)}
+        vars(self).update(new, _taken=new)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
+        """Copy everything."""
+        twin = super().__deepcopy__(memo)
+        attributes = copy.deepcopy(vars(self)["_taken"], memo)
+        vars(twin).update(attributes, _taken=attributes)
+        return twin
+
+
+def _attributes(network: nn.Module) -> dict[str, Any]:
+    """Find the plain attributes of a network, and those of its class."""
+    names = {*vars(network), *dir(type(network))}.difference(dir(nn.Module()))
+    values = {name: getattr(network, name, None) for name in names if not name.startswith("_")}
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and not callable(value) and not isinstance(value, Tensor)
+    }
 
 
 class _Tracer(fx.Tracer):
@@ -88,8 +124,10 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one node."""
-        whole = module_qualified_name in self._whole or isinstance(m, nn.Conv2d)
-        return whole or super().is_leaf_module(m, module_qualified_name)
+        whole = module_qualified_name in self._whole or "forward" in vars(m)  # as by `on_dense`
+        return (
+            whole or isinstance(m, nn.Conv2d | Convolve) or super().is_leaf_module(m, module_qualified_name)
+        )
 
 
 class _Shapes(fx.Interpreter):
@@ -102,17 +140,67 @@ class _Shapes(fx.Interpreter):
         return value
 
 
-def _note_shapes(traced: fx.GraphModule, network: nn.Module) -> None:
+def _image(network: nn.Module) -> Tensor:
+    """Draw two small images in the network's precision."""
     like = next(iter(network.parameters()), torch.empty(0))
-    with torch.no_grad():
-        _Shapes(traced).run(torch.zeros(2, 3, SAMPLE, SAMPLE, dtype=like.dtype, device=like.device))
+    noise = torch.rand(2, 3, SAMPLE, SAMPLE, generator=torch.Generator().manual_seed(0))
+    return noise.to(like)
 
 
-def _drop_identities(traced: fx.GraphModule) -> None:
+@torch.no_grad()
+def _answer(network: Callable[[Tensor], Any], image: Tensor) -> Any:
+    return network(image.clone())
+
+
+def _pure(network: nn.Module) -> nn.Module:
+    """Let no activation overwrite its input: what is joined runs at another time."""
+    for module in network.modules():
+        if getattr(module, "inplace", False) is True:
+            vars(module)["inplace"] = False
+    return network
+
+
+def _simplify(traced: fx.GraphModule) -> None:
+    """Write calls by position and without changing their input, and drop what does nothing."""
     for node in list(traced.graph.nodes):
-        if any(_is(traced, node, kind) for kind in IDENTITIES):
+        if not node.args and "input" in node.kwargs and (node.op == "call_module" or node.target in CLAMPS):
+            rest = {name: value for name, value in node.kwargs.items() if name != "input"}
+            node.args, node.kwargs = (node.kwargs["input"],), rest
+        if node.kwargs.get("inplace"):
+            node.kwargs = {**node.kwargs, "inplace": False}
+        if node.op == "call_function":
+            node.target = PURE.get(node.target, node.target)
+        elif node.op == "call_method" and callable(getattr(Tensor, node.target.removesuffix("_"), None)):
+            node.target = node.target.removesuffix("_")
+        elif any(_is(traced, node, kind) for kind in IDENTITIES):
             node.replace_all_uses_with(node.args[0])
             traced.graph.erase_node(node)
+    traced.graph.eliminate_dead_code()
+
+
+def _same(found: Any, expected: Any) -> bool:
+    """Whether two answers, tensors or structures of them, agree up to rounding."""
+    if isinstance(expected, dict):
+        return all(_same(found[key], value) for key, value in expected.items())
+    if isinstance(expected, list | tuple):
+        return all(_same(x, y) for x, y in zip(found, expected, strict=True))
+    if not isinstance(expected, Tensor):
+        return bool(found == expected)
+    if found.shape != expected.shape or not expected.is_floating_point():
+        return torch.equal(found, expected)
+    share = max(TOLERANCE, ROUNDINGS * torch.finfo(expected.dtype).eps)
+    return bool(((found - expected).abs() <= share * expected.abs().max()).all())
+
+
+def _join_all(traced: fx.GraphModule) -> None:
+    """Join whatever can be joined, and drop what is not needed any more."""
+    for node in list(traced.graph.nodes):
+        if _is(traced, node, nn.Conv2d):
+            _join(traced, node)
+    traced.graph.eliminate_dead_code()
+    traced.graph.lint()
+    traced.recompile()
+    traced.delete_all_unused_submodules()
 
 
 def _join(traced: fx.GraphModule, node: fx.Node) -> None:
@@ -128,7 +216,7 @@ def _join(traced: fx.GraphModule, node: fx.Node) -> None:
     traced.add_submodule(name, Convolve(found))
     with traced.graph.inserting_after(last):
         joined = traced.graph.call_module(name, (source,) if residual is None else (source, residual))
-    joined.meta["shape"] = last.meta["shape"]
+    joined.meta = {**node.meta, "shape": last.meta["shape"]}  # the place in the network is the convolution's
     last.replace_all_uses_with(joined)
     traced.graph.eliminate_dead_code()
 
@@ -143,11 +231,11 @@ def _take_before(traced: fx.GraphModule, node: fx.Node, c: Convolution) -> tuple
     clamp = _clamp(traced, at)
     if clamp and len(at.users) == 1:
         at, limits = at.args[0], clamp
-    channels = c.weight.shape[1]
-    scale, shift = (torch.full((channels,), value, dtype=torch.float64) for value in (1.0, 0.0))
+    one = torch.ones(c.weight.shape[1], dtype=torch.float64, device=c.weight.device)
+    scale, shift = one, 0 * one
     taken = False
     while len(at.users) == 1:
-        affine = _affine(traced, at, channels)
+        affine = _affine(traced, at, one)
         if affine is None:
             break
         shift, scale = shift + scale * affine[1], scale * affine[0]
@@ -165,8 +253,8 @@ def _take_after(
     residual: fx.Node | None = None
     while len(node.users) == 1:
         user = next(iter(node.users))
-        if _is(traced, user, nn.BatchNorm2d):
-            c = scaled(c, *norm_of(_module(traced, user)))
+        if norm := _norm(traced, user):
+            c = scaled(c, *norm)
         elif clamp := _clamp(traced, user):
             return user, residual, replace(c, low=clamp[0], high=clamp[1])
         elif residual is None and (other := _summand(user, node)) is not None:
@@ -179,11 +267,11 @@ def _take_after(
 
 def _summand(node: fx.Node, one: fx.Node) -> fx.Node | None:
     """Return what a node adds to `one`, if it is a map of the same shape."""
-    if node.target not in ADDITIONS or len(node.args) != 2 or node.kwargs:
+    if node.op == "call_module" or node.target not in ADDITIONS or len(node.args) != 2 or node.kwargs:
         return None
     other: Any = node.args[1] if node.args[0] is one else node.args[0]
     same = isinstance(other, fx.Node) and other is not one and other.meta.get("shape") == one.meta["shape"]
-    return other if same else None
+    return other if same and 1 not in one.meta["shape"][2:] else None  # 1 x 1 may be one number a channel
 
 
 def _clamp(traced: fx.GraphModule, node: Any) -> tuple[float, float] | None:
@@ -192,43 +280,57 @@ def _clamp(traced: fx.GraphModule, node: Any) -> tuple[float, float] | None:
         return None
     if node.op == "call_module":
         module = _module(traced, node)
+        if not untouched(module):
+            return None
         if isinstance(module, nn.Hardtanh):  # ReLU6 is one
             return module.min_val, module.max_val
         return CLAMPS.get(type(module))
     return CLAMPS.get(node.target) if node.op in ("call_function", "call_method") else None
 
 
-def _affine(traced: fx.GraphModule, node: fx.Node, channels: int) -> tuple[Tensor, Tensor] | None:
+def _affine(traced: fx.GraphModule, node: fx.Node, one: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return scale and shift [C] of a norm or of arithmetic with numbers per channel, in double precision."""
-    if _is(traced, node, nn.BatchNorm2d):
-        return norm_of(_module(traced, node))
+    if norm := _norm(traced, node):
+        return norm
     if len(node.args) != 2 or node.kwargs:
         return None
-    value = _constant(traced, node.args[1], channels)
-    if value is None or not isinstance(node.args[0], fx.Node):
+    value = _constant(traced, node.args[1], one)
+    if value is None or not isinstance(node.args[0], fx.Node) or _shape(node) != _shape(node.args[0]):
         return None
-    one, zero = torch.ones_like(value), torch.zeros_like(value)
     forms = {
         operator.add: (one, value),
         operator.sub: (one, -value),
-        operator.mul: (value, zero),
-        operator.truediv: (1 / value, zero),
+        operator.mul: (value, 0 * one),
+        operator.truediv: (1 / value, 0 * one),
     }
     return forms.get(node.target)  # type: ignore[arg-type]
 
 
-def _constant(traced: fx.GraphModule, node: Any, channels: int) -> Tensor | None:
-    """Return a number, or numbers per channel [1, C, 1, 1], as [C]."""
+def _constant(traced: fx.GraphModule, node: Any, one: Tensor) -> Tensor | None:
+    """Return a number, or numbers per channel [1, C, 1, 1], as [C] in the manner of `one`."""
     if isinstance(node, int | float):
-        return torch.full((channels,), float(node), dtype=torch.float64)
+        return node * one
     if not isinstance(node, fx.Node) or node.op != "get_attr":
         return None
     value = operator.attrgetter(str(node.target))(traced)
-    return value.detach().double().flatten() if tuple(value.shape) == (1, channels, 1, 1) else None
+    return value.detach().double().flatten() if tuple(value.shape) == (1, len(one), 1, 1) else None
+
+
+def _shape(node: fx.Node) -> tuple[int, ...] | None:
+    return node.meta.get("shape")
+
+
+def _norm(traced: fx.GraphModule, node: Any) -> tuple[Tensor, Tensor] | None:
+    """Return scale and shift [C] of a node that is a norm with statistics of its own."""
+    return norm_of(_module(traced, node)) if _is(traced, node, nn.BatchNorm2d) else None
 
 
 def _is(traced: fx.GraphModule, node: Any, kind: type[nn.Module]) -> bool:
-    return isinstance(node, fx.Node) and node.op == "call_module" and isinstance(_module(traced, node), kind)
+    """Whether a node is a module of a kind that does what its kind does."""
+    if not isinstance(node, fx.Node) or node.op != "call_module":
+        return False
+    module = _module(traced, node)
+    return isinstance(module, kind) and untouched(module)
 
 
 def _module(traced: fx.GraphModule, node: fx.Node) -> Any:

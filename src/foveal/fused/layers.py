@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,15 @@ class Convolve(nn.Module):
             )
         return self._convolution
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Forget weights that were laid out for the kernels: they are overwritten in place."""
+        super()._load_from_state_dict(*args, **kwargs)
+        self._convolution = replace(self._convolution, _packed={})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is laid out for the kernels: it holds addresses."""
+        return vars(self) | {"_convolution": replace(self._convolution, _packed={}, _chosen={})}
+
     def _before(self) -> Before | None:
         if self.before_scale is None or self.before_shift is None:
             return None
@@ -77,11 +87,16 @@ class Convolve(nn.Module):
         )
 
 
-def norm_of(module: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return scale and shift [C] of a norm with the statistics that it has learned."""
+def untouched(module: nn.Module) -> bool:
+    """Whether a module has neither hooks nor a `forward` of its own, as by `on_dense`."""
+    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def norm_of(module: nn.BatchNorm2d) -> tuple[Tensor, Tensor] | None:
+    """Return scale and shift [C] of a norm with the statistics that it has learned; None without them."""
     mean, var = module.running_mean, module.running_var
     if mean is None or var is None:
-        raise ValueError("a BatchNorm2d without running statistics cannot be folded")
+        return None
     scale = (var.double() + module.eps).rsqrt()
     if module.weight is not None:
         scale = scale * module.weight.detach().double()
@@ -93,6 +108,8 @@ def as_convolution(module: nn.Conv2d) -> Convolution | None:
     """Write a layer as a convolution that keeps ceil(side / stride) samples; None if it is no such one."""
     stride, dilation, kernel = module.stride, module.dilation, module.kernel_size
     start = getattr(module, "start", module.padding)
+    if type(module).forward is not nn.Conv2d.forward and not hasattr(module, "start"):
+        return None
     if module.padding_mode != "zeros" or stride[0] != stride[1] or dilation[0] != dilation[1]:
         return None
     if start == "same":

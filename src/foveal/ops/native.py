@@ -2,7 +2,7 @@
 
 Foveal runs without them, in plain PyTorch. They are built once per source, compiler and processor, and kept
 in `FOVEAL_CACHE` (else `~/.cache/foveal`); a wheel may bring prebuilt ones. `FOVEAL_NATIVE=0` switches them
-off.
+off, `FOVEAL_KERNELS` names a library to load instead.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def library() -> ctypes.CDLL | None:
     """Load the kernels, building them if need be; None where that is switched off or impossible."""
     if os.environ.get("FOVEAL_NATIVE", "1") == "0":
         return None
-    path = build() or prebuilt()
+    given = os.environ.get("FOVEAL_KERNELS")
+    path = Path(given) if given else build() or prebuilt()
     try:
         return None if path is None else ctypes.CDLL(str(path))
     except OSError:

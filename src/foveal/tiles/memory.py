@@ -57,28 +57,34 @@ class Memory:
 class Tape:
     """Runs beside one pass: hands out what is kept, and records what is new."""
 
-    def __init__(self, layout: Layout, memory: Memory | None, chosen: Tensor | None) -> None:
+    def __init__(
+        self, layout: Layout, memory: Memory | None, chosen: Tensor | None, record: bool = True
+    ) -> None:
         self.layout = layout
+        self._record = record
+        self._calls = 0
         self._memory = memory
         self._chosen = chosen
         self._records: list[Record] = []
 
     def look(self, operation: str, tiles: Tensor) -> Tensor | None:
-        """Record the tiles of an operation and return those kept from before, if any.
+        """Record the tiles of an operation, if wanted, and return those kept from before, if any.
 
         Raises:
             NetworkChanged: The memory holds another operation here.
         """
         record = Record(operation, tiles)
         kept = self._kept(record)
-        pool = tiles if kept is None else torch.cat([tiles, kept])
-        self._records.append(Record(operation, pool.detach()))
+        self._calls += 1
+        if self._record:
+            pool = tiles if kept is None else torch.cat([tiles, kept])
+            self._records.append(Record(operation, pool.detach()))
         return kept
 
     def _kept(self, record: Record) -> Tensor | None:
         if self._memory is None or self._chosen is None:
             return None
-        place = len(self._records)
+        place = self._calls
         if place >= len(self._memory.records):
             raise NetworkChanged(f"call {place} is {record.describe()}, the memory ends before; start anew")
         before = self._memory.records[place]
@@ -89,9 +95,9 @@ class Tape:
             )
         return before.tiles[self._chosen]
 
-    def memory(self) -> Memory:
-        """Everything known after the pass."""
-        return Memory(self.layout.everything, tuple(self._records))
+    def memory(self) -> Memory | None:
+        """Everything known after the pass; None if nothing was recorded."""
+        return None if not self._record else Memory(self.layout.everything, tuple(self._records))
 
 
 def join(layout: Layout, memory: Memory) -> tuple[Layout, Tensor]:

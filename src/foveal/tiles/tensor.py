@@ -198,7 +198,7 @@ def split(image: Tensor, plan: Plan, memory: Memory | None = None, remember: boo
         image: [N, C, H, W] of the plan's size.
         plan: Which tiles are computed.
         memory: What an earlier pass or frame left; skipped places are read from there.
-        remember: Whether the network's features are recorded; always so with a memory.
+        remember: Whether the network's features are recorded for a later pass.
 
     Raises:
         ValueError: The plan is for images of another size or number, or the memory does not fit.
@@ -211,7 +211,7 @@ def split(image: Tensor, plan: Plan, memory: Memory | None = None, remember: boo
     layout, chosen = plan.layout, None
     if memory is not None:
         layout, chosen = join(layout, memory)
-    tape = Tape(layout, memory, chosen) if remember or memory is not None else None
+    tape = Tape(layout, memory, chosen, remember) if remember or memory is not None else None
     return TileTensor(cut_tiles(image, layout, plan.tile), layout, tape)
 
 

@@ -1,0 +1,67 @@
+"""Build hook: wheels with the C kernels prebuilt, for machines without a compiler.
+
+Only with FOVEAL_PREBUILT=1 in the environment; an ordinary install stays pure Python and builds the kernels
+on first use, for its own processor. OpenMP is left to be resolved when the kernels are loaded: PyTorch has
+loaded its own then, and a process must not have two.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+TARGETS = {"x86_64": ("x86-64-v3", "x86-64-v4"), "aarch64": ("aarch64",)}
+"""Processors that a wheel serves, by machine; names as in foveal/ops/native.py."""
+
+FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-ffp-contract=fast",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-fopenmp",
+)
+
+
+class Kernels(BuildHookInterface):
+    """Compiles src/foveal/ops/kernels/*.c into one library per processor."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, and mark the wheel as one for this platform."""
+        if os.environ.get("FOVEAL_PREBUILT") != "1" or self.target_name != "wheel":
+            return
+        machine = platform.machine()
+        if not sys.platform.startswith("linux") or machine not in TARGETS:
+            sys.exit(
+                f"prebuilt kernels are for Linux on {', '.join(TARGETS)}, this is {sys.platform} on {machine}"
+            )
+        folder = Path(self.root) / "src" / "foveal" / "ops" / "kernels"
+        for target in TARGETS[machine]:
+            name = f"foveal-{sys.platform}-{target}.so"
+            library = Path(self.directory) / name
+            library.parent.mkdir(parents=True, exist_ok=True)
+            compile_to(library, sorted(folder.glob("*.c")), target)
+            build_data["force_include"][str(library)] = f"foveal/ops/kernels/{name}"
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{os.environ.get('FOVEAL_PLATFORM', f'linux_{machine}')}"
+
+
+def compile_to(library: Path, sources: list[Path], target: str) -> None:
+    """Compile all sources for a processor into a library without the symbols of OpenMP."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or "cc"
+    arch = "armv8-a" if target == "aarch64" else target
+    objects = []
+    for source in sources:
+        objects.append(library.with_name(f"{target}-{source.stem}.o"))
+        subprocess.run([compiler, *FLAGS, f"-march={arch}", "-c", source, "-o", objects[-1]], check=True)
+    subprocess.run([compiler, "-shared", "-o", library, *objects, "-lm"], check=True)
