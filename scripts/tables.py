@@ -37,10 +37,28 @@ def segment() -> str:
     return "\n".join(lines)
 
 
+def cpu() -> str:
+    lines = [
+        "| network, image | fastest static runtime | budget | work | ms | speed-up | eta |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in ("rn18_1024x2048", "camvid_rn18_720x960", "mobilenetv2_720x960"):
+        (row,) = json.loads((BENCHMARKS / "cpu" / f"{name}.json").read_text())["rows"]
+        best, height, width = row["best_static"], *row["size"]
+        start = f"{row['model']}, {height}x{width} | {best['runtime']}, {best['ms']:.0f} ms"
+        for found in row["adaptive"]:
+            lines.append(
+                f"| {start} | {found['budget']:g} | {found['work']:.2f} | {found['ms']:.0f} | "
+                f"{found['speedup']:.2f} | {found['eta']:.2f} |"
+            )
+            start = " | "
+    return "\n".join(lines)
+
+
 def main() -> None:
     path = ROOT / "README.md"
     text = path.read_text()
-    for name, make in (("camvid", camvid), ("segment", segment)):
+    for name, make in (("camvid", camvid), ("segment", segment), ("cpu", cpu)):
         pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text = pattern.sub(lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text)
     path.write_text(text)

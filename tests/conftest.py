@@ -9,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from foveal import _compat
+from foveal.ops.convolve import choice
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -38,6 +39,14 @@ def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("foveal.engine.calibrate.folder", lambda: tmp_path / "cache")
     monkeypatch.setattr("foveal.engine.calibrate.tuning", nullcontext)
     return tmp_path / "cache" / "cost"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_choices(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the algorithms that were measured on this machine out of the tests, and theirs out of its cache."""
+    path = tmp_path_factory.mktemp("choices") / "choices.json"
+    choice._file = lambda: path
+    choice.choices.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Random networks of everything that may stand around a convolution, in any order."""
+"""Networks of everything that may stand around a convolution: written for a test, or random."""
 
 from __future__ import annotations
 
@@ -145,6 +145,33 @@ class TangledNetwork(nn.Module):
         return self.classify(torch.cat([fine, large[:, :, : fine.shape[2], : fine.shape[3]]], 1))
 
 
+class Net(nn.Module):
+    """A network that is a function of its layers and its input."""
+
+    def __init__(self, run: Callable[..., Any], **layers: Any) -> None:
+        super().__init__()
+        for name, value in layers.items():
+            self.register_buffer(name, value) if isinstance(value, Tensor) else setattr(self, name, value)
+        self._run = run
+
+    def forward(self, x: Any) -> Any:
+        return self._run(self, x)
+
+
+def conv(incoming: int, outgoing: int, kernel: int = 3, stride: int = 1, **settings: Any) -> nn.Conv2d:
+    return nn.Conv2d(incoming, outgoing, kernel, stride, **{"padding": kernel // 2, **settings})
+
+
 def image_for(source: Random, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
     numbers = torch.Generator().manual_seed(source.randint(0, 2**31))
     return torch.rand(source.randint(1, 2), 3, *size, generator=numbers, dtype=torch.float64).to(dtype)
+
+
+NEAR = {torch.float32: 1e-4, torch.float64: 1e-10}
+"""Largest difference, as a share of the largest number."""
+
+
+def assert_same(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape and found.dtype == expected.dtype
+    scale = expected.abs().max().item() if expected.numel() else 0
+    torch.testing.assert_close(found, expected, rtol=0, atol=NEAR[expected.dtype] * scale + 1e-30)

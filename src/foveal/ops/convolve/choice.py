@@ -114,6 +114,8 @@ def choices() -> dict[str, str]:
         found = json.loads(_file().read_text())
     except (OSError, ValueError):
         return {}
+    if not isinstance(found, dict):
+        return {}
     return {key: name for key, name in found.items() if name in ALGORITHMS}
 
 
