@@ -43,7 +43,7 @@ def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def no_choices(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the algorithms that were measured on this machine out of the tests, and theirs out of its cache."""
+    """Keep what was measured on this machine out of the tests, and what they measure out of its cache."""
     path = tmp_path_factory.mktemp("choices") / "choices.json"
     choice._file = lambda: path
     choice.choices.cache_clear()
