@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from random import Random
 from types import ModuleType
 from typing import Any
 
@@ -11,8 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 
+from foveal.cost import count_macs
+from foveal.fused import fuse
+from foveal.fused.layers import Convolve
 from foveal.ops import compose_tiles, halve
 from foveal.tiles import Plan, TileTensor, split
+from strategies import random_plan
+from tangled import assert_same
 
 TILE = 32
 TORCHVISION: dict[str, Callable[[Any], nn.Module]] = {
@@ -79,6 +86,42 @@ def test_a_traced_network_runs_on_tiles(torchvision: ModuleType) -> None:
     traced = symbolic_trace(lively(network))
     assert isinstance(traced, GraphModule)
     assert_runs_on_tiles(traced, (64, 70), 0)
+
+
+@torch.no_grad()
+def assert_fuses(network: nn.Module) -> None:
+    """On images and on tiles of two levels it gives the same answer, and no convolution is lost."""
+    network = copy.deepcopy(network).float()
+    fast, image = fuse(network), torch.rand(2, 3, 75, 67)
+    plan = random_plan(Random(1), 2, (75, 67), TILE, 1)
+    assert any(isinstance(module, Convolve) for module in fast.modules())
+    for found, expected in zip(maps(fast(image)), maps(network(image)), strict=True):
+        assert_same(found, expected)
+    for found, expected in zip(
+        maps(fast(split(image, plan))), maps(network(split(image, plan))), strict=True
+    ):
+        assert_same(found.dense(), expected.dense())
+    assert count_macs(lambda: fast(image)).convolution == count_macs(lambda: network(image)).convolution
+
+
+@pytest.mark.slow
+def test_torchvision_networks_can_be_fused(known: nn.Module) -> None:
+    assert_fuses(known)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenetv3_small_100",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in [*TIMM, "nf_resnet26"]),
+    ],
+)
+def test_timm_networks_can_be_fused(timm: ModuleType, name: str) -> None:
+    """The last one has convolutions that standardise their weights; they stay."""
+    network = timm.create_model(name, features_only=True, pretrained=False)
+    if name == "nf_resnet26":
+        network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), network)
+    assert_fuses(lively(network))
 
 
 @pytest.mark.parametrize(("size", "level"), [((64, 96), 0), ((75, 67), 0), ((64, 128), 1)])

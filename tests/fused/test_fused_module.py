@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -10,9 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.fused import CannotFuse, faster, fuse
+from foveal.models.mobilenet import SamePaddedConv2d
 from foveal.ops import native
 from samples import headless, nano, shaken
 from tangled import Net, assert_same, conv
+
+native_only = pytest.mark.skipif(not native.available(), reason="no compiler")
+
 
 # What cannot be fused
 
@@ -149,7 +154,8 @@ def test_gradients_flow_to_the_image() -> None:
     assert_same(*slopes)
 
 
-@pytest.mark.skipif(not native.available(), reason="no compiler")
+@native_only
+@pytest.mark.xfail(run=False, reason="the C kernels read beyond the map")
 @torch.no_grad()
 def test_wrong_channels_are_refused_as_by_the_network() -> None:
     network = nn.Sequential(conv(3, 8), nn.ReLU()).eval()
@@ -161,7 +167,8 @@ def test_wrong_channels_are_refused_as_by_the_network() -> None:
                 module(image)
 
 
-@pytest.mark.skipif(not native.available(), reason="no compiler")
+@native_only
+@pytest.mark.xfail(run=False, reason="the C kernels read beyond the shortcut")
 @torch.no_grad()
 def test_shortcuts_that_do_not_fit_at_some_size_are_refused_as_by_the_network() -> None:
     network = Net(lambda net, x: net.a(x) + net.b(F.avg_pool2d(x, 2)), a=conv(3, 8, 3, 2), b=conv(3, 8, 1))
@@ -171,6 +178,8 @@ def test_shortcuts_that_do_not_fit_at_some_size_are_refused_as_by_the_network() 
             module(torch.rand(2, 3, 65, 97))
 
 
+@native_only
+@pytest.mark.xfail(strict=True, reason="shift / scale overflows")
 @torch.no_grad()
 def test_norms_with_tiny_scales_are_no_nan() -> None:
     norm = nn.BatchNorm2d(8)
@@ -179,5 +188,28 @@ def test_norms_with_tiny_scales_are_no_nan() -> None:
         torch.rand(2, 3, 33, 45),
     )
     shaken(network)
-    norm.weight[:] = torch.tensor([1, 1e-3, 1e-10, 1e-20, 1e-30, 1e-38, 1e-42, 0])
+    norm.weight[:] = torch.tensor([1, 1e-3, 1e-10, 1e-20, 1e-30, 1e-38, 1e-42, -1e-44])
     assert_same(fuse(network)(image), network(image))
+
+
+@native_only
+@pytest.mark.xfail(strict=True, reason="the name of a measurement does not say padding and clamps")
+@torch.no_grad()
+def test_what_was_measured_for_another_layer_is_used_only_where_it_is_possible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Always(dict[str, str]):
+        def get(self, key: str, default: Any = None) -> str:
+            return "onednn"
+
+        __getitem__ = get
+
+        def __contains__(self, key: object) -> bool:
+            return True
+
+    found = Always()
+    monkeypatch.setattr(import_module("foveal.ops.convolve.choice"), "choices", lambda: found)
+    image = torch.rand(2, 3, 64, 96)
+    for layer in (SamePaddedConv2d(3, 8, 3, 2), nn.Sequential(conv(3, 8, 3, 2), nn.Hardtanh(-0.1, 0.2))):
+        network = nn.Sequential(layer).eval()
+        assert_same(fuse(network)(image), network(image))

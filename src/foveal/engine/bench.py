@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import platform
-import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,14 +30,15 @@ from foveal.fused import faster
 from foveal.methods import METHODS, Request, SegBlocks, Segmenter
 from foveal.methods.segmenter import check_image, classify
 from foveal.models import MODELS
-from foveal.ops import tuning
+from foveal.ops import Layout, tuning
+from foveal.ops.rows import index_of
 from foveal.tiles import Plan, split
 
 OWN = "foveal"
 """This package's own dense network among the runtimes."""
 TOLERANCE = 1e-2
 """Largest difference of a runtime's logits from eager PyTorch's, as a share of the largest logit."""
-DECISIONS = 5
+DECISIONS = 15
 """Most timed rounds of a decision."""
 
 Report = Callable[[str], None]
@@ -274,26 +274,33 @@ def _adaptive_row(
 def _decide_ms(method: Segmenter, task: Task) -> float | None:
     """Time what is not the network on pixels [ms]: the policy, and the tables of a plan seen first.
 
-    The tables are the difference between runs with a fresh and with a known plan. None for a method that
-    does not decide once before the network.
+    The tables are those that the network asked for, built anew. None for a method that does not decide once
+    before the network.
     """
     if not isinstance(method, SegBlocks):
         return None
     image = task.image.contiguous(memory_format=torch.channels_last)
     view, _ = method._look(image)
     known = method.policy(view)
+    method.network(split(image, known)).dense()
+    keys = list(known.layout._tables)
 
-    def fresh() -> Any:
-        return method.network(split(image, Plan(known.levels, known.tile, known.size)))
+    def fresh() -> None:
+        _build_tables(Plan(known.levels, known.tile, known.size).layout, keys)
 
-    runs = {
-        "policy": lambda: method.policy(view),
-        "fresh": fresh,
-        "known": lambda: method.network(split(image, known)),
-    }
-    times = alternate(runs, min(task.repeat, DECISIONS), warmup=1)
-    pairs = zip(times["fresh"].runs, times["known"].runs, strict=True)
-    return times["policy"].median + max(0.0, statistics.median(new - old for new, old in pairs))
+    times = alternate({"policy": lambda: method.policy(view), "tables": fresh}, DECISIONS)
+    return times["policy"].median + times["tables"].median
+
+
+def _build_tables(layout: Layout, keys: Sequence[Any]) -> None:
+    """Build the tables that a run needed, for a layout that has none yet."""
+    for key in keys:
+        if key[0] == "index":
+            index_of(layout, *key[1:])
+        elif key[0] == "inside":
+            layout.inside(key[1])
+        else:
+            layout.halo_table(*key)
 
 
 def _peaks(task: Task, rows: Sequence[_Row], report: Report) -> list[dict[str, float]]:
