@@ -39,7 +39,7 @@ def segment() -> str:
 
 def cpu() -> str:
     lines = [
-        "| network, image | fastest static runtime | budget | work | ms | speed-up | eta |",
+        "| network, image | fastest static runtime | levels | work | ms | speed-up | eta |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in ("rn18_1024x2048", "camvid_rn18_720x960", "mobilenetv2_720x960"):
@@ -48,7 +48,7 @@ def cpu() -> str:
         start = f"{row['model']}, {height}x{width} | {best['runtime']}, {best['ms']:.0f} ms"
         for found in row["adaptive"]:
             lines.append(
-                f"| {start} | {found['budget']:g} | {found['work']:.2f} | {found['ms']:.0f} | "
+                f"| {start} | {found['coarsest'] + 1} | {found['work']:.2f} | {found['ms']:.0f} | "
                 f"{found['speedup']:.2f} | {found['eta']:.2f} |"
             )
             start = " | "
