@@ -155,7 +155,6 @@ def test_gradients_flow_to_the_image() -> None:
 
 
 @native_only
-@pytest.mark.xfail(run=False, reason="the C kernels read beyond the map")
 @torch.no_grad()
 def test_wrong_channels_are_refused_as_by_the_network() -> None:
     network = nn.Sequential(conv(3, 8), nn.ReLU()).eval()
@@ -168,7 +167,6 @@ def test_wrong_channels_are_refused_as_by_the_network() -> None:
 
 
 @native_only
-@pytest.mark.xfail(run=False, reason="the C kernels read beyond the shortcut")
 @torch.no_grad()
 def test_shortcuts_that_do_not_fit_at_some_size_are_refused_as_by_the_network() -> None:
     network = Net(lambda net, x: net.a(x) + net.b(F.avg_pool2d(x, 2)), a=conv(3, 8, 3, 2), b=conv(3, 8, 1))
@@ -179,7 +177,6 @@ def test_shortcuts_that_do_not_fit_at_some_size_are_refused_as_by_the_network() 
 
 
 @native_only
-@pytest.mark.xfail(strict=True, reason="shift / scale overflows")
 @torch.no_grad()
 def test_norms_with_tiny_scales_are_no_nan() -> None:
     norm = nn.BatchNorm2d(8)
@@ -193,7 +190,6 @@ def test_norms_with_tiny_scales_are_no_nan() -> None:
 
 
 @native_only
-@pytest.mark.xfail(strict=True, reason="the name of a measurement does not say padding and clamps")
 @torch.no_grad()
 def test_what_was_measured_for_another_layer_is_used_only_where_it_is_possible(
     monkeypatch: pytest.MonkeyPatch,

@@ -57,10 +57,11 @@ def choose(x: Tensor, layout: Layout | None, c: Convolution, run: Callable[[str]
         bits = (x.shape[0] * x.shape[2] * x.shape[3]).bit_length()
         known = len(choices()), bits, x.shape[2:], layout is None, torch.get_num_threads()
         if known not in c._chosen:
-            c._chosen[known] = choices().get(describe(x, layout, c)) or expected(c, x, layout)
+            found = choices().get(describe(x, layout, c))
+            c._chosen[known] = found if found in algorithms(c) else expected(c, x, layout)
         return c._chosen[known]
     key = describe(x, layout, c)
-    if key not in choices():
+    if choices().get(key) not in algorithms(c):
         choices()[key] = _fastest(algorithms(c), run)
     return choices()[key]
 
@@ -71,9 +72,10 @@ def describe(x: Tensor, layout: Layout | None, c: Convolution) -> str:
     outputs, channels = c.weight.shape[:2]
     side = 0 if layout is None else x.shape[2]
     size = (len(x) * x.shape[2] * x.shape[3]).bit_length()
-    clamped = c.before is not None and not c.before.linear
+    around = f"{' before' * (c.before is not None)} to {c.low:g}..{c.high:g}"
     return (
-        f"{channels}x{c.groups}>{outputs} {rows}x{columns}/{c.stride}*{c.dilation}{' clamped' * clamped} "
+        f"{channels}x{c.groups}>{outputs} {rows}x{columns}/{c.stride}*{c.dilation} "
+        f"from {c.padding[0]},{c.padding[1]}{around} "
         f"side {side} size {size} threads {torch.get_num_threads()}"
     )
 

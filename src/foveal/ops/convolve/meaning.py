@@ -18,6 +18,10 @@ from torch import Tensor
 from foveal.ops.layout import Halo
 
 
+MOST_SHIFT = 1e4
+"""Largest input that may stand for 0; a larger one would cost precision."""
+
+
 @dataclass(frozen=True, eq=False)
 class Before:
     """What happens to the input: clamp(scale * x + shift, low, high).
@@ -41,8 +45,9 @@ class Before:
 
     @cached_property
     def linear(self) -> bool:
-        """Whether nothing is clamped, and every value comes from exactly one input."""
-        return (self.low, self.high) == (-math.inf, math.inf) and bool(self.scale.all())
+        """Whether nothing is clamped, and the input that becomes 0 is a number of ordinary size."""
+        ordinary = (self.shift.double() / self.scale.double()).abs() < MOST_SHIFT
+        return (self.low, self.high) == (-math.inf, math.inf) and bool(ordinary.all())
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to a map [B, C, H, W]."""

@@ -81,6 +81,7 @@ def native(
     shape = x.shape[0], c.weight.shape[0], *(-(-side // c.stride) for side in x.shape[2:])
     if 0 in shape:
         return x.new_empty(shape)
+    _check(x, c, residual, shape)
     given = _Call(x, layout, c, residual, kept, shape)
     if algorithm is None:
         algorithm = choose(x, layout, c, partial(_run, given))
@@ -90,6 +91,18 @@ def native(
     if OBSERVER.get() is not None:
         tell("convolution", math.prod(shape) * math.prod(c.weight.shape[1:]))
     return _run(given, algorithm)
+
+
+def _check(x: Tensor, c: Convolution, residual: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Refuse what the kernels would read beyond."""
+    channels = c.weight.shape[1] * c.groups
+    if x.shape[1] != channels:
+        raise ValueError(f"the map has {x.shape[1]} channels, the convolution takes {channels}")
+    if residual is not None and residual.shape != shape:
+        raise ValueError(
+            f"the residual is {list(residual.shape)} and the result {list(shape)}; a network that adds maps "
+            "of different sizes needs an image whose sides are multiples of its stride"
+        )
 
 
 class _Call(NamedTuple):
