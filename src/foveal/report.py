@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +216,48 @@ def bench_text(result: Mapping[str, Any]) -> str:
         "speed-up x work, 1 if all is saved",
     ]
     return "\n".join(parts)
+
+
+def operations_text(result: Mapping[str, Any]) -> str:
+    """Speed operation by operation and stage by stage; what `foveal.engine.operations` returns."""
+    height, width = result["size"]
+    plan, whole = result["plan"], result["whole"]
+    threads = f"{result['threads']} thread{'s' if result['threads'] > 1 else ''}"
+    where = f"{result['machine']}, {threads}; median of {result['repeat']} rounds in turns"
+    decided = (
+        f"{plan['tiles']} tiles of {plan['tile']} px, work {plan['work']:.3f} at budget {plan['budget']:g}"
+    )
+    calls = f"in one call: dense {whole['dense_ms']:.2f} ms, tiles {whole['tiles_ms']:.2f} ms"
+    around = ", ".join(f"{name} {ms:.2f}" for name, ms in result["around"].items())
+    parts = [
+        f"{style(result['model'], bold=True)}  {result['batch']} x {width} x {height} px, {decided}",
+        f"{style(where, dim=True)}\n",
+        f"{_speed_table(('operation', 'what', 'map'), result['nodes'], _node_cells)}\n",
+        f"{_speed_table(('stage',), result['stages'], lambda row: [row['stage']])}\n",
+        f"{calls}; around it: {around} ms",
+        "GFLOP/s are nominal: two FLOPs a multiply-accumulate of the plain convolution",
+    ]
+    return "\n".join(parts)
+
+
+def _speed_table(
+    first: Sequence[str], rows: Sequence[Mapping[str, Any]], cells: Callable[[Mapping[str, Any]], list[str]]
+) -> str:
+    """Tabulate rows that have times dense and on tiles."""
+    named = "dense_algorithm" in rows[0]
+    head = [column for side in ("dense", "tiles") for column in ([side] * named + [f"{side} ms", "GFLOP/s"])]
+    lines = []
+    for row in rows:
+        line = cells(row)
+        for side in ("dense", "tiles"):
+            line += [row[f"{side}_algorithm"] or "-"] if named else []
+            line += [f"{row[f'{side}_ms']:.3f}", f"{row[f'{side}_gflops']:.1f}"]
+        lines.append(line)
+    return table([*first, *head], lines)
+
+
+def _node_cells(row: Mapping[str, Any]) -> list[str]:
+    return [row["name"], row["operation"], " x ".join(map(str, row["shape"][1:]))]
 
 
 def cost_text(model: CostModel, title: str) -> str:

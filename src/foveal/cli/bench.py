@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SIZE = "1024x2048"
 BUDGETS, COARSEST = (1.0, 0.55, 0.4, 0.3), (1, 2)
+OPS_BUDGETS = (0.4,)
 STREET = 24
 """Seed of the first street of a batch."""
 
@@ -66,6 +67,12 @@ def bench(
     keep_memory: KeepOption = True,
     memory: Annotated[bool, typer.Option("--memory", help="Measure peak memory as well.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Draw speed-up over work into this PNG file.")] = None,
+    ops: Annotated[
+        bool,
+        typer.Option(
+            "--ops", help="Time the network operation by operation, on the plan of the first budget."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Time the adaptive network in turns with the dense one in the fastest runtimes there are.
@@ -74,13 +81,16 @@ def bench(
     """
     from foveal.engine.bench import Task
     from foveal.engine.bench import bench as measure
+    from foveal.engine.operations import operations
     from foveal.engine.peers import choose_peers
     from foveal.engine.untrained import find_model
     from foveal.methods import Request
 
     check_picture(picture)
+    _check_ops(ops, {"--peers": peers is not None, "--memory": memory, "--picture": picture is not None})
     sides = _sides(size, image)
-    names, absent = choose_peers(None if peers is None else [name for name in peers.split(",") if name])
+    chosen = None if peers is None else [name for name in peers.split(",") if name]
+    names, absent = ([], []) if ops else choose_peers(chosen)
     prepare(threads, keep_memory)
     loaded = find_model(model)
     card = loaded.card
@@ -89,10 +99,10 @@ def bench(
         tile=card.tile if tile is None else tile,
         look=card.look if look is None else look,
     )
-    wanted = requests(first, budget or BUDGETS, coarsest or COARSEST)
+    wanted = requests(first, budget or (OPS_BUDGETS if ops else BUDGETS), coarsest or COARSEST)
     task = Task(loaded, _images(sides, image, batch), method, wanted, names, repeat, memory, keep_memory)
-    result = measure(task, _progress())
-    for sentence in [*absent, *result["left_out"]]:
+    result = (operations if ops else measure)(task, _progress())
+    for sentence in [*absent, *result.get("left_out", [])]:
         complain(sentence)
     _show(result, picture, json)
 
@@ -141,6 +151,13 @@ def check_picture(path: Path | None) -> None:
         raise ValueError(f"--picture is {path}, whose folder does not exist; make it, or give another file")
 
 
+def _check_ops(ops: bool, others: dict[str, bool]) -> None:
+    """Refuse options that say nothing about single operations."""
+    given = [name for name, there in others.items() if ops and there]
+    if given:
+        raise ValueError(f"--ops measures no peers, memory or picture; leave {', '.join(given)} out")
+
+
 def _sides(size: str | None, image: Path | None) -> tuple[int, int]:
     if size is not None and image is not None:
         raise ValueError(f"--size {size} and --image {image} exclude one another; an image has its own size")
@@ -167,9 +184,9 @@ def _show(result: dict[str, Any], picture: Path | None, json: bool) -> None:
     if json:
         echo_json(result)
     else:
-        from foveal.report import bench_text
+        from foveal.report import bench_text, operations_text
 
-        typer.echo(bench_text(result))
+        typer.echo(operations_text(result) if "nodes" in result else bench_text(result))
 
 
 def _progress() -> Callable[[str], None]:

@@ -128,7 +128,7 @@ def bench(task: Task, report: Report = lambda text: None) -> dict[str, Any]:
         _adaptive_row(row, times[str(k)], best["ms"], times[OWN].median, decisions[k]) | peaks[k]
         for k, row in enumerate(rows)
     ]
-    return _head(task, dense.macs) | {
+    return head(task, dense.macs) | {
         "dense": statics,
         "best_static": {"runtime": best["runtime"], "ms": best["ms"]},
         "adaptive": adaptive,
@@ -286,13 +286,13 @@ def _decide_ms(method: Segmenter, task: Task) -> float | None:
     keys = list(known.layout._tables)
 
     def fresh() -> None:
-        _build_tables(Plan(known.levels, known.tile, known.size).layout, keys)
+        build_tables(Plan(known.levels, known.tile, known.size).layout, keys)
 
     times = alternate({"policy": lambda: method.policy(view), "tables": fresh}, DECISIONS)
     return times["policy"].median + times["tables"].median
 
 
-def _build_tables(layout: Layout, keys: Sequence[Any]) -> None:
+def build_tables(layout: Layout, keys: Sequence[Any]) -> None:
     """Build the tables that a run needed, for a layout that has none yet."""
     for key in keys:
         if key[0] == "index":
@@ -328,7 +328,7 @@ def _fresh_method(folder: Path, name: str, request: Request) -> Callable[[], Ten
     return partial(_predict, method, image)
 
 
-def _head(task: Task, macs: int) -> dict[str, Any]:
+def head(task: Task, macs: int) -> dict[str, Any]:
     """Say what was measured on what."""
     packages = sorted({package for name in task.peers for package in PEERS[name].packages})
     return {

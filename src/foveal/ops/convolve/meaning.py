@@ -17,7 +17,6 @@ from torch import Tensor
 
 from foveal.ops.layout import Halo
 
-
 MOST_SHIFT = 1e4
 """Largest input that may stand for 0; a larger one would cost precision."""
 
