@@ -15,6 +15,8 @@ from foveal.cli import bench, calibrate, segment, show, study
 from foveal.cli.door import Door
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it once: large tensors in huge pages
+if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads that spin for long take the cores of a busy machine
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 app = typer.Typer(
     cls=Door,
