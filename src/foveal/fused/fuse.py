@@ -66,11 +66,10 @@ def fuse(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Modul
         root = copy.deepcopy(network).eval()
         image = _image(root)
         expected = _answer(root, image)
-        graph = _Tracer(names).trace(root)
+        graph = _Tracer(names).trace(_pure(root))
     except Exception as error:  # whatever a network does when it is given something else than an image
         raise CannotFuse(f"{kind} cannot be traced: {' '.join(str(error).split())[:200]}") from error
     traced = _Fused(root, graph, f"Fused{kind}")
-    _check_overwriting(traced)
     _simplify(traced)
     if not _same(_answer(_Shapes(traced).run, image), expected):  # it does the same, so not a bit differs
         raise CannotFuse(f"{kind} gives another answer once it is traced")
@@ -154,57 +153,30 @@ def _answer(network: Callable[[Tensor], Any], image: Tensor) -> Any:
     return network(image.clone())
 
 
-def _check_overwriting(traced: fx.GraphModule) -> None:
-    """Refuse a network that reads a value again once it was overwritten; then let nothing overwrite.
-
-    What is joined runs at another time, so that nothing may depend on the order.
-    """
-    order = {node: place for place, node in enumerate(traced.graph.nodes)}
-    for node in traced.graph.nodes:
-        given = node.args[0] if node.args else None
-        if isinstance(given, fx.Node) and _overwrites(traced, node):
-            if any(order[user] > order[node] for user in given.users):
-                raise CannotFuse(f"{node} overwrites a value that is read again")
-    for module in traced.modules():
+def _pure(network: nn.Module) -> nn.Module:
+    """Let no activation overwrite its input: what is joined runs at another time."""
+    for module in network.modules():
         if getattr(module, "inplace", False) is True:
             vars(module)["inplace"] = False
-
-
-def _overwrites(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether a node overwrites its input."""
-    if node.op == "call_module":
-        return getattr(_module(traced, node), "inplace", False) is True
-    if node.target in PURE or node.kwargs.get("inplace"):
-        return True
-    name = getattr(node.target, "__name__", str(node.target))
-    return name.endswith("_") or (node.target in CLAMPS and True in node.args[1:])
+    return network
 
 
 def _simplify(traced: fx.GraphModule) -> None:
-    """Write calls by position and without overwriting, and drop what does nothing."""
+    """Write calls by position and without changing their input, and drop what does nothing."""
     for node in list(traced.graph.nodes):
         if not node.args and "input" in node.kwargs and (node.op == "call_module" or node.target in CLAMPS):
-            node.args, node.kwargs = (node.kwargs["input"],), _without(node, "input")
-        if node.op == "call_function" and node.target in CLAMPS:
-            node.args, node.kwargs = node.args[:1], {}
-        elif node.op == "call_function":
-            node.target, node.kwargs = _pure(node.target), _without(node, "inplace")
+            rest = {name: value for name, value in node.kwargs.items() if name != "input"}
+            node.args, node.kwargs = (node.kwargs["input"],), rest
+        if node.kwargs.get("inplace"):
+            node.kwargs = {**node.kwargs, "inplace": False}
+        if node.op == "call_function":
+            node.target = PURE.get(node.target, node.target)
         elif node.op == "call_method" and callable(getattr(Tensor, node.target.removesuffix("_"), None)):
             node.target = node.target.removesuffix("_")
         elif any(_is(traced, node, kind) for kind in IDENTITIES):
             node.replace_all_uses_with(node.args[0])
             traced.graph.erase_node(node)
     traced.graph.eliminate_dead_code()
-
-
-def _pure(function: Any) -> Any:
-    """Find the function that gives the same and overwrites nothing."""
-    name = getattr(function, "__name__", "")
-    return getattr(torch, name[:-1], function) if name.endswith("_") else PURE.get(function, function)
-
-
-def _without(node: fx.Node, name: str) -> dict[str, Any]:
-    return {key: value for key, value in node.kwargs.items() if key != name}
 
 
 def _same(found: Any, expected: Any, roundings: float = 0) -> bool:
