@@ -40,6 +40,16 @@ def test_several_budgets_and_levels_give_a_row_each(command) -> None:
     assert result["best_static"]["runtime"] == "torch"
 
 
+def test_coarse_to_fine_is_timed_at_every_first_look(command) -> None:
+    arguments = ("--method", "coarse_to_fine", "--budget", 0.4, "--coarsest", 1, 2, "--json")
+    rows = parsed(command(*arguments))["adaptive"]
+    assert [(row["budget"], row["coarsest"], row["policy"]) for row in rows] == [
+        (0.4, 1, "weighted_entropy"),
+        (0.4, 2, "weighted_entropy"),
+    ]
+    assert all(0.3 < row["work"] <= 0.4 for row in rows)
+
+
 def test_words_after_an_option_belong_to_it() -> None:
     options = {"--budget", "--coarsest"}
     for given, expected in {

@@ -95,6 +95,18 @@ def test_the_budget_is_the_largest_that_fits(runner, picture, latency: float, bu
 
 
 @pytest.mark.usefixtures("no_measuring")
+def test_coarse_to_fine_keeps_a_latency(runner, picture) -> None:
+    asked = {"method": "coarse_to_fine", "policy": "weighted_entropy"}
+    result = runner(FAST, latency=60.0, **asked)(picture)
+    assert (result.reason, result.choice.budget) == ("", 0.5)
+    assert 0.5 - 32 * 32 / PIXELS < result.work <= 0.5
+    least = 2 * 32 * 32 / PIXELS
+    cheapest = runner(FAST, latency=FAST.predict(PIXELS, least) + 1e-9, **asked)(picture)
+    assert cheapest.work == pytest.approx(least)
+    assert "with the cheapest plan" in error_of(lambda: runner(FAST, latency=15.0, **asked)(picture))
+
+
+@pytest.mark.usefixtures("no_measuring")
 def test_dense_runs_where_it_fits(runner, picture) -> None:
     result = runner(FAST, latency=100.0)(picture)
     assert result.reason == "predicted 100.0 ms, within the 100 ms asked for"
@@ -283,6 +295,9 @@ def test_calibrate_measures_and_shows(model: Path, monkeypatch: pytest.MonkeyPat
     assert "size is '1'" in refused(run("calibrate", model, "--size", "1"))
     assert "no model" in refused(run("calibrate", "nothing"))
     assert "has no budget" in refused(run("calibrate", model, "--policy", "none"))
+    closer = parsed(run(*arguments, "--json", "--method", "coarse_to_fine"))
+    assert (closer["policy"], closer["look"]) == ("weighted_entropy", 2)
+    assert closer["file"] != row["file"]
 
 
 def test_the_demo_shows_tiles_on_any_machine(runner, model: Path, photo: Path, tmp_path: Path, monkeypatch):

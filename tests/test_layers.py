@@ -10,7 +10,7 @@ import foveal
 
 SOURCE = Path(foveal.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-PEOPLE = {"__main__", "build", "cli", "config", "draw", "draw_chart", "report"}
+PEOPLE = {"__main__", "build", "cli", "config", "draw", "draw_chart", "draw_fit", "report", "report_fit"}
 ENGINE = {"methods", "policies", "losses", "cost", "tiles", "ops", "models", "data", "fused"}
 ALLOWED: dict[str, set[str]] = {
     "ops": set(),

@@ -13,12 +13,14 @@ from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.street import StreetScenes
 from foveal.engine.checkpoint import Card, load_model, save_model
 from foveal.engine.train import Schedule, resumed_step
+from foveal.losses.reinforce import PolicyLoss
 from foveal.losses.segmentation import balanced_weights
-from foveal.methods import Dense, SegBlocks, Segmenter
+from foveal.methods import CoarseToFine, Dense, SegBlocks, Segmenter
+from foveal.methods.coarse_to_fine import Lesson
 from foveal.methods.segmenter import check_tile
 from foveal.models import SegmentationNetwork, create_model
 from foveal.models.weights import calibrate_norms, load_encoder
-from foveal.policies import RandomPlans
+from foveal.policies import Learned, PolicyNet, RandomPlans
 
 CALIBRATION_BATCHES = 4
 
@@ -49,15 +51,24 @@ def build_run(recipe: Recipe, run: Path) -> tuple[Segmenter, Batches, Schedule, 
         weight_decay=train.weight_decay,
         warmup=train.warmup,
         average=train.average,
-        freeze_norms=train.freeze_norms,
+        freeze_norms=train.freeze_norms or recipe.method.frozen,
         bf16=train.bf16,
         seed=recipe.seed,
+        save_every=train.save_every,
+        policy_factor=train.policy_factor,
+        encoder_decay_factor=train.encoder_decay_factor,
+        end=train.schedule_end,
+        optimiser=train.optimiser,
+        betas=train.betas,
     )
     return _method(recipe, network, weight), batches, schedule, dataset
 
 
-def save_run(recipe: Recipe, run: Path, network: SegmentationNetwork, dataset: Dataset) -> Path:
-    """Write the trained network of a run as `model.safetensors` with its card."""
+def save_run(
+    recipe: Recipe, run: Path, network: SegmentationNetwork, dataset: Dataset, policy: object = None
+) -> Path:
+    """Write what a run trained as `model.safetensors` with its card, a learned policy in the same file."""
+    net = policy.net if isinstance(policy, Learned) else None
     card = Card(
         network=recipe.model.name,
         classes=dataset.classes,
@@ -65,9 +76,10 @@ def save_run(recipe: Recipe, run: Path, network: SegmentationNetwork, dataset: D
         tile=recipe.method.tile,
         coarsest=recipe.method.coarsest,
         look=recipe.method.look,
+        policy=net.config if net else {},
         training={"recipe": recipe.as_dict()},
     )
-    return save_model(network, card, run / "model.safetensors")
+    return save_model(network, card, run / "model.safetensors", policy=net)
 
 
 def _network(recipe: Recipe, classes: int, batches: Batches, fresh: bool) -> SegmentationNetwork:
@@ -82,7 +94,7 @@ def _network(recipe: Recipe, classes: int, batches: Batches, fresh: bool) -> Seg
         return model.network
     network = create_model(part.name, classes)
     if part.encoder_weights and fresh:
-        load_encoder(network.encoder, part.encoder_weights)
+        load_encoder(network.encoder, part.encoder_weights, (network.mean, network.std))
         images = (batches[step][0] for step in range(CALIBRATION_BATCHES))
         calibrate_norms(network.encoder, ((image - network.mean) / network.std for image in images))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -92,7 +104,25 @@ def _method(recipe: Recipe, network: SegmentationNetwork, weight: torch.Tensor) 
     part = recipe.method
     if part.name == "dense":
         return Dense(network, weight, recipe.train.hardest)
+    if part.policy == "learned":
+        return _learned(recipe, network, weight)
+    if part.name == "coarse_to_fine":
+        closer = CoarseToFine(network, tile=part.tile, coarsest=part.coarsest)
+        closer.lesson = Lesson(weight, recipe.train.hardest, part.consistency, part.budgets)
+        return closer
     for tile in part.tiles:
         check_tile(network, tile)
     plans = RandomPlans(part.tiles, part.coarsest, part.budgets)
     return SegBlocks(network, plans, None, weight, hardest=recipe.train.hardest, consistency=part.consistency)
+
+
+def _learned(recipe: Recipe, network: SegmentationNetwork, weight: torch.Tensor) -> SegBlocks:
+    """SegBlocks with a policy network to train, beside the network or alone."""
+    part = recipe.method
+    check_tile(network, part.tile)
+    network.requires_grad_(not part.frozen)
+    torch.manual_seed(recipe.seed)
+    policy = Learned(PolicyNet(part.block, part.policy_width, part.policy_depth), part.tile)
+    method = SegBlocks(network, policy, None, weight, hardest=recipe.train.hardest)
+    method.policy_loss = PolicyLoss(part.target, part.gamma, part.policy_weight, part.gradient)
+    return method

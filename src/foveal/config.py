@@ -6,9 +6,14 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
+
+METHODS = ("dense", "segblocks", "coarse_to_fine")
+DEEPEST = 10
+"""Convolutions that a policy network has at most."""
 
 
 class RecipeError(ValueError):
@@ -22,7 +27,7 @@ class ModelPart:
     name: str = "swiftnet_rn18_s16"
     """Name in foveal.models.MODELS."""
     encoder_weights: str = ""
-    """File of pretrained encoder weights; empty for none."""
+    """File of pretrained encoder weights, or timm:NAME; empty for none."""
     start: str = ""
     """Trained model (name, file or run) to start from; empty for none."""
 
@@ -52,7 +57,9 @@ class MethodPart:
     """How the network runs while it is trained."""
 
     name: str = "dense"
-    """dense, or segblocks for random plans (mixed resolution)."""
+    """dense, segblocks, or coarse_to_fine."""
+    policy: str = "random"
+    """random plans (mixed resolution), or learned: a policy network, for segblocks."""
     tiles: tuple[int, ...] = (32, 64)
     """Sides of a tile to draw from [px]."""
     coarsest: int = 2
@@ -61,6 +68,22 @@ class MethodPart:
     """Budgets of the random plans; 1 and above means full resolution."""
     consistency: float = 0.0
     """Weight of drawing the answer on tiles to the dense one."""
+    block: int = 64
+    """Side of a block that a learned policy decides about [px]."""
+    target: float = 0.4
+    """Share of the blocks that a learned policy should see closely."""
+    gamma: float = 10.0
+    """Weight of that aim against the loss of the blocks."""
+    policy_weight: float = 4.0
+    """Weight of the loss of the policy."""
+    gradient: str = "reinforce"
+    """reinforce, or expected for the same gradient with less noise."""
+    policy_width: int = 64
+    """Channels of the policy network."""
+    policy_depth: int = 4
+    """Convolutions of the policy network."""
+    frozen: bool = False
+    """Whether the network stays as it is, and only the policy learns."""
     tile: int = 32
     """Side of a tile that the trained model's card recommends [px]."""
     look: int = 2
@@ -79,10 +102,24 @@ class TrainPart:
     """Peak learning rate of new layers."""
     encoder_factor: float = 0.25
     """Learning rate of the encoder, as a share of that."""
+    policy_factor: float = 1.0
+    """Learning rate of a learned policy, as a share of that."""
     weight_decay: float = 1e-2
-    """Decoupled weight decay."""
+    """Weight decay of all but norms and biases; decoupled in adamw, part of the gradient in adam."""
+    encoder_decay_factor: float = 1.0
+    """Weight decay of the encoder, as a share of that."""
+    optimiser: str = "adamw"
+    """adamw or adam."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Its decays of the first and the second moment."""
     warmup: int = 150
     """Steps until the peak."""
+    schedule_end: float = 0.01
+    """Learning rate at the end, as a share of the peak."""
+    save_every: int = 250
+    """Steps between checkpoints."""
+    evaluate: str = ""
+    """Split to evaluate on at the end; empty for none."""
     average: float = 0.999
     """Decay of the moving average of the weights."""
     class_balance: float = 0.5
@@ -127,10 +164,9 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     problems: list[str] = []
     for override in overrides:
         _override(values, override, problems)
-    recipe = _build(Recipe, values, "", problems)
-    if recipe is not None and not problems:
-        problems += _check(recipe)
-    if recipe is None or problems:
+    recipe: Recipe = _build(Recipe, values, "", problems)
+    problems += _check(recipe)
+    if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise RecipeError(f"{path}: {count}\n" + "\n".join(f"  {problem}" for problem in problems))
     return recipe
@@ -155,12 +191,12 @@ def _override(values: dict[str, Any], override: str, problems: list[str]) -> Non
 
 
 def _build(kind: Any, values: dict[str, Any], prefix: str, problems: list[str]) -> Any:
-    """Make a dataclass of plain values; collect problems instead of stopping at the first."""
+    """Make a dataclass of plain values; collect problems, and leave what has one at its default."""
     hints = get_type_hints(kind)
     known = [f.name for f in fields(kind)]
     arguments = {}
     for key, value in values.items():
-        name = f"{prefix}{key}"
+        name, before = f"{prefix}{key}", len(problems)
         if key not in known:
             close = get_close_matches(key, known, 1)
             hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
@@ -171,8 +207,10 @@ def _build(kind: Any, values: dict[str, Any], prefix: str, problems: list[str]) 
             else:
                 problems.append(f"{name}   is a section; give its keys")
         else:
-            arguments[key] = _value(hints[key], value, name, problems)
-    return kind(**arguments) if not problems else None
+            made = _value(hints[key], value, name, problems)
+            if len(problems) == before:
+                arguments[key] = made
+    return kind(**arguments)
 
 
 def _value(hint: Any, value: Any, name: str, problems: list[str]) -> Any:
@@ -193,26 +231,78 @@ def _value(hint: Any, value: Any, name: str, problems: list[str]) -> Any:
 
 def _check(recipe: Recipe) -> list[str]:
     """Find values that no run could use."""
-    train, data, method = recipe.train, recipe.data, recipe.method
-    tests = [
-        (train.steps < 1, f"train.steps   is {train.steps}; give at least 1"),
-        (train.batch < 1, f"train.batch   is {train.batch}; give at least 1"),
-        (not train.learning_rate > 0, f"train.learning_rate   is {train.learning_rate}; give more than 0"),
-        (not 0 <= train.average < 1, f"train.average   is {train.average}; give 0 to below 1"),
-        (not 0 < train.hardest <= 1, f"train.hardest   is {train.hardest}; give above 0 to 1"),
-        (min(data.crop) < 32, f"data.crop   is {list(data.crop)}; give sides of at least 32 px"),
-        (not 0 < data.scale[0] <= data.scale[1], f"data.scale   is {list(data.scale)}; give 0 < low <= high"),
-        (not 0 <= data.scenes_share <= 1, f"data.scenes_share   is {data.scenes_share}; give 0 to 1"),
-        (data.scenes_share > 0 and data.scenes < 1, "data.scenes   is 0, but data.scenes_share is not"),
-        (method.name not in ("dense", "segblocks"), f"method.name   is '{method.name}'; dense or segblocks"),
-        (method.coarsest < 0, f"method.coarsest   is {method.coarsest}; give 0 or more"),
-        (
-            not method.tiles or min(method.tiles) < 1,
-            f"method.tiles   is {list(method.tiles)}; give sides of at least 1 px",
+    return _check_data(recipe.data) + _check_method(recipe.method) + _check_train(recipe.train)
+
+
+Checks = dict[str, tuple[bool, str]]
+"""For a key, whether its value is wrong, and what to do."""
+
+
+def _say(section: str, part: Any, checks: Checks) -> list[str]:
+    values = {key: getattr(part, key) for key, (wrong, _) in checks.items() if wrong}
+    shown = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return [f"{section}.{key}   is {value!r}; {checks[key][1]}" for key, value in shown.items()]
+
+
+def _check_data(part: DataPart) -> list[str]:
+    checks: Checks = {
+        "crop": (min(part.crop) < 32, "give sides of at least 32 px"),
+        "scale": (not 0 < part.scale[0] <= part.scale[1], "give 0 < low <= high"),
+        "scenes_share": (not 0 <= part.scenes_share <= 1, "give 0 to 1"),
+        "scenes": (
+            part.scenes < 1 and part.scenes_share > 0,
+            "give at least 1, as data.scenes_share is not 0",
         ),
-        (
-            not 0 < method.budgets[0] <= method.budgets[1],
-            f"method.budgets   is {list(method.budgets)}; give 0 < low <= high",
+    }
+    return _say("data", part, checks)
+
+
+def _check_method(part: MethodPart) -> list[str]:
+    learned, depth = part.policy == "learned", min(max(part.policy_depth, 2), DEEPEST)
+    stride, uneven = 2 ** (depth + 1), learned and part.block % max(1, 2 * part.tile) != 0
+    checks: Checks = {
+        "name": (part.name not in METHODS, " or ".join(METHODS)),
+        "policy": (
+            part.policy not in ("random", "learned")
+            or (learned and part.name in ("dense", "coarse_to_fine")),
+            "random, or learned if method.name is segblocks",
         ),
-    ]
-    return [problem for wrong, problem in tests if wrong]
+        "tiles": (not part.tiles or min(part.tiles) < 1, "give sides of at least 1 px"),
+        "coarsest": (part.coarsest < 0, "give 0 or more"),
+        "budgets": (not 0 < part.budgets[0] <= part.budgets[1], "give 0 < low <= high"),
+        "consistency": (not 0 <= part.consistency < inf, "give 0 or more"),
+        "block": (
+            part.block < 1 or part.block % stride != 0,
+            f"give a multiple of {stride} px, 2^(depth + 1)",
+        ),
+        "target": (not 0 < part.target < 1, "give a share between 0 and 1"),
+        "gamma": (not 0 <= part.gamma < inf, "give 0 or more"),
+        "policy_weight": (not 0 < part.policy_weight < inf, "give more than 0"),
+        "gradient": (part.gradient not in ("reinforce", "expected"), "reinforce or expected"),
+        "policy_width": (part.policy_width < 1, "give at least 1"),
+        "policy_depth": (part.policy_depth != depth, f"give 2 to {DEEPEST}"),
+        "frozen": (part.frozen and not learned, "without a learned policy nothing would be trained"),
+        "tile": (
+            part.tile < 1 or uneven,
+            "give at least 1; a learned policy's block holds 2x2, 4x4, ... tiles",
+        ),
+        "look": (part.look < 0, "give 0 or more"),
+    }
+    return _say("method", part, checks)
+
+
+def _check_train(part: TrainPart) -> list[str]:
+    factors = ("encoder_factor", "policy_factor", "weight_decay", "encoder_decay_factor", "warmup")
+    checks: Checks = {name: (not getattr(part, name) >= 0, "give 0 or more") for name in factors}
+    checks |= {
+        "steps": (part.steps < 1, "give at least 1"),
+        "batch": (part.batch < 1, "give at least 1"),
+        "learning_rate": (not part.learning_rate > 0, "give more than 0"),
+        "average": (not 0 <= part.average < 1, "give 0 to below 1"),
+        "hardest": (not 0 < part.hardest <= 1, "give above 0 to 1"),
+        "optimiser": (part.optimiser not in ("adamw", "adam"), "adamw or adam"),
+        "betas": (not all(0 <= beta < 1 for beta in part.betas), "give two of 0 to below 1"),
+        "schedule_end": (not 0 <= part.schedule_end <= 1, "give 0 to 1"),
+        "save_every": (part.save_every < 1, "give at least 1"),
+    }
+    return _say("train", part, checks)

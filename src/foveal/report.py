@@ -15,7 +15,6 @@ from foveal.draw import level_name, shares
 from foveal.tiles.plan import SKIP, Plan, shade
 
 if TYPE_CHECKING:
-    from foveal.cost import CostModel
     from foveal.engine.segment import Result
 
 WIDEST = 40
@@ -52,6 +51,7 @@ def segment_row(path: Path, result: Result, files: dict[str, Path], classes: Seq
         "budget": result.choice.budget,
         "latency": result.choice.latency,
         "predicted_ms": None if predicted is None else round(predicted, 2),
+        **risk_row(result),
         "levels": {str(level): round(share, 4) for level, share in shares(result.levels).items()},
         "classes": {name: round(share, 4) for name, share in class_shares(result, classes)},
         "files": {kind: str(file) for kind, file in files.items()},
@@ -67,6 +67,8 @@ def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Se
         ("MACs", f"{giga(result.macs)} of {giga(result.dense_macs)}, {result.macs / result.dense_macs:.0%}"),
         ("time", time_text(result)),
         ("latency", latency_text(result)),
+        ("risk", risk_text(result)),
+        ("estimate", "" if result.estimate is None else f"{result.estimate:.2%} balanced disagreement"),
         ("agrees", "" if result.agreement is None else f"{result.agreement:.2%} of the pixels with dense"),
         ("sees", seen),
         ("wrote", _braces(list(files.values()))),
@@ -136,6 +138,34 @@ def latency_text(result: Result, short: bool = False) -> str:
     return f"{asked}: predicted {choice.predicted_ms:.0f} ms, measured {result.timing.median:.0f} ms"
 
 
+def risk_row(result: Result) -> dict[str, Any]:
+    """Tolerated and estimated disagreement, and the setting that keeps it; None each without a risk."""
+    risk, estimate = result.risk, result.estimate
+    setting = None if risk is None else risk.setting
+    return {
+        "risk": None if risk is None else risk.allowed,
+        "estimate": None if estimate is None else round(estimate, 5),
+        "setting": setting
+        and {
+            "threshold": setting.threshold,
+            "work": round(setting.work, 4),
+            "bound": round(setting.bound, 5),
+        },
+    }
+
+
+def risk_text(result: Result) -> str:
+    """What was tolerated, and what keeps it; empty without a risk."""
+    if result.risk is None:
+        return ""
+    setting = result.risk.setting
+    kept = f"kept at {setting.bound:.2%} by refining what gains {setting.threshold:.3g} or more"
+    how = (
+        "only the dense network keeps it" if setting.dense else f"{kept}, work {setting.work:.3f} on average"
+    )
+    return f"{result.risk.allowed:.2%} allowed on average, {how}"
+
+
 def advice(result: Result) -> str:
     """Say plainly where the other choice is the better one; empty if it is not."""
     ours, dense, unchosen = result.timing, result.dense_timing, result.method_timing
@@ -178,7 +208,8 @@ def plan_row(plan: Plan, image: int = 0) -> dict[str, Any]:
 
 def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Quality and cost of methods over a data set, the dense network first."""
-    head = ("method", "policy", "budget", "work", "mIoU", "pixels", "boundary F", "agrees", "MACs", "ms")
+    head = ["method", "policy", "budget", "work", "mIoU", "pixels", "boundary F", "agrees", "MACs", "ms"]
+    risky = any("disagreement" in row for row in rows)
     cells = [
         (
             row["method"],
@@ -191,12 +222,18 @@ def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{100 * row['agreement']:.2f}",
             giga(row["macs"]),
             "-" if row["ms"] is None else f"{row['ms']:.0f}",
+            *([_share(row, "risk"), _share(row, "disagreement")] if risky else []),
         )
         for row in rows
     ]
+    head += ["risk", "disagreement"] if risky else []
     return (
         f"{table(head, cells)}\n{rows[0]['images']} images; mIoU, pixels, boundary F and agreement in percent"
     )
+
+
+def _share(row: Mapping[str, Any], key: str) -> str:
+    return f"{row[key]:.2%}" if key in row else "-"
 
 
 def bench_text(result: Mapping[str, Any]) -> str:
@@ -258,23 +295,6 @@ def _speed_table(
 
 def _node_cells(row: Mapping[str, Any]) -> list[str]:
     return [row["name"], row["operation"], " x ".join(map(str, row["shape"][1:]))]
-
-
-def cost_text(model: CostModel, title: str) -> str:
-    """Measured and predicted times of a machine; `title` says of what."""
-    cells = []
-    for row in model.rows:
-        size = f"{row.size[1]} x {row.size[0]}"
-        cells.append([size, "dense", f"{row.dense_ms:.1f}", f"{model.dense(row.pixels):.1f}"])
-        cells += [
-            ["", f"{work:.3f}", f"{ms:.1f}", f"{model.predict(row.pixels, work):.1f}"]
-            for work, ms in row.runs
-        ]
-    largest = max(model.rows, key=lambda row: row.pixels)
-    share = model.work_for(largest.pixels, model.dense(largest.pixels))
-    pays = "tiles do not pay" if share <= 0 else f"tiles pay up to a budget of {min(share, 1):.2f}"
-    closing = f"predictions are off by {model.error:.1%}; at {largest.size[1]} x {largest.size[0]} px {pays}"
-    return "\n".join([title, table(("px", "work", "ms", "predicted"), cells), closing])
 
 
 def _dense_table(rows: Sequence[Mapping[str, Any]], best: str) -> str:

@@ -103,7 +103,7 @@ def test_only_the_oracle_gets_the_labels_and_it_gets_those_of_the_image(
 
     def make(target: torch.Tensor) -> SegBlocks:
         seen.append(target)
-        return SegBlocks(network, create_policy("oracle", 0.5, TILE, oracle=(network, target)))
+        return SegBlocks(network, create_policy("oracle", 0.5, TILE, given=(network, target)))
 
     rows_of(network, data, Entry("segblocks", "oracle", 0.5, make))
     assert all(torch.equal(seen[n], data[n][1][None]) for n in range(3))

@@ -29,7 +29,7 @@ DOUBTS = [name for name, entry in POLICIES.items() if entry.looks]
 def make(name: str, image: Tensor, network: torch.nn.Module, **options: float) -> Policy:
     """Make any policy of the table; the oracle gets random labels of its images."""
     labels = (image.sum(1) * 7).long() % 5
-    return create_policy(name, oracle=(network, labels) if name == "oracle" else None, **options)
+    return create_policy(name, given=(network, labels) if name == "oracle" else None, **options)
 
 
 def run(name: str, image: Tensor, network: torch.nn.Module, **options: float) -> Prediction:
@@ -226,7 +226,7 @@ def test_the_oracle_refines_where_the_coarse_answer_is_wrong() -> None:
     rows = torch.arange(SIZE[0]) // 2 % 2
     image[:, :, 64:128, 128:192] = rows[64:128, None].float()
     labels = (image[:, 0] > 0.5).long()
-    policy = create_policy("oracle", budget_for(COARSE + 3), TILE, 2, oracle=(brightness, labels))
+    policy = create_policy("oracle", budget_for(COARSE + 3), TILE, 2, given=(brightness, labels))
     plan = policy(View(image))
     expected = torch.full((16, 16), 2, dtype=torch.int8)
     expected[4:8, 8:12] = 1
@@ -239,7 +239,7 @@ def test_the_oracle_ignores_void() -> None:
     image[:, :, :64, 192:] = (torch.arange(64) // 2 % 2)[:, None].float()
     labels = (image[:, 0] > 0.5).long()
     labels[:, :, :64] = 255
-    plan = create_policy("oracle", budget_for(COARSE + 3), TILE, 2, oracle=(brightness, labels))(View(image))
+    plan = create_policy("oracle", budget_for(COARSE + 3), TILE, 2, given=(brightness, labels))(View(image))
     assert not bool(refined(plan)[:, :4].any())
     assert bool(refined(plan)[:4, 12:].all())
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -114,6 +116,9 @@ class Request(NamedTuple):
     def plan(self, **changes: Any) -> Plan:
         return Plan.from_scores(*self._replace(**changes))
 
+    def shared(self, **changes: Any) -> Plan:
+        return Plan.shared(*self._replace(**changes))
+
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
@@ -169,6 +174,141 @@ def test_an_image_gets_the_plan_that_it_gets_alone(request: Request) -> None:
     for n, levels in enumerate(together.levels):
         alone = request.plan(scores=request.scores.narrow(axis, n, 1))
         assert torch.equal(alone.levels[0], levels)
+
+
+def quadtrees(shape: tuple[int, int], coarsest: int) -> Tensor:
+    """All levels [P, *shape] that one image can have from `coarsest` on, by trying every split."""
+    squares = [torch.zeros(1, 1, dtype=torch.long)]
+    for level in range(1, coarsest + 1):
+        split = [torch.cat([torch.cat(q[:2], 1), torch.cat(q[2:], 1)]) for q in product(squares, repeat=4)]
+        squares = [torch.full_like(split[0], level), *split]
+    rows, columns = (-(-cells >> coarsest) for cells in shape)
+    found = []
+    for q in product(squares, repeat=rows * columns):
+        found.append(torch.cat([torch.cat(q[i * columns : (i + 1) * columns], 1) for i in range(rows)]))
+    return torch.stack(found)[:, : shape[0], : shape[1]]
+
+
+def gain_of(levels: Tensor, scores: Tensor) -> Tensor:
+    """Gain [P] of levels [P, Gh, Gw], given the scores of every step [L, Gh, Gw] or [L, P, Gh, Gw]."""
+    steps = torch.stack([levels <= k for k in range(len(scores))])
+    return (steps * scores.view(len(scores), -1, *levels.shape[1:])).sum((0, 2, 3))
+
+
+def corners(tiles: Tensor, gain: Tensor) -> list[tuple[int, float]]:
+    """Corners of the concave hull of gain over tiles, up to the largest gain."""
+    points = sorted(set(zip(tiles.tolist(), gain.tolist(), strict=True)), key=lambda p: (p[0], -p[1]))
+    hull = [points[0]]
+    while later := [p for p in points if p[0] > hull[-1][0] and p[1] > hull[-1][1]]:
+        slope = {p: (p[1] - hull[-1][1]) / (p[0] - hull[-1][0]) for p in later}
+        hull.append(max(later, key=lambda p: (slope[p], p[0])))
+    return hull
+
+
+def random_scores(source: Random, shape: tuple[int, ...]) -> Tensor:
+    """Whole numbers, so that sums and comparisons are exact."""
+    least, most = source.choice([(0, 5), (-2, 6), (0, 1)])
+    generator = torch.Generator().manual_seed(source.randint(0, 2**30))
+    return torch.randint(least, most + 1, shape, generator=generator).double()
+
+
+CELLS = [(2, 2), (2, 3), (4, 4), (3, 4), (3, 8), (5, 3)]
+
+
+@settings(max_examples=60)
+@given(source=sources())
+def test_at_a_corner_of_the_hull_no_plan_of_as_many_tiles_gains_more(source: Random) -> None:
+    shape, coarsest = source.choice(CELLS), source.randint(1, 2)
+    size = 8 * shape[0] - source.randint(0, 7), 8 * shape[1] - source.randint(0, 7)
+    scores = random_scores(source, (coarsest, *shape))
+    every = Plan(quadtrees(shape, coarsest), 8, size)
+    for tiles, gain in corners(every.tiles, gain_of(every.levels, scores)):
+        budget = (
+            (tiles - 0.5) * 64 / (size[0] * size[1])
+        )  # one tile more is allowed, so this is half too many
+        if budget < 1:
+            plan = Plan.from_scores(scores[:, None], 8, size, budget, coarsest)
+            assert (int(plan.tiles), float(gain_of(plan.levels, scores))) == (tiles, gain)
+
+
+@settings(max_examples=40)
+@given(source=sources())
+def test_at_a_corner_of_the_hull_no_shared_plan_of_as_many_tiles_gains_more(source: Random) -> None:
+    shape, coarsest = source.choice(CELLS[:4]), source.randint(1, 2)
+    size = 8 * shape[0], 8 * shape[1]
+    scores = random_scores(source, (coarsest, 2, *shape))
+    every = Plan(quadtrees(shape, coarsest), 8, size)
+    first, second = (gain_of(every.levels, scores[:, n]) for n in range(2))
+    tiles_of_both = (every.tiles[:, None] + every.tiles).flatten()
+    for tiles, gain in corners(tiles_of_both, (first[:, None] + second).flatten()):
+        budget = (tiles - 0.5) / (2 * math.prod(shape))
+        if budget < 1:
+            plan = Plan.shared(scores, 8, size, budget, coarsest)
+            assert (int(plan.tiles.sum()), float(gain_of(plan.levels, scores).sum())) == (tiles, gain)
+
+
+@settings(max_examples=150)
+@given(request=requests(), more=st.floats(1, 3))
+def test_a_shared_budget_holds_for_the_batch(request: Request, more: float) -> None:
+    images = request.scores.shape[-3]
+    capacity = images * request.capacity
+    if request.budget < 1 and images * cheapest(request.size, request.tile, request.coarsest) > capacity + 1:
+        with pytest.raises(ValueError, match="raise the budget"):
+            request.shared()
+        return
+    plan = request.shared()
+    whole = bool((plan.levels == 0).all())
+    assert plan.tiles.sum() <= capacity + 1 + 1e-9 or (whole and request.budget == 1)
+    assert whole or plan.tiles.sum() + 3 > capacity + 1 - 1e-9
+    larger = request.shared(budget=min(1.0, request.budget * more))
+    assert (larger.levels <= plan.levels).all()
+    assert torch.equal(plan.levels, request.shared().levels)
+    if images == 1:
+        assert torch.equal(plan.levels, request.plan().levels)
+
+
+def test_a_hard_image_gets_more_of_a_shared_budget() -> None:
+    scores = torch.ones(3, 4, 4)
+    scores[1] = 5
+    alone = Plan.from_scores(scores, 8, (32, 32), 0.5)
+    together = Plan.shared(scores, 8, (32, 32), 0.5)
+    assert alone.tiles.tolist() == [7, 7, 7]
+    assert together.tiles.tolist() == [4, 16, 4]
+
+
+def test_an_image_without_gain_gets_nothing_of_a_shared_budget() -> None:
+    scores = torch.zeros(2, 4, 4)
+    scores[1] = torch.arange(16).view(4, 4)
+    assert Plan.shared(scores, 8, (32, 32), 19 / 32).tiles.tolist() == [4, 16]
+
+
+def test_a_step_is_worth_all_that_it_opens() -> None:
+    opens, alone = torch.zeros(1, 4, 8), torch.zeros(1, 4, 8)
+    opens[0, :, :4] = 1  # gains only at the last step: 16 for 15 tiles
+    alone[0, :, 4:] = 0.125  # gains only at the first step: 2 for 3 tiles
+    plan = Plan.from_scores(torch.stack([opens, alone]), 8, (32, 64), budget=16 / 32, coarsest=2)
+    assert plan.levels[0, :, :4].eq(0).all()
+    assert plan.levels[0, :, 4:].eq(2).all()
+
+
+@pytest.mark.parametrize("make", [Plan.from_scores, Plan.shared])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_are_refused(make: Callable[..., Plan], number: float) -> None:
+    scores = torch.zeros(1, 2, 2)
+    scores[0, 1, 1] = number
+    with pytest.raises(ValueError, match="scores hold NaN or infinity; give finite gains per cell"):
+        make(scores, 8, (16, 16), 0.5)
+
+
+@pytest.mark.parametrize("make", [Plan.from_scores, Plan.shared])
+def test_scores_of_too_few_levels_are_refused(make: Callable[..., Plan]) -> None:
+    with pytest.raises(ValueError, match="scores are for 2 levels; coarsest 3 needs 3 of them"):
+        make(torch.zeros(2, 1, 8, 8), 8, (64, 64), 0.5, 3)
+
+
+def test_too_small_a_shared_budget_names_the_cheapest_plan() -> None:
+    with pytest.raises(ValueError, match=r"budget is 0\.1 .* everything at level 1, takes 0\.25; raise"):
+        Plan.shared(torch.zeros(3, 8, 8), 8, (64, 64), budget=0.1)
 
 
 def test_what_gains_most_is_refined_first() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from foveal.cli import bench, calibrate, segment, show, study
+from foveal.cli import adapt, bench, calibrate, reproduce, segment, show, study
 from foveal.cli.door import Door
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it once: large tensors in huge pages
@@ -26,10 +26,12 @@ app = typer.Typer(
     help="Segmentation that looks closely only where it matters.",
 )
 segment.add_to(app)
+adapt.add_to(app)
 show.add_to(app)
 study.add_to(app)
 bench.add_to(app)
 calibrate.add_to(app)
+reproduce.add_to(app)
 
 
 @app.callback()

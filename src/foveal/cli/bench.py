@@ -12,7 +12,15 @@ from typer.core import TyperCommand
 
 from foveal.cli.door import complain, echo_json
 from foveal.cli.inputs import parse_size, prepare
-from foveal.cli.segment import KeepOption, LookOption, MethodOption, PolicyOption, ThreadsOption, TileOption
+from foveal.cli.segment import (
+    KeepOption,
+    LookOption,
+    MethodOption,
+    PolicyOption,
+    ThreadsOption,
+    TileOption,
+    make_request,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +63,7 @@ def bench(
         list[int] | None, typer.Option(min=0, max=6, help="Coarsest levels that may occur, several; 1 2.")
     ] = None,
     method: MethodOption = "segblocks",
-    policy: PolicyOption = "entropy",
+    policy: PolicyOption = None,
     tile: TileOption = None,
     look: LookOption = None,
     peers: Annotated[
@@ -93,12 +101,7 @@ def bench(
     names, absent = ([], []) if ops else choose_peers(chosen)
     prepare(threads, keep_memory)
     loaded = find_model(model)
-    card = loaded.card
-    first = Request(
-        policy=policy,
-        tile=card.tile if tile is None else tile,
-        look=card.look if look is None else look,
-    )
+    first = make_request(loaded, method, policy, Request.budget, (tile, None, look))
     wanted = requests(first, budget or (OPS_BUDGETS if ops else BUDGETS), coarsest or COARSEST)
     task = Task(loaded, _images(sides, image, batch), method, wanted, names, repeat, memory, keep_memory)
     result = (operations if ops else measure)(task, _progress())

@@ -35,7 +35,7 @@ def calibrate(
     model: Annotated[str, typer.Argument(help="Bundled model, .safetensors file, or folder of a run.")],
     size: Annotated[str, typer.Option(help="Height x width of the largest image in pixels.")] = "720x960",
     method: MethodOption = "segblocks",
-    policy: PolicyOption = "entropy",
+    policy: PolicyOption = None,
     tile: TileOption = None,
     coarsest: LevelOption = None,
     look: LookOption = None,
@@ -57,7 +57,7 @@ def calibrate(
     if json:
         echo_json(row)
         return
-    from foveal.report import cost_text
+    from foveal.report_fit import cost_text
 
     title = "{model}, {method}, tile {tile} px, coarsest {coarsest}, look {look}, threads {threads}"
     typer.echo(cost_text(found, title.format(**row)))

@@ -11,11 +11,19 @@ from foveal.cli.door import USER_ERROR, complain, echo_json
 from foveal.cli.inputs import announce, find_images, free_stems, make_folder, prepare
 
 if TYPE_CHECKING:
+    from foveal.engine.checkpoint import Model
     from foveal.engine.segment import Result, Runner
+    from foveal.methods import Request
 
 ModelOption = Annotated[str, typer.Option(help="Bundled model, .safetensors file, or folder of a run.")]
 MethodOption = Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")]
-PolicyOption = Annotated[str, typer.Option(help="What decides where to look closely; see `foveal policies`.")]
+RiskOption = Annotated[
+    float | None,
+    typer.Option(help="Expected disagreement with the dense network to allow, such as 0.01; after `adapt`."),
+]
+PolicyOption = Annotated[
+    str | None, typer.Option(help="What decides where to look closely; the method's own choice if absent.")
+]
 BudgetOption = Annotated[
     float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; 0.4 if absent.")
 ]
@@ -42,11 +50,12 @@ def segment(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", show_default=False)],
     model: ModelOption = "camvid_rn18",
     method: MethodOption = "segblocks",
-    policy: PolicyOption = "entropy",
+    policy: PolicyOption = None,
     budget: BudgetOption = None,
     latency: Annotated[
         float | None, typer.Option(help="Milliseconds that an image may take; chooses the budget.")
     ] = None,
+    risk: RiskOption = None,
     tile: TileOption = None,
     coarsest: LevelOption = None,
     look: LookOption = None,
@@ -63,7 +72,8 @@ def segment(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and --json only.")] = False,
 ) -> None:
     """Segment images: write labels, overlay and plan, and say what it cost."""
-    aim = {"latency": latency, "always_adapt": always_adapt, **({} if quiet else {"report": announce})}
+    aim: dict[str, Any] = {"latency": latency, "always_adapt": always_adapt, "risk": risk}
+    aim |= {} if quiet else {"report": announce}
     runner = make_runner(model, method, policy, budget, (tile, coarsest, look), **aim)
     files, failures = find_images(images)
     make_folder(out)
@@ -84,7 +94,7 @@ def segment(
 def demo(
     image: Annotated[Path | None, typer.Argument(help="An image; a generated street if absent.")] = None,
     model: ModelOption = "camvid_rn18",
-    policy: PolicyOption = "entropy",
+    policy: PolicyOption = None,
     budget: BudgetOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/demo"),
     repeat: RepeatOption = 5,
@@ -111,7 +121,7 @@ def demo(
 def make_runner(
     model: str,
     method: str,
-    policy: str,
+    policy: str | None,
     budget: float | None,
     settings: tuple[int | None, int | None, int | None],
     **aim: Any,
@@ -124,29 +134,61 @@ def make_runner(
         policy: Name.
         budget: Share of the dense work; the usual one if absent.
         settings: Tile, coarsest level and level of the first look.
-        aim: Latency, always_adapt and report, as of `Runner`.
+        aim: Latency, risk, always_adapt and report, as of `Runner`; the risk as a number.
 
     Raises:
-        ValueError: There is no such model, method or policy, a number does not fit, or both a budget and a
-            latency are given.
+        ValueError: There is no such model, method or policy, a number does not fit, or things are given that
+            exclude one another.
     """
     from foveal.engine.checkpoint import load_model
+    from foveal.engine.fit import find_risk
     from foveal.engine.segment import Runner
     from foveal.methods import Request
     from foveal.tiles.plan import check_budget
 
-    latency = aim.get("latency")
-    if budget is not None and latency is not None:
+    allowed = aim.pop("risk", None)
+    asked = {"--budget": budget, "--latency": aim.get("latency"), "--risk": allowed}
+    given = [f"{name} {value:g}" for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} exclude one another; give one, it chooses the others")
+    chosen = {"--policy": policy, **dict(zip(("--tile", "--coarsest", "--look"), settings, strict=True))}
+    named = [name for name, value in chosen.items() if value is not None]
+    if allowed is not None and named:
         raise ValueError(
-            f"--budget {budget:g} and --latency {latency:g} exclude one another; a latency chooses the budget"
+            f"--risk goes by what foveal adapt found; leave {', '.join(named)} out, or adapt anew"
         )
     budget = check_budget(Request.budget if budget is None else budget)
     loaded = load_model(model)
-    own = (loaded.card.tile, loaded.card.coarsest, loaded.card.look)
+    if allowed is not None:
+        return Runner(loaded, "coarse_to_fine", find_risk(loaded, allowed), **aim)
+    return Runner(loaded, method, make_request(loaded, method, policy, budget, settings), **aim)
+
+
+def make_request(
+    loaded: Model,
+    method: str,
+    policy: str | None,
+    budget: float,
+    settings: tuple[int | None, int | None, int | None],
+) -> Request:
+    """Ask for a budget: with what is given, else what `adapt` found, else what the card recommends."""
+    from foveal.engine.fit import find_fit
+    from foveal.methods import METHODS, Request
+
+    card = loaded.card
+    worth: tuple[float, ...] = ()
+    own = (card.tile, card.coarsest, card.look)
+    default = METHODS[method].default_policy if method in METHODS else Request.policy
+    fit = find_fit(loaded) if method == "coarse_to_fine" else None
+    if fit is not None:
+        own, default = (fit.tile, settings[2] or fit.look, fit.look), fit.policy
     tile, coarsest, look = (
         mine if given is None else given for given, mine in zip(settings, own, strict=True)
     )
-    return Runner(loaded, method, Request(budget, policy, tile, coarsest, look), **aim)
+    policy = policy or default
+    if fit is not None and (policy, look) == (fit.policy, fit.look):
+        worth = fit.worth
+    return Request(budget, policy, tile, coarsest, look, loaded.policy, worth=worth)
 
 
 def finish(

@@ -13,8 +13,15 @@ import typer
 from foveal.cli.door import echo_json
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from foveal.config import Recipe
+    from foveal.data.dataset import Dataset
     from foveal.engine.checkpoint import Model
     from foveal.engine.evaluate import Entry
+    from foveal.engine.fit import Risk
+
+DEFAULT_BUDGET = 0.4
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,6 +43,12 @@ def evaluate(
     ] = None,
     coarsest: Annotated[int | None, typer.Option(min=0, max=6, help="Coarsest level.")] = None,
     look: Annotated[int | None, typer.Option(min=0, max=6, help="Level of the first look.")] = None,
+    risk: Annotated[
+        list[float] | None, typer.Option(help="Disagreements with dense to allow; repeatable.")
+    ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Controls of equal work: random, and everything reduced.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Use the first images only.")] = None,
     timed: Annotated[int, typer.Option(min=0, help="Images to time; 0 for none.")] = 16,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor to use.")] = None,
@@ -49,24 +62,35 @@ def evaluate(
     from foveal.data.dataset import open_dataset
     from foveal.engine.checkpoint import load_model
     from foveal.engine.evaluate import evaluate as measure
+    from foveal.engine.fit import find_risk
     from foveal.fused import faster
     from foveal.report import evaluation_table
 
     loaded, dataset = load_model(model), open_dataset(data, split)
-    loaded = replace(loaded, network=faster(loaded.network))  # type: ignore[arg-type]
     if len(dataset.classes) != len(loaded.card.classes):
         raise ValueError(
             f"{model} knows {len(loaded.card.classes)} classes and {data} has {len(dataset.classes)}; give a "
             "model that was trained on these classes"
         )
-    settings = {"tile": tile, "coarsest": coarsest, "look": look}
-    budgets = [*(budget or []), *(more or [])] or [0.4]
-    entries = [
-        _entry(loaded, method, name, share, settings) for name in policy or ["entropy"] for share in budgets
-    ]
+    settings = (tile, coarsest, look)
+    if risk and method != "coarse_to_fine":
+        raise ValueError(f"--risk is kept by --method coarse_to_fine, given {method}")
+    if risk and more:
+        raise ValueError(f"{more[0]:g} stands alone, a budget or a risk; repeat --budget or --risk before it")
+    budgets = [*(budget or []), *(more or [])] or ([] if risk else [DEFAULT_BUDGET])
+    names: list[str | None] = [*policy] if policy else [None]
+    # What was found for the weights is looked up before layers are joined: it goes by their names.
+    weights, risks = _weights(loaded), [find_risk(loaded, share) for share in risk or []]
+    network = faster(loaded.network)
+    entries = [_entry(loaded, network, method, name, share, settings) for name in names for share in budgets]
+    entries += [_risky(network, kept) for kept in risks]
+    if baseline:
+        works = [*budgets, *(round(kept.setting.work, 4) for kept in risks)]
+        entries += _controls(loaded, network, works, settings)
+    entries = [replace(entry, weights=weights) for entry in entries]
     keep_memory()
     _use_threads(threads)
-    rows = measure(loaded.network, dataset, entries, timed, limit, _counter("images"))
+    rows = measure(network, dataset, entries, timed, limit, _counter("images"))
     if json:
         echo_json(rows)
     else:
@@ -83,12 +107,19 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor to use.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Train a network as a recipe says; a killed run goes on exactly with --resume."""
+    """Train a network as a recipe says; a killed run goes on exactly with --resume.
+
+    Several processes: torchrun --nproc-per-node 2 -m -- foveal train RECIPE.
+    """
     from json import dumps
 
     from foveal.build import build_run, save_run
+    from foveal.cli.run_report import announcement, describe, outcome
     from foveal.config import read_recipe
     from foveal.cost import keep_memory
+    from foveal.data.dataset import open_dataset
+    from foveal.engine.distributed import World, joined
+    from foveal.engine.history import summary
     from foveal.engine.train import resumed_step
     from foveal.engine.train import train as run_training
 
@@ -97,44 +128,109 @@ def train(
     first = resumed_step(folder)
     if first and not resume:
         raise ValueError(f"{folder} holds a run at step {first}; give --resume to go on, or another --run")
+    judged = open_dataset(wanted.data.train, wanted.train.evaluate) if wanted.train.evaluate else None
     keep_memory()
     _use_threads(threads)
-    method, batches, schedule, dataset = build_run(wanted, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.json").write_text(dumps(wanted.as_dict(), indent=1))
-    network = run_training(
-        method, batches, schedule, folder, wanted.train.device, _steps(schedule.steps, first, batches)
-    )
-    path = save_run(wanted, folder, network, dataset)  # type: ignore[arg-type]
-    if json:
-        echo_json({"run": str(folder), "model": str(path), "steps": schedule.steps, "resumed_from": first})
+    with joined(wanted.train.device) as device:
+        world = World.current()
+        method, batches, schedule, dataset = build_run(wanted, folder)
+        about = describe(wanted, folder, first, method, dataset) | {
+            "epochs": round(batches.epoch(schedule.steps), 2),
+            "device": device,
+            "processes": world.size,
+        }
+        report = None
+        if world.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "recipe.json").write_text(dumps(wanted.as_dict(), indent=1))
+            typer.echo(announcement(about), err=True)
+            report = _steps(schedule.steps, first, batches)
+        network = run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
+    if not world.first:
         return
-    typer.echo(f"wrote {path}; see it with: foveal evaluate {folder} --data {wanted.data.train}")
+    policy = getattr(method, "policy", None)
+    path = save_run(wanted, folder, network, dataset, policy)  # type: ignore[arg-type]
+    result = about | {"model": str(path), "losses": summary(folder)}
+    if judged is not None:
+        result["evaluation"] = _judge(wanted, folder, judged)
+    if json:
+        echo_json(result)
+    else:
+        typer.echo(outcome(result))
 
 
-def _entry(loaded: Model, method: str, policy: str, budget: float, settings: dict[str, Any]) -> Entry:
-    """A row of the evaluation; the oracle is made anew for the labels of every image."""
+def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[dict[str, Any]]:
+    """Evaluate what was trained: the dense network and, for an adaptive method, a row at its own budget."""
+    from foveal.engine.checkpoint import load_model
+    from foveal.engine.evaluate import evaluate as measure
+
+    loaded, part, entries = load_model(folder), wanted.method, []
+    settings = (None, None, None)
+    if loaded.policy is not None:
+        budget = min(1.0, part.target + (1 - part.target) / 4 + loaded.policy.share)
+        entries = [_entry(loaded, loaded.network, part.name, "learned", budget, settings)]
+    elif part.name != "dense":
+        entries = [_entry(loaded, loaded.network, part.name, None, DEFAULT_BUDGET, settings)]
+    return measure(loaded.network, data, entries, 0, None, _counter("images"))
+
+
+Levels = tuple[int | None, int | None, int | None]
+"""Tile, coarsest level and level of the first look; the model's own where absent."""
+
+
+def _entry(
+    loaded: Model, network: nn.Module, method: str, policy: str | None, budget: float, settings: Levels
+) -> Entry:
+    """A row of the evaluation, with the network that runs; the oracle is made anew for every image."""
+    from foveal.cli.segment import make_request
     from foveal.engine.evaluate import Entry
-    from foveal.methods import METHODS, Request, SegBlocks
+    from foveal.methods import METHODS, SegBlocks
     from foveal.policies import create_policy
 
     if method not in METHODS:
         raise ValueError(f"no method named '{method}'; available: {', '.join(METHODS)}")
-    card, network = loaded.card, loaded.network
-    tile, coarsest, look = (
-        getattr(card, name) if value is None else value for name, value in settings.items()
-    )
+    asked = make_request(loaded, method, policy, budget, settings)
     if policy == "oracle":
+        levels = (asked.tile, asked.coarsest, asked.look)
         return Entry(
             method,
             policy,
             budget,
-            lambda target: SegBlocks(
-                network, create_policy(policy, budget, tile, coarsest, look, (network, target))
-            ),
+            lambda target: SegBlocks(network, create_policy(policy, budget, *levels, (network, target))),
         )
-    made = METHODS[method].on_request(network, Request(budget, policy, tile, coarsest, look))
-    return Entry(method, policy, budget, lambda target: made)
+    made = METHODS[method].on_request(network, asked)
+    return Entry(method, asked.policy, budget, lambda target: made)
+
+
+def _risky(network: nn.Module, risk: Risk) -> Entry:
+    """A row for a risk, by what `foveal adapt` found."""
+    from foveal.engine.evaluate import Entry
+    from foveal.methods import METHODS
+
+    name = "dense" if risk.setting.dense else "coarse_to_fine"
+    made = METHODS[name].on_request(network, risk.request)
+    return Entry(name, risk.fit.policy, 1.0, lambda target: made, risk.allowed)
+
+
+def _controls(loaded: Model, network: nn.Module, budgets: list[float], settings: Levels) -> list[Entry]:
+    """Rows of the same budgets that know nothing: tiles at random, and the whole image reduced."""
+    from foveal.engine.reproduce.static import static
+
+    below = [share for share in dict.fromkeys(budgets) if share < 1]
+    return [
+        *(_entry(loaded, network, "segblocks", "random", share, settings) for share in below),
+        *(static(network, share) for share in below),
+    ]
+
+
+def _weights(loaded: Model) -> Any:
+    """Weights of the classes in the disagreement, as `foveal adapt` found them; None before."""
+    import torch
+
+    from foveal.engine.fit import find_fit
+
+    fit = find_fit(loaded)
+    return None if fit is None else torch.tensor(fit.class_weights)
 
 
 def _use_threads(threads: int | None) -> None:
@@ -172,7 +268,7 @@ def _steps(steps: int, first: int, batches: Any) -> Any:
         bar.set_postfix_str(text, refresh=False)
         if bar.disable and (step % 50 == 0 or step + 1 == steps):
             left = (time.monotonic() - start) / (step + 1 - first) * (steps - step - 1) / 60
-            epoch = batches.epoch(step + 1)
-            typer.echo(f"step {step + 1}/{steps}  epoch {epoch:.1f}  {text}  {left:.0f} min left", err=True)
+            walked = f"  epoch {batches.epoch(step + 1):.1f}" if batches is not None else ""
+            typer.echo(f"step {step + 1}/{steps}{walked}  {text}  {left:.0f} min left", err=True)
 
     return report

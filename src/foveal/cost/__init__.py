@@ -3,7 +3,7 @@
 And a model of the milliseconds, fitted to measurements.
 """
 
-from foveal.cost.macs import Macs, count_macs
+from foveal.cost.macs import Macs, count_macs, relative_macs
 from foveal.cost.measure import Cost, measure
 from foveal.cost.model import CostModel, Measurement
 from foveal.cost.timing import Timing, alternate, keep_memory
@@ -18,4 +18,5 @@ __all__ = [
     "count_macs",
     "keep_memory",
     "measure",
+    "relative_macs",
 ]

@@ -6,11 +6,14 @@ interpolation (4 MACs an output sample); not biases, norms, activations, pooling
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -50,6 +53,13 @@ def count_macs(run: Callable[[], Any]) -> Macs:
         finally:
             OBSERVER.reset(token)
     return Macs(**counter.sums)
+
+
+def relative_macs(part: nn.Module, whole: nn.Module, size: tuple[int, int] = (1024, 1024)) -> float:
+    """Count a network of images as a share of another, on an image of `size` [px], without running either."""
+    image = torch.empty(1, 3, *size, device="meta")
+    ours, theirs = (count_macs(partial(copy.deepcopy(net).to("meta").eval(), image)) for net in (part, whole))
+    return ours.total / max(1, theirs.total)
 
 
 class _Counter(TorchDispatchMode):

@@ -13,8 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from foveal.cost import relative_macs
 from foveal.models import MODELS, SegmentationNetwork, create_model
+from foveal.policies import PolicyNet
 
+POLICY = "policy."
+"""Names of a policy network's weights start with it."""
 BUNDLED = Path(__file__).parent.parent / "weights"
 
 
@@ -33,6 +37,7 @@ class Card:
         tile: Side of a tile that suits the images it was trained on [px].
         coarsest: Coarsest level that it was trained for.
         look: Level of the coarse pass for policies that need one.
+        policy: Arguments of the policy network that was trained with it; empty if there is none.
         training: How it was trained and what it reached, in words and numbers.
     """
 
@@ -42,6 +47,7 @@ class Card:
     tile: int = 32
     coarsest: int = 2
     look: int = 2
+    policy: dict[str, int] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
     def problem(self) -> str:
@@ -57,6 +63,21 @@ class Card:
         for name, (value, least) in numbers.items():
             if not isinstance(value, int) or value < least:
                 return f"{name} is {value!r}; it must be a whole number of at least {least}"
+        return self._policy_problem()
+
+    def _policy_problem(self) -> str:
+        if self.policy == {}:
+            return ""
+        known = {"block", "width", "depth"}
+        if not (isinstance(self.policy, dict) and set(self.policy) <= known):
+            return f"policy is {self.policy!r}; it must have the keys block, width and depth, or none"
+        if not all(type(value) is int for value in self.policy.values()):
+            return f"policy is {self.policy!r}; it must hold whole numbers"
+        try:
+            with torch.device("meta"):
+                PolicyNet(**self.policy)
+        except ValueError as error:
+            return str(error)
         return ""
 
     @classmethod
@@ -82,11 +103,13 @@ class Card:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network and its card."""
+    """A trained network, its card, the policy network that belongs to it, and the file it comes from."""
 
     name: str
     network: SegmentationNetwork
     card: Card
+    policy: PolicyNet | None = None
+    file: Path | None = None
 
 
 def bundled() -> dict[str, Path]:
@@ -94,7 +117,13 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
 
 
-def save_model(network: SegmentationNetwork, card: Card, path: str | Path, half: bool = True) -> Path:
+def save_model(
+    network: SegmentationNetwork,
+    card: Card,
+    path: str | Path,
+    half: bool = True,
+    policy: PolicyNet | None = None,
+) -> Path:
     """Write weights and card.
 
     Args:
@@ -102,15 +131,19 @@ def save_model(network: SegmentationNetwork, card: Card, path: str | Path, half:
         card: What to know about it.
         path: File name; `.safetensors` and `.json` are put in the place of its suffix.
         half: Store the weights in half precision, all but those that are too large for it.
+        policy: A policy network to store with it; the card has its arguments.
 
     Returns:
         The weights file.
     """
     path = Path(path).with_suffix(".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = network.state_dict()
+    if policy is not None:
+        tensors |= {f"{POLICY}{key}": value for key, value in policy.state_dict().items()}
     state = {
         key: (_halved(value) if half else value).cpu().contiguous()
-        for key, value in network.state_dict().items()
+        for key, value in tensors.items()
         if not key.endswith("num_batches_tracked")
     }
     save_file(state, path)
@@ -130,19 +163,37 @@ def load_model(name: str | Path) -> Model:
     card = Card.parse(path.with_suffix(".json").read_bytes(), path.with_suffix(".json"))
     network = create_model(card.network, len(card.classes))
     try:
+        policy = PolicyNet(**card.policy).eval() if card.policy else None
         state = {key: value.float() for key, value in load_file(path).items()}
+        ours = {key: state.pop(key) for key in list(state) if key.startswith(POLICY)}
         missing, unexpected = network.load_state_dict(state, strict=False)
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        if policy is not None:
+            found = policy.load_state_dict({k.removeprefix(POLICY): v for k, v in ours.items()}, strict=False)
+            missing += [POLICY + key for key in found[0]]
+            unexpected += [POLICY + key for key in found[1]]
+            policy.share = relative_macs(policy, network, (32 * policy.block,) * 2)
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path}: damaged, or of another network ({' '.join(str(error).split())[:160]})"
         ) from None
+    _check_policy(bool(ours), card, path)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise CheckpointError(
             f"{path}: does not fit {card.network}; missing {missing[:3]}, unexpected {unexpected[:3]}"
         )
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(path.stem, network, card)
+    return Model(path.stem, network, card, policy, path)
+
+
+def _check_policy(held: bool, card: Card, path: Path) -> None:
+    """Refuse a policy network that is on the card or in the file, but not in both."""
+    if held != bool(card.policy):
+        where = ("holds", "lacks") if held else ("lacks", "has")
+        raise CheckpointError(
+            f"{path}: the file {where[0]} the weights of a policy network that its card {where[1]}; give the "
+            "two files that were saved together"
+        )
 
 
 def _halved(value: Tensor) -> Tensor:

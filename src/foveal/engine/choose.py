@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from foveal.cost import CostModel
 from foveal.engine.calibrate import Report, Setup, cost_model, covers, silent, stored
+from foveal.engine.risk import Setting
 
 SMALL = 4
 """An image with a side of fewer tiles is small: padding may cost more than the tiles save."""
@@ -44,6 +45,7 @@ class Chooser:
         latency: Time that a run may take [ms]; None for the budget of the setup.
         always_adapt: Whether the method runs also where the cost model predicts no gain.
         report: Called with what is done before it takes time.
+        setting: What keeps a risk, if one is tolerated.
 
     Raises:
         ValueError: The latency is no time, or the method and its policy have no budget to choose.
@@ -53,6 +55,7 @@ class Chooser:
     latency: float | None = None
     always_adapt: bool = False
     report: Report = silent
+    setting: Setting | None = None
     _known: CostModel | None = field(default=None, init=False)
     _choices: dict[tuple[int, int], Choice] = field(default_factory=dict, init=False)
 
@@ -87,7 +90,8 @@ class Chooser:
         if reason or self._known is None or not covers(self._known, size):
             return Choice(request.budget, reason)
         least = self.setup.least_work(size)
-        work = max(request.budget, least) if self.setup.adjustable else least
+        asked = request.budget if self.setting is None else self.setting.work
+        work = max(asked, least) if self.setup.adjustable else least
         ours = self._known.predict(math.prod(size), work)
         dense = self._known.dense(math.prod(size))
         if ours < dense:
@@ -119,6 +123,11 @@ class Chooser:
         request = self.setup.request
         if self.setup.method == "dense":
             return "as asked for"
+        if self.setting is not None and self.setting.dense:
+            return "nothing that costs less keeps the risk"
+        if self.setting is not None:
+            small = self.setup.least_work(size) >= 1
+            return f"small for tiles of {request.tile} px, a first look saves nothing" if small else ""
         if request.budget >= 1 or request.policy == "all":
             return "everything at full resolution is what the dense network computes"
         least = self.setup.least_work(size)

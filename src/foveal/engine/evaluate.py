@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from foveal.cost import Timing, alternate, count_macs
 from foveal.data.dataset import Dataset
 from foveal.engine.metrics import BoundaryScore, Confusion
+from foveal.losses.disagreement import disagreement
 from foveal.methods.segmenter import Segmenter, classify
 
 Make = Callable[[Tensor], Segmenter]
@@ -22,12 +23,15 @@ Make = Callable[[Tensor], Segmenter]
 
 @dataclass(frozen=True)
 class Entry:
-    """A row to measure: a name, the budget that is asked for, and how to make the method."""
+    """A row to measure: a name, the budget or risk that is asked for, and how to make the method."""
 
     method: str
     policy: str
     budget: float
     make: Make
+    risk: float | None = None
+    weights: Tensor | None = None
+    """Weight of every class [K] in the disagreement with the dense network."""
 
 
 @dataclass
@@ -38,6 +42,7 @@ class _Tally:
     macs: list[int] = field(default_factory=list)
     agreement: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
 
 
 def evaluate(
@@ -60,7 +65,8 @@ def evaluate(
 
     Returns:
         Rows with the keys method, policy, budget, work, miou, iou, pixel_accuracy, boundary_f, agreement
-        (with dense), macs, ms, images; the dense row first.
+        (with dense), macs, ms, images, with weights disagreement, and risk where one was asked for; the
+        dense row first.
     """
     network.eval()
     count = min(len(data), limit or len(data))
@@ -70,7 +76,7 @@ def evaluate(
         image, target = data[index]
         image, target = image[None].to(memory_format=torch.channels_last), target[None]
         runs = [_dense(network, image), *(_adaptive(entry.make(target), image) for entry in entries)]
-        _count(runs, target, tallies)
+        _count(runs, target, tallies, [None, *(entry.weights for entry in entries)])
         if index in turns:
             names = [str(k) for k in range(len(runs))]
             times = alternate(dict(zip(names, (run for run in runs), strict=True)), repeat=3, warmup=1)
@@ -78,7 +84,10 @@ def evaluate(
                 tally.times.append(times[name].median)
         report(index + 1, count)
     heads = [("dense", "", 1.0), *((e.method, e.policy, e.budget) for e in entries)]
-    return [_row(head, tally, data, count) for head, tally in zip(heads, tallies, strict=True)]
+    rows = [_row(head, tally, data, count) for head, tally in zip(heads, tallies, strict=True)]
+    for row, entry in zip(rows[1:], entries, strict=True):
+        row |= {} if entry.risk is None else {"risk": entry.risk}
+    return rows
 
 
 Run = Callable[[], tuple[Tensor, float]]
@@ -97,9 +106,9 @@ def _adaptive(method: Segmenter, image: Tensor) -> Run:
     return run
 
 
-def _count(runs: list[Run], target: Tensor, tallies: list[_Tally]) -> None:
+def _count(runs: list[Run], target: Tensor, tallies: list[_Tally], weights: list[Tensor | None]) -> None:
     reference: Tensor | None = None
-    for run, tally in zip(runs, tallies, strict=True):
+    for run, tally, weight in zip(runs, tallies, weights, strict=True):
         found: list[tuple[Tensor, float]] = []
         tally.macs.append(count_macs(lambda run=run, found=found: found.append(run())).total)  # type: ignore[misc]
         labels, work = found[0]
@@ -108,6 +117,8 @@ def _count(runs: list[Run], target: Tensor, tallies: list[_Tally]) -> None:
         tally.confusion.add(labels, target)
         tally.boundary.add(labels, target)
         tally.agreement.append(float((labels == reference).double().mean()))
+        if weight is not None:
+            tally.losses.append(float(disagreement(labels, reference, weight)[0]))
 
 
 def _row(head: tuple[str, str, float], tally: _Tally, data: Dataset, count: int) -> dict[str, Any]:
@@ -127,6 +138,7 @@ def _row(head: tuple[str, str, float], tally: _Tally, data: Dataset, count: int)
         "pixel_accuracy": round(tally.confusion.accuracy, 4),
         "boundary_f": round(tally.boundary.score, 4),
         "agreement": round(fmean(tally.agreement), 5),
+        **({"disagreement": round(fmean(tally.losses), 5)} if tally.losses else {}),
         "macs": round(fmean(tally.macs)),
         "ms": round(Timing(tuple(tally.times)).median, 2) if tally.times else None,
         "images": count,

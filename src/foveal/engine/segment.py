@@ -18,8 +18,9 @@ from foveal.data.image import read_image
 from foveal.engine.calibrate import Report, Setup, on_tiles, silent
 from foveal.engine.checkpoint import Model
 from foveal.engine.choose import Choice, Chooser
+from foveal.engine.fit import Risk
 from foveal.fused import faster
-from foveal.methods import METHODS, Dense, Prediction, Request, Segmenter
+from foveal.methods import METHODS, CoarseToFine, Dense, Prediction, Request, Segmenter
 from foveal.methods.segmenter import upsample
 from foveal.tiles import Plan
 from foveal.tiles.plan import SKIP, check_budget
@@ -43,6 +44,8 @@ class Result:
         method_timing: That of the method where the cost model chose the dense network; None else, and without
             a comparison.
         choice: What was chosen to run, and why.
+        risk: What was tolerated, and the setting that keeps it; None if a budget or latency was given.
+        estimate: Estimated class-balanced disagreement with the dense network, a share; None without a risk.
     """
 
     image: Tensor
@@ -56,6 +59,8 @@ class Result:
     dense_labels: Tensor | None = None
     method_timing: Timing | None = None
     choice: Choice = field(default_factory=Choice)
+    risk: Risk | None = None
+    estimate: float | None = None
 
     @property
     def reason(self) -> str:
@@ -100,7 +105,8 @@ class Runner:
     Args:
         model: The trained network.
         method: Name in `foveal.methods.METHODS`.
-        request: What is asked of the method; its budget does not count with a latency.
+        request: What is asked of the method; its budget does not count with a latency. Or a disagreement
+            with the dense network to tolerate, and what keeps it.
         latency: Time that an image may take [ms], the labels included.
         always_adapt: Whether the method runs also where the cost model predicts no gain.
         report: Called with what is done before it takes time.
@@ -113,13 +119,14 @@ class Runner:
         self,
         model: Model,
         method: str,
-        request: Request,
+        request: Request | Risk,
         latency: float | None = None,
         always_adapt: bool = False,
         report: Report = silent,
     ) -> None:
-        self.model = model
-        self.request = request
+        self.model, self.risk = model, request if isinstance(request, Risk) else None
+        request = request.request if isinstance(request, Risk) else request
+        request = self.request = replace(request, net=request.net or model.policy)
         check_budget(request.budget)
         self._outline = copy.deepcopy(model.network).to("meta")
         self._dense_macs: dict[tuple[int, int], int] = {}
@@ -128,6 +135,7 @@ class Runner:
         _named(method).on_request(network, request)
         self.setup = Setup(model.name, model.network, network, method, request)
         self._choose = Chooser(self.setup, latency, always_adapt, report)
+        self._choose.setting = self.risk.setting if self.risk else None
 
     def __call__(self, image: Tensor, repeat: int = 0) -> Result:
         """Segment one image [3, H, W] in 0..1.
@@ -153,6 +161,8 @@ class Runner:
             dense_macs=self.dense_macs(size),
             timing=Timing((ms,)),
             choice=choice,
+            risk=self.risk,
+            estimate=self._estimate(batch, prediction, choice),
         )
         return self._compare(result, batch, repeat) if repeat else result
 
@@ -162,6 +172,15 @@ class Runner:
             empty = torch.empty(1, 3, *size, device="meta")
             self._dense_macs[size] = count_macs(lambda: upsample(self._outline(empty), size)).total
         return self._dense_macs[size]
+
+    def _estimate(self, batch: Tensor, prediction: Prediction, choice: Choice) -> float | None:
+        """Estimate the disagreement with the dense network from the doubt that is left."""
+        if self.risk is None or choice.reason:
+            return None if self.risk is None else 0.0
+        method = self.setup.make(choice.budget)
+        with torch.inference_mode():
+            doubt = method.doubt(batch, prediction) if isinstance(method, CoarseToFine) else torch.zeros(1)
+        return self.risk.fit.risk.estimate(float(doubt[0]))
 
     def _run(self, choice: Choice, batch: Tensor, counted: bool) -> tuple[Prediction, float, int]:
         """Run what was chosen; return what it says, its time [ms] and MACs.

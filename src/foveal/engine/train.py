@@ -12,9 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,36 +20,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from foveal.data.batches import Batches
+from foveal.engine.distributed import World
+from foveal.engine.history import History
+from foveal.engine.optimise import MOMENTS, Schedule, create_optimiser, follow, set_rate, trained
 from foveal.methods.segmenter import Segmenter
 
 CHECKPOINT = "checkpoint.safetensors"
-ADAM = ("exp_avg", "exp_avg_sq")
 
 
-class Diverged(ArithmeticError):
+class Diverged(ValueError):
     """The loss or the weights became infinite or NaN."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to train."""
-
-    steps: int
-    learning_rate: float = 5e-4
-    encoder_factor: float = 0.25
-    weight_decay: float = 1e-2
-    warmup: int = 200
-    average: float = 0.999
-    freeze_norms: bool = False
-    bf16: bool = False
-    seed: int = 0
-    save_every: int = 250
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step: linear warm-up, then a cosine down to a hundredth."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup))
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * warm * (0.01 + 0.99 * cosine)
 
 
 def train(
@@ -64,8 +42,11 @@ def train(
 ) -> nn.Module:
     """Train a method from its current weights, or from the run's checkpoint if there is one.
 
+    Processes that were joined (see `foveal.engine.distributed`) share every batch; the first one writes.
+
     Args:
-        method: What to train; its `loss` says how.
+        method: What to train, all that requires a gradient; its `loss` says how. Terms of it without a
+            gradient are only logged.
         batches: Batch of every step.
         schedule: Length and speed.
         run: Folder of the run; made if absent.
@@ -73,48 +54,51 @@ def train(
         report: Called after every step with the step and its values.
 
     Returns:
-        The network with the moving average of the weights, in evaluation mode.
+        The method's network with the moving average of the weights, in evaluation mode; the whole method
+        has it, a learned policy too.
 
     Raises:
         Diverged: The loss is not finite, or the weights are not; the last checkpoint is kept.
+        ValueError: Nothing can be trained, the checkpoint is of another run, or the processes cannot share a
+            batch evenly.
     """
+    world = World.current()
     run.mkdir(parents=True, exist_ok=True)
     method.to(device).train()
-    network = method.network
     if schedule.freeze_norms:
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-    optimiser = _optimiser(network, schedule)
-    average = {key: value.detach().clone() for key, value in network.state_dict().items()}
-    first = _restore(run, network, average, optimiser)
-    writer = _tensorboard(run)
-    for step, (image, target) in _prefetch(batches, first, schedule.steps):
-        torch.manual_seed(schedule.seed * 1_000_003 + step)
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate(step) * group["factor"]
-        with torch.autocast(device, torch.bfloat16, enabled=schedule.bf16):
+        _freeze_norms(method.network)
+    optimiser = create_optimiser(method, schedule)
+    world.alike(method)
+    average = {key: value.detach().clone() for key, value in method.state_dict().items()}
+    first = _restore(run, method, average, optimiser)
+    history = History(run, first) if world.first else None
+    for step, (image, target) in _prefetch(world.share(batches), first, schedule.steps):
+        torch.manual_seed(world.seed(schedule.seed * 1_000_003 + step))
+        set_rate(optimiser, schedule.rate(step))
+        with world.as_one(method), torch.autocast(torch.device(device).type, torch.bfloat16, schedule.bf16):
             losses = method.loss(image.to(device), target.to(device))
-        total = sum(losses.values(), start=torch.zeros((), device=device))
-        values = {name: float(loss.detach()) for name, loss in losses.items()}
-        if not math.isfinite(float(total.detach())):
-            raise Diverged(f"step {step}: the loss is {float(total.detach())}; {run / CHECKPOINT} is kept")
+        total = _total(losses)
+        values = {"total": float(total.detach())} | {name: float(x.detach()) for name, x in losses.items()}
+        values = world.average(values, device)
+        if not math.isfinite(values.pop("total")):
+            raise Diverged(_say(run, step, f"the loss is {_worst(values)}"))
         optimiser.zero_grad()
         total.backward()
+        world.average_gradients(list(trained(method).values()))
         optimiser.step()
-        _follow(average, network, min(schedule.average, (step + 1) / (step + 10)))
+        world.average_statistics(method)
+        follow(average, method, min(schedule.average, (step + 1) / (step + 10)))
         values["learning_rate"] = schedule.rate(step)
-        _log(run, writer, step, values)
-        report(step, values)
+        if history is not None:
+            history.add(step, values)
+            report(step, values)
         if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
-            if not all(bool(value.isfinite().all()) for value in network.parameters()):
-                raise Diverged(f"step {step}: weights are not finite; {run / CHECKPOINT} is kept")
-            _save(run, step + 1, network, average, optimiser)
-    if writer is not None:
-        writer.close()
-    network.load_state_dict(average)
+            _save(run, step + 1, _state(method, average, optimiser), world.first)
+    if history is not None:
+        history.close()
+    method.load_state_dict(average)
     method.eval()
-    return network
+    return method.network
 
 
 def resumed_step(run: Path) -> int:
@@ -129,48 +113,74 @@ def resumed_step(run: Path) -> int:
         raise ValueError(f"{path}: damaged, or no checkpoint of a run ({error})") from None
 
 
-def _optimiser(network: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    """AdamW; the encoder learns slower, norms and biases do not decay."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        factor = schedule.encoder_factor if name.startswith("encoder.") else 1.0
-        decay = schedule.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((factor, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": members, "factor": factor, "weight_decay": decay, "lr": 0.0}
-            for (factor, decay), members in groups.items()
-        ]
-    )
+def _freeze_norms(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
-def _prefetch(batches: Batches, first: int, last: int) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+def _prefetch(
+    batch: Callable[[int], tuple[Tensor, Tensor]], first: int, last: int
+) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
     """Make the next batch while the present one is used."""
     with ThreadPoolExecutor(1) as worker:
-        coming = worker.submit(batches.__getitem__, first) if first < last else None
+        coming = worker.submit(batch, first) if first < last else None
         for step in range(first, last):
-            batch = coming.result()  # type: ignore[union-attr]
-            coming = worker.submit(batches.__getitem__, step + 1) if step + 1 < last else None
-            yield step, batch
+            present = coming.result()  # type: ignore[union-attr]
+            coming = worker.submit(batch, step + 1) if step + 1 < last else None
+            yield step, present
 
 
-@torch.no_grad()
-def _follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
-    for key, value in network.state_dict().items():
-        if value.is_floating_point():
-            average[key].lerp_(value, 1 - decay)
-        else:
-            average[key].copy_(value)
+def _total(losses: dict[str, Tensor]) -> Tensor:
+    """Add up the terms that carry a gradient; the others are there to be logged.
+
+    Raises:
+        ValueError: None does.
+    """
+    terms = [loss for loss in losses.values() if loss.requires_grad]
+    if not terms:
+        raise ValueError(
+            f"no term of the loss ({', '.join(losses)}) carries a gradient; nothing can be learned"
+        )
+    return sum(terms, start=torch.zeros((), device=terms[0].device))
 
 
-def _save(
-    run: Path, step: int, network: nn.Module, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
-) -> None:
-    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
+def _worst(values: dict[str, float]) -> str:
+    """Name the terms that are not finite."""
+    bad = [f"{value} ({name})" for name, value in values.items() if not math.isfinite(value)]
+    return ", ".join(bad) or "infinite"
+
+
+def _say(run: Path, step: int, what: str) -> str:
+    """Say what went wrong, and what is left to go on from."""
+    kept = resumed_step(run)
+    left = f"{run / CHECKPOINT} of step {kept} is kept" if kept else "no checkpoint was written before"
+    return f"step {step}: {what}; {left}; give a lower train.learning_rate or a longer train.warmup"
+
+
+def _state(
+    method: nn.Module, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Collect weights, `average.` and moments, all by the names of the method's state."""
+    tensors = dict(method.state_dict())
     tensors |= {f"average.{key}": value for key, value in average.items()}
-    for name, parameter in network.named_parameters():
+    for name, parameter in trained(method).items():
         state = optimiser.state.get(parameter, {})
-        tensors |= {f"{moment}.{name}": state[moment] for moment in ADAM if moment in state}
+        tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
+    return tensors
+
+
+def _save(run: Path, step: int, tensors: dict[str, Tensor], writes: bool) -> None:
+    """Replace the checkpoint, if all is finite.
+
+    Raises:
+        Diverged: Something is not.
+    """
+    bad = [key for key, value in tensors.items() if not bool(value.isfinite().all())]
+    if bad:
+        raise Diverged(_say(run, step - 1, f"{len(bad)} weights or moments are not finite, such as {bad[0]}"))
+    if not writes:
+        return
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     part = run / (CHECKPOINT + ".part")
     save_file(tensors, part, {"state": json.dumps({"step": step})})
@@ -178,46 +188,29 @@ def _save(
 
 
 def _restore(
-    run: Path, network: nn.Module, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
+    run: Path, method: nn.Module, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
 ) -> int:
+    """Take over weights, average and moments of the run's checkpoint, and return its step."""
     path = run / CHECKPOINT
     step = resumed_step(run)
     if step == 0:
         return 0
     with safe_open(path, "pt") as file:
         stored = {key: file.get_tensor(key) for key in file.keys()}
-    state = {key.removeprefix("network."): value for key, value in stored.items() if key.startswith("n")}
-    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in network.state_dict().items()}:
-        raise ValueError(f"{path} is a run of another network; give the recipe it was started with")
-    network.load_state_dict(state)
+    wanted = _state(method, average, optimiser)
+    state = {key for key in stored if not key.startswith((*MOMENTS, "average."))}
+    if state != set(method.state_dict()) or any(
+        key not in stored or stored[key].shape != value.shape for key, value in wanted.items()
+    ):
+        raise ValueError(f"{path} is a run of another network or method; give the recipe it was started with")
+    method.load_state_dict({key: stored[key] for key in method.state_dict()})
     for key in average:
         average[key].copy_(stored[f"average.{key}"])
-    for name, parameter in network.named_parameters():
-        if f"{ADAM[0]}.{name}" in stored:
-            moments: dict[str, Any] = {key: stored[f"{key}.{name}"].to(parameter.device) for key in ADAM}
-            optimiser.state[parameter] = moments | {"step": torch.tensor(float(step))}
-    _forget_after(run / "log.jsonl", step)
+    for name, parameter in trained(method).items():
+        if f"{MOMENTS[0]}.{name}" in stored:
+            moments = {key: stored[f"{key}.{name}"] for key in MOMENTS}
+            # The count of steps stays on the processor, where the optimiser makes it.
+            optimiser.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
+            }
     return step
-
-
-def _forget_after(log: Path, step: int) -> None:
-    """Drop the lines of steps that a resumed run does again."""
-    if log.exists():
-        lines = log.read_text().splitlines(keepends=True)
-        log.write_text("".join(line for line in lines if json.loads(line)["step"] < step))
-
-
-def _tensorboard(run: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(run / "tensorboard")
-
-
-def _log(run: Path, writer: Any, step: int, values: dict[str, float]) -> None:
-    with (run / "log.jsonl").open("a") as file:
-        file.write(json.dumps({"step": step, **values}) + "\n")
-    if writer is not None:
-        for name, value in values.items():
-            writer.add_scalar(name, value, step)

@@ -22,8 +22,7 @@ def cross_entropy(
 
     Source: bootstrapping as in Pohlen et al., "Full-Resolution Residual Networks", CVPR 2017, section 3.3.
     """
-    logits = F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
-    loss = F.cross_entropy(logits, target, weight, ignore_index=VOID, reduction="none")
+    loss = pixel_cross_entropy(logits, target, weight)
     labelled = target != VOID
     norm = labelled.float() if weight is None else weight[target.clamp(max=len(weight) - 1)] * labelled
     if hardest < 1.0:
@@ -31,6 +30,12 @@ def cross_entropy(
         chosen = loss.flatten().topk(count).indices
         return loss.flatten()[chosen].sum() / norm.flatten()[chosen].sum().clamp(min=1e-6)
     return loss.sum() / norm.sum().clamp(min=1e-6)
+
+
+def pixel_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Cross entropy of every pixel [N, H, W], 0 where the label is void; arguments as in `cross_entropy`."""
+    logits = F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
+    return F.cross_entropy(logits, target, weight, ignore_index=VOID, reduction="none")
 
 
 def divergence(logits: Tensor, teacher: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ Decides  once per image, before the network, by any policy; one that needs it ge
 Knob     budget, the share of the dense work (in the policy).
 Source   Verelst and Tuytelaars, "SegBlocks", TPAMI 2022, sections 3.1 to 3.3.
 Differs  any number of levels; deterministic plans that keep the budget; no seams (bilinear upsampling and
-         global context see beyond the tile), so that everything at level 0 equals the dense network.
+         global context see beyond the tile), so that everything at level 0 equals the dense network; the
+         policy network may also be trained for a network that stays as it is.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from foveal.losses.segmentation import cross_entropy, divergence
+from foveal.losses.reinforce import PolicyLoss
+from foveal.losses.segmentation import cross_entropy, divergence, pixel_cross_entropy
 from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image, check_tile
 from foveal.ops import halve
-from foveal.policies import Policy, View, create_policy
+from foveal.policies import Learned, Policy, View, create_policy
 from foveal.tiles import on_dense, split
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class SegBlocks(Segmenter):
         class_weight: Weight of every class in the loss [K].
         hardest: Share of the pixels that count in the loss.
         consistency: Weight of the term that draws the answer on tiles to the dense answer.
+
+    Attributes:
+        policy_loss: What a learned policy minimises; another may be put in its place.
     """
 
     class_weight: Tensor | None
@@ -55,6 +60,7 @@ class SegBlocks(Segmenter):
         self.policy = policy
         self.hardest = hardest
         self.consistency = consistency
+        self.policy_loss = PolicyLoss()
         self.register_buffer("class_weight", class_weight, persistent=False)
         for name in getattr(network, "global_modules", ()) if detours is None else detours:
             on_dense(network.get_submodule(name))
@@ -63,7 +69,9 @@ class SegBlocks(Segmenter):
     def on_request(cls, network: nn.Module, request: Request) -> SegBlocks:
         """Take policy, budget, tile and levels from the request."""
         check_tile(network, request.tile)
-        policy = create_policy(request.policy, request.budget, request.tile, request.coarsest, request.look)
+        policy = create_policy(
+            request.policy, request.budget, request.tile, request.coarsest, request.look, request.net
+        )
         return cls(network, policy)
 
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
@@ -91,8 +99,11 @@ class SegBlocks(Segmenter):
         """Return the cross entropy of the dense answer, and of the one under a plan of the policy.
 
         The policy is shown the dense answer. With `consistency`, the divergence of the answer on tiles from
-        the dense one is a third term: the dense network teaches itself at mixed resolution.
+        the dense one is a third term: the dense network teaches itself at mixed resolution. A learned policy
+        is trained beside the network, or alone if the network takes no gradient.
         """
+        if isinstance(self.policy, Learned):
+            return self._learn(image, target, self.policy)
         dense = self.network(image)
         plan = self.policy(View(image, logits=dense.detach()))
         mixed = self.network(split(image, plan)).dense()
@@ -104,11 +115,27 @@ class SegBlocks(Segmenter):
             terms["consistency"] = self.consistency * divergence(mixed, dense.detach())
         return terms
 
+    def _learn(self, image: Tensor, target: Tensor, policy: Learned) -> dict[str, Tensor]:
+        """Run blocks that are drawn at random; the policy learns from the loss of every pixel."""
+        draw = policy.draw(View(image))
+        trained = any(parameter.requires_grad for parameter in self.network.parameters())
+        with torch.set_grad_enabled(trained):
+            logits = self.network(split(image, draw.plan)).dense()
+            terms = {"segmentation": cross_entropy(logits, target, self.class_weight, self.hardest)}
+        pixels = pixel_cross_entropy(logits.detach(), target, self.class_weight)
+        terms["policy"] = self.policy_loss(draw.logits, draw.fine, pixels, policy.net.block)
+        terms["share"] = draw.fine.float().mean()
+        return terms
+
     def _look(self, image: Tensor) -> tuple[View, tuple[Step, ...]]:
-        """Run the network on the reduced image, if the policy wants its answer."""
-        level = getattr(self.policy, "look", None)
-        if level is None or getattr(self.policy, "budget", 0) >= 1:
+        """Run the network on the reduced image, if the policy wants its answer; count what a policy costs."""
+        level, own_work = getattr(self.policy, "look", None), getattr(self.policy, "own_work", None)
+        if (getattr(self.policy, "budget", None) or 0) >= 1:
             return View(image), ()
+        if level is None:
+            spent = own_work((image.shape[2], image.shape[3])) if own_work else 0.0
+            step = Step("policy", torch.full((len(image),), spent, dtype=torch.float64))
+            return View(image, spent=spent), (step,) if spent else ()
         small = image
         for _ in range(level):
             small = halve(small)

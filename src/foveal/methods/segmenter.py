@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from foveal.ops import classify, upsample
 
 if TYPE_CHECKING:
+    from foveal.policies.learned import PolicyNet
     from foveal.tiles.memory import Memory
     from foveal.tiles.plan import Plan
 
@@ -86,6 +87,9 @@ class Request:
         tile: Side of a tile [px].
         coarsest: Coarsest level that may occur.
         look: Level of a first look, for policies that need one.
+        net: Policy network, for the policy "learned".
+        threshold: Gain per tile from which a tile is refined, for methods that have one.
+        worth: What a step to level 0, 1, ... gains, as a share of the score, where that was measured.
     """
 
     budget: float = 0.4
@@ -93,6 +97,9 @@ class Request:
     tile: int = 32
     coarsest: int = 2
     look: int = 2
+    net: PolicyNet | None = None
+    threshold: float | None = None
+    worth: tuple[float, ...] = ()
 
 
 class Segmenter(nn.Module, ABC):
@@ -102,9 +109,11 @@ class Segmenter(nn.Module, ABC):
 
     Attributes:
         network: The ordinary network that the method runs.
+        default_policy: Policy of requests that name none.
     """
 
     network: nn.Module
+    default_policy: ClassVar[str] = "entropy"
 
     @classmethod
     @abstractmethod

@@ -1,16 +1,24 @@
-"""Weights from files into encoders: plain or with BatchNorm folded into the convolutions."""
+"""Pretrained weights into encoders: from timm or a file, plain or with BatchNorm folded into convolutions."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from foveal.models.mobilenet import read_quantised_mobilenet
+from foveal.models.mobilenet import STAGES, SamePaddedConv2d, read_quantised_mobilenet
+
+TIMM = "timm:"
+"""What the name of a model of timm starts with."""
+
+Normalisation = tuple[Tensor, Tensor]
+"""Mean and deviation of the images that an encoder is given, three numbers each."""
 
 
 class WeightsError(ValueError):
@@ -46,34 +54,121 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
-def load_encoder(encoder: nn.Module, path: str | Path) -> list[str]:
+def load_encoder(
+    encoder: nn.Module, source: str | Path, normalisation: Normalisation | None = None
+) -> list[str]:
     """Load pretrained weights into an encoder.
 
-    Understands plain state dicts, state dicts whose BatchNorm was folded into the convolutions (a
-    convolution has a bias, norms are absent: the norm then becomes an identity plus that bias, the
-    function is the same; see `calibrate_norms`), and int8 weights with one scale an output channel.
+    Understands plain state dicts of torchvision and timm, state dicts whose BatchNorm was folded into the
+    convolutions (a convolution has a bias, norms are absent: the norm then becomes an identity plus that
+    bias, the function is the same; see `calibrate_norms`), and int8 weights with one scale an output channel.
     Keys that the encoder lacks (a classifier, say) are ignored.
 
+    Args:
+        encoder: Where to.
+        source: A file, or `timm:NAME` for a pretrained model that timm finds or downloads.
+        normalisation: Of the images that the encoder will be given. Weights of timm that were trained with
+            another one are adapted, exactly but for the outermost samples.
+
     Returns:
-        Names of the encoder's parameters that the file did not provide.
+        Names of the encoder's parameters that the source did not provide.
 
     Raises:
-        WeightsError: The file cannot be read, has another shape, or fits no layer.
+        WeightsError: The source cannot be read, has another shape, or fits no layer.
     """
-    state = read_state(path)
+    theirs: Normalisation | None = None
+    if str(source).startswith(TIMM):
+        state, theirs = _read_timm(str(source), encoder)
+    else:
+        state = read_state(source)
     if any(key.endswith(".weight.q") for key in state):
         state = read_quantised_mobilenet(state)
     own = encoder.state_dict()
-    state = {key: value.float() for key, value in _unfold(encoder, state).items() if key in own}
+    state = _unfold(encoder, _torchvision_names({_bare(key): value for key, value in state.items()}, own))
+    state = {key: value.float() for key, value in state.items() if key in own}
     if not state:
-        raise WeightsError(f"{path}: no key fits the encoder; it has keys such as '{next(iter(own))}'")
+        raise WeightsError(f"{source}: no key fits the encoder; it has keys such as '{next(iter(own))}'")
     for key, value in state.items():
         if value.shape != own[key].shape:
             raise WeightsError(
-                f"{path}: '{key}' is {tuple(value.shape)}, the encoder needs {tuple(own[key].shape)}"
+                f"{source}: '{key}' is {tuple(value.shape)}, the encoder needs {tuple(own[key].shape)}"
             )
     encoder.load_state_dict(state, strict=False)
+    if theirs and normalisation:
+        _renormalise(encoder, theirs, normalisation)
     return [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+
+
+def _read_timm(source: str, encoder: nn.Module) -> tuple[dict[str, Tensor], Normalisation]:
+    """Make a pretrained model of timm, and say what images it was trained on."""
+    name = source.removeprefix(TIMM)
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:  # torchvision beside another build of torch
+        raise WeightsError(
+            f"{source}: timm cannot be imported ({_first_line(error)}); pip install 'foveal[timm]'"
+        ) from None
+    try:
+        model: Any = timm.create_model(name, pretrained=True)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{source}: timm has no such pretrained weights, or cannot download them ({_first_line(error)}); "
+            "give a name of timm.list_pretrained(), or download the weights elsewhere and give the file"
+        ) from None
+    padded = [any(isinstance(m, SamePaddedConv2d) for m in encoder.modules())]
+    padded.append(any(type(m).__name__ == "Conv2dSame" for m in model.modules()))
+    if padded[0] != padded[1]:
+        styles = ["as TensorFlow does" if same else "symmetrically" for same in padded]
+        warnings.warn(
+            f"{source} pads {styles[1]} and the encoder {styles[0]}: its maps are shifted by up to a pixel "
+            "per stride, which training has to mend",
+            stacklevel=3,
+        )
+    config = model.pretrained_cfg
+    return model.state_dict(), (torch.tensor(config["mean"]), torch.tensor(config["std"]))
+
+
+def _bare(key: str) -> str:
+    """Drop what wrappers for several devices put before a name."""
+    return key.removeprefix("module.")
+
+
+def _torchvision_names(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Turn timm's names of a MobileNetV2 into those of torchvision, if the encoder has those."""
+    if "features.0.0.weight" not in own or "conv_stem.weight" not in state:
+        return state
+    places = {"conv_stem": "features.0.0", "bn1": "features.0.1"}
+    index = 1
+    for stage, (expansion, _, count, _) in enumerate(STAGES):
+        parts = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+        spots = ("0.0", "0.1", "1.0", "1.1", "2", "3")
+        if expansion == 1:
+            parts, spots = ("conv_dw", "bn1", "conv_pw", "bn2"), ("0.0", "0.1", "1", "2")  # type: ignore[assignment]
+        for block in range(count):
+            names = zip(parts, spots, strict=True)
+            places |= {f"blocks.{stage}.{block}.{x}": f"features.{index}.conv.{y}" for x, y in names}
+            index += 1
+    split = {key: key.rpartition(".") for key in state}
+    return {f"{places[x]}.{y}": state[key] for key, (x, _, y) in split.items() if x in places}
+
+
+@torch.no_grad()
+def _renormalise(encoder: nn.Module, theirs: Normalisation, ours: Normalisation) -> None:
+    """Let a first convolution made for images normalised one way take images normalised another way.
+
+    With x = (image - mean) / std, theirs is ours times std' / std plus (mean' - mean) / std: the factor goes
+    into the weights, the sum into the mean of the norm. Zeros around the image stay zeros, which is the only
+    difference.
+    """
+    (mean, std), (own_mean, own_std) = (
+        tuple(x.flatten().double().cpu() for x in pair) for pair in (theirs, ours)
+    )
+    conv, _, layer = next(iter(_norm_after_convolution(encoder)))
+    kernel: Any = encoder.get_submodule(conv).weight
+    weight = kernel.double()
+    shift = (weight * ((own_mean - mean) / std).view(1, -1, 1, 1)).sum((1, 2, 3))
+    kernel.copy_(weight * (own_std / std).view(1, -1, 1, 1))
+    layer.running_mean.sub_(shift)  # type: ignore[union-attr]
 
 
 def _unfold(encoder: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -98,8 +98,8 @@ def _enlarged(layout: Layout, side: int, base: int) -> list[int]:
     return [n * (side << (level - base)) ** 2 for level, n in enumerate(counts) if level > base]
 
 
-def _fits(tiles: Tensor, *rest: object) -> bool:
-    return usable(tiles)
+def _fits(tiles: Tensor, layout: Layout, *rest: object) -> bool:
+    return usable(tiles, layout)
 
 
 compose_tiles = Op(reference, _fits, cpu=cpu, native=native)

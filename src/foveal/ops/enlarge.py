@@ -42,7 +42,7 @@ def native(x: Tensor, layout: Layout, factor: int, kept: Tensor | None = None) -
 
 
 def _fits(x: Tensor, layout: Layout, factor: int, kept: Tensor | None = None) -> bool:
-    return usable(x) and (kept is None or usable(kept))
+    return usable(x, layout) and (kept is None or usable(kept))
 
 
 enlarge = Op(reference, _fits, cpu=cpu, native=native)

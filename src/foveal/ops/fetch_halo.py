@@ -4,6 +4,8 @@ The border is a window on a virtual canvas at the tile's own level. A coordinate
 that holds it. If that tile is at the same level the sample is copied, if it is coarser the nearest sample
 is, if it is finer the sample is the mean of the four samples one level finer, and so on down. Outside the
 image lies what `Halo.fill` says; where nothing is known, zeros (or the lowest number).
+`Layout.borders` may ask for the first of the finer samples instead of their mean, or for 0 wherever another
+tile holds a sample.
 Source: the border rule of SegBlocks (Verelst and Tuytelaars, TPAMI 2022, section 3.2), for any level.
 """
 
@@ -53,7 +55,11 @@ def reference(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = N
         inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
         rows, columns = rows.clamp(0, height - 1)[:, None], columns.clamp(0, width - 1)[None]
         valid = known[rows, columns] if halo.fill == "edge" else known[rows, columns] & inside
-        out.append(torch.where(valid, values[:, rows, columns], lowest))
+        seen = values[:, rows, columns]
+        if layout.borders == "zero":
+            owner = layout.owner[layout.image[b], (rows << level) // side, (columns << level) // side]
+            seen = torch.where(owner == b, seen, 0.0)
+        out.append(torch.where(valid, seen, lowest))
     return torch.stack(out)
 
 
@@ -72,9 +78,9 @@ def _canvases(pool: Tensor, layout: Layout, side: int) -> list[tuple[Tensor, Ten
             nearest = painted[coarser][:, :, (rows >> shift)[:, None], (columns >> shift)[None]]
             values = torch.where((cell == coarser)[:, None], nearest, values)
         if level:
-            mean, some = _mean_of_known(*canvases[-1])
+            below = _first(*canvases[-1]) if layout.borders == "strided" else _mean_of_known(*canvases[-1])
             finer = cell < level
-            values, known = torch.where(finer[:, None], mean, values), torch.where(finer, some, known)
+            values, known = torch.where(finer[:, None], below[0], values), torch.where(finer, below[1], known)
         canvases.append((values, known))
     return canvases
 
@@ -89,6 +95,11 @@ def _paint(pool: Tensor, layout: Layout, level: int) -> Tensor:
         canvas = canvas.clone()
         canvas[layout.image[b], :, top : top + height, left : left + width] = pool[b, :, :height, :width]
     return canvas
+
+
+def _first(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the upper left of 2x2 samples."""
+    return values[:, :, ::2, ::2], known[:, ::2, ::2]
 
 
 def _mean_of_known(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +157,7 @@ def native(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None
 
 
 def _fits(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> bool:
-    return usable(tiles) and (kept is None or usable(kept))
+    return usable(tiles, layout) and (kept is None or usable(kept))
 
 
 fetch_halo = Op(reference, _fits, cpu=cpu, native=native)

@@ -9,14 +9,20 @@ image is ceil(size / (stride * 2^l)), which is the size of the map that a dense 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 Fill = Literal["zero", "lowest", "edge"]
+Borders = Literal["average", "strided", "zero"]
+BORDERS: tuple[Borders, ...] = get_args(Borders)
+"""What a sample of another tile is worth where a finer tile holds it: the mean of the samples it stands for,
+or the first of them; or every sample of another tile is 0. The last two are there to be compared with.
+
+Source: table IX of SegBlocks (Verelst and Tuytelaars, TPAMI 2022)."""
 
 
 class Halo(NamedTuple):
@@ -53,7 +59,7 @@ class HaloTable(NamedTuple):
     Attributes:
         own: Destination and source rows [2, R] among the tiles computed now.
         kept: The same among the tiles kept from before.
-        mean: Destinations [M] of averages over finer samples.
+        mean: Destinations [M] of averages over finer samples, or over nothing, which makes 0.
         own_parts: Average number and source row [2, P], among the tiles computed now.
         own_shares: Share [P] of each part in its average.
         kept_parts: As `own_parts`, among the tiles kept from before.
@@ -84,6 +90,7 @@ class Layout:
         column: Column of a tile's first cell [B].
         owner: Tile that holds a cell [N, Gh, Gw]; -1 where nothing is known.
         computed: How many tiles are computed now. They come first; the others were kept from before.
+        borders: What the samples of other tiles are worth.
     """
 
     size: tuple[int, int]
@@ -94,7 +101,9 @@ class Layout:
     column: Tensor
     owner: Tensor
     computed: int
+    borders: Borders = "average"
     _tables: dict[Any, HaloTable] = field(default_factory=dict, repr=False)
+    _others: dict[str, Layout] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         """Count the tiles, kept ones included."""
@@ -126,9 +135,21 @@ class Layout:
         """The same tiles, all taken as computed now."""
         if self.computed == len(self):
             return self
-        return Layout(
-            self.size, self.tile, self.image, self.level, self.row, self.column, self.owner, len(self)
-        )
+        return replace(self, computed=len(self), _tables={}, _others={})
+
+    def with_borders(self, borders: Borders) -> Layout:
+        """Return the same tiles with another rule for borders; always the same layout, so tables are shared.
+
+        Raises:
+            ValueError: There is no such rule.
+        """
+        if borders not in BORDERS:
+            raise ValueError(f"there are no borders '{borders}'; give one of {', '.join(BORDERS)}")
+        if borders == self.borders:
+            return self
+        if borders not in self._others:
+            self._others[borders] = replace(self, borders=borders, _tables={}, _others={})
+        return self._others[borders]
 
     def of_images(self, images: list[int]) -> tuple[Layout, Tensor]:
         """Restrict the layout to some images; return which tiles that leaves [B], too."""
@@ -147,7 +168,8 @@ class Layout:
         )
         computed = int(mask[: self.computed].sum())
         owner = number[self.owner[images]]
-        return Layout(self.size, self.tile, image, level, row, column, owner, computed), mask
+        part = Layout(self.size, self.tile, image, level, row, column, owner, computed, self.borders)
+        return part, mask
 
     def inside(self, side: int) -> Tensor | None:
         """Mark the samples [computed, side, side] that lie in the image; None if all do."""
@@ -223,8 +245,11 @@ def _halo_table(layout: Layout, side: int, halo: Halo) -> HaloTable:
     inside = (y >= 0) & (x >= 0) & (y <= last_y) & (x <= last_x)
     source = torch.full_like(destination, UNKNOWN)
     source[inside] = _source(layout, side, image[inside], level[inside], y[inside], x[inside])
+    if layout.borders == "zero":
+        source[(source != UNKNOWN) & (source // side**2 != tile)] = FINER
     finer = (source == FINER).nonzero().squeeze(1)
-    number, parts, shares = _average(layout, side, image[finer], level[finer], y[finer], x[finer])
+    seen = finer[:0] if layout.borders == "zero" else finer  # an average over nothing is 0
+    number, parts, shares = _average(layout, side, image[seen], level[seen], y[seen], x[seen])
     border = layout.computed * side * side
     own, kept = (source >= 0) & (source < border), source >= border
     fresh = parts < border
@@ -266,14 +291,15 @@ def _borrowed(layout: Layout, side: int, halo: Halo) -> tuple[Tensor, Tensor, Te
 
 
 def _source(layout: Layout, side: int, image: Tensor, level: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Find the sample row that holds coordinates of a level, FINER if finer tiles do, or UNKNOWN."""
+    """Find the sample row that holds coordinates of a level, FINER if an average does, or UNKNOWN."""
     tile = layout.owner[image, (y << level) // side, (x << level) // side]
     held = layout.level[tile]
-    shift = (held - level).clamp(min=0)
-    row = (y >> shift) - ((layout.row[tile] * side) >> held)
-    column = (x >> shift) - ((layout.column[tile] * side) >> held)
+    coarser, finer = (held - level).clamp(min=0), (level - held).clamp(min=0)
+    row = (y >> coarser << finer) - ((layout.row[tile] * side) >> held)
+    column = (x >> coarser << finer) - ((layout.column[tile] * side) >> held)
     source = (tile * side + row) * side + column
-    source = torch.where(held < level, FINER, source)
+    if layout.borders != "strided":  # which takes the first sample
+        source = torch.where(held < level, FINER, source)
     return torch.where(tile < 0, UNKNOWN, source)
 
 

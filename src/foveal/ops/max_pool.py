@@ -71,7 +71,7 @@ def native(x: Tensor, layout: Layout, pooling: Pooling, kept: Tensor | None = No
 
 def _fits(x: Tensor, layout: Layout, pooling: Pooling, kept: Tensor | None = None) -> bool:
     same = pooling.dilation[0] == pooling.dilation[1] and math.prod(pooling.kernel) <= MOST_TAPS
-    return same and usable(x) and (kept is None or usable(kept))
+    return same and usable(x, layout) and (kept is None or usable(kept))
 
 
 max_pool = Op(reference, _fits, cpu=cpu, native=native)

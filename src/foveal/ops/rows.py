@@ -8,6 +8,9 @@ layers of a scale share it, whatever their windows.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
@@ -17,6 +20,18 @@ from foveal.ops.layout import Fill, Layout
 from foveal.ops.native import available, loaded, pointer
 
 Address = ctypes.c_void_p
+
+_PLAIN: ContextVar[bool] = ContextVar("plain", default=False)
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Leave the C kernels alone and let PyTorch serve, to compare the two in one process."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
 
 class Rows(ctypes.Structure):
@@ -140,10 +155,12 @@ def as_rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous()
 
 
-def usable(x: Tensor) -> bool:
-    """Whether C kernels can read a map: single precision on a CPU, and no gradients are wanted."""
+def usable(x: Tensor, layout: Layout | None = None) -> bool:
+    """Whether C kernels can read a map: single precision on a CPU, no gradients are wanted, usual borders."""
     return (
-        x.dtype == torch.float32
+        not _PLAIN.get()
+        and (layout is None or layout.borders == "average")
+        and x.dtype == torch.float32
         and x.device.type == "cpu"
         and not (torch.is_grad_enabled() and x.requires_grad)
         and available()

@@ -1,4 +1,4 @@
-"""Policies decide where to look closely. `POLICIES` names those that need no training."""
+"""Policies decide where to look closely. `POLICIES` names them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from torch import Tensor
 
 from foveal.policies.detail import detail
-from foveal.policies.doubt import entropy, margin, weighted_entropy
+from foveal.policies.doubt import entropy, margin, regional_entropy, weighted_entropy
 from foveal.policies.fixed import centre, chance, even
+from foveal.policies.learned import Learned, PolicyNet
 from foveal.policies.oracle import Benefit
 from foveal.policies.scored import Score, ScoredPolicy
 from foveal.policies.uniform import RandomPlans, Uniform
@@ -21,7 +22,9 @@ __all__ = [
     "POLICIES",
     "Benefit",
     "Entry",
+    "Learned",
     "Policy",
+    "PolicyNet",
     "RandomPlans",
     "ScoredPolicy",
     "Uniform",
@@ -35,7 +38,7 @@ class Entry:
     """A policy of the table.
 
     Attributes:
-        score: What it goes by; None for the oracle, which is made for each image's labels.
+        score: What it goes by; None for a policy that is made from something given.
         says: One line about it.
         looks: Whether it needs a coarse pass first.
         budget: A budget that it always has, whatever is asked for.
@@ -47,6 +50,9 @@ class Entry:
     budget: float | None = None
 
 
+Oracle = tuple[Callable[[Tensor], Tensor], Tensor]
+"""A network, and the labels of the images that it will see."""
+
 POLICIES: dict[str, Entry] = {
     "all": Entry(even, "everything at full resolution", budget=1.0),
     "none": Entry(even, "everything at the coarsest level", budget=0.0),
@@ -56,6 +62,8 @@ POLICIES: dict[str, Entry] = {
     "entropy": Entry(entropy, "where a coarse pass of the network is in doubt", looks=True),
     "margin": Entry(margin, "where its two best classes are close", looks=True),
     "weighted_entropy": Entry(weighted_entropy, "where it is in doubt about rare classes", looks=True),
+    "regional_entropy": Entry(regional_entropy, "the same, where whole regions are in doubt", looks=True),
+    "learned": Entry(None, "where a trained policy network says (SegBlocks 2022)"),
     "oracle": Entry(None, "where labels say that it pays; not a policy but a bound"),
 }
 
@@ -66,7 +74,7 @@ def create_policy(
     tile: int = 32,
     coarsest: int = 2,
     look: int = 2,
-    oracle: tuple[Callable[[Tensor], Tensor], Tensor] | None = None,
+    given: PolicyNet | Oracle | None = None,
 ) -> Policy:
     """Make a policy of the table.
 
@@ -76,10 +84,11 @@ def create_policy(
         tile: Side of a tile [px].
         coarsest: Level of the places that gain least.
         look: Level of the coarse pass, for policies that need one.
-        oracle: Network and labels, for the oracle.
+        given: Network and labels for the oracle; a policy network for the learned policy.
 
     Raises:
-        ValueError: No policy of that name, no labels for the oracle, or a bad budget, tile or level.
+        ValueError: No policy of that name, nothing given to one that needs it, or a bad budget, tile or
+            level.
     """
     if name not in POLICIES:
         close = get_close_matches(name, POLICIES, 1)
@@ -95,8 +104,14 @@ def create_policy(
     if entry.budget == 0:
         return Uniform(tile, coarsest)
     score = entry.score
+    if name == "learned":
+        if not isinstance(given, PolicyNet):
+            raise ValueError(
+                "the learned policy needs a trained policy network; give a model that was trained with one"
+            )
+        return Learned(given, tile, budget)
     if score is None:
-        if oracle is None:
+        if not isinstance(given, tuple):
             raise ValueError("the oracle needs labels; use it in `foveal evaluate`")
-        score = Benefit(*oracle, coarsest=coarsest)
+        score = Benefit(*given, coarsest=coarsest)
     return ScoredPolicy(score, entry.budget or budget, tile, coarsest, look if entry.looks else None)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from foveal.policies.view import View
+
+AROUND = 48
+"""Reach of a regional score [px]."""
 
 
 def entropy(view: View) -> Tensor:
@@ -30,6 +34,18 @@ def weighted_entropy(view: View) -> Tensor:
     share = probability.mean((2, 3), keepdim=True)
     rarity = (1 / probability.shape[1] / share.clamp(min=1e-4)).sqrt()
     return entropy(view) * (probability * rarity).sum(1)
+
+
+def regional_entropy(view: View) -> Tensor:
+    """Class-weighted entropy, averaged over what lies within `AROUND` pixels.
+
+    Refined places are then compact, and a refined tile has fewer coarse neighbours, which it has to borrow
+    its border from.
+    """
+    doubt = weighted_entropy(view)
+    stride = max(1, round(view.size[0] / doubt.shape[1]))
+    reach = max(1, AROUND // stride)
+    return F.avg_pool2d(doubt[:, None], 2 * reach + 1, 1, reach, count_include_pad=False)[:, 0]
 
 
 def _logits(view: View) -> Tensor:

@@ -78,7 +78,7 @@ class Tape:
         self._calls += 1
         if self._record:
             pool = tiles if kept is None else torch.cat([tiles, kept])
-            self._records.append(Record(operation, pool.detach()))
+            self._records.append(Record(operation, pool))
         return kept
 
     def _kept(self, record: Record) -> Tensor | None:

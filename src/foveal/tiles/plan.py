@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.ops.layout import Layout
+from foveal.tiles.planner import choose, choose_shared, rates, spread
 
 SKIP = -1
 SHADES = "█▒░·"
@@ -85,11 +86,13 @@ class Plan:
     def from_scores(
         cls, scores: Tensor, tile: int, size: tuple[int, int], budget: float, coarsest: int = 1
     ) -> Plan:
-        """Refine where the score is highest, as far as the budget goes.
+        """Refine where the score is highest, as far as the budget goes, every image by itself.
 
         Everything starts at level `coarsest`. Splitting a tile into the four of the next finer level gains
-        the scores under it and costs up to three tiles; splits happen in the order of gain per tile, a
-        tile's parent before it. The result depends on each image alone. Plans of growing budgets are nested.
+        the scores under it and costs up to three tiles; splits happen in the order of their rates
+        (`planner.rates`): a split that gains little is worth what it opens. Wherever the concave hull of
+        gain over tiles has a corner, no plan of as many tiles gains more. The result depends on each image
+        alone. Plans of growing budgets are nested.
 
         Args:
             scores: Gain per cell [N, Gh, Gw], or per level [coarsest, N, Gh, Gw]: entry k is the gain of
@@ -101,24 +104,30 @@ class Plan:
             coarsest: Level that everything starts at.
 
         Raises:
-            ValueError: The budget is not positive, or below the cheapest plan.
+            ValueError: The budget is no share, or below the cheapest plan, or the scores are not finite.
         """
-        if not bool(scores.isfinite().all()):
-            raise ValueError("scores hold NaN or infinity; give finite gains per cell")
-        if check_budget(budget) == 1:
-            everything = torch.zeros(scores.shape[-3:], dtype=torch.int8, device=scores.device)
-            return cls(everything, tile, size)
-        scores = scores.unsqueeze(0).expand(max(coarsest, 1), *scores.shape) if scores.ndim == 3 else scores
-        capacity = budget * size[0] * size[1] / tile**2
-        cheapest = math.prod(-(-cells >> coarsest) for cells in grid(size, tile))
-        if cheapest > capacity + 1:
-            share = cheapest * tile**2 / (size[0] * size[1])
-            raise ValueError(
-                f"budget is {budget:g} of the dense work for the tiles; the cheapest plan, everything at "
-                f"level {coarsest}, takes {share:.3g}; raise the budget or allow level {coarsest + 1}"
-            )
-        levels = torch.stack([_refine(s, coarsest, capacity + 1 - cheapest) for s in scores.unbind(1)])
-        return cls(levels, tile, size)
+        return cls(_refine(scores, tile, size, budget, coarsest, shared=False), tile, size)
+
+    @classmethod
+    def shared(
+        cls, scores: Tensor, tile: int, size: tuple[int, int], budget: float, coarsest: int = 1
+    ) -> Plan:
+        """Refine where the score is highest in the whole batch, as far as one budget for all images goes.
+
+        As `from_scores`, with all images as one: those that gain more get more tiles, and the batch exceeds
+        its budget by at most one tile.
+
+        Args:
+            scores: Gain per cell [N, Gh, Gw], or per level [coarsest, N, Gh, Gw], comparable among images.
+            tile: Side of a cell [px].
+            size: Height and width of the images [px].
+            budget: Tiles to spend on all images, as a share of the dense work for all of them.
+            coarsest: Level that everything starts at.
+
+        Raises:
+            ValueError: The budget is no share, or below the cheapest plan, or the scores are not finite.
+        """
+        return cls(_refine(scores, tile, size, budget, coarsest, shared=True), tile, size)
 
     @cached_property
     def layout(self) -> Layout:
@@ -223,67 +232,63 @@ def _layout(plan: Plan) -> Layout:
     return Layout(plan.size, plan.tile, image, levels[first], rows, columns, owner, computed=len(image))
 
 
-def _refine(scores: Tensor, coarsest: int, spare: float) -> Tensor:
-    """Choose the levels [Gh, Gw] of one image: `spare` tiles may be added to everything at `coarsest`."""
-    cells = torch.ones(scores.shape[1:], device=scores.device, dtype=torch.float64)
-    levels = torch.full(cells.shape, coarsest, dtype=torch.int8, device=scores.device)
-    if coarsest == 0:
-        return levels
-    gains, costs = [], []
-    for level in range(coarsest, 0, -1):
-        gains.append(_sum_squares(scores[level - 1].double(), 2**level))
-        costs.append(_sum_squares((_sum_squares(cells, 2 ** (level - 1)) > 0).double(), 2) - 1)
-    orders = _orders(gains, costs)
-    sequence = torch.cat([o.flatten() for o in orders]).sort(descending=True, stable=True).indices
-    affordable = torch.cat([c.flatten() for c in costs])[sequence].cumsum(0) <= spare
-    split = torch.zeros_like(affordable)
-    split[sequence] = affordable
-    parts = split.split([order.numel() for order in orders])
-    for level, order, part in zip(range(coarsest, 0, -1), orders, parts, strict=True):
-        mask = _spread(part.view(order.shape), 2**level, cells)
-        levels[mask] = level - 1
+def _refine(
+    scores: Tensor, tile: int, size: tuple[int, int], budget: float, coarsest: int, shared: bool
+) -> Tensor:
+    """Choose the levels [N, Gh, Gw] within one budget for every image, or one for all of them."""
+    if not bool(scores.isfinite().all()):
+        raise ValueError("scores hold NaN or infinity; give finite gains per cell")
+    if check_budget(budget) == 1:
+        return torch.zeros(scores.shape[-3:], dtype=torch.int8, device=scores.device)
+    scores = scores.unsqueeze(0).expand(max(coarsest, 1), *scores.shape) if scores.ndim == 3 else scores
+    if len(scores) < coarsest:
+        raise ValueError(f"scores are for {len(scores)} levels; coarsest {coarsest} needs {coarsest} of them")
+    spare = _spare(scores.shape[1] if shared else 1, tile, size, budget, coarsest)
+    # On the CPU, where sums have one order and every build has double precision.
+    forests = [_splits(image, coarsest) for image in scores.cpu().double().unbind(1)]
+    entries, costs = [rates(*forest) for forest in forests], [cost for _, cost in forests]
+    if shared:
+        masks = choose_shared(entries, costs, spare)
+    else:
+        masks = [choose(entry, cost, spare) for entry, cost in zip(entries, costs, strict=True)]
+    start = torch.full(scores.shape[2:], coarsest, dtype=torch.int8)
+    return torch.stack([_split_where(mask, start) for mask in masks]).to(scores.device)
+
+
+def _split_where(masks: list[Tensor], start: Tensor) -> Tensor:
+    """Lower the levels [Gh, Gw] by one under every split, coarsest first."""
+    levels = start
+    for level, mask in zip(range(len(masks), 0, -1), masks, strict=True):
+        levels = levels - spread(mask.to(start), 2**level, start)
     return levels
 
 
-def _orders(gains: list[Tensor], costs: list[Tensor]) -> list[Tensor]:
-    """Say how early every split comes, coarsest level first: by gain per tile, no child before its parent.
+def _spare(images: int, tile: int, size: tuple[int, int], budget: float, coarsest: int) -> float:
+    """Count the tiles that a budget lets add to everything at `coarsest`.
 
-    A split that gains little itself is worth what it opens: the best chain of splits below it counts.
+    Raises:
+        ValueError: The budget does not even pay for that.
     """
-    best: tuple[Tensor, Tensor] | None = None
-    rates: list[Tensor] = []
-    for gain, cost in zip(reversed(gains), reversed(costs), strict=True):
-        if best is not None:
-            below_gain, below_cost = _best_child(*best, gain)
-            better = _rate(below_gain, below_cost) > _rate(gain, cost)
-            gain, cost = gain + better * below_gain, cost + better * below_cost
-        best = gain, cost
-        rates.insert(0, _rate(gain, cost))
-    for k in range(1, len(rates)):
-        rates[k] = torch.minimum(rates[k], _spread(rates[k - 1], 2, rates[k]))
-    return rates
+    capacity = images * budget * size[0] * size[1] / tile**2
+    cheapest = math.prod(-(-cells >> coarsest) for cells in grid(size, tile))
+    if images * cheapest > capacity + 1:
+        share = cheapest * tile**2 / (size[0] * size[1])
+        raise ValueError(
+            f"budget is {budget:g} of the dense work for the tiles; the cheapest plan, everything at "
+            f"level {coarsest}, takes {share:.3g}; raise the budget or allow level {coarsest + 1}"
+        )
+    return capacity + 1 - images * cheapest
 
 
-def _rate(gain: Tensor, cost: Tensor) -> Tensor:
-    """Gain per tile; a split that adds no tile comes first."""
-    return torch.where(cost > 0, gain / cost.clamp(min=1), torch.inf)
-
-
-def _best_child(gain: Tensor, cost: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Take gain and cost of the child with the best rate of every parent."""
-    rows, columns = (2 * side for side in like.shape)
-    edge = (0, columns - gain.shape[1], 0, rows - gain.shape[0])
-    groups = [
-        F.pad(x, edge, value=outside).unflatten(1, (-1, 2)).unflatten(0, (-1, 2)).transpose(1, 2).flatten(2)
-        for x, outside in ((gain, -torch.inf), (cost, 1.0))
-    ]
-    index = _rate(*groups).argmax(-1, keepdim=True)
-    return groups[0].gather(-1, index)[..., 0], groups[1].gather(-1, index)[..., 0]
-
-
-def _spread(x: Tensor, side: int, like: Tensor) -> Tensor:
-    """Repeat every entry over a square of `side`, cut to the shape of `like`."""
-    return x.repeat_interleave(side, 0).repeat_interleave(side, 1)[: like.shape[0], : like.shape[1]]
+def _splits(scores: Tensor, coarsest: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Sum the scores [levels, Gh, Gw] to the gain of every split; count the tiles that it adds."""
+    shape = scores.shape[1], scores.shape[2]
+    gains, costs = [], []
+    for level in range(coarsest, 0, -1):
+        gains.append(_sum_squares(scores[level - 1], 2**level))
+        parts = torch.ones(grid(shape, 2 ** (level - 1)), dtype=torch.float64)
+        costs.append(_sum_squares(parts, 2) - 1)
+    return gains, costs
 
 
 def _sum_squares(x: Tensor, side: int) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.ops import compose_tiles, cut_tiles
-from foveal.ops.layout import Layout
+from foveal.ops.layout import Borders, Layout
 from foveal.tiles.memory import Memory, Tape, join
 from foveal.tiles.plan import Plan
 
@@ -191,7 +191,13 @@ def no_rule(operation: str) -> str:
     )
 
 
-def split(image: Tensor, plan: Plan, memory: Memory | None = None, remember: bool = False) -> TileTensor:
+def split(
+    image: Tensor,
+    plan: Plan,
+    memory: Memory | None = None,
+    remember: bool = False,
+    borders: Borders = "average",
+) -> TileTensor:
     """Cut images into the tiles of a plan.
 
     Args:
@@ -199,9 +205,12 @@ def split(image: Tensor, plan: Plan, memory: Memory | None = None, remember: boo
         plan: Which tiles are computed.
         memory: What an earlier pass or frame left; skipped places are read from there.
         remember: Whether the network's features are recorded for a later pass.
+        borders: What tiles see of finer neighbours: their average, the first of the samples ("strided"); or
+            zeros wherever another tile is.
 
     Raises:
-        ValueError: The plan is for images of another size or number, or the memory does not fit.
+        ValueError: The plan is for images of another size or number, the memory does not fit, or there are no
+            such borders.
     """
     if tuple(image.shape[2:]) != plan.size or len(image) != len(plan.levels):
         raise ValueError(
@@ -211,6 +220,7 @@ def split(image: Tensor, plan: Plan, memory: Memory | None = None, remember: boo
     layout, chosen = plan.layout, None
     if memory is not None:
         layout, chosen = join(layout, memory)
+    layout = layout.with_borders(borders)
     tape = Tape(layout, memory, chosen, remember) if remember or memory is not None else None
     return TileTensor(cut_tiles(image, layout, plan.tile), layout, tape)
 

@@ -61,7 +61,7 @@ TRANSFORMS = {
 def fits(x: Tensor, layout: Layout | None, convolution: Convolution, *rest: Any) -> bool:
     """Whether the C kernels can do it: single precision on a CPU, no gradients, no odd groups."""
     c = convolution
-    return (c.groups == 1 or (c.depthwise and math.prod(c.kernel) <= MOST_TAPS)) and usable(x)
+    return (c.groups == 1 or (c.depthwise and math.prod(c.kernel) <= MOST_TAPS)) and usable(x, layout)
 
 
 def native(

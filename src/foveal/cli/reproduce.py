@@ -1,0 +1,151 @@
+"""`foveal reproduce`: the tables and figures of a paper, on your images and this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foveal.cli.bench import Several
+from foveal.cli.door import echo_json
+from foveal.cli.inputs import announce, make_folder, parse_size, prepare
+from foveal.cli.segment import JsonOption, ThreadsOption
+
+if TYPE_CHECKING:
+    from foveal.engine.reproduce import Outcome, Tools
+
+CAMVID = "camvid:data/camvid"
+"""Data set that is used if its folder is there and no other is named."""
+PAPERS = ("segblocks",)
+QUICK: dict[str, Any] = {
+    **{"network": "swiftnet_nano", "scale": (256, 384), "limit": 16, "timed": 2},
+    **{
+        "dense_steps": 60,
+        "policy_steps": 30,
+        "policy_shape": (16, 4),
+        "batch": 4,
+        "crop": 192,
+        "quick": True,
+    },
+}
+"""Settings of a brief study of everything."""
+FAILED = 1
+
+
+def add_to(app: typer.Typer) -> None:
+    """Enter the command."""
+    app.command(cls=Several)(reproduce)
+
+
+def reproduce(
+    paper: Annotated[str, typer.Argument(help=f"Paper: {', '.join(PAPERS)}.")],
+    parts: Annotated[str | None, typer.Option(help="Parts to run, a,b,...; all if absent.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help=f"Labelled images, KIND:PATH; {CAMVID} if it is there, else street scenes."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split that is evaluated.")] = "test",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Trained dense networks, several: seeds, architectures.")
+    ] = None,
+    segblocks: Annotated[
+        list[str] | None, typer.Option(help="Models trained with a policy, several: targets, seeds.")
+    ] = None,
+    scale: Annotated[str | None, typer.Option(help="Height x width of images without labels.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of images that are evaluated.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of training a policy here.")] = None,
+    block: Annotated[int, typer.Option(min=32, help="Blocks of the policies trained here, in pixels.")] = 64,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeats of what is trained here.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Everything in minutes, hardly trained.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Run parts anew that are there already.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder; runs/reproduce_PAPER[_quick] if absent.")] = None,
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure the tables and figures of a paper, beside the paper's own figures.
+
+    Several values may follow one option: `--model a.safetensors b.safetensors`.
+    """
+    from foveal.engine.reproduce import Study, choose_parts
+    from foveal.engine.reproduce import reproduce as run
+
+    _check_paper(paper)
+    names = choose_parts(None if parts is None else [name for name in parts.split(",") if name])
+    folder = out or Path("runs") / f"reproduce_{paper}{'_quick' if quick else ''}"
+    settings: dict[str, Any] = {
+        **(QUICK if quick else {}),
+        **{
+            "data": _data(data),
+            "split": split,
+            "models": tuple(model or ()),
+            "segblocks": tuple(segblocks or ()),
+        },
+        **{"block": block, "seeds": seeds},
+    }
+    given = {"scale": scale and parse_size(scale), "limit": limit, "policy_steps": steps}
+    settings |= {key: value for key, value in given.items() if value is not None}
+    if not quick and not model:
+        settings["models"] = ("camvid_rn18",)
+    prepare(threads)
+    make_folder(folder)
+    outcome = run(Study(folder, **settings), _tools(), names, again, announce)
+    _show(outcome, folder, json)
+    if outcome.failed:
+        raise typer.Exit(FAILED)
+
+
+def _check_paper(name: str) -> None:
+    from difflib import get_close_matches
+
+    if name not in PAPERS:
+        close = get_close_matches(name, PAPERS, 1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise ValueError(f"no paper named '{name}'; {hint}available: {', '.join(PAPERS)}")
+
+
+def _data(spec: str | None) -> str:
+    """Return the data set; empty for generated scenes."""
+    if spec is not None:
+        return spec
+    return CAMVID if Path(CAMVID.partition(":")[2]).is_dir() else ""
+
+
+def _tools() -> Tools:
+    from foveal.draw import draw_plan, overlay
+    from foveal.engine.reproduce import Tools
+
+    command = " ".join(["foveal", *sys.argv[1:]])
+    return Tools(
+        _train, lambda image, labels, palette: overlay(image, labels, palette, 0.7), draw_plan, command
+    )
+
+
+def _train(recipe: Path, folder: Path) -> Path:
+    """Train what a recipe says; a run that was killed goes on."""
+    from foveal.build import build_run, save_run
+    from foveal.config import read_recipe
+    from foveal.engine.train import train
+
+    wanted = read_recipe(recipe)
+    method, batches, schedule, dataset = build_run(wanted, folder)
+    network = train(method, batches, schedule, folder, wanted.train.device)
+    return save_run(wanted, folder, network, dataset, getattr(method, "policy", None))  # type: ignore[arg-type]
+
+
+def _show(outcome: Outcome, folder: Path, json: bool) -> None:
+    if json:
+        echo_json(
+            {
+                "out": str(folder),
+                "index": str(outcome.index),
+                "written": outcome.written,
+                "kept": outcome.kept,
+                "failed": outcome.failed,
+            }
+        )
+        return
+    for name, sentence in outcome.failed.items():
+        typer.echo(f"foveal: {name} failed: {sentence}", err=True)
+    typer.echo(f"{len(outcome.written)} parts written, {len(outcome.kept)} kept; see {outcome.index}")

@@ -1,0 +1,83 @@
+"""What a run leaves about every step: lines of JSON and, if TensorBoard is installed, its events."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+LOG = "log.jsonl"
+WINDOW = 20
+"""Steps that a row of the summary is the mean of, at most."""
+
+
+class History:
+    """Writes the values of every step of a run.
+
+    Args:
+        run: Folder of the run.
+        first: Step that the run goes on with; lines of later steps, which it does again, are dropped.
+    """
+
+    def __init__(self, run: Path, first: int) -> None:
+        self.path = run / LOG
+        if self.path.exists():
+            _replace(self.path, [row for row in read_history(run) if row["step"] < first])
+        self.writer = _tensorboard(run)
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Write the values of a step."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Finish writing."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """Read the steps of a run; a last line that was cut by a kill is left out."""
+    path = run / LOG
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def summary(run: Path) -> list[dict[str, Any]]:
+    """Summarise a run in four rows, at its start, quarter, half and end.
+
+    Returns:
+        Rows with `at` (the name of the place), `step` (the last one of the row), and every value of the log,
+        the mean over up to 20 steps but over no more than an eighth of the run.
+    """
+    rows = read_history(run)
+    if not rows:
+        return []
+    window = max(1, min(WINDOW, len(rows) // 8))
+    ends = {"start": window, "quarter": len(rows) // 4, "half": len(rows) // 2, "end": len(rows)}
+    found = []
+    for name, end in ends.items():
+        part = rows[max(0, max(end, 1) - window) : max(end, 1)]
+        names = [key for key in part[-1] if key != "step"]
+        means = {key: fmean(row[key] for row in part if key in row) for key in names}
+        found.append({"at": name, "step": part[-1]["step"], **means})
+    return found
+
+
+def _replace(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the lines at once: a kill leaves the old file or the new one."""
+    part = path.with_suffix(".part")
+    part.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    part.replace(path)
+
+
+def _tensorboard(run: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(run / "tensorboard")
