@@ -1,10 +1,13 @@
-"""Write the tables of README.md from the JSON files in benchmarks/."""
+"""Write the tables of README.md and docs/ from the JSON files in benchmarks/."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from closer_tables import TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -55,13 +58,18 @@ def cpu() -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    path = ROOT / "README.md"
+def fill(path: Path, makers: Mapping[str, Callable[[], str]]) -> None:
+    """Write every table between its marks."""
     text = path.read_text()
-    for name, make in (("camvid", camvid), ("segment", segment), ("cpu", cpu)):
+    for name, make in makers.items():
         pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text = pattern.sub(lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text)
     path.write_text(text)
+
+
+def main() -> None:
+    fill(ROOT / "README.md", {"camvid": camvid, "segment": segment, "cpu": cpu, **TABLES})
+    fill(ROOT / "docs" / "coarse-to-fine.md", TABLES)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Quality over work of one network under coarse to fine and its controls, on labelled images.
 
-    python benchmarks/coarse_to_fine/quality.py OUT.json MODEL [--scores] [--data camvid:data/camvid] [--limit N]
+    python benchmarks/coarse_to_fine/quality.py OUT.json MODEL [--scores] [--only static] [--split full_test]
 
-All rows run on the same images in one process and are executed, not simulated. `--scores` adds other scores and
-compositions. The learned scores are fitted here to the training images; their labels are not read.
+All rows run on the same images in one process and are executed, not simulated. `--scores` adds other scores
+and compositions, `--only` keeps the rows of some policies or methods. The learned scores are fitted here to
+the training images; their labels are not read. A model with a policy network is measured with that.
 """
 
 from __future__ import annotations
@@ -28,8 +29,15 @@ from foveal.fused import faster
 from foveal.methods import CoarseToFine, SegBlocks, Segmenter
 from foveal.methods.coarse_to_fine import Closer
 from foveal.ops import classify, halve, upsample
-from foveal.policies import POLICIES, ScoredPolicy, View
-from foveal.policies.benefit import BenefitHead, ThumbnailGain, cell_features, cell_means, fit_benefit, fit_thumbnail
+from foveal.policies import POLICIES, Learned, PolicyNet, ScoredPolicy, View
+from foveal.policies.benefit import (
+    BenefitHead,
+    ThumbnailGain,
+    cell_features,
+    cell_means,
+    fit_benefit,
+    fit_thumbnail,
+)
 from foveal.policies.scored import Score
 
 BUDGETS = (0.3, 0.4, 0.55, 0.65)
@@ -56,7 +64,7 @@ class Differs:
 
 
 def fit_scores(network: nn.Module, data: Dataset) -> tuple[BenefitHead, ThumbnailGain]:
-    """Fit both learned scores to the weighted disagreement of the half-resolution answer with the dense one."""
+    """Fit both learned scores to the weighted disagreement of the half-resolution answer with dense."""
     differs, cells, gains, examples = Differs(network), [], [], []
     count = min(FITTED, len(data))
     for k in range(count):
@@ -91,27 +99,43 @@ def one_shot(network: nn.Module, policy: str, score: Score) -> list[Entry]:
     return rows
 
 
-def rows_of(network: nn.Module, data: Dataset, train: Dataset, scores: bool) -> list[Entry]:
+def rows_of(network: nn.Module, train: Dataset, scores: bool, only: list[str]) -> list[Entry]:
+    fitted = not only or "thumbnail gain" in only or scores
+    head, thumbnail = fit_scores(network, train) if fitted else (None, None)
     named = {name: entry.score for name, entry in POLICIES.items() if entry.score is not None}
-    head, thumbnail = fit_scores(network, train)
     entries = [
         *closer(network, "weighted_entropy", named["weighted_entropy"]),
         *closer(network, "random", named["random"]),
         *closer(network, "disagreement oracle", Differs(network)),
         *one_shot(network, "detail", named["detail"]),
-        *one_shot(network, "thumbnail gain", thumbnail),
         *(static(network, budget) for budget in (LOW, *BUDGETS)),
     ]
+    if thumbnail is not None:
+        entries += one_shot(network, "thumbnail gain", thumbnail)
+    if only:
+        entries = [entry for entry in entries if entry.policy in only or entry.method in only]
     if scores:
         entries += [
             *closer(network, "regional_entropy", named["regional_entropy"]),
             *closer(network, "entropy", named["entropy"]),
             *closer(network, "margin", named["margin"]),
-            *closer(network, "benefit head", head),
+            *(closer(network, "benefit head", head) if head is not None else []),
             *closer(network, "weighted_entropy, keep 0.3", named["weighted_entropy"], 0.3),
             *closer(network, "weighted_entropy, keep 0.5", named["weighted_entropy"], 0.5),
         ]
     return entries
+
+
+def learned(network: nn.Module, net: PolicyNet) -> list[Entry]:
+    """Rows of a network that was trained with a policy: as many blocks as it wants, and exact budgets."""
+    rows = [always(SegBlocks(network, Learned(net, net.block // 2)), "segblocks", "learned, free", 1.0)]
+    for budget in BUDGETS[1:]:
+        plans = Learned(net, net.block // 2, budget)
+        rows.append(always(SegBlocks(network, plans), "segblocks", "learned", budget))
+    random = POLICIES["random"].score
+    assert random is not None
+    plans = ScoredPolicy(random, 0.55, TILE, 1)
+    return [*rows, always(SegBlocks(network, plans), "segblocks", "random", 0.55)]
 
 
 def main() -> None:
@@ -121,6 +145,7 @@ def main() -> None:
     parser.add_argument("--data", default="camvid:data/camvid")
     parser.add_argument("--split", default="test")
     parser.add_argument("--scores", action="store_true")
+    parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--limit", type=int)
     options = parser.parse_args()
     keep_memory()
@@ -129,15 +154,20 @@ def main() -> None:
     data, train = open_dataset(options.data, options.split), open_dataset(options.data, "train")
     bar = tqdm(file=sys.stderr, disable=not sys.stderr.isatty())
     with torch.inference_mode():
-        entries = rows_of(network, data, train, options.scores)
+        if model.policy is not None:
+            entries = learned(network, model.policy)
+        else:
+            entries = rows_of(network, train, options.scores, options.only)
         rows = evaluate(network, data, entries, 0, options.limit, lambda done, total: bar.update())
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     record = {"command": " ".join(["python", *sys.argv]), "commit": commit.stdout.strip(), "rows": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1) + "\n")
     for row in rows:
-        print(f"{row['method']:15} {row['policy']:28} {row['budget']:<5} {row['work']:.3f} "
-              f"{100 * row['miou']:.2f} {100 * row['agreement']:.2f}")
+        print(
+            f"{row['method']:15} {row['policy']:28} {row['budget']:<5} {row['work']:.3f} "
+            f"{100 * row['miou']:.2f} {100 * row['agreement']:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -249,10 +249,7 @@ def _check_data(part: DataPart) -> list[str]:
         "crop": (min(part.crop) < 32, "give sides of at least 32 px"),
         "scale": (not 0 < part.scale[0] <= part.scale[1], "give 0 < low <= high"),
         "scenes_share": (not 0 <= part.scenes_share <= 1, "give 0 to 1"),
-        "scenes": (
-            part.scenes < 1 and part.scenes_share > 0,
-            "give at least 1, as data.scenes_share is not 0",
-        ),
+        "scenes": (part.scenes < 1 and part.scenes_share > 0, "give at least 1, or scenes_share 0"),
     }
     return _say("data", part, checks)
 
@@ -271,21 +268,15 @@ def _check_method(part: MethodPart) -> list[str]:
         "coarsest": (part.coarsest < 0, "give 0 or more"),
         "budgets": (not 0 < part.budgets[0] <= part.budgets[1], "give 0 < low <= high"),
         "consistency": (not 0 <= part.consistency < inf, "give 0 or more"),
-        "block": (
-            part.block < 1 or part.block % stride != 0,
-            f"give a multiple of {stride} px, 2^(depth + 1)",
-        ),
+        "block": (part.block < 1 or part.block % stride != 0, f"give a multiple of {stride} px"),
         "target": (not 0 < part.target < 1, "give a share between 0 and 1"),
         "gamma": (not 0 <= part.gamma < inf, "give 0 or more"),
         "policy_weight": (not 0 < part.policy_weight < inf, "give more than 0"),
         "gradient": (part.gradient not in ("reinforce", "expected"), "reinforce or expected"),
         "policy_width": (part.policy_width < 1, "give at least 1"),
-        "policy_depth": (part.policy_depth != depth, f"give 2 to {DEEPEST}"),
+        "policy_depth": (part.policy_depth != depth, f"give 2 to {DEEPEST}; the stride is 2^(depth + 1) px"),
         "frozen": (part.frozen and not learned, "without a learned policy nothing would be trained"),
-        "tile": (
-            part.tile < 1 or uneven,
-            "give at least 1; a learned policy's block holds 2x2, 4x4, ... tiles",
-        ),
+        "tile": (part.tile < 1 or uneven, "give at least 1; a policy's block holds 2x2, 4x4, ... tiles"),
         "look": (part.look < 0, "give 0 or more"),
     }
     return _say("method", part, checks)

@@ -86,6 +86,7 @@ def segment_line(path: Path, result: Result) -> str:
     """Result of one image among many."""
     height, width = result.size
     agrees = "" if result.agreement is None else f"  agrees {result.agreement:.1%}"
+    agrees += "" if result.estimate is None else f"  estimate {result.estimate:.1%}"
     dense = f"  {style('dense: ' + result.reason, dim=True)}" if result.reason else ""
     latency = "" if result.reason else f"  {latency_text(result, short=True)}".rstrip()
     return (

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from foveal.engine.checkpoint import Model
     from foveal.methods import Request
 
+SCORES = ("weighted_entropy", "regional_entropy")
+"""Scores to choose from."""
 RATE = 2e-4
 """Learning rate of `--steps`."""
 
@@ -55,7 +57,7 @@ def adapt(
     from foveal.engine.adapt import adapt as measure
     from foveal.engine.adapt import check
     from foveal.engine.checkpoint import load_model, save_model
-    from foveal.methods import CoarseToFine, Request
+    from foveal.methods import Request
 
     if steps and out is None:
         raise ValueError("--steps changes the weights; give --out FOLDER for the model that comes of it")
@@ -63,7 +65,12 @@ def adapt(
     loaded = load_model(model)
     card = loaded.card
     level = look if look is not None else max(1, card.look)
-    request = Request(0.4, policy or CoarseToFine.default_policy, tile or card.tile, level, level)
+    requests = [
+        Request(0.4, name, tile or card.tile, at, at)
+        for at in ([look] if look is not None else range(level, 0, -1))
+        for name in ([policy] if policy else SCORES)
+    ]
+    request = requests[0]
     found = _images(images, split, limit)
     check(loaded, found, request)
     if out is not None:
@@ -72,7 +79,7 @@ def adapt(
         card = replace(card, tile=request.tile, look=level)
         path = save_model(loaded.network, card, out / "model.safetensors", policy=loaded.policy)
         loaded = load_model(path)
-    fit = measure(loaded, found, request, _progress(), choose_look=look is None)
+    fit = measure(loaded, found, requests, _progress())
     file = fit.save(loaded)
     picture = _picture(fit.curve, file)
     row = {

@@ -22,7 +22,7 @@ from foveal.methods.coarse_to_fine import Closer
 from foveal.methods.segmenter import check_tile
 from foveal.ops import classify, halve, tuning
 from foveal.policies import POLICIES, View, create_policy
-from foveal.policies.scored import Score, per_cell
+from foveal.policies.scored import per_cell
 from foveal.tiles import Plan
 
 QUANTILES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
@@ -42,29 +42,28 @@ Report = Callable[[str, int, int], None]
 """Told what is done, how far it is, and the total."""
 
 
-def adapt(model: Model, images: Images, request: Request, report: Report, choose_look: bool = False) -> Fit:
+def adapt(model: Model, images: Images, requests: Sequence[Request], report: Report) -> Fit:
     """Measure how a network looks closer best, and what it loses against itself.
 
     Args:
         model: The trained network.
         images: Images like those that will come.
-        request: Tile, level of the first look and score to use.
+        requests: Tile, level of the first look and score to choose from; the one whose answers differ least
+            from dense is kept.
         report: Called as the work goes on.
-        choose_look: Whether to choose the level of the first look, up to that of the request, by measurement.
 
     Raises:
         ValueError: What is asked for does not fit, or there is no image, or one too small.
     """
-    check(model, images, request)
-    study = _Study(faster(model.network).eval(), images, request, report)
-    score = POLICIES[request.policy].score
-    assert score is not None
+    for request in requests:
+        check(model, images, request)
+    study = _Study(faster(model.network).eval(), images, requests[0], report)
     with torch.inference_mode():
         weights = study.count()
         study.check_sizes()
-        request = study.request = study.best_look(score, weights) if choose_look else request
-        worth = study.worth(weights)
-        closer = Closer(score, worth)
+        request = requests[0] if len(requests) == 1 else study.best(requests, weights)
+        study.request, worth = request, study.worth(request, weights)
+        closer = _closer(request, worth)
         risk = study.risk(closer, weights)
         curve = study.curve(closer, weights)
     return Fit(
@@ -138,29 +137,28 @@ class _Study:
                 "images or a smaller tile"
             )
 
-    def best_look(self, score: Score, weights: Tensor) -> Request:
-        """Choose the level of the first look that differs least from dense, over all budgets of the curve."""
-        found: dict[int, list[float]] = {}
-        levels = [k for k in range(1, self.request.look + 1) if self.budgets(k)]
-        budgets, chosen = self.budgets(levels[0]), self._some(PROBED)
-        for level in levels:
-            closer, tile = Closer(score), self.request.tile
-            methods = [CoarseToFine(self.network, b, tile, level, closer).eval() for b in budgets]
-            for index in chosen:
+    def best(self, requests: Sequence[Request], weights: Tensor) -> Request:
+        """Choose the request whose answers differ least from dense, over the budgets of the curve."""
+        open_to = [request for request in requests if self.budgets(request.look)]
+        budgets = self.budgets(min(request.look for request in open_to))
+        found = []
+        for done, request in enumerate(open_to, start=1):
+            closer = _closer(request, self.worth(request, weights))
+            methods = [self._method(replace(request, budget=budget), closer) for budget in budgets]
+            losses = []
+            for index in self._some(PROBED):
                 image = self._image(index)
-                losses = [self._compare(method(image), index, weights)[2] for method in methods]
-                found.setdefault(level, []).append(fmean(losses))
-            self.report("level of the first look", level, self.request.look)
-        best = min(found, key=lambda level: fmean(found[level]))
-        return replace(self.request, look=best, coarsest=best)
+                losses += [self._compare(method(image), index, weights)[2] for method in methods]
+            found.append(fmean(losses))
+            self.report("first look and score", done, len(open_to))
+        return open_to[found.index(min(found))]
 
-    def worth(self, weights: Tensor) -> tuple[float, ...]:
+    def worth(self, request: Request, weights: Tensor) -> tuple[float, ...]:
         """Measure what a step to every level gains per unit of the score, relative to the first step.
 
         What a step gains is the disagreement with the dense network that it removes where it was in doubt.
         """
-        look, score = self.request.look, POLICIES[self.request.policy].score
-        assert score is not None
+        look, score = request.look, _closer(request).score
         gained, promised = [0.0] * max(1, look), [1e-9] * max(1, look)
         for index in self._some(PROBED):
             image = self._image(index)
@@ -176,14 +174,16 @@ class _Study:
                 gained[level] += float((wrong[level + 1] - wrong[level]).clamp(min=0).sum())
         rates = [g / p for g, p in zip(gained, promised, strict=True)]
         if not max(rates):
-            return Closer.worth
+            return Closer.worth[:look]
         # Not quite nothing, so that the score still says where.
         return tuple(max(0.01, round(rate / max(rates), 3)) for rate in rates)
 
     def risk(self, closer: Closer, weights: Tensor) -> RiskTable:
         """Run every image at every threshold; the dense network is setting 0."""
         thresholds = self._thresholds(closer)
-        methods = [self._method(1.0, replace(closer, threshold=t)) for t in thresholds]
+        methods = [
+            self._method(replace(self.request, budget=1.0), replace(closer, threshold=t)) for t in thresholds
+        ]
         shape = len(self.images), 1 + len(thresholds)
         losses, doubts = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
         works = torch.ones(shape, dtype=torch.float64)
@@ -203,8 +203,8 @@ class _Study:
         runs: dict[tuple[str, float], Segmenter] = {("dense", 1.0): Dense(self.network).eval()}
         random = replace(closer, score=POLICIES["random"].score or closer.score)
         for budget in budgets:
-            runs["coarse_to_fine", budget] = self._method(budget, closer)
-            runs["random", budget] = self._method(budget, random)
+            runs["coarse_to_fine", budget] = self._method(replace(self.request, budget=budget), closer)
+            runs["random", budget] = self._method(replace(self.request, budget=budget), random)
         uniform = create_policy("none", 1.0, self.request.tile, self.request.look)
         runs["uniform", least] = SegBlocks(self.network, uniform).eval()
         chosen = self._some(SHOWN)
@@ -247,7 +247,7 @@ class _Study:
         rates = []
         for index in self._some(PROBED):
             image = self._image(index)
-            method = self._method(1.0, replace(closer, threshold=torch.inf))
+            method = self._method(replace(self.request, budget=1.0), replace(closer, threshold=torch.inf))
             rates.append(method.rates(image, method(image)))
         found = torch.cat(rates)
         quantiles = torch.quantile(found, torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
@@ -265,8 +265,8 @@ class _Study:
         first = gain if isinstance(gain, Tensor) else gain[0]
         return per_cell(first, (image.shape[2], image.shape[3]), self.request.tile)[0]
 
-    def _method(self, budget: float, closer: Closer) -> CoarseToFine:
-        return CoarseToFine(self.network, budget, self.request.tile, self.request.look, closer).eval()
+    def _method(self, request: Request, closer: Closer) -> CoarseToFine:
+        return CoarseToFine(self.network, request.budget, request.tile, request.look, closer).eval()
 
     def _image(self, index: int) -> Tensor:
         return self.images[index][None].to(memory_format=torch.channels_last)
@@ -274,6 +274,12 @@ class _Study:
     def _some(self, count: int) -> list[int]:
         total = len(self.images)
         return sorted({k * total // min(count, total) for k in range(min(count, total))})
+
+
+def _closer(request: Request, worth: tuple[float, ...] = Closer.worth) -> Closer:
+    score = POLICIES[request.policy].score
+    assert score is not None
+    return Closer(score, worth)
 
 
 def _labels(method: Segmenter, image: Tensor) -> Callable[[], Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -171,7 +172,7 @@ def load_model(name: str | Path) -> Model:
             found = policy.load_state_dict({k.removeprefix(POLICY): v for k, v in ours.items()}, strict=False)
             missing += [POLICY + key for key in found[0]]
             unexpected += [POLICY + key for key in found[1]]
-            policy.share = relative_macs(policy, network, (32 * policy.block,) * 2)
+            policy.share = relative_macs(policy, network, (math.lcm(2 * policy.block, 64),) * 2)
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path}: damaged, or of another network ({' '.join(str(error).split())[:160]})"

@@ -243,7 +243,7 @@ class CoarseToFine(Segmenter):
         if before is not None and self.closer.keep:
             logits = logits.lerp(before.logits, self.closer.keep)
         earlier = before.trace.steps if before else ()
-        return Prediction(logits, plan.size, Trace((*earlier, step)), tiles.memory())
+        return Prediction(logits, plan.size, Trace((*earlier, step)), tiles.memory(attached=True))
 
     def _closer_plan(self, view: View, held: Tensor, level: int, spent: Tensor) -> Plan:
         """Choose the tiles of a level that replace a part of a coarser one, with the finer ones in mind."""

@@ -95,9 +95,18 @@ class Tape:
             )
         return before.tiles[self._chosen]
 
-    def memory(self) -> Memory | None:
-        """Everything known after the pass; None if nothing was recorded."""
-        return None if not self._record else Memory(self.layout.everything, tuple(self._records))
+    def memory(self, attached: bool = False) -> Memory | None:
+        """Everything known after the pass; None if nothing was recorded.
+
+        Args:
+            attached: Whether gradients flow back into the pass that recorded it.
+        """
+        if not self._record:
+            return None
+        records = (
+            self._records if attached else [Record(r.operation, r.tiles.detach()) for r in self._records]
+        )
+        return Memory(self.layout.everything, tuple(records))
 
 
 def join(layout: Layout, memory: Memory) -> tuple[Layout, Tensor]:

@@ -107,9 +107,9 @@ class TileTensor:
         """
         return compose_tiles(_pool(self, "compose"), self.layout)
 
-    def memory(self) -> Memory | None:
-        """What a later pass may keep; None if nothing was recorded."""
-        return self.tape.memory() if self.tape else None
+    def memory(self, attached: bool = False) -> Memory | None:
+        """What a later pass may keep, with its gradients if `attached`; None if nothing was recorded."""
+        return self.tape.memory(attached) if self.tape else None
 
     @classmethod
     def __torch_function__(

@@ -1,0 +1,195 @@
+"""Tables of docs/coarse-to-fine.md, from the JSON files in benchmarks/coarse_to_fine."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "coarse_to_fine"
+SEEDS = (0, 1, 2)
+NAMES = {
+    ("coarse_to_fine", "weighted_entropy"): "**coarse to fine**",
+    ("coarse_to_fine", "random"): "coarse to fine, random choice",
+    ("coarse_to_fine", "disagreement oracle"): "coarse to fine, disagreement oracle",
+    ("segblocks", "detail"): "one shot, detail",
+    ("segblocks", "thumbnail gain"): "one shot, thumbnail gain",
+    ("static", ""): "whole image reduced",
+}
+KINDS = {"dense": "untouched", "closer": "fine-tuned"}
+Row = dict[str, Any]
+
+
+def rows(name: str) -> list[Row]:
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
+
+
+def key_of(row: Row) -> tuple[str, str]:
+    return (row["method"], "" if row["method"] == "static" else row["policy"])
+
+
+def grid(head: list[str], body: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def curves(kind: str, suffix: str = "") -> dict[tuple[str, str], dict[float, list[Row]]]:
+    """Rows of all seeds by method and budget."""
+    found: dict[tuple[str, str], dict[float, list[Row]]] = {}
+    for seed in SEEDS:
+        for row in rows(f"{kind}{seed}{suffix}"):
+            found.setdefault(key_of(row), {}).setdefault(row["budget"], []).append(row)
+    return found
+
+
+def spread(values: list[float]) -> str:
+    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * fmean(values):.1f}{deviation}"
+
+
+def quality(suffix: str = "") -> str:
+    body, budgets = [], (0.2, 0.3, 0.4, 0.55, 0.65)
+    for kind, said in KINDS.items():
+        found = curves(kind, suffix)
+        if not found:
+            continue
+        dense = found["dense", ""][1.0]
+        body.append([f"*{said}: dense*", *[""] * len(budgets), spread([r["miou"] for r in dense])])
+        for key, name in NAMES.items():
+            cells = [found.get(key, {}).get(budget, []) for budget in budgets]
+            if any(cells):
+                body.append([name, *(spread([r["miou"] for r in c]) if c else "" for c in cells), ""])
+    works = [f"work {budget:g}" for budget in budgets]
+    return grid(["", *works, "dense"], body)
+
+
+def area_of(points: list[tuple[float, float]]) -> float:
+    """Mean of mIoU over work in [0.2, 1], straight between the points, level before the first."""
+    points = sorted(points)
+    if points[0][0] > 0.2:
+        points = [(0.2, points[0][1]), *points]
+    inside = [(max(x, 0.2), y) for x, y in points]
+    return sum((b - a) * (u + v) / 2 for (a, u), (b, v) in pairwise(inside)) / 0.8
+
+
+def areas(kind: str, key: tuple[str, str]) -> list[float]:
+    out = []
+    for seed in SEEDS:
+        found = rows(f"{kind}{seed}")
+        chosen = [(r["work"], r["miou"]) for r in found if key_of(r) == key]
+        if chosen:
+            out.append(area_of([*chosen, (1.0, found[0]["miou"])]))
+    return out
+
+
+def area() -> str:
+    body = []
+    for key, name in NAMES.items():
+        cells = []
+        for kind in KINDS:
+            ours, low, high = (
+                areas(kind, k)
+                for k in (key, ("coarse_to_fine", "random"), ("coarse_to_fine", "disagreement oracle"))
+            )
+            way = [(a - b) / (c - b) for a, b, c in zip(ours, low, high, strict=False) if c > b]
+            cells += [spread(ours) if ours else "", f"{100 * fmean(way):.0f} %" if way else ""]
+        body.append([name, *cells])
+    head = [cell for said in KINDS.values() for cell in (f"area, {said}", "way to the oracle")]
+    return grid(["", *head], body)
+
+
+def learned() -> str:
+    """Networks trained with a policy, at their own targets, beside one network for all."""
+    path = FOLDER.parent / "segblocks" / "main_table.json"
+    body = []
+    for row in json.loads(path.read_text())["rows"] if path.exists() else []:
+        deviation = f" ± {100 * row['miou_std']:.1f}" if row.get("miou_std") else ""
+        target = f"target {row['target']:g}" if row.get("target") else ""
+        name = ", ".join(
+            part for part in ("trained with a policy" if target else "", row["network"], target) if part
+        )
+        body.append([name, f"{row['work']:.3f}", f"{100 * row['miou']:.1f}{deviation}"])
+    for kind, said in KINDS.items():
+        found = curves(kind).get(("coarse_to_fine", "weighted_entropy"), {})
+        for budget in (0.4, 0.55, 0.65):
+            if cells := found.get(budget):
+                work = fmean(row["work"] for row in cells)
+                name = f"coarse to fine, one network, {said}"
+                body.append([name, f"{work:.3f}", spread([row["miou"] for row in cells])])
+    return grid(["", "work", "mIoU"], body)
+
+
+def scores() -> str:
+    found: dict[str, dict[float, Row]] = {}
+    for row in rows("scores0"):
+        if row["method"] == "coarse_to_fine":
+            found.setdefault(row["policy"], {})[row["budget"]] = row
+    budgets = (0.3, 0.4, 0.55, 0.65)
+    body = [
+        [name, *(f"{100 * cells[b]['miou']:.1f} / {100 * cells[b]['agreement']:.1f}" for b in budgets)]
+        for name, cells in found.items()
+    ]
+    return grid(["score", *(f"work {b:g}: mIoU / agreement" for b in budgets)], body)
+
+
+def risk() -> str:
+    body = [
+        [
+            row["model"],
+            f"{row['alpha']:.1%}",
+            f"{row['calibration']} / {row['test']}",
+            f"{row['risk']:.2%}",
+            f"{row['slack']:.2%}",
+            f"{row['work']:.3f}",
+        ]
+        for row in rows("risk")
+    ]
+    return grid(["network", "risk asked for", "calibration / test", "mean realised", "slack", "work"], body)
+
+
+def milliseconds() -> str:
+    body = []
+    for result in rows("bench_1024x2048"):
+        best = result["best_static"]
+        for row in result["adaptive"]:
+            body.append(
+                [
+                    f"{row['coarsest'] + 1}",
+                    f"{row['work']:.3f}",
+                    f"{row['ms']:.0f}",
+                    f"{best['runtime']}, {best['ms']:.0f}",
+                    f"{row['speedup']:.2f}",
+                ]
+            )
+    return grid(["levels", "work", "ms", "fastest static runtime, ms", "speed-up"], body)
+
+
+def street() -> str:
+    found: dict[float, list[Row]] = {}
+    for row in rows("street_1024x2048"):
+        found.setdefault(row["budget"], []).append(row)
+    body = [
+        [
+            f"{budget:g}",
+            f"{fmean(r['work'] for r in group):.3f}",
+            f"{100 * fmean(r['agreement'] for r in group):.1f} %",
+            f"{len(group)}",
+        ]
+        for budget, group in sorted(found.items())
+    ]
+    return grid(["budget", "work", "agreement", "images"], body)
+
+
+TABLES = {
+    "closer_quality": quality,
+    "closer_area": area,
+    "closer_learned": learned,
+    "closer_scores": scores,
+    "closer_risk": risk,
+    "closer_full": lambda: quality("_full"),
+    "closer_ms": milliseconds,
+    "closer_street": street,
+}
