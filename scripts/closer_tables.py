@@ -75,13 +75,13 @@ def area_of(points: list[tuple[float, float]]) -> float:
     return sum((b - a) * (u + v) / 2 for (a, u), (b, v) in pairwise(inside)) / 0.8
 
 
-def areas(kind: str, key: tuple[str, str]) -> list[float]:
-    out = []
+def areas(kind: str, key: tuple[str, str]) -> dict[int, float]:
+    out = {}
     for seed in SEEDS:
         found = rows(f"{kind}{seed}")
         chosen = [(r["work"], r["miou"]) for r in found if key_of(r) == key]
         if chosen:
-            out.append(area_of([*chosen, (1.0, found[0]["miou"])]))
+            out[seed] = area_of([*chosen, (1.0, found[0]["miou"])])
     return out
 
 
@@ -94,8 +94,8 @@ def area() -> str:
                 areas(kind, k)
                 for k in (key, ("coarse_to_fine", "random"), ("coarse_to_fine", "disagreement oracle"))
             )
-            way = [(a - b) / (c - b) for a, b, c in zip(ours, low, high, strict=False) if c > b]
-            cells += [spread(ours) if ours else "", f"{100 * fmean(way):.0f} %" if way else ""]
+            way = [(ours[s] - low[s]) / (high[s] - low[s]) for s in high if s in ours and s in low]
+            cells += [spread([*ours.values()]) if ours else "", f"{100 * fmean(way):.0f} %" if way else ""]
         body.append([name, *cells])
     head = [cell for said in KINDS.values() for cell in (f"area, {said}", "way to the oracle")]
     return grid(["", *head], body)
@@ -122,17 +122,19 @@ def learned() -> str:
     return grid(["", "work", "mIoU"], body)
 
 
-def scores() -> str:
+def context() -> str:
     found: dict[str, dict[float, Row]] = {}
-    for row in rows("scores0"):
-        if row["method"] == "coarse_to_fine":
-            found.setdefault(row["policy"], {})[row["budget"]] = row
-    budgets = (0.3, 0.4, 0.55, 0.65)
+    for row in rows("context"):
+        found.setdefault(row["context"], {})[row["budget"]] = row
+    budgets = (0.4, 0.55, 0.65)
     body = [
         [name, *(f"{100 * cells[b]['miou']:.1f} / {100 * cells[b]['agreement']:.1f}" for b in budgets)]
         for name, cells in found.items()
+        if name != "dense"
     ]
-    return grid(["score", *(f"work {b:g}: mIoU / agreement" for b in budgets)], body)
+    dense = found["dense"][1.0]["miou"] if found else 0
+    head = [f"context (dense network: {100 * dense:.1f} mIoU)"]
+    return grid([*head, *(f"work {b:g}: mIoU / agreement" for b in budgets)], body)
 
 
 def risk() -> str:
@@ -167,6 +169,21 @@ def milliseconds() -> str:
     return grid(["levels", "work", "ms", "fastest static runtime, ms", "speed-up"], body)
 
 
+def full() -> str:
+    body = [
+        [
+            row["method"],
+            f"{row['budget']:g}",
+            f"{row['work']:.3f}",
+            f"{100 * row['miou']:.1f}",
+            f"{100 * row['agreement']:.1f} %",
+            "" if row["ms"] is None else f"{row['ms']:.0f}",
+        ]
+        for row in rows("camvid_rn18_full")
+    ]
+    return grid(["method", "budget", "work", "mIoU", "agreement", "ms"], body)
+
+
 def street() -> str:
     found: dict[float, list[Row]] = {}
     for row in rows("street_1024x2048"):
@@ -187,9 +204,9 @@ TABLES = {
     "closer_quality": quality,
     "closer_area": area,
     "closer_learned": learned,
-    "closer_scores": scores,
+    "closer_context": context,
     "closer_risk": risk,
-    "closer_full": lambda: quality("_full"),
+    "closer_full": full,
     "closer_ms": milliseconds,
     "closer_street": street,
 }

@@ -45,6 +45,7 @@ def quick() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("foveal.engine.adapt.tuning", nullcontext)
+        patch.setattr("foveal.engine.adapt.QUANTILES", (0.0, 0.5, 0.8, 1.0))
         patch.setattr("foveal.engine.adapt.alternate", alternate)
         patch.setattr("foveal.engine.distil.CROP", 64)
         patch.setattr("foveal.engine.distil.BATCH", 1)
@@ -148,9 +149,9 @@ def test_a_risk_is_kept_estimated_and_reported(adapted: Path, streets: Path) -> 
 def test_a_risk_that_only_dense_keeps_runs_dense(adapted: Path, streets: Path) -> None:
     bound = min(b for b in _bounds(adapted) if b)
     row = parsed(segment(adapted, streets, "--risk", (bound + 1 / 7) / 2, "--json"))
-    if bound > 1 / 7:
-        assert (row["dense"], row["estimate"]) == (True, 0)
-        assert row["reason"] == "nothing that costs less keeps the risk"
+    assert bound > 1 / 7
+    assert (row["dense"], row["estimate"]) == (True, 0)
+    assert row["reason"] == "nothing that costs less keeps the risk"
 
 
 def _bounds(model: Path) -> list[float]:

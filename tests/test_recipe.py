@@ -96,13 +96,35 @@ def test_all_problems_are_listed_at_once_with_suggestions(tmp_path: Path) -> Non
         ("data.crop=[16, 64]", "data.crop   is [16, 64]; give sides of at least 32 px"),
         ("data.scale=[2.0, 0.5]", "data.scale   is [2.0, 0.5]; give 0 < low <= high"),
         ("data.scenes_share=-1", "data.scenes_share   is -1.0; give 0 to 1"),
-        ("data.scenes_share=0.5", "data.scenes   is 0, but data.scenes_share is not"),
-        ("method.name=segblock", "method.name   is 'segblock'; dense or segblocks"),
+        ("data.scenes_share=0.5", "data.scenes   is 0; give at least 1, or scenes_share 0"),
+        ("method.name=segblock", "method.name   is 'segblock'; dense, segblocks or coarse_to_fine"),
         ("method.coarsest=-1", "method.coarsest   is -1; give 0 or more"),
         ("method.tiles=[]", "method.tiles   is []; give sides of at least 1 px"),
         ("method.tiles=[32, 0]", "method.tiles   is [32, 0]; give sides of at least 1 px"),
         ("method.budgets=[0.0, 0.5]", "method.budgets   is [0.0, 0.5]; give 0 < low <= high"),
         ("method.budgets=[0.6, 0.5]", "method.budgets   is [0.6, 0.5]; give 0 < low <= high"),
+        ("method.consistency=-1", "method.consistency   is -1.0; give 0 or more"),
+        ("method.block=48", "method.block   is 48; give a multiple of 32 px"),
+        ("method.block=0", "method.block   is 0; give a multiple of 32 px"),
+        ("method.gamma=inf", "method.gamma   is inf; give 0 or more"),
+        ("method.policy_width=0", "method.policy_width   is 0; give at least 1"),
+        ("method.look=-1", "method.look   is -1; give 0 or more"),
+        (
+            "method.policy_depth=1",
+            "method.policy_depth   is 1; give 2 to 10; the stride is 2^(depth + 1) px",
+        ),
+        (
+            "method.tile=0",
+            "method.tile   is 0; give at least 1; a policy's block holds 2x2, 4x4, ... tiles",
+        ),
+        (
+            "method.policy=learned",
+            "method.policy   is 'learned'; random, or learned if method.name is segblocks",
+        ),
+        (
+            "method.frozen=true",
+            "method.frozen   is True; without a learned policy nothing would be trained",
+        ),
         ("train.steps=3.5", "train.steps   is 3.5; give a int"),
         ("train=3", "train   is a section; give its keys"),
         ("seed.x=3", "--set seed.x=3   seed is no section; give section.key=value"),
@@ -117,6 +139,43 @@ def test_all_problems_are_listed_at_once_with_suggestions(tmp_path: Path) -> Non
 def test_values_that_no_run_could_use(tmp_path: Path, override: str, problem: str) -> None:
     path = written(tmp_path, 'seed = 3\n[model]\nname = "swiftnet_nano"\n')
     assert problems(path, override) == ["1 problem", problem]
+
+
+def test_everything_wrong_with_a_method_is_listed_at_once(tmp_path: Path) -> None:
+    """Unknown keys, wrong types and values that no run could use, side by side."""
+    path = written(
+        tmp_path,
+        """
+        [method]
+        name = "segblock"
+        policy = "learnt"
+        blok = 64
+        target = 1.0
+        gamma = -1
+        policy_weight = 0
+        gradient = "gumbel"
+        policy_width = "wide"
+        budgets = [0.6, 0.5]
+        frozen = true
+        """,
+    )
+    first, *rest = problems(path, "method.tile=0", "train.steps=0")
+    assert first == "12 problems"
+    assert rest[0] == "method.blok   unknown; did you mean 'block'?"
+    assert {line.split("   ")[0] for line in rest[1:]} == {
+        *(f"method.{key}" for key in ("name", "policy", "target", "gamma", "policy_weight", "gradient")),
+        *(f"method.{key}" for key in ("policy_width", "budgets", "frozen", "tile")),
+        "train.steps",
+    }
+    assert "method.policy_width   is 'wide'; give a int" in rest
+
+
+def test_a_learned_policy_needs_blocks_of_whole_squares_of_tiles(tmp_path: Path) -> None:
+    path = written(tmp_path, '[method]\nname = "segblocks"\npolicy = "learned"\n')
+    assert read_recipe(path).method.block == 2 * read_recipe(path).method.tile
+    found = problems(path, "method.tile=64")
+    assert found[1] == "method.tile   is 64; give at least 1; a policy's block holds 2x2, 4x4, ... tiles"
+    assert problems(path, "method.policy_depth=6")[1] == "method.block   is 64; give a multiple of 128 px"
 
 
 def test_overrides_replace_values_and_may_leave_out_quotes(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def _check_method(part: MethodPart) -> list[str]:
     learned, depth = part.policy == "learned", min(max(part.policy_depth, 2), DEEPEST)
     stride, uneven = 2 ** (depth + 1), learned and part.block % max(1, 2 * part.tile) != 0
     checks: Checks = {
-        "name": (part.name not in METHODS, " or ".join(METHODS)),
+        "name": (part.name not in METHODS, "dense, segblocks or coarse_to_fine"),
         "policy": (
             part.policy not in ("random", "learned")
             or (learned and part.name in ("dense", "coarse_to_fine")),

@@ -37,5 +37,5 @@ def draw_fit(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.grid(color="#e6e6eb")
         axes.set_axisbelow(True)
     left.set_ylabel("pixels with the dense network's label [%]")
-    left.legend(frameon=False, loc="lower right")
+    left.legend(frameon=False, loc="upper left")
     figure.savefig(path, dpi=130)

@@ -58,6 +58,7 @@ def quick() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "tuning", nullcontext)
+        patch.setattr(module, "QUANTILES", (0.0, 0.3, 0.6, 0.8, 1.0))
         patch.setattr(module, "alternate", alternate)
         patch.setattr("foveal.engine.distil.CROP", 64)
         patch.setattr("foveal.engine.distil.BATCH", 1)

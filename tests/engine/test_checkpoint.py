@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from foveal.cost import count_macs
 from foveal.engine.checkpoint import Card, CheckpointError, bundled, load_model, save_model
-from samples import nano
+from foveal.policies import Learned, PolicyNet, View
+from samples import nano, shaken
 
 CARD = Card(
     "swiftnet_nano",
@@ -177,3 +180,81 @@ def test_bundled_models_load_and_answer(name: str) -> None:
     )
     assert bool(logits.isfinite().all())
     assert model.card.tile % model.network.coarsest_stride == 0
+
+
+# With a policy network
+
+
+def with_policy(folder: Path, half: bool = False) -> tuple[PolicyNet, Path]:
+    """Save a small network with a policy network of random weights."""
+    net = shaken(PolicyNet(64, 8, 4)).eval()
+    card = replace(CARD, tile=32, policy=net.config)
+    return net, save_model(nano(3), card, folder / "model", half, policy=net)
+
+
+def test_a_policy_network_is_saved_with_its_network_and_plans_alike(tmp_path: Path) -> None:
+    net, path = with_policy(tmp_path)
+    model = load_model(path)
+    assert model.policy is not None and not model.policy.training
+    assert model.card.policy == {"block": 64, "width": 8, "depth": 4}
+    for key, value in net.state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            assert torch.equal(model.policy.state_dict()[key], value)
+    view = View(torch.rand(2, 3, 300, 200))
+    for budget in (None, 0.5, 0.8):
+        plans = [Learned(x, 32, budget)(view).levels for x in (net, model.policy)]
+        assert torch.equal(*plans)
+
+
+def test_a_loaded_policy_network_knows_its_share_of_the_work(tmp_path: Path) -> None:
+    model, image = load_model(with_policy(tmp_path)[1]), torch.rand(1, 3, 256, 384)
+    ours, theirs = (count_macs(lambda net=net: net(image)).total for net in (model.policy, model.network))
+    assert model.policy.share == pytest.approx(ours / theirs, rel=0.01)
+    assert model.policy.share == load_model(tmp_path / "model.safetensors").policy.share > 0.005
+
+
+def test_a_policy_network_survives_half_precision(tmp_path: Path) -> None:
+    net, path = with_policy(tmp_path, half=True)
+    image = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(path).policy(image), net(image), rtol=0.02, atol=0.02)
+
+
+def test_a_policy_network_on_the_card_or_in_the_file_alone_is_refused(saved: Path, tmp_path: Path) -> None:
+    change_card(saved, policy={"block": 64})
+    assert sentence(saved) == (
+        f"{saved}: the file lacks the weights of a policy network that its card has; give the two files that "
+        "were saved together"
+    )
+    path = with_policy(tmp_path / "other")[1]
+    change_card(path, policy={})
+    assert "the file holds the weights of a policy network that its card lacks; give the two" in sentence(
+        path
+    )
+
+
+def test_some_weights_of_a_policy_network_are_missing(tmp_path: Path) -> None:
+    path = with_policy(tmp_path)[1]
+    state = load_file(path)
+    del state["policy.layers.9.bias"]
+    save_file(state, path)
+    assert "missing ['policy.layers.9.bias'], unexpected []" in sentence(path)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (3, "policy is 3; it must have the keys block, width and depth, or none"),
+        ({"blok": 64}, "it must have the keys block, width and depth"),
+        ({"block": "64"}, "it must hold whole numbers"),
+        ({"block": 64.0}, "it must hold whole numbers"),
+        ({"block": 50}, "a policy network of 4 layers, width 64 and block 50 px cannot be"),
+        ({"block": 64, "width": 16}, "damaged, or of another network (Error(s) in loading state_dict"),
+    ],
+)
+def test_a_policy_network_that_cannot_be_or_does_not_fit(
+    tmp_path: Path, policy: object, message: str
+) -> None:
+    path = with_policy(tmp_path)[1]
+    change_card(path, policy=policy)
+    assert message in sentence(path)

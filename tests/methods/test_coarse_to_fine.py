@@ -122,6 +122,9 @@ def test_every_pass_is_complete_and_counted(network: nn.Module) -> None:
     works = torch.stack([step.work for step in seen[-1].trace.steps])
     for count, prediction in enumerate(seen, 1):
         torch.testing.assert_close(prediction.trace.work, works[:count].sum(0))
+    for before, after in pairwise(seen):
+        now = after.trace.plan.levels
+        assert bool((held(before)[now >= 0] == now[now >= 0] + 1).all())
     last = answer(method, image)
     assert torch.equal(last.logits, seen[-1].logits)
     assert set(held(last).unique().tolist()) == {0, 1, 2}
