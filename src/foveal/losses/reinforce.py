@@ -1,7 +1,7 @@
 """Losses that teach a policy network which blocks deserve full resolution.
 
 A block that is seen closely is rewarded for what it loses more than the average block, and for the budget
-that is left: A = (L - mean L) + gamma * (target - share). Two estimates of the same gradient follow from it.
+that is left: A = (L - mean L) + gamma * (target - share). Two estimates of its gradient follow.
 Source: Verelst and Tuytelaars, "SegBlocks", TPAMI 2022, section 3.3.
 """
 
