@@ -40,6 +40,10 @@ KeepOption = Annotated[bool, typer.Option(help="Let the allocator keep freed mem
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+LEAST = 1.2
+"""A budget below so many times the work of the first look that `adapt` chose gets the card's coarser look."""
+
+
 def add_to(app: typer.Typer) -> None:
     """Enter the commands."""
     app.command()(segment)
@@ -181,7 +185,8 @@ def make_request(
     default = METHODS[method].default_policy if method in METHODS else Request.policy
     fit = find_fit(loaded) if method == "coarse_to_fine" else None
     if fit is not None:
-        own, default = (fit.tile, settings[2] or fit.look, fit.look), fit.policy
+        level = max(fit.look, card.look if budget < LEAST * 0.25**fit.look else 0)
+        own, default = (fit.tile, settings[2] or level, level), fit.policy
     tile, coarsest, look = (
         mine if given is None else given for given, mine in zip(settings, own, strict=True)
     )
