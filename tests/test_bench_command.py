@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from commands import Result, parsed, refused, run, small_model
-from foveal.cli.bench import requests, spread
+from foveal.cli.bench import requests
+from foveal.cli.inputs import spread
 from foveal.data.image import save_image
 from foveal.data.street import street
 from foveal.draw_chart import draw_bench

@@ -24,7 +24,7 @@ from foveal.cost import keep_memory
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.engine.checkpoint import load_model
 from foveal.engine.evaluate import Entry, evaluate
-from foveal.engine.reproduce.static import static
+from foveal.engine.reduced import static
 from foveal.fused import faster
 from foveal.methods import CoarseToFine, SegBlocks, Segmenter
 from foveal.methods.coarse_to_fine import Closer

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from commands import small_model
-from foveal.engine.checkpoint import Model, load_model
-from foveal.engine.fit import Fit, find_fit, find_risk, fingerprint, load_fit
+from foveal.engine.checkpoint import Model, fingerprint, load_model
+from foveal.engine.fit import Fit, find_fit, find_risk, load_fit
 from foveal.engine.risk import RiskTable
 from samples import error_of, nano
 

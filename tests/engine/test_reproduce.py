@@ -14,6 +14,7 @@ from foveal.data.dataset import Dataset, open_dataset
 from foveal.engine import reproduce as package
 from foveal.engine.checkpoint import Card, Model, save_model
 from foveal.engine.evaluate import evaluate
+from foveal.engine.reduced import Reduced, static
 from foveal.engine.reproduce import PARTS, Study, Tools, choose_parts, reproduce
 from foveal.engine.reproduce.blocks import fitting
 from foveal.engine.reproduce.classes import FineShare
@@ -25,7 +26,6 @@ from foveal.engine.reproduce.policies import policies
 from foveal.engine.reproduce.record import write_index, write_part
 from foveal.engine.reproduce.scenes import write_scenes
 from foveal.engine.reproduce.seeds import over_seeds
-from foveal.engine.reproduce.static import Reduced, static
 from foveal.engine.reproduce.study import Part, work_of
 from foveal.engine.reproduce.table import markdown
 from foveal.engine.reproduce.workshop import Workshop, budget_of, learned, spread, toml

@@ -349,3 +349,14 @@ def test_a_budget_below_the_first_look_says_what_to_do(network: nn.Module) -> No
         "more coarsely"
     )
     assert "coarsest is -1" in error_of(lambda: make(network, coarsest=-1))
+
+
+def test_one_first_look_serves_many_methods(network: nn.Module) -> None:
+    image = torch.rand(1, 3, 48, 64)
+    with torch.no_grad():
+        look = next(make(network, coarsest=2).stream(image))
+        for budget in (0.3, 0.5, 0.7):
+            alone, after = make(network, budget, 2)(image), make(network, budget, 2).after(image, look)
+            assert torch.equal(alone.logits, after.logits)
+            assert torch.equal(alone.trace.work, after.trace.work)
+            assert len(after.trace.steps) > 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from foveal.cli.door import echo_json
 from foveal.cli.inputs import announce, make_folder, prepare
+from foveal.cli.progress import parts_bar, steps_bar
 from foveal.cli.segment import JsonOption, LookOption, PolicyOption, ThreadsOption, TileOption
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def adapt(
         card = replace(card, tile=request.tile, look=level)
         path = save_model(loaded.network, card, out / "model.safetensors", policy=loaded.policy)
         loaded = load_model(path)
-    fit = measure(loaded, found, requests, _progress())
+    fit = measure(loaded, found, requests, parts_bar())
     file = fit.save(loaded)
     picture = _picture(fit.curve, file)
     row = {
@@ -132,34 +132,15 @@ def _distil(loaded: Model, images: Images, request: Request, steps: int, out: Pa
 
     A run belongs to the weights that it started from: those of another network would go unnoticed.
     """
-    from foveal.cli.study import _steps
+    from foveal.engine.checkpoint import fingerprint
     from foveal.engine.distil import distil
-    from foveal.engine.fit import fingerprint
     from foveal.engine.train import Schedule, resumed_step
 
     run = out / f"run-{fingerprint(loaded.network)[:8]}"
     schedule = Schedule(steps, RATE, 0.5, warmup=min(30, steps), average=0.99, freeze_norms=True)
     first = resumed_step(run)
     announce(f"self-distillation, {steps} steps on {len(images)} images, from step {first}")
-    return distil(loaded, images, request, schedule, run, _steps(steps, first, None))
-
-
-def _progress() -> Any:
-    """Make a progress bar on stderr for every part of the work."""
-    from tqdm import tqdm
-
-    bars: dict[str, Any] = {}
-
-    def report(name: str, done: int, total: int) -> None:
-        if name not in bars:
-            bars[name] = tqdm(
-                total=total, desc=name, unit="image", file=sys.stderr, disable=not sys.stderr.isatty()
-            )
-        bars[name].update(done - bars[name].n)
-        if done == total:
-            bars[name].close()
-
-    return report
+    return distil(loaded, images, request, schedule, run, steps_bar(steps, first, None))
 
 
 def _picture(rows: list[dict[str, Any]], file: Path) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from foveal.cli.door import complain, echo_json
-from foveal.cli.inputs import parse_size, prepare
+from foveal.cli.inputs import Several, parse_size, prepare
 from foveal.cli.segment import (
     KeepOption,
     LookOption,
@@ -32,17 +31,6 @@ BUDGETS, COARSEST = (1.0, 0.55, 0.4, 0.3), (1, 2)
 OPS_BUDGETS = (0.4,)
 STREET = 24
 """Seed of the first street of a batch."""
-
-
-class Several(TyperCommand):
-    """A command whose repeatable options take several values at once: `--budget 0.4 0.3`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat the option before every further value, then read on as usual."""
-        options = {
-            name for option in self.params if getattr(option, "multiple", False) for name in option.opts
-        }
-        return super().parse_args(ctx, spread(args, options))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -108,22 +96,6 @@ def bench(
     for sentence in [*absent, *result.get("left_out", [])]:
         complain(sentence)
     _show(result, picture, json)
-
-
-def spread(words: Sequence[str], options: Collection[str]) -> list[str]:
-    """Write an option before every value that follows another value of it: --a 1 2 as --a 1 --a 2."""
-    out: list[str] = []
-    name, values = "", 0
-    for word in words:
-        if word.startswith("--"):
-            option, equals, _ = word.partition("=")
-            name, values = option if option in options else "", len(equals)
-        elif name and values and not word.startswith("-"):
-            out.append(name)
-        else:
-            values = 1
-        out.append(word)
-    return out
 
 
 def requests(first: Request, budgets: Sequence[float], coarsest: Sequence[int]) -> list[Request]:

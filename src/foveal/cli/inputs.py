@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+from typer.core import TyperCommand
 
 
 def find_images(arguments: Iterable[str]) -> tuple[list[Path], list[str]]:
@@ -95,3 +98,30 @@ def announce(text: str) -> None:
     from tqdm import tqdm
 
     tqdm.write(f"foveal: {text}", file=sys.stderr)
+
+
+class Several(TyperCommand):
+    """A command whose repeatable options take several values at once: `--budget 0.4 0.3`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option before every further value, then read on as usual."""
+        options = {
+            name for option in self.params if getattr(option, "multiple", False) for name in option.opts
+        }
+        return super().parse_args(ctx, spread(args, options))
+
+
+def spread(words: Sequence[str], options: Collection[str]) -> list[str]:
+    """Write an option before every value that follows another value of it: --a 1 2 as --a 1 --a 2."""
+    out: list[str] = []
+    name, values = "", 0
+    for word in words:
+        if word.startswith("--"):
+            option, equals, _ = word.partition("=")
+            name, values = option if option in options else "", len(equals)
+        elif name and values and not word.startswith("-"):
+            out.append(name)
+        else:
+            values = 1
+        out.append(word)
+    return out

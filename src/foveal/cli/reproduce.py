@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveal.cli.bench import Several
 from foveal.cli.door import echo_json
-from foveal.cli.inputs import announce, make_folder, parse_size, prepare
+from foveal.cli.inputs import Several, announce, make_folder, parse_size, prepare
 from foveal.cli.segment import JsonOption, ThreadsOption
 
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveal.cli.door import echo_json
+from foveal.cli.inputs import Several
+from foveal.cli.progress import counter, steps_bar
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,7 @@ DEFAULT_BUDGET = 0.4
 
 def add_to(app: typer.Typer) -> None:
     """Enter the commands."""
-    app.command()(evaluate)
+    app.command(cls=Several)(evaluate)
     app.command()(train)
 
 
@@ -35,7 +35,6 @@ def evaluate(
     data: Annotated[str, typer.Option(help="camvid:PATH, cityscapes:PATH, mapillary:PATH or folder:PATH.")],
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     budget: Annotated[list[float] | None, typer.Option(help="Shares of the dense work; repeatable.")] = None,
-    more: Annotated[list[float] | None, typer.Argument(hidden=True)] = None,
     method: Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")] = "segblocks",
     policy: Annotated[list[str] | None, typer.Option(help="What decides; repeatable.")] = None,
     tile: Annotated[
@@ -56,7 +55,7 @@ def evaluate(
 ) -> None:
     """Measure quality and cost over a labelled data set, the dense network first.
 
-    Several budgets may follow one --budget: `--budget 0.25 0.4 0.6`.
+    Several values may follow one option: `--budget 0.25 0.4 0.6`.
     """
     from foveal.cost import keep_memory
     from foveal.data.dataset import open_dataset
@@ -75,9 +74,7 @@ def evaluate(
     settings = (tile, coarsest, look)
     if risk and method != "coarse_to_fine":
         raise ValueError(f"--risk is kept by --method coarse_to_fine, given {method}")
-    if risk and more:
-        raise ValueError(f"{more[0]:g} stands alone, a budget or a risk; repeat --budget or --risk before it")
-    budgets = [*(budget or []), *(more or [])] or ([] if risk else [DEFAULT_BUDGET])
+    budgets = budget or ([] if risk else [DEFAULT_BUDGET])
     names: list[str | None] = [*policy] if policy else [None]
     # What was found for the weights is looked up before layers are joined: it goes by their names.
     weights, risks = _weights(loaded), [find_risk(loaded, share) for share in risk or []]
@@ -90,7 +87,7 @@ def evaluate(
     entries = [replace(entry, weights=weights) for entry in entries]
     keep_memory()
     _use_threads(threads)
-    rows = measure(network, dataset, entries, timed, limit, _counter("images"))
+    rows = measure(network, dataset, entries, timed, limit, counter("images"))
     if json:
         echo_json(rows)
     else:
@@ -144,7 +141,7 @@ def train(
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "recipe.json").write_text(dumps(wanted.as_dict(), indent=1))
             typer.echo(announcement(about), err=True)
-            report = _steps(schedule.steps, first, batches)
+            report = steps_bar(schedule.steps, first, batches)
         network = run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
     if not world.first:
         return
@@ -171,7 +168,7 @@ def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[dict[str, Any]]:
         entries = [_entry(loaded, loaded.network, part.name, "learned", budget, settings)]
     elif part.name != "dense":
         entries = [_entry(loaded, loaded.network, part.name, None, DEFAULT_BUDGET, settings)]
-    return measure(loaded.network, data, entries, 0, None, _counter("images"))
+    return measure(loaded.network, data, entries, 0, None, counter("images"))
 
 
 Levels = tuple[int | None, int | None, int | None]
@@ -214,7 +211,7 @@ def _risky(network: nn.Module, risk: Risk) -> Entry:
 
 def _controls(loaded: Model, network: nn.Module, budgets: list[float], settings: Levels) -> list[Entry]:
     """Rows of the same budgets that know nothing: tiles at random, and the whole image reduced."""
-    from foveal.engine.reproduce.static import static
+    from foveal.engine.reduced import static
 
     below = [share for share in dict.fromkeys(budgets) if share < 1]
     return [
@@ -238,37 +235,3 @@ def _use_threads(threads: int | None) -> None:
 
     if threads:
         torch.set_num_threads(threads)
-
-
-def _counter(unit: str) -> Any:
-    """Make a progress bar on stderr that is told what is done and the total."""
-    from tqdm import tqdm
-
-    bar = tqdm(unit=unit, file=sys.stderr, disable=not sys.stderr.isatty())
-
-    def report(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-        if done == total:
-            bar.close()
-
-    return report
-
-
-def _steps(steps: int, first: int, batches: Any) -> Any:
-    """Make the report of a training run: a bar in a terminal, else a line now and then."""
-    from tqdm import tqdm
-
-    bar = tqdm(total=steps, initial=first, unit="steps", file=sys.stderr, disable=not sys.stderr.isatty())
-    start = time.monotonic()
-
-    def report(step: int, values: dict[str, float]) -> None:
-        text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        bar.update(step + 1 - bar.n)
-        bar.set_postfix_str(text, refresh=False)
-        if bar.disable and (step % 50 == 0 or step + 1 == steps):
-            left = (time.monotonic() - start) / (step + 1 - first) * (steps - step - 1) / 60
-            walked = f"  epoch {batches.epoch(step + 1):.1f}" if batches is not None else ""
-            typer.echo(f"step {step + 1}/{steps}{walked}  {text}  {left:.0f} min left", err=True)
-
-    return report

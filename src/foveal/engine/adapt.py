@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from foveal.cost import alternate
-from foveal.engine.checkpoint import Model
-from foveal.engine.fit import Fit, fingerprint
+from foveal.engine.checkpoint import Model, fingerprint
+from foveal.engine.fit import Fit
 from foveal.engine.risk import RiskTable
 from foveal.fused import faster
 from foveal.losses.disagreement import class_weights, disagreement
@@ -154,7 +154,7 @@ class _Study:
         return open_to[found.index(min(found))]
 
     def worth(self, request: Request, weights: Tensor) -> tuple[float, ...]:
-        """Measure what a step to every level gains per unit of the score, relative to the first step.
+        """Measure what a step to every level gains per unit of the score, relative to the best step.
 
         What a step gains is the disagreement with the dense network that it removes where it was in doubt.
         """
@@ -189,9 +189,11 @@ class _Study:
         works = torch.ones(shape, dtype=torch.float64)
         for index in range(len(self.images)):
             image = self._image(index)
+            with tuning() if index == 0 else nullcontext():
+                look = next(methods[0].stream(image))
             for k, method in enumerate(methods, start=1):
                 with tuning() if index == 0 else nullcontext():
-                    answer = method(image)
+                    answer = method.after(image, look)
                 losses[index, k] = disagreement(answer.labels, self.dense[index][None], weights)[0]
                 works[index, k], doubts[index, k] = answer.trace.work[0], method.doubt(image, answer)[0]
             self.report("risk", index + 1, len(self.images))

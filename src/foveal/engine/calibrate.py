@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from foveal import __version__
 from foveal.cost import CostModel, Measurement, alternate
 from foveal.data.street import street
+from foveal.engine.checkpoint import fingerprint
 from foveal.methods import METHODS, Dense, Request, Segmenter
 from foveal.ops import tuning
 from foveal.ops.native import built, folder
@@ -84,11 +85,7 @@ class Setup:
     @cached_property
     def weights(self) -> str:
         """Fingerprint of the trained numbers."""
-        found = hashlib.sha256()
-        for name, value in self.network.state_dict().items():
-            found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return found.hexdigest()
+        return fingerprint(self.network)
 
     @property
     def file(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveal.cost import relative_macs
 from foveal.models import MODELS, SegmentationNetwork, create_model
@@ -150,6 +151,15 @@ def save_model(
     save_file(state, path)
     path.with_suffix(".json").write_text(json.dumps(asdict(card), indent=1) + "\n")
     return path
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Digest the trained numbers of a network: names, shapes, precisions and values."""
+    found = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def load_model(name: str | Path) -> Model:

@@ -6,15 +6,12 @@ what is measured once per machine. The fingerprint of the weights says which net
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from foveal.engine.checkpoint import Model
+from foveal.engine.checkpoint import Model, fingerprint
 from foveal.engine.risk import RiskTable, Setting
 from foveal.methods import Request
 from foveal.methods.coarse_to_fine import Closer
@@ -82,16 +79,6 @@ class Risk:
     def request(self) -> Request:
         """What keeps the risk: as many tiles as have the gain, whatever they cost."""
         return replace(self.fit.request(1.0), threshold=self.setting.threshold)
-
-
-def fingerprint(network: nn.Module) -> str:
-    """Return a name for the weights of a network: a digest of all its numbers, as half precision."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        if value.is_floating_point():
-            digest.update(name.encode())
-            digest.update(value.detach().half().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 def load_fit(model: Model) -> Fit:

@@ -23,7 +23,7 @@ from foveal.fused import faster
 from foveal.methods import METHODS, CoarseToFine, Dense, Prediction, Request, Segmenter
 from foveal.methods.segmenter import upsample
 from foveal.tiles import Plan
-from foveal.tiles.plan import SKIP, check_budget
+from foveal.tiles.plan import check_budget, overlay
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,7 @@ class Result:
         """Level [Gh, Gw] that the answer comes from, per cell: what a later pass skips stays as it was."""
         if not self.plans:
             return torch.zeros(1, 1, dtype=torch.int8)
-        levels = self.plans[0].levels[0]
-        for plan in self.plans[1:]:
-            levels = torch.where(plan.levels[0] == SKIP, levels, plan.levels[0])
-        return levels
+        return overlay(self.plans)[0]
 
     @property
     def agreement(self) -> float | None:

@@ -137,16 +137,27 @@ class CoarseToFine(Segmenter):
 
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W] in 0..1; a memory is not used, every image is seen anew."""
-        return list(self.stream(image))[-1]
+        return self.after(image, None)
 
-    def stream(self, image: Tensor) -> Iterator[Prediction]:
-        """Yield a complete prediction after every pass, coarse first; the last is that of `forward`."""
+    def after(self, image: Tensor, look: Prediction | None) -> Prediction:
+        """Segment images whose first look may have been taken before, with the same tile and level."""
+        for answer in self.stream(image, look):  # one after the other: earlier features are let go
+            last = answer
+        return last
+
+    def stream(self, image: Tensor, look: Prediction | None = None) -> Iterator[Prediction]:
+        """Yield a complete prediction after every pass, coarse first; the last is that of `forward`.
+
+        Args:
+            image: Images [N, 3, H, W] in 0..1.
+            look: What the first pass gave, if it has run before.
+        """
         size = check_image(image)
         if self._sees_all(size):
             yield self._pass(image, Plan.uniform(len(image), size, self.tile).to(image.device), None)
             return
         plan = self._first(image, size)
-        answer = self._pass(image, plan, None, remember=self.coarsest > 0)
+        answer = look or self._pass(image, plan, None, remember=self.coarsest > 0)
         yield answer
         held = plan.levels
         for level in range(self.coarsest - 1, -1, -1):
@@ -169,10 +180,9 @@ class CoarseToFine(Segmenter):
 
     def doubt(self, image: Tensor, prediction: Prediction) -> Tensor:
         """Return the gain per pixel that was left, of all that is not at full resolution [N]."""
-        plans = [step.plan for step in prediction.trace.steps if step.plan is not None]
-        held = plans[0].levels
-        for plan in plans[1:]:
-            held = torch.where(plan.levels >= 0, plan.levels, held)
+        held = prediction.trace.levels
+        if held is None:
+            return torch.zeros(len(image), dtype=torch.float64)
         gain = self.closer.score(View(image, logits=prediction.logits))
         cells = per_cell(gain if isinstance(gain, Tensor) else gain[0], prediction.size, self.tile)
         height, width = prediction.size

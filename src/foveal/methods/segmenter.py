@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.ops import classify, upsample
+from foveal.tiles.plan import overlay
 
 if TYPE_CHECKING:
     from foveal.policies.learned import PolicyNet
@@ -48,6 +49,12 @@ class Trace:
     def plan(self) -> Plan | None:
         """The last plan, the one that the prediction comes from; None if whole images ran."""
         return self.steps[-1].plan
+
+    @property
+    def levels(self) -> Tensor | None:
+        """Level that the answer comes from, per cell [N, Gh, Gw]; None if whole images ran."""
+        plans = [step.plan for step in self.steps if step.plan is not None]
+        return overlay(plans) if plans else None
 
 
 @dataclass(frozen=True)

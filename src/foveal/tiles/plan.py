@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -182,6 +183,14 @@ class Plan:
         title = f"tile {self.tile}, {self.size[0]}x{self.size[1]} px   {legend}   work {work}"
         pictures = ["\n".join("".join(shade(c) * 2 for c in row) for row in n) for n in self.levels.tolist()]
         return "\n\n".join([title, *pictures]) if len(pictures) > 1 else f"{title}\n{pictures[0]}"
+
+
+def overlay(plans: Sequence[Plan]) -> Tensor:
+    """Say which level every cell is from after passes in this order [N, Gh, Gw]; SKIP leaves it as it was."""
+    levels = plans[0].levels
+    for plan in plans[1:]:
+        levels = torch.where(plan.levels == SKIP, levels, plan.levels)
+    return levels
 
 
 def grid(size: tuple[int, int], tile: int) -> tuple[int, int]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from foveal.engine.evaluate import evaluate
+from foveal.engine.reduced import static
 from foveal.engine.reproduce.entries import fixed
 from foveal.engine.reproduce.seeds import over_seeds
-from foveal.engine.reproduce.static import static
 from foveal.engine.reproduce.study import Row, Rows, work_of
 from foveal.engine.reproduce.workshop import Workshop, budget_of, learned
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from foveal.engine.checkpoint import Model
 from foveal.engine.evaluate import Entry, evaluate
+from foveal.engine.reduced import static
 from foveal.engine.reproduce.seeds import over_seeds
-from foveal.engine.reproduce.static import static
 from foveal.engine.reproduce.study import Row, Rows, work_of
 from foveal.engine.reproduce.workshop import Workshop, learned
 from foveal.methods import SegBlocks

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.engine.evaluate import Entry
-from foveal.engine.reproduce.entries import fixed
 from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image
 
 STRIDE = 4
@@ -69,4 +68,4 @@ class Reduced(Segmenter):
 def static(network: nn.Module, work: float) -> Entry:
     """Make the row of the network on images reduced to a share of the pixels."""
     method = Reduced(network, work**0.5).eval()
-    return fixed(method, f"reduced to {method.factor:.2f}", round(work, 4), "static")
+    return Entry("static", f"reduced to {method.factor:.2f}", round(work, 4), lambda target: method)
