@@ -40,7 +40,7 @@ def build_run(recipe: Recipe, run: Path) -> tuple[Segmenter, Batches, Schedule, 
             "set data.scenes to 0"
         )
     scenes = StreetScenes(data.scenes, (360, 480), recipe.seed) if data.scenes else None
-    view = Augment(data.crop, data.scale, jitter=data.jitter)
+    view = Augment(data.crop, data.scale, jitter=data.jitter, colour=data.colour)
     batches = Batches(dataset, view, train.batch, recipe.seed, scenes, data.scenes_share)
     network = _network(recipe, len(dataset.classes), batches, resumed_step(run) == 0)
     weight = balanced_weights(class_shares(dataset, len(dataset.classes)), train.class_balance)

@@ -50,6 +50,8 @@ class DataPart:
     """Smallest and largest magnification."""
     jitter: float = 0.3
     """Largest relative change of brightness, contrast and saturation."""
+    colour: float = 0.0
+    """Largest relative change of each colour channel, and of gamma."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,7 @@ def _check_data(part: DataPart) -> list[str]:
     checks: Checks = {
         "crop": (min(part.crop) < 32, "give sides of at least 32 px"),
         "scale": (not 0 < part.scale[0] <= part.scale[1], "give 0 < low <= high"),
+        "colour": (not 0 <= part.colour < 1, "give 0 to below 1"),
         "scenes_share": (not 0 <= part.scenes_share <= 1, "give 0 to 1"),
         "scenes": (part.scenes < 1 and part.scenes_share > 0, "give at least 1, or scenes_share 0"),
     }

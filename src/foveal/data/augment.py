@@ -21,12 +21,14 @@ class Augment:
         scale: Smallest and largest magnification, drawn uniformly in its logarithm.
         flip: Whether half of the views are mirrored.
         jitter: Largest relative change of brightness, contrast and saturation.
+        colour: Largest relative change of each colour channel, and of the exponent of all (gamma).
     """
 
     crop: tuple[int, int]
     scale: tuple[float, float] = (0.5, 2.0)
     flip: bool = True
     jitter: float = 0.3
+    colour: float = 0.0
 
     def __call__(self, image: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return a view of `image` [3, H, W] in 0..1 and `labels` [H, W].
@@ -50,7 +52,11 @@ class Augment:
         if mirror:
             image, labels = image.flip(-1), labels.flip(-1)
         factors = [draw(1 - self.jitter, 1 + self.jitter) for _ in range(3)]
-        return _jitter(image, *factors), labels
+        image = _jitter(image, *factors)
+        if self.colour:
+            gains = [draw(1 - self.colour, 1 + self.colour) for _ in range(3)]
+            image = _tint(image, gains, 1 + self.colour * draw(-1, 1))
+        return image, labels
 
 
 def _cut(
@@ -85,3 +91,8 @@ def _jitter(image: Tensor, brightness: float, contrast: float, saturation: float
     image = grey + saturation * (image - grey)
     mean = grey.mean()
     return ((mean + contrast * (image - mean)) * brightness).clamp(0, 1)
+
+
+def _tint(image: Tensor, gains: list[float], gamma: float) -> Tensor:
+    """Scale each channel and raise all to a power: another light, another camera."""
+    return (image.pow(gamma) * torch.tensor(gains).view(3, 1, 1)).clamp(0, 1)

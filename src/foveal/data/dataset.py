@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def open_dataset(spec: str, split: str = "test") -> Dataset:
 
     Args:
         spec: "KIND:PATH", where KIND is a key of `DATASETS` and PATH the folder of the data set.
-        split: which part of it, such as "train", "val" or "test".
+        split: which part of it, such as "train", "val" or "test"; "train+val" joins two.
 
     Returns:
         The data set; its files are read when they are asked for.
@@ -46,4 +47,8 @@ def open_dataset(spec: str, split: str = "test") -> Dataset:
     root = Path(path).expanduser()
     if not path or not root.is_dir():
         raise ValueError(f"{spec!r} names no folder: {path or '(empty)'} does not exist; give {kind}:PATH.")
-    return DATASETS[kind](root, split)
+    parts = [DATASETS[kind](root, part) for part in split.split("+")]
+    if len(parts) == 1:
+        return parts[0]
+    pairs = tuple(pair for part in parts for pair in part.pairs)
+    return replace(parts[0], name=f"{parts[0].name.split('/')[0]}/{split}", pairs=pairs)
