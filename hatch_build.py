@@ -18,7 +18,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 TARGETS = {"x86_64": ("x86-64-v3", "x86-64-v4"), "aarch64": ("aarch64",)}
-"""Processors that a wheel serves, by machine; names as in foveal/ops/native.py."""
+"""Processors that a wheel serves, by machine; names as in foveal/kernels/build.py."""
 
 FLAGS = (
     "-std=gnu11",
@@ -32,7 +32,7 @@ FLAGS = (
 
 
 class Kernels(BuildHookInterface):
-    """Compiles src/foveal/ops/kernels/*.c into one library per processor."""
+    """Compiles src/foveal/kernels/cpu/*.c into one library per processor."""
 
     PLUGIN_NAME = "custom"
 
@@ -45,13 +45,13 @@ class Kernels(BuildHookInterface):
             sys.exit(
                 f"prebuilt kernels are for Linux on {', '.join(TARGETS)}, this is {sys.platform} on {machine}"
             )
-        folder = Path(self.root) / "src" / "foveal" / "ops" / "kernels"
+        folder = Path(self.root) / "src" / "foveal" / "kernels" / "cpu"
         for target in TARGETS[machine]:
             name = f"foveal-{sys.platform}-{target}.so"
             library = Path(self.directory) / name
             library.parent.mkdir(parents=True, exist_ok=True)
             compile_to(library, sorted(folder.glob("*.c")), target)
-            build_data["force_include"][str(library)] = f"foveal/ops/kernels/{name}"
+            build_data["force_include"][str(library)] = f"foveal/kernels/cpu/{name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{os.environ.get('FOVEAL_PLATFORM', f'linux_{machine}')}"
 

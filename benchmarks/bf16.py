@@ -11,11 +11,11 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
 
+from foveal.benchmark.runtimes import fold_norms
 from foveal.cost import alternate, keep_memory
-from foveal.data.street import street
-from foveal.engine.peers import fold_norms
-from foveal.engine.untrained import find_model
-from foveal.fused import fuse
+from foveal.data.synthetic import street
+from foveal.fusion import fuse
+from foveal.hub.untrained import find_model
 from foveal.methods import SegBlocks
 from foveal.ops import classify, tuning
 from foveal.policies import create_policy

@@ -1,13 +1,13 @@
 """Train overnight: a queue of recipes that runs by itself, at the lowest priority, from a clone of its own.
 
-    python scripts/queue.py recipes/queue.toml --data ~/data     # start, or go on where it was stopped
-    python scripts/queue.py --status                             # one line a job
-    python scripts/queue.py --pause | --continue | --stop
-    python scripts/queue.py --collect benchmarks/trained         # copy what is finished: weights, card, thinned log
+    python scripts/training_queue.py scripts/training_queue.toml --data ~/data   # start, or go on
+    python scripts/training_queue.py --status                           # one line a job
+    python scripts/training_queue.py --pause | --continue | --stop
+    python scripts/training_queue.py --collect benchmarks/trained       # finished runs: weights, card, log
 
-The clone stands at the commit that was current when the queue was first started, with an environment of its own, so that
-work on the code does not disturb a run. `foveal bench` and `foveal frontier` pause the queue while they measure. A run that
-was stopped or killed goes on from its last checkpoint and ends with the same bytes.
+The clone stands at the commit that was current when the queue was first started, with an environment of its
+own, so that work on the code does not disturb a run. `foveal bench` pauses the queue while it measures. A run
+that was stopped or killed goes on from its last checkpoint and ends with the same bytes.
 """
 
 from __future__ import annotations

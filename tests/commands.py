@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from foveal.cli import app
 from foveal.data.dataset import default_palette
-from foveal.engine.checkpoint import Card, save_model
+from foveal.hub.checkpoint import Card, save_model
 from samples import nano
 
 CLASSES = ("sky", "road", "tree", "car", "person")

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from foveal import _compat
-from foveal.ops.convolve import choice
+from foveal.ops.convolve import autotune as choice
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -36,8 +36,8 @@ def seed() -> None:
 @pytest.fixture(autouse=True)
 def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the times of this machine out of the tests, and those of the tests out of its cache."""
-    monkeypatch.setattr("foveal.engine.calibrate.folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr("foveal.engine.calibrate.tuning", nullcontext)
+    monkeypatch.setattr("foveal.calibration.machine.folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("foveal.calibration.machine.tuning", nullcontext)
     return tmp_path / "cache" / "cost"
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from foveal.data.street import CLASSES, street
+from foveal.data.synthetic import CLASSES, street
 from foveal.models import SegmentationNetwork, create_model
 
 

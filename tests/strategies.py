@@ -9,10 +9,10 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foveal.ops import Halo, Layout
-from foveal.tiles import SKIP, Memory, Plan
+from foveal.geometry.layout import Halo, Layout
+from foveal.geometry.plan import SKIP, Plan, grid
+from foveal.tiles import Memory
 from foveal.tiles.memory import join
-from foveal.tiles.plan import grid
 
 
 def random_plan(

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 
 from foveal.cost import count_macs
-from foveal.fused import fuse
-from foveal.fused.layers import Convolve
+from foveal.fusion import fuse
+from foveal.fusion.layers import Convolve
+from foveal.geometry.plan import Plan
 from foveal.ops import compose_tiles, halve
-from foveal.tiles import Plan, TileTensor, split
+from foveal.tiles import TileTensor, split
 from strategies import random_plan
 from tangled import assert_same
 

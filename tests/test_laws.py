@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from foveal.geometry.plan import SKIP, Plan
 from foveal.ops import compose_tiles, halve
-from foveal.tiles import SKIP, Memory, NetworkChanged, Plan, TileTensor, split
+from foveal.tiles import Memory, NetworkChanged, TileTensor, split
 from networks import RandomNetwork
 from strategies import plans, random_plan, random_size, sources
 

@@ -8,7 +8,7 @@ from typer.main import get_command
 
 from foveal.cli import app
 from foveal.data.image import save_image
-from foveal.data.street import street
+from foveal.data.synthetic import street
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

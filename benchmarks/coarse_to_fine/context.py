@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.data.dataset import Dataset, open_dataset
-from foveal.engine.checkpoint import load_model
-from foveal.engine.metrics import Confusion
+from foveal.evaluation.metrics import Confusion
+from foveal.hub.checkpoint import load_model
 from foveal.methods import CoarseToFine
 from foveal.ops import classify, halve
 from foveal.tiles import tensor

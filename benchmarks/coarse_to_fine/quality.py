@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from foveal.cost import keep_memory
 from foveal.data.dataset import Dataset, open_dataset
-from foveal.engine.checkpoint import load_model
-from foveal.engine.evaluate import Entry, evaluate
-from foveal.engine.reduced import static
-from foveal.fused import faster
+from foveal.evaluation.baselines import static
+from foveal.evaluation.evaluate import Entry, evaluate
+from foveal.fusion import faster
+from foveal.hub.checkpoint import load_model
 from foveal.methods import CoarseToFine, SegBlocks, Segmenter
 from foveal.methods.coarse_to_fine import Closer
 from foveal.ops import classify, halve, upsample
@@ -38,7 +38,7 @@ from foveal.policies.benefit import (
     fit_benefit,
     fit_thumbnail,
 )
-from foveal.policies.scored import Score
+from foveal.policies.budgeted import Score
 
 BUDGETS = (0.3, 0.4, 0.55, 0.65)
 LOW = 0.2

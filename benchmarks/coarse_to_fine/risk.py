@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from foveal.engine.risk import RiskTable, coverage
+from foveal.calibration.risk import RiskTable, coverage
 
 RISKS = (0.005, 0.01, 0.02, 0.05)
 

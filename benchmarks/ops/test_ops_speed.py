@@ -13,10 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from foveal.geometry.layout import Halo, Layout
+from foveal.geometry.plan import Plan, grid
+from foveal.kernels import build as native
+from foveal.kernels.abi import index_of
 from foveal.ops import (
     Convolution,
-    Halo,
-    Layout,
     Pooling,
     classify,
     compose_tiles,
@@ -25,15 +27,11 @@ from foveal.ops import (
     enlarge,
     fetch_halo,
     max_pool,
-    native,
 )
 from foveal.ops.convolve import ALGORITHMS
-from foveal.ops.convolve.choice import algorithms
+from foveal.ops.convolve.autotune import algorithms
 from foveal.ops.convolve.native import native as by_algorithm
 from foveal.ops.op import Op
-from foveal.ops.rows import index_of
-from foveal.tiles import Plan
-from foveal.tiles.plan import grid
 
 pytest.importorskip("pytest_benchmark")
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from torch import Generator, Tensor
 
-from foveal.data.augment import Augment
+from foveal.data.augmentation import Augment
 from strategies import sources
 
 VOID = 255

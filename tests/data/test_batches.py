@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from foveal.data.augment import Augment
+from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches, class_shares
 
 MAIN, EXTRA = 10, 4

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from foveal.data.street import CLASSES, PALETTE, Scene, StreetScenes, render, street
+from foveal.data.synthetic import CLASSES, PALETTE, Scene, StreetScenes, render, street
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 500), (500, 7), (61, 83), (2, 3)])

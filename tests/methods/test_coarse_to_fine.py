@@ -16,8 +16,8 @@ from foveal.cost import count_macs
 from foveal.methods import CoarseToFine, Prediction, Request, SegBlocks
 from foveal.methods.coarse_to_fine import Closer, Lesson
 from foveal.policies import Uniform, View
-from foveal.policies.doubt import weighted_entropy
-from foveal.policies.fixed import chance
+from foveal.policies.controls import chance
+from foveal.policies.uncertainty import weighted_entropy
 from networks import RandomNetwork
 from samples import error_of, headless, nano
 from strategies import random_size, sizes, sources

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.cost import count_macs
+from foveal.geometry.plan import grid
 from foveal.methods import METHODS, Prediction, Request, SegBlocks, Segmenter
 from foveal.ops import halve
 from foveal.policies import RandomPlans, Uniform
-from foveal.tiles.plan import grid
 from samples import error_of, headless, nano
 
 NAMES = list(METHODS)

@@ -20,8 +20,8 @@ from test_conformance import (  # noqa: F401
 )
 
 import samples
-from foveal.fused import fuse
-from foveal.fused.layers import Convolve
+from foveal.fusion import fuse
+from foveal.fusion.layers import Convolve
 from foveal.methods import Segmenter
 
 

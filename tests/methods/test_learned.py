@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from foveal.build import build_run, save_run
-from foveal.config import Recipe, read_recipe
-from foveal.engine.checkpoint import load_model
-from foveal.engine.train import train
-from foveal.losses.reinforce import GRADIENTS, PolicyLoss
+from foveal.hub.checkpoint import load_model
 from foveal.methods import METHODS, Request, SegBlocks
+from foveal.objectives.policy_gradient import GRADIENTS, PolicyLoss
 from foveal.policies import Learned, PolicyNet, View
+from foveal.training.build import build_run, save_run
+from foveal.training.config import Recipe, read_recipe
+from foveal.training.loop import train
 from samples import nano, write_folder
 
 BLOCK, TILE = 8, 4

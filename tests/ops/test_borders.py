@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from foveal.ops import Halo, Layout, Pooling, compose_tiles, enlarge, fetch_halo, max_pool, native
-from foveal.ops.layout import BORDERS, Borders
-from foveal.ops.rows import plain, usable
-from foveal.tiles import SKIP, Plan, split
+from foveal.geometry.layout import BORDERS, Borders, Halo, Layout
+from foveal.geometry.plan import SKIP, Plan
+from foveal.kernels import build as native
+from foveal.kernels.abi import plain, usable
+from foveal.ops import Pooling, compose_tiles, enlarge, fetch_halo, max_pool
+from foveal.tiles import split
 from samples import assert_same, headless
 from strategies import halos, layouts, random_tiles, sides
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from foveal.ops import Layout, compose_tiles, cut_tiles
-from foveal.tiles import SKIP, Plan
+from foveal.geometry.layout import Layout
+from foveal.geometry.plan import SKIP, Plan
+from foveal.ops import compose_tiles, cut_tiles
 from strategies import layouts, plans, random_tiles, sides
 
 EXACT = [name for name in compose_tiles.implementations if name != "native"]  # tests/ops/test_native.py

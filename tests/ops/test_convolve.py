@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveal.ops import Before, Convolution, Layout, convolve, native
-from foveal.ops.convolve.choice import algorithms
+from foveal.geometry.layout import Layout
+from foveal.kernels import build as native
+from foveal.ops import Before, Convolution, convolve
+from foveal.ops.convolve.autotune import algorithms
 from foveal.ops.convolve.native import native as in_c
 from strategies import layouts, random_tiles, sides, sources
 

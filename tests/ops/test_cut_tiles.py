@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveal.ops import Layout, cut_tiles, halve
-from foveal.tiles import SKIP, Plan
+from foveal.geometry.layout import Layout
+from foveal.geometry.plan import SKIP, Plan
+from foveal.ops import cut_tiles, halve
 from strategies import layouts, plans, sides, sizes
 
 EXACT = [name for name in cut_tiles.implementations if name != "native"]  # tests/ops/test_native.py

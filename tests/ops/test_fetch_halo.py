@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveal.ops import Halo, Layout, cut_tiles, fetch_halo, halve
-from foveal.tiles import SKIP, Plan
+from foveal.geometry.layout import Halo, Layout
+from foveal.geometry.plan import SKIP, Plan
+from foveal.ops import cut_tiles, fetch_halo, halve
 from samples import assert_same
 from strategies import halos, layouts, plans, random_tiles, sides
 

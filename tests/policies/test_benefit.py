@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.geometry.plan import grid
 from foveal.policies import ScoredPolicy, View
 from foveal.policies.benefit import (
     BenefitHead,
@@ -14,8 +15,7 @@ from foveal.policies.benefit import (
     fit_benefit,
     fit_thumbnail,
 )
-from foveal.policies.doubt import entropy, margin, weighted_entropy
-from foveal.tiles.plan import grid
+from foveal.policies.uncertainty import entropy, margin, weighted_entropy
 from samples import error_of
 
 CLASSES = 5

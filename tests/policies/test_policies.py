@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from torch import Tensor
 from torch.nn import functional as F
 
+from foveal.geometry.plan import Plan, grid
 from foveal.methods import Prediction, SegBlocks
 from foveal.policies import (
     POLICIES,
@@ -22,10 +23,8 @@ from foveal.policies import (
     View,
     create_policy,
 )
-from foveal.policies.doubt import entropy
-from foveal.policies.scored import per_cell
-from foveal.tiles import Plan
-from foveal.tiles.plan import grid
+from foveal.policies.budgeted import per_cell
+from foveal.policies.uncertainty import entropy
 from samples import error_of, headless, nano, shaken
 from strategies import random_plan, sources
 

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.cost import count_macs, relative_macs
+from foveal.geometry.plan import Plan, grid
 from foveal.methods import SegBlocks
 from foveal.policies import Learned, PolicyNet, View
-from foveal.tiles import Plan
-from foveal.tiles.plan import grid
 from samples import error_of, headless, shaken
 from strategies import sources
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.geometry.plan import SKIP, Plan
 from foveal.ops import halve
-from foveal.tiles import SKIP, NoTileRule, Plan, TileTensor, on_dense, split
+from foveal.tiles import NoTileRule, TileTensor, on_dense, split
 from strategies import plans, sources
 
 Run = Callable[[Any], Any]

@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from foveal.cli import adapt, bench, calibrate, reproduce, segment, show, study
-from foveal.cli.door import Door
+from foveal.cli import adapt, bench, calibrate, evaluate, reproduce, segment, show, train
+from foveal.cli.errors import Door
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it once: large tensors in huge pages
 if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads that spin for long take the cores of a busy machine
@@ -28,7 +28,8 @@ app = typer.Typer(
 segment.add_to(app)
 adapt.add_to(app)
 show.add_to(app)
-study.add_to(app)
+evaluate.add_to(app)
+train.add_to(app)
 bench.add_to(app)
 calibrate.add_to(app)
 reproduce.add_to(app)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveal.cli.door import echo_json
-from foveal.cli.inputs import announce, make_folder, prepare
+from foveal.cli.errors import echo_json
+from foveal.cli.options import announce, make_folder, prepare
 from foveal.cli.progress import parts_bar, steps_bar
 from foveal.cli.segment import JsonOption, LookOption, PolicyOption, ThreadsOption, TileOption
 
 if TYPE_CHECKING:
-    from foveal.engine.adapt import Images
-    from foveal.engine.checkpoint import Model
+    from foveal.calibration.adapt import Images
+    from foveal.hub.checkpoint import Model
     from foveal.methods import Request
 
 SCORES = ("weighted_entropy", "regional_entropy")
@@ -54,9 +54,9 @@ def adapt(
 
     Afterwards `segment` and `evaluate` take --method coarse_to_fine with --budget, --latency or --risk.
     """
-    from foveal.engine.adapt import adapt as measure
-    from foveal.engine.adapt import check
-    from foveal.engine.checkpoint import load_model, save_model
+    from foveal.calibration.adapt import adapt as measure
+    from foveal.calibration.adapt import check
+    from foveal.hub.checkpoint import load_model, save_model
     from foveal.methods import Request
 
     if steps and out is None:
@@ -96,7 +96,7 @@ def adapt(
     if json:
         echo_json(row)
         return
-    from foveal.report_fit import fit_text
+    from foveal.reporting.profile_text import fit_text
 
     typer.echo(fit_text(fit, file, picture))
 
@@ -132,9 +132,9 @@ def _distil(loaded: Model, images: Images, request: Request, steps: int, out: Pa
 
     A run belongs to the weights that it started from: those of another network would go unnoticed.
     """
-    from foveal.engine.checkpoint import fingerprint
-    from foveal.engine.distil import distil
-    from foveal.engine.train import Schedule, resumed_step
+    from foveal.hub.checkpoint import fingerprint
+    from foveal.training.distillation import distil
+    from foveal.training.loop import Schedule, resumed_step
 
     run = out / f"run-{fingerprint(loaded.network)[:8]}"
     schedule = Schedule(steps, RATE, 0.5, warmup=min(30, steps), average=0.99, freeze_norms=True)
@@ -146,7 +146,7 @@ def _distil(loaded: Model, images: Images, request: Request, steps: int, out: Pa
 def _picture(rows: list[dict[str, Any]], file: Path) -> str:
     """Draw quality over work and over time beside what was found; empty without matplotlib."""
     try:
-        from foveal.draw_fit import draw_fit
+        from foveal.reporting.profile_chart import draw_fit
 
         path = file.with_suffix(".png")
         draw_fit(rows, path)

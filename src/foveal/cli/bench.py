@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveal.cli.door import complain, echo_json
-from foveal.cli.inputs import Several, parse_size, prepare
+from foveal.cli.errors import complain, echo_json
+from foveal.cli.options import Several, parse_size, prepare
 from foveal.cli.segment import (
     KeepOption,
     LookOption,
@@ -75,11 +75,11 @@ def bench(
 
     Several values may follow one option: `--budget 1 0.55 0.4 --coarsest 1 2`.
     """
-    from foveal.engine.bench import Task
-    from foveal.engine.bench import bench as measure
-    from foveal.engine.operations import operations
-    from foveal.engine.peers import choose_peers
-    from foveal.engine.untrained import find_model
+    from foveal.benchmark.bench import Task
+    from foveal.benchmark.bench import bench as measure
+    from foveal.benchmark.profile_ops import operations
+    from foveal.benchmark.runtimes import choose_peers
+    from foveal.hub.untrained import find_model
     from foveal.methods import Request
 
     check_picture(picture)
@@ -106,7 +106,7 @@ def requests(first: Request, budgets: Sequence[float], coarsest: Sequence[int]) 
     """
     from dataclasses import replace
 
-    from foveal.tiles.plan import check_budget
+    from foveal.geometry.plan import check_budget
 
     pairs = [(check_budget(share), level if share < 1 else 0) for level in coarsest for share in budgets]
     return [replace(first, budget=share, coarsest=level) for share, level in dict.fromkeys(pairs)]
@@ -144,7 +144,7 @@ def _images(size: tuple[int, int], path: Path | None, batch: int) -> Tensor:
     import torch
 
     from foveal.data.image import read_image
-    from foveal.data.street import street
+    from foveal.data.synthetic import street
 
     if path is not None:
         return torch.stack([read_image(path)] * batch)
@@ -153,13 +153,13 @@ def _images(size: tuple[int, int], path: Path | None, batch: int) -> Tensor:
 
 def _show(result: dict[str, Any], picture: Path | None, json: bool) -> None:
     if picture is not None:
-        from foveal.draw_chart import draw_bench
+        from foveal.reporting.charts import draw_bench
 
         draw_bench(result).save(picture)
     if json:
         echo_json(result)
     else:
-        from foveal.report import bench_text, operations_text
+        from foveal.reporting.text import bench_text, operations_text
 
         typer.echo(operations_text(result) if "nodes" in result else bench_text(result))
 

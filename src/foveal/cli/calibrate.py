@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveal.cli.door import echo_json
-from foveal.cli.inputs import announce, parse_size, prepare
+from foveal.cli.errors import echo_json
+from foveal.cli.options import announce, parse_size, prepare
 from foveal.cli.segment import (
     JsonOption,
     KeepOption,
@@ -22,8 +22,8 @@ from foveal.cli.segment import (
 )
 
 if TYPE_CHECKING:
-    from foveal.cost import CostModel
-    from foveal.engine.calibrate import Setup
+    from foveal.calibration.cost_model import CostModel
+    from foveal.calibration.machine import Setup
 
 
 def add_to(app: typer.Typer) -> None:
@@ -47,7 +47,7 @@ def calibrate(
 
     `segment --latency` measures by itself if need be; `segment --budget` only uses what is there.
     """
-    from foveal.engine.calibrate import calibrate as measure
+    from foveal.calibration.machine import calibrate as measure
 
     sides = parse_size(size)
     setup = make_runner(model, method, policy, None, (tile, coarsest, look)).setup
@@ -57,7 +57,7 @@ def calibrate(
     if json:
         echo_json(row)
         return
-    from foveal.report_fit import cost_text
+    from foveal.reporting.profile_text import cost_text
 
     title = "{model}, {method}, tile {tile} px, coarsest {coarsest}, look {look}, threads {threads}"
     typer.echo(cost_text(found, title.format(**row)))

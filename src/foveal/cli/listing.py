@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from typer import style
 
-from foveal.report import giga, table
+from foveal.reporting.text import giga, table
 
 if TYPE_CHECKING:
-    from foveal.engine.check import Report
+    from foveal.tiles.check import Report
 
 TEXT_WIDTH = 100
 """Widest line of running text [characters]."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveal.cli.door import echo_json
-from foveal.cli.inputs import Several, announce, make_folder, parse_size, prepare
+from foveal.cli.errors import echo_json
+from foveal.cli.options import Several, announce, make_folder, parse_size, prepare
 from foveal.cli.segment import JsonOption, ThreadsOption
 
 if TYPE_CHECKING:
-    from foveal.engine.reproduce import Outcome, Tools
+    from studies.segblocks import Outcome, Tools
 
 CAMVID = "camvid:data/camvid"
 """Data set that is used if its folder is there and no other is named."""
@@ -67,8 +67,8 @@ def reproduce(
 
     Several values may follow one option: `--model a.safetensors b.safetensors`.
     """
-    from foveal.engine.reproduce import Study, choose_parts
-    from foveal.engine.reproduce import reproduce as run
+    from studies.segblocks import Study, choose_parts
+    from studies.segblocks import reproduce as run
 
     _check_paper(paper)
     names = choose_parts(None if parts is None else [name for name in parts.split(",") if name])
@@ -112,8 +112,8 @@ def _data(spec: str | None) -> str:
 
 
 def _tools() -> Tools:
-    from foveal.draw import draw_plan, overlay
-    from foveal.engine.reproduce import Tools
+    from foveal.reporting.pictures import draw_plan, overlay
+    from studies.segblocks import Tools
 
     command = " ".join(["foveal", *sys.argv[1:]])
     return Tools(
@@ -123,9 +123,9 @@ def _tools() -> Tools:
 
 def _train(recipe: Path, folder: Path) -> Path:
     """Train what a recipe says; a run that was killed goes on."""
-    from foveal.build import build_run, save_run
-    from foveal.config import read_recipe
-    from foveal.engine.train import train
+    from foveal.training.build import build_run, save_run
+    from foveal.training.config import read_recipe
+    from foveal.training.loop import train
 
     wanted = read_recipe(recipe)
     method, batches, schedule, dataset = build_run(wanted, folder)

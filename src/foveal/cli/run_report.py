@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foveal.config import Recipe
     from foveal.data.dataset import Dataset
+    from foveal.training.config import Recipe
 
 
 def describe(wanted: Recipe, folder: Path, first: int, method: Any, dataset: Dataset) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def announcement(about: dict[str, Any]) -> str:
 
 def outcome(result: dict[str, Any]) -> str:
     """Say what a run gave: its losses on the way and, if it was evaluated, its quality."""
-    from foveal.report import evaluation_table, table
+    from foveal.reporting.text import evaluation_table, table
 
     names = [key for key in (result["losses"] or [{}])[-1] if key not in ("at", "step")]
     cells = [

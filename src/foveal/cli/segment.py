@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveal.cli.door import USER_ERROR, complain, echo_json
-from foveal.cli.inputs import announce, find_images, free_stems, make_folder, prepare
+from foveal.cli.errors import USER_ERROR, complain, echo_json
+from foveal.cli.options import announce, find_images, free_stems, make_folder, prepare
 
 if TYPE_CHECKING:
-    from foveal.engine.checkpoint import Model
-    from foveal.engine.segment import Result, Runner
+    from foveal.hub.checkpoint import Model
+    from foveal.inference.runner import Result, Runner
     from foveal.methods import Request
 
 ModelOption = Annotated[str, typer.Option(help="Bundled model, .safetensors file, or folder of a run.")]
@@ -89,7 +89,7 @@ def segment(
     if json and (rows or not one_file):
         echo_json(rows[0] if one_file else rows)
     if show and len(files) > 1 and rows:
-        from foveal.report import summary
+        from foveal.reporting.text import summary
 
         typer.echo(summary(rows, out))
     _list_failures(failures, len(rows) + len(failures))
@@ -144,11 +144,11 @@ def make_runner(
         ValueError: There is no such model, method or policy, a number does not fit, or things are given that
             exclude one another.
     """
-    from foveal.engine.checkpoint import load_model
-    from foveal.engine.fit import find_risk
-    from foveal.engine.segment import Runner
+    from foveal.calibration.profile import find_risk
+    from foveal.geometry.plan import check_budget
+    from foveal.hub.checkpoint import load_model
+    from foveal.inference.runner import Runner
     from foveal.methods import Request
-    from foveal.tiles.plan import check_budget
 
     allowed = aim.pop("risk", None)
     asked = {"--budget": budget, "--latency": aim.get("latency"), "--risk": allowed}
@@ -176,7 +176,7 @@ def make_request(
     settings: tuple[int | None, int | None, int | None],
 ) -> Request:
     """Ask for a budget: with what is given, else what `adapt` found, else what the card recommends."""
-    from foveal.engine.fit import find_fit
+    from foveal.calibration.profile import find_fit
     from foveal.methods import METHODS, Request
 
     card = loaded.card
@@ -205,16 +205,16 @@ def finish(
         ValueError: The outcome is an error, or a picture cannot be made.
         OSError: A file cannot be read or written.
     """
-    from foveal import draw, report
+    from foveal.reporting import pictures, text
 
     if isinstance(outcome, Exception):
         raise outcome
     card = runner.model.card
-    files = draw.save_pictures(outcome, card.palette, stem)
-    row = report.segment_row(path, outcome, files, card.classes)
+    files = pictures.save_pictures(outcome, card.palette, stem)
+    row = text.segment_row(path, outcome, files, card.classes)
     if short:
-        return row, report.segment_line(path, outcome)
-    return row, report.segment_text(path, outcome, files, card.classes)
+        return row, text.segment_line(path, outcome)
+    return row, text.segment_text(path, outcome, files, card.classes)
 
 
 def _segment_all(
@@ -232,7 +232,7 @@ def _segment_all(
     """
     from tqdm import tqdm
 
-    from foveal.engine.segment import segment_files
+    from foveal.inference.runner import segment_files
 
     many = len(files) > 1
     rows = []
@@ -265,7 +265,7 @@ def _list_failures(failures: list[str], inputs: int) -> None:
 def _scene(image: Path | None, out: Path) -> tuple[Any, Any, Path]:
     """Read an image, or draw a street with its labels and save it."""
     from foveal.data.image import read_image, save_image
-    from foveal.data.street import street
+    from foveal.data.synthetic import street
 
     if image is not None:
         return read_image(image), None, image
@@ -275,6 +275,6 @@ def _scene(image: Path | None, out: Path) -> tuple[Any, Any, Path]:
 
 
 def _street_classes() -> tuple[str, ...]:
-    from foveal.data.street import CLASSES
+    from foveal.data.synthetic import CLASSES
 
     return CLASSES

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from foveal.cli.door import echo_json
-from foveal.cli.inputs import parse_size
+from foveal.cli.errors import echo_json
+from foveal.cli.options import parse_size
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FINDINGS = 1
@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
 def methods(json: JsonOption = False) -> None:
     """List the adaptive methods."""
     from foveal.cli.listing import listing
-    from foveal.engine.catalogue import list_methods
+    from foveal.hub.listing import list_methods
 
     echo_json(list_methods()) if json else typer.echo(listing(list_methods()))
 
@@ -32,7 +32,7 @@ def methods(json: JsonOption = False) -> None:
 def policies(json: JsonOption = False) -> None:
     """List what can decide where to look closely."""
     from foveal.cli.listing import listing
-    from foveal.engine.catalogue import list_policies
+    from foveal.hub.listing import list_policies
 
     echo_json(list_policies()) if json else typer.echo(listing(list_policies()))
 
@@ -40,7 +40,7 @@ def policies(json: JsonOption = False) -> None:
 def models(json: JsonOption = False) -> None:
     """List the bundled models and the architectures, with parameters and MACs at 1024x2048."""
     from foveal.cli.listing import models_text
-    from foveal.engine.catalogue import list_architectures, list_models
+    from foveal.hub.listing import list_architectures, list_models
 
     found = {"models": list_models(), "architectures": list_architectures()}
     echo_json(found) if json else typer.echo(models_text(found["models"], found["architectures"]))
@@ -74,8 +74,8 @@ def check(
     """
     sides = parse_size(size)
     from foveal.cli.listing import check_row, check_text
-    from foveal.engine.catalogue import find_network
-    from foveal.engine.check import check_network
+    from foveal.hub.listing import find_network
+    from foveal.tiles.check import check_network
 
     result = check_network(find_network(network), sides, tile)
     echo_json(check_row(network, result)) if json else typer.echo(check_text(network, result))
@@ -84,8 +84,8 @@ def check(
 
 
 def _show_plan(path: Path, json: bool) -> None:
-    from foveal.report import plan_row, plan_text
-    from foveal.tiles import Plan
+    from foveal.geometry.plan import Plan
+    from foveal.reporting.text import plan_row, plan_text
 
     plan = Plan.load(path)
     if json:
@@ -97,14 +97,14 @@ def _show_plan(path: Path, json: bool) -> None:
 
 
 def _show_recipe(path: Path) -> None:
-    from foveal.config import read_recipe
+    from foveal.training.config import read_recipe
 
     echo_json(read_recipe(path).as_dict())
 
 
 def _show_model(name: str, json: bool) -> None:
     from foveal.cli.listing import model_text
-    from foveal.engine.catalogue import describe_model
+    from foveal.hub.listing import describe_model
 
     row = describe_model(name)
     echo_json(row) if json else typer.echo(model_text(row))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from foveal.methods.base import Prediction, Request, Segmenter, Step, Trace
 from foveal.methods.coarse_to_fine import CoarseToFine
 from foveal.methods.dense import Dense
 from foveal.methods.segblocks import SegBlocks
-from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace
 
 METHODS: dict[str, type[Segmenter]] = {"dense": Dense, "segblocks": SegBlocks, "coarse_to_fine": CoarseToFine}
 

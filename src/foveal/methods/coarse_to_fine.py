@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from foveal.losses.segmentation import cross_entropy, divergence
-from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image, check_tile
+from foveal.geometry import planner
+from foveal.geometry.plan import SKIP, Plan, check_budget, grid
+from foveal.methods.base import Prediction, Request, Segmenter, Step, Trace, check_image, check_tile
+from foveal.objectives.segmentation import cross_entropy, divergence
 from foveal.policies import POLICIES, View
-from foveal.policies.doubt import weighted_entropy
-from foveal.policies.scored import Score, per_cell
-from foveal.tiles import SKIP, Plan, on_dense, planner, split
-from foveal.tiles.plan import check_budget, grid
+from foveal.policies.budgeted import Score, per_cell
+from foveal.policies.uncertainty import weighted_entropy
+from foveal.tiles import on_dense, split
 
 if TYPE_CHECKING:
     from foveal.tiles import Memory

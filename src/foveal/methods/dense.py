@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from foveal.losses.segmentation import cross_entropy
-from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image
+from foveal.methods.base import Prediction, Request, Segmenter, Step, Trace, check_image
+from foveal.objectives.segmentation import cross_entropy
 
 if TYPE_CHECKING:
     from foveal.tiles.memory import Memory

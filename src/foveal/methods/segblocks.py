@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from foveal.losses.reinforce import PolicyLoss
-from foveal.losses.segmentation import cross_entropy, divergence, pixel_cross_entropy
-from foveal.methods.segmenter import Prediction, Request, Segmenter, Step, Trace, check_image, check_tile
+from foveal.methods.base import Prediction, Request, Segmenter, Step, Trace, check_image, check_tile
+from foveal.objectives.policy_gradient import PolicyLoss
+from foveal.objectives.segmentation import cross_entropy, divergence, pixel_cross_entropy
 from foveal.ops import halve
 from foveal.policies import Learned, Policy, View, create_policy
 from foveal.tiles import on_dense, split

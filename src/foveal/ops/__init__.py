@@ -6,14 +6,11 @@ from foveal.ops.convolve import Before, Convolution, convolve, convolved, tuning
 from foveal.ops.cut_tiles import cut_tiles, halve
 from foveal.ops.enlarge import enlarge
 from foveal.ops.fetch_halo import fetch_halo
-from foveal.ops.layout import Halo, Layout
 from foveal.ops.max_pool import Pooling, max_pool
 
 __all__ = [
     "Before",
     "Convolution",
-    "Halo",
-    "Layout",
     "Pooling",
     "classify",
     "compose_tiles",

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveal.ops.native import loaded, tell
+from foveal.kernels.abi import Address, usable
+from foveal.kernels.build import loaded, tell
 from foveal.ops.op import Op
-from foveal.ops.rows import Address, usable
 
 
 def factor_of(logits: Tensor, size: tuple[int, int]) -> int:

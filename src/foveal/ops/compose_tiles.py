@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from foveal.geometry.layout import Halo, Layout
+from foveal.kernels.abi import Address, Places, Source, usable
+from foveal.kernels.build import loaded, tell
+from foveal.kernels.workspace import empty
 from foveal.ops.fetch_halo import fetch_halo
-from foveal.ops.layout import Halo, Layout
-from foveal.ops.native import loaded, tell
 from foveal.ops.op import Op
-from foveal.ops.rows import Address, Places, Source, usable
-from foveal.ops.workspace import empty
 
 
 def reference(tiles: Tensor, layout: Layout, base: int = 0) -> Tensor:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveal.ops.layout import Layout
-from foveal.ops.native import loaded
+from foveal.geometry.layout import Layout
+from foveal.kernels.abi import Address, Places, as_rows, usable
+from foveal.kernels.build import loaded
+from foveal.kernels.workspace import empty
 from foveal.ops.op import Op
-from foveal.ops.rows import Address, Places, as_rows, usable
-from foveal.ops.workspace import empty
 
 
 def _halve_stock(x: Tensor) -> Tensor:

@@ -7,12 +7,12 @@ import ctypes
 from torch import Tensor
 from torch.nn import functional as F
 
+from foveal.geometry.layout import Halo, Layout
+from foveal.kernels.abi import Address, Source, usable
+from foveal.kernels.build import loaded, tell
+from foveal.kernels.workspace import empty
 from foveal.ops.fetch_halo import fetch_halo
-from foveal.ops.layout import Halo, Layout
-from foveal.ops.native import loaded, tell
 from foveal.ops.op import Op
-from foveal.ops.rows import Address, Source, usable
-from foveal.ops.workspace import empty
 
 
 def reference(x: Tensor, layout: Layout, factor: int, kept: Tensor | None = None) -> Tensor:

@@ -16,11 +16,11 @@ import ctypes
 import torch
 from torch import Tensor
 
-from foveal.ops.layout import Halo, HaloTable, Layout
-from foveal.ops.native import loaded
+from foveal.geometry.layout import Halo, HaloTable, Layout
+from foveal.kernels.abi import Address, Source, usable
+from foveal.kernels.build import loaded
+from foveal.kernels.workspace import empty
 from foveal.ops.op import Op
-from foveal.ops.rows import Address, Source, usable
-from foveal.ops.workspace import empty
 
 
 def reference(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> Tensor:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
+from foveal.geometry.layout import Halo, Layout
+from foveal.kernels.abi import MOST_TAPS, Source, Window, usable
+from foveal.kernels.build import loaded
+from foveal.kernels.workspace import empty
 from foveal.ops.fetch_halo import fetch_halo
-from foveal.ops.layout import Halo, Layout
-from foveal.ops.native import loaded
 from foveal.ops.op import Op
-from foveal.ops.rows import MOST_TAPS, Source, Window, usable
-from foveal.ops.workspace import empty
 
 
 class Pooling(NamedTuple):

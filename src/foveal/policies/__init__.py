@@ -8,15 +8,15 @@ from difflib import get_close_matches
 
 from torch import Tensor
 
+from foveal.geometry.plan import check_budget
+from foveal.policies.budgeted import Score, ScoredPolicy
+from foveal.policies.controls import centre, chance, even
 from foveal.policies.detail import detail
-from foveal.policies.doubt import entropy, margin, regional_entropy, weighted_entropy
-from foveal.policies.fixed import centre, chance, even
 from foveal.policies.learned import Learned, PolicyNet
 from foveal.policies.oracle import Benefit
-from foveal.policies.scored import Score, ScoredPolicy
+from foveal.policies.protocol import Policy, View
+from foveal.policies.uncertainty import entropy, margin, regional_entropy, weighted_entropy
 from foveal.policies.uniform import RandomPlans, Uniform
-from foveal.policies.view import Policy, View
-from foveal.tiles.plan import check_budget
 
 __all__ = [
     "POLICIES",

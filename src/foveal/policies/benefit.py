@@ -17,10 +17,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from foveal.policies.doubt import entropy, margin, weighted_entropy
-from foveal.policies.scored import per_cell
-from foveal.policies.view import View
-from foveal.tiles.plan import grid
+from foveal.geometry.plan import grid
+from foveal.policies.budgeted import per_cell
+from foveal.policies.protocol import View
+from foveal.policies.uncertainty import entropy, margin, weighted_entropy
 
 DOUBTS = 4
 """Maps of doubt among the features of a cell."""

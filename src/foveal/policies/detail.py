@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from foveal.ops import halve
-from foveal.policies.view import View
+from foveal.policies.protocol import View
 
 STEPS = 3
 """Levels that the detail is measured for."""

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.policies.view import View
-from foveal.tiles import Plan
-from foveal.tiles.plan import check_budget, grid
+from foveal.geometry.plan import Plan, check_budget, grid
+from foveal.policies.protocol import View
 
 MEAN, DEVIATION = 0.45, 0.25
 """Of image values: the thumbnail is brought to zero mean and unit deviation, roughly."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.ops import halve
-from foveal.policies.view import View
+from foveal.policies.protocol import View
 
 VOID = 255
 

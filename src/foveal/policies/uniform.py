@@ -7,11 +7,10 @@ from math import prod
 
 import torch
 
-from foveal.policies.doubt import entropy
-from foveal.policies.scored import per_cell
-from foveal.policies.view import View
-from foveal.tiles import Plan
-from foveal.tiles.plan import grid
+from foveal.geometry.plan import Plan, grid
+from foveal.policies.budgeted import per_cell
+from foveal.policies.protocol import View
+from foveal.policies.uncertainty import entropy
 
 
 @dataclass(frozen=True)

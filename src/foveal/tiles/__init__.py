@@ -1,9 +1,8 @@
-"""Plans, and feature maps held as tiles that an unmodified network runs on."""
+"""Feature maps held as tiles, that an unmodified network runs on."""
 
 from foveal.tiles import rules as rules  # fills the table
 from foveal.tiles import windows as windows
 from foveal.tiles.memory import Memory, NetworkChanged
-from foveal.tiles.plan import SKIP, Plan
 from foveal.tiles.tensor import NoTileRule, TileTensor, on_dense, split
 
-__all__ = ["SKIP", "Memory", "NetworkChanged", "NoTileRule", "Plan", "TileTensor", "on_dense", "split"]
+__all__ = ["Memory", "NetworkChanged", "NoTileRule", "TileTensor", "on_dense", "split"]

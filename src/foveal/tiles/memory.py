@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from foveal.ops.layout import Layout
+from foveal.geometry.layout import Layout
 
 
 class NetworkChanged(RuntimeError):

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.geometry.layout import Borders, Layout
+from foveal.geometry.plan import Plan
 from foveal.ops import compose_tiles, cut_tiles
-from foveal.ops.layout import Borders, Layout
 from foveal.tiles.memory import Memory, Tape, join
-from foveal.tiles.plan import Plan
 
 RULES: dict[Any, Callable[..., Any]] = {}
 """Torch function -> what it means on tiles. `foveal.tiles.rules` fills it."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveal.ops import Convolution, Halo, Pooling, convolve, convolved, enlarge, fetch_halo, max_pool
-from foveal.ops.layout import Fill
+from foveal.geometry.layout import Fill, Halo
+from foveal.ops import Convolution, Pooling, convolve, convolved, enlarge, fetch_halo, max_pool
 from foveal.tiles.rules import Pair, Rule, need, pair, plain, rule
 from foveal.tiles.tensor import TileTensor
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch.overrides import handle_torch_function, has_torch_function
 
-from foveal.ops.convolve.choice import ALGORITHMS, tuning
-from foveal.ops.convolve.meaning import Before, Convolution
+from foveal.ops.convolve.autotune import ALGORITHMS, tuning
 from foveal.ops.convolve.native import fits, native
-from foveal.ops.convolve.stock import cpu, reference
+from foveal.ops.convolve.spec import Before, Convolution
+from foveal.ops.convolve.torch import cpu, reference
 from foveal.ops.op import Op
 
 __all__ = ["ALGORITHMS", "Before", "Convolution", "convolve", "convolved", "tuning"]

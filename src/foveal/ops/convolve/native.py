@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from foveal.geometry.layout import Fill, Layout
+from foveal.kernels.abi import MOST_TAPS, Address, Rows, Source, Window, as_rows, usable
+from foveal.kernels.build import OBSERVER, loaded, pointer, tell
+from foveal.kernels.workspace import empty
 from foveal.ops.convolve import onednn
-from foveal.ops.convolve.choice import SQUARES, algorithms, choose
-from foveal.ops.convolve.meaning import Before, Convolution
-from foveal.ops.layout import Fill, Layout
-from foveal.ops.native import OBSERVER, loaded, pointer, tell
-from foveal.ops.rows import MOST_TAPS, Address, Rows, Source, Window, as_rows, usable
-from foveal.ops.workspace import empty
+from foveal.ops.convolve.autotune import SQUARES, algorithms, choose
+from foveal.ops.convolve.spec import Before, Convolution
 
 
 class _Tail(ctypes.Structure):

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveal.ops.convolve.meaning import Convolution
+from foveal.geometry.layout import Layout
+from foveal.ops.convolve.spec import Convolution
 from foveal.ops.fetch_halo import fetch_halo
-from foveal.ops.layout import Layout
 
 CLAMPS: dict[tuple[float, float], tuple[str, list[float]]] = {
     (-math.inf, math.inf): ("none", []),

@@ -1,0 +1,279 @@
+"""Speed operation by operation, dense and on the tiles of one plan: where the time of a network goes.
+
+The fused network runs node by node of its graph, dense and on tiles in turns. What gives no map, such as the
+size of one, counts with the map that follows. A slower operation shows in its own row, and in the sum of its
+stage: all that is in one submodule of encoder or head.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from foveal.benchmark.bench import Report, Task, build_tables, head
+from foveal.cost import Timing, alternate, count_macs
+from foveal.fusion import CannotFuse, fuse
+from foveal.fusion.layers import Convolve
+from foveal.geometry.plan import Plan
+from foveal.methods import METHODS, SegBlocks
+from foveal.methods.base import check_image, classify
+from foveal.ops import Convolution, tuning
+from foveal.ops.convolve.autotune import choose
+from foveal.ops.convolve.native import fits
+from foveal.tiles import TileTensor, split
+
+WARMUP = 2
+"""Rounds that are not timed."""
+SIDES = "dense", "tiles"
+STAGE = 2
+"""Parts of a module's path that name its stage."""
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A node of the graph on one side.
+
+    Attributes:
+        shape: Of the map that it gives [N, C, H, W].
+        macs: What was counted [MAC].
+        algorithm: That computes it, if it is a convolution.
+    """
+
+    shape: tuple[int, ...]
+    macs: int
+    algorithm: str | None
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What is known of the nodes, dense or on tiles: what gives a map, and times of all [ms]."""
+
+    places: dict[str, _Place] = field(default_factory=dict)
+    times: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def ms(self, name: str) -> float:
+        """Median of a node [ms]."""
+        return statistics.median(self.times[name][WARMUP:])
+
+
+def operations(task: Task, report: Report = lambda text: None) -> dict[str, Any]:
+    """Time the operations of a network, dense and on the plan of the task's first request.
+
+    Args:
+        task: What is measured; peers and memory are not.
+        report: Called with what is done next.
+
+    Returns:
+        The keys of `benchmark.bench.bench` about machine and network; plan (budget, coarsest, tile, work
+        and tiles); nodes (rows with name, stage, operation, shape, and per side, "dense_" and "tiles_", the
+        algorithm of a convolution, macs, ms and gflops); stages (sums of these rows, then that of all); whole
+        (the network in one call: dense_ms and tiles_ms); around (ms of look, policy, tables, split, compose
+        and classify).
+
+    Raises:
+        ValueError: The network cannot be fused, or the method does not decide once by a plan.
+    """
+    check_image(task.image)
+    network = _fused(task.model.network)
+    method = _method(network, task)
+    image = task.image.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        plan = method.policy(method._look(image)[0])
+    report("which algorithms are fastest")
+    with torch.no_grad(), tuning():
+        network(image)
+        network(split(image, plan))
+    report(f"{len(network.graph.nodes)} operations, {task.repeat} rounds")
+    sides = _measure(network, image, plan, task.repeat)
+    nodes = list(_rows(network, sides))
+    whole, around = _whole(method, image, plan, task.repeat)
+    return head(task, sum(row["dense_macs"] for row in nodes)) | {
+        "plan": _plan_row(task, plan),
+        "nodes": nodes,
+        "stages": _stages(nodes),
+        "whole": whole,
+        "around": around,
+    }
+
+
+def _fused(network: nn.Module) -> fx.GraphModule:
+    try:
+        fused = fuse(copy.deepcopy(network))
+    except CannotFuse as error:
+        raise ValueError(
+            f"operations are timed one by one in the graph of the network, and {error}"
+        ) from None
+    assert isinstance(fused, fx.GraphModule)
+    return fused
+
+
+def _method(network: nn.Module, task: Task) -> SegBlocks:
+    name, request = task.method, task.requests[0]
+    if METHODS.get(name) is not SegBlocks:
+        raise ValueError(f"operations are timed on the one plan of the method segblocks, given '{name}'")
+    return SegBlocks.on_request(network, request).eval()
+
+
+def _measure(network: fx.GraphModule, image: Tensor, plan: Plan, repeat: int) -> dict[str, _Side]:
+    """Look at every node once, then time all of them round by round."""
+    sides = {name: _Side() for name in SIDES}
+    inputs = {"dense": lambda: image, "tiles": lambda: split(image, plan)}
+    with torch.no_grad():  # not inference mode, under which less is counted
+        for name, side in sides.items():
+            _Look(network, side).run(inputs[name]())
+    with torch.inference_mode():
+        for _ in range(WARMUP + repeat):
+            for name, side in sides.items():
+                _Clock(network, side).run(inputs[name]())
+    return sides
+
+
+class _Look(fx.Interpreter):
+    """Notes what every node gives, counts its MACs, and asks which algorithm computes it."""
+
+    def __init__(self, network: fx.GraphModule, side: _Side) -> None:
+        super().__init__(network)
+        self._side = side
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node."""
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        found: list[Any] = []
+        macs = count_macs(lambda: found.append(getattr(self, n.op)(n.target, args, kwargs))).total
+        if n.op.startswith("call") and isinstance(found[0], Tensor | TileTensor):
+            module = self.module.get_submodule(str(n.target)) if n.op == "call_module" else None
+            algorithm = _algorithm(module, args[0]) if isinstance(module, Convolve) else None
+            self._side.places[n.name] = _Place(tuple(found[0].shape), macs, algorithm)
+        return found[0]
+
+
+class _Clock(fx.Interpreter):
+    """Times every node."""
+
+    def __init__(self, network: fx.GraphModule, side: _Side) -> None:
+        super().__init__(network)
+        self._side = side
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node."""
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        start = time.perf_counter()
+        value = getattr(self, n.op)(n.target, args, kwargs)
+        self._side.times[n.name].append(1000 * (time.perf_counter() - start))
+        return value
+
+
+def _algorithm(module: Convolve, x: Tensor | TileTensor) -> str:
+    """Name what computes a convolution."""
+    tiles, layout = (x.tiles, x.layout) if isinstance(x, TileTensor) else (x, None)
+    c = module.convolution
+    return choose(tiles, layout, c, lambda name: None) if fits(tiles, layout, c) else "torch"
+
+
+def _rows(network: fx.GraphModule, sides: Mapping[str, _Side]) -> Iterable[dict[str, Any]]:
+    waiting = dict.fromkeys(SIDES, 0.0)
+    for node in network.graph.nodes:
+        for name, side in sides.items():
+            waiting[name] += side.ms(node.name)
+        if node.name not in sides["dense"].places:
+            continue
+        row = _node_row(network, node) | {"shape": list(sides["dense"].places[node.name].shape)}
+        for name, side in sides.items():
+            place = side.places[node.name]
+            row |= {f"{name}_algorithm": place.algorithm, f"{name}_macs": place.macs}
+            row |= _speed(name, place.macs, waiting[name])
+        waiting = dict.fromkeys(SIDES, 0.0)
+        yield row
+
+
+def _speed(side: str, macs: int, ms: float) -> dict[str, float]:
+    """Milliseconds, and billions of nominal FLOPs a second."""
+    return {f"{side}_ms": round(ms, 4), f"{side}_gflops": round(2e-6 * macs / ms, 2) if ms else 0.0}
+
+
+def _node_row(network: fx.GraphModule, node: fx.Node) -> dict[str, Any]:
+    """Say where a node is in the network, and what it does."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    path = stack[-1][0] if stack else ""
+    stage = ".".join(path.split(".")[:STAGE]) or "network"
+    if node.op != "call_module":
+        name = getattr(node.target, "__name__", str(node.target))
+        return {"name": f"{path}.{node.name}".lstrip("."), "stage": stage, "operation": name}
+    module = network.get_submodule(str(node.target))
+    kind = geometry(module.convolution) if isinstance(module, Convolve) else type(module).__name__
+    return {"name": path or node.name, "stage": stage, "operation": kind}
+
+
+def geometry(c: Convolution) -> str:
+    """Write a convolution in a few words: 3x3/2 64>128 shortcut clamp."""
+    outputs, channels = c.weight.shape[0], c.weight.shape[1] * c.groups
+    window = "x".join(map(str, c.kernel))
+    parts = [
+        f"{window}{f'/{c.stride}' * (c.stride > 1)}{f'*{c.dilation}' * (c.dilation > 1)}",
+        f"{channels}>{outputs}",
+        f"{c.groups} groups" if c.groups > 1 else "",
+        "norm" if c.before is not None else "",
+        "shortcut" if c.residual_scale is not None else "",
+        "clamp" if (c.low, c.high) != (-math.inf, math.inf) else "",
+    ]
+    return " ".join(filter(None, parts))
+
+
+def _stages(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sum the rows of every stage, in the order in which they run, and those of all."""
+    names = dict.fromkeys([*(row["stage"] for row in nodes), ALL])
+    rows = []
+    for name in names:
+        within = [row for row in nodes if name in (row["stage"], ALL)]
+        row: dict[str, Any] = {"stage": name}
+        for side in SIDES:
+            macs = sum(node[f"{side}_macs"] for node in within)
+            row |= {f"{side}_macs": macs} | _speed(side, macs, sum(node[f"{side}_ms"] for node in within))
+        rows.append(row)
+    return rows
+
+
+def _whole(
+    method: SegBlocks, image: Tensor, plan: Plan, repeat: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Time the network in one call, and all that is done around it [ms]."""
+    size = image.shape[2], image.shape[3]
+    with torch.inference_mode():
+        view, tiles = method._look(image)[0], split(image, plan)
+        out = method.network(tiles)
+        logits, keys = out.dense(), list(plan.layout._tables)
+    runs = {
+        "dense": lambda: method.network(image),
+        "tiles": lambda: method.network(tiles),
+        "look": lambda: method._look(image),
+        "policy": lambda: method.policy(view),
+        "tables": lambda: build_tables(Plan(plan.levels, plan.tile, plan.size).layout, keys),
+        "split": lambda: split(image, plan),
+        "compose": out.dense,
+        "classify": lambda: classify(logits, size),
+    }
+    times: dict[str, Timing] = alternate(runs, repeat)
+    ms = {name: round(timing.median, 4) for name, timing in times.items()}
+    return {f"{name}_ms": ms.pop(name) for name in SIDES}, ms
+
+
+def _plan_row(task: Task, plan: Plan) -> dict[str, Any]:
+    request = task.requests[0]
+    return {
+        "budget": request.budget,
+        "coarsest": request.coarsest,
+        "tile": plan.tile,
+        "policy": request.policy,
+        "work": round(float(plan.work.mean()), 4),
+        "tiles": int(plan.tiles.sum()),
+    }

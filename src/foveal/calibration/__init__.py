@@ -1,0 +1,1 @@
+"""What is measured once about a network and a machine, and what follows for a budget."""

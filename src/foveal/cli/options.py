@@ -1,0 +1,127 @@
+"""What every command needs at its start: images, a folder to write to, a tuned process, a word on waiting."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from typer.core import TyperCommand
+
+
+def find_images(arguments: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """List the image files that arguments stand for, each once, and the sentences about those that do not."""
+    from foveal.data.image import list_images
+
+    files: dict[Path, Path] = {}
+    failures = []
+    for argument in arguments:
+        try:
+            for path in list_images(argument):
+                files.setdefault(path.resolve(), path)
+        except (ValueError, OSError) as error:
+            failures.append(str(error))
+    return list(files.values()), failures
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and see that files can be written there.
+
+    Raises:
+        OSError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = (
+            "a file is in the way"
+            if isinstance(error, FileExistsError | NotADirectoryError)
+            else error.strerror
+        )
+        raise OSError(f"--out {folder} cannot be written ({reason}); give another folder") from None
+
+
+def free_stems(files: Iterable[Path], out: Path) -> list[Path]:
+    """Choose where the pictures of every file go: numbered where names repeat, never over an input."""
+    from foveal.reporting.pictures import picture_files
+
+    files = list(files)
+    inputs = {file.resolve() for file in files}
+    taken: set[str] = set()
+    stems = []
+    for file in files:
+        stem, number = file.stem, 1
+        while stem.lower() in taken or inputs & _resolved(picture_files(out / stem)):
+            number += 1
+            stem = f"{file.stem}-{number}"
+        taken.add(stem.lower())
+        stems.append(out / stem)
+    return stems
+
+
+def _resolved(files: dict[str, Path]) -> set[Path]:
+    return {file.resolve() for file in files.values()}
+
+
+def prepare(threads: int | None, keep: bool = True) -> None:
+    """Set the number of threads, and tune the allocator."""
+    import torch
+
+    from foveal.cost import keep_memory
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if keep:
+        keep_memory()
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read HEIGHTxWIDTH [px].
+
+    Raises:
+        ValueError: It is something else.
+    """
+    height, _, width = text.lower().partition("x")
+    if not (height.isascii() and width.isascii() and height.isdigit() and width.isdigit()):
+        raise ValueError(f"size is '{text}'; give HEIGHTxWIDTH in pixels, such as 256x512")
+    if min(int(height), int(width)) < 1:
+        raise ValueError(f"size is '{text}'; both sides must be at least 1 px")
+    return int(height), int(width)
+
+
+def announce(text: str) -> None:
+    """Say on stderr what is done next, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(f"foveal: {text}", file=sys.stderr)
+
+
+class Several(TyperCommand):
+    """A command whose repeatable options take several values at once: `--budget 0.4 0.3`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option before every further value, then read on as usual."""
+        options = {
+            name for option in self.params if getattr(option, "multiple", False) for name in option.opts
+        }
+        return super().parse_args(ctx, spread(args, options))
+
+
+def spread(words: Sequence[str], options: Collection[str]) -> list[str]:
+    """Write an option before every value that follows another value of it: --a 1 2 as --a 1 --a 2."""
+    out: list[str] = []
+    name, values = "", 0
+    for word in words:
+        if word.startswith("--"):
+            option, equals, _ = word.partition("=")
+            name, values = option if option in options else "", len(equals)
+        elif name and values and not word.startswith("-"):
+            out.append(name)
+        else:
+            values = 1
+        out.append(word)
+    return out

@@ -1,0 +1,98 @@
+"""`foveal train`: a network from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foveal.cli.errors import echo_json
+from foveal.cli.evaluate import DEFAULT_BUDGET, entry, use_threads
+from foveal.cli.progress import counter, steps_bar
+
+if TYPE_CHECKING:
+    from foveal.data.dataset import Dataset
+    from foveal.training.config import Recipe
+
+
+def add_to(app: typer.Typer) -> None:
+    """Enter the command."""
+    app.command()(train)
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe, a TOML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if absent.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor to use.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Train a network as a recipe says; a killed run goes on exactly with --resume.
+
+    Several processes: torchrun --nproc-per-node 2 -m -- foveal train RECIPE.
+    """
+    from json import dumps
+
+    from foveal.cli.run_report import announcement, describe, outcome
+    from foveal.cost import keep_memory
+    from foveal.data.dataset import open_dataset
+    from foveal.training.build import build_run, save_run
+    from foveal.training.config import read_recipe
+    from foveal.training.distributed import World, joined
+    from foveal.training.log import summary
+    from foveal.training.loop import resumed_step
+    from foveal.training.loop import train as run_training
+
+    wanted = read_recipe(recipe, overrides or [])
+    folder = run or Path("runs") / recipe.stem
+    first = resumed_step(folder)
+    if first and not resume:
+        raise ValueError(f"{folder} holds a run at step {first}; give --resume to go on, or another --run")
+    judged = open_dataset(wanted.data.train, wanted.train.evaluate) if wanted.train.evaluate else None
+    keep_memory()
+    use_threads(threads)
+    with joined(wanted.train.device) as device:
+        world = World.current()
+        method, batches, schedule, dataset = build_run(wanted, folder)
+        about = describe(wanted, folder, first, method, dataset) | {
+            "epochs": round(batches.epoch(schedule.steps), 2),
+            "device": device,
+            "processes": world.size,
+        }
+        report = None
+        if world.first:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "recipe.json").write_text(dumps(wanted.as_dict(), indent=1))
+            typer.echo(announcement(about), err=True)
+            report = steps_bar(schedule.steps, first, batches)
+        network = run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
+    if not world.first:
+        return
+    policy = getattr(method, "policy", None)
+    path = save_run(wanted, folder, network, dataset, policy)  # type: ignore[arg-type]
+    result = about | {"model": str(path), "losses": summary(folder)}
+    if judged is not None:
+        result["evaluation"] = _judge(wanted, folder, judged)
+    if json:
+        echo_json(result)
+    else:
+        typer.echo(outcome(result))
+
+
+def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[dict[str, Any]]:
+    """Evaluate what was trained: the dense network and, for an adaptive method, a row at its own budget."""
+    from foveal.evaluation.evaluate import evaluate as measure
+    from foveal.hub.checkpoint import load_model
+
+    loaded, part, entries = load_model(folder), wanted.method, []
+    settings = (None, None, None)
+    if loaded.policy is not None:
+        budget = min(1.0, part.target + (1 - part.target) / 4 + loaded.policy.share)
+        entries = [entry(loaded, loaded.network, part.name, "learned", budget, settings)]
+    elif part.name != "dense":
+        entries = [entry(loaded, loaded.network, part.name, None, DEFAULT_BUDGET, settings)]
+    return measure(loaded.network, data, entries, 0, None, counter("images"))

@@ -1,1 +1,0 @@
-"""Loops: train, evaluate, segment. Nothing here prints."""

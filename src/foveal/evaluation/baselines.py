@@ -1,0 +1,71 @@
+"""The dense network on a reduced image: what any adaptive method must beat at the same cost."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foveal.evaluation.evaluate import Entry
+from foveal.methods.base import Prediction, Request, Segmenter, Step, Trace, check_image
+
+STRIDE = 4
+"""The reduced answer is enlarged to this stride; from there on it goes the way of the dense one."""
+
+
+class Reduced(Segmenter):
+    """Runs a dense network on the image reduced by a factor.
+
+    The paper trains a network of its own for every size; ours is the same network for all.
+
+    Args:
+        network: Module from images [N, 3, H, W] to logits.
+        factor: Side of the reduced image as a share of the image's, above 0 and at most 1.
+
+    Raises:
+        ValueError: The factor is no such share.
+    """
+
+    def __init__(self, network: nn.Module, factor: float) -> None:
+        super().__init__()
+        if not 0 < factor <= 1:
+            raise ValueError(f"factor is {factor:g}; give a share of the side above 0 and at most 1")
+        self.network, self.factor = network, factor
+
+    @classmethod
+    def on_request(cls, network: nn.Module, request: Request) -> Reduced:
+        """Take the factor that makes the budget."""
+        return cls(network, request.budget**0.5)
+
+    def forward(self, image: Tensor, memory: object = None) -> Prediction:
+        """Segment images [N, 3, H, W]; the work is the share of the pixels that are left."""
+        height, width = check_image(image)
+        sides = max(1, round(height * self.factor)), max(1, round(width * self.factor))
+        small = F.interpolate(image, size=sides, mode="bilinear", align_corners=False, antialias=True)
+        logits = self.network(small.contiguous(memory_format=torch.channels_last))
+        large = (-(-height // STRIDE), -(-width // STRIDE))
+        logits = F.interpolate(logits, size=large, mode="bilinear", align_corners=False)
+        work = torch.full((len(image),), sides[0] * sides[1] / (height * width), dtype=torch.float64)
+        return Prediction(logits, (height, width), Trace((Step("reduced", work),)))
+
+    def dense(self) -> nn.Module:
+        """Return the network."""
+        return self.network
+
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return the square of the factor."""
+        return self.factor**2
+
+    def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Refuse: the network is trained as it is.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("a reduced image is no method to train with; train the dense network")
+
+
+def static(network: nn.Module, work: float) -> Entry:
+    """Make the row of the network on images reduced to a share of the pixels."""
+    method = Reduced(network, work**0.5).eval()
+    return Entry("static", f"reduced to {method.factor:.2f}", round(work, 4), lambda target: method)

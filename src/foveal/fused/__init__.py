@@ -1,5 +1,0 @@
-"""Networks with their layers joined: the same answer in fewer passes over memory, on images and on tiles."""
-
-from foveal.fused.fuse import CannotFuse, faster, fuse
-
-__all__ = ["CannotFuse", "faster", "fuse"]

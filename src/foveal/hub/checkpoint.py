@@ -1,0 +1,229 @@
+"""Trained networks as files: weights in safetensors, everything else in JSON beside them. Never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from foveal.cost import relative_macs
+from foveal.models import MODELS, SegmentationNetwork, create_model
+from foveal.policies import PolicyNet
+
+POLICY = "policy."
+"""Names of a policy network's weights start with it."""
+BUNDLED = Path(__file__).parent / "weights"
+
+
+class CheckpointError(ValueError):
+    """A model that does not exist, is damaged, or does not fit its network."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What must be known about trained weights.
+
+    Attributes:
+        network: Name in `foveal.models.MODELS`.
+        classes: Names of the classes, by id.
+        palette: Colour of every class, 0..255.
+        tile: Side of a tile that suits the images it was trained on [px].
+        coarsest: Coarsest level that it was trained for.
+        look: Level of the coarse pass for policies that need one.
+        policy: Arguments of the policy network that was trained with it; empty if there is none.
+        training: How it was trained and what it reached, in words and numbers.
+    """
+
+    network: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    tile: int = 32
+    coarsest: int = 2
+    look: int = 2
+    policy: dict[str, int] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def problem(self) -> str:
+        """Say what is wrong with the values; nothing if they can be used."""
+        numbers = {"tile": (self.tile, 1), "coarsest": (self.coarsest, 0), "look": (self.look, 0)}
+        colours = [c for c in self.palette if len(c) == 3 and all(v in range(256) for v in c)]
+        if self.network not in MODELS:
+            return f"network '{self.network}' is unknown; known: {', '.join(MODELS)}"
+        if not self.classes or not all(isinstance(name, str) for name in self.classes):
+            return "it names no classes"
+        if not len(colours) == len(self.palette) == len(self.classes):
+            return f"it needs a colour of three bytes for each of its {len(self.classes)} classes"
+        for name, (value, least) in numbers.items():
+            if not isinstance(value, int) or value < least:
+                return f"{name} is {value!r}; it must be a whole number of at least {least}"
+        return self._policy_problem()
+
+    def _policy_problem(self) -> str:
+        if self.policy == {}:
+            return ""
+        known = {"block", "width", "depth"}
+        if not (isinstance(self.policy, dict) and set(self.policy) <= known):
+            return f"policy is {self.policy!r}; it must have the keys block, width and depth, or none"
+        if not all(type(value) is int for value in self.policy.values()):
+            return f"policy is {self.policy!r}; it must hold whole numbers"
+        try:
+            with torch.device("meta"):
+                PolicyNet(**self.policy)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    @classmethod
+    def parse(cls, text: str | bytes, where: Path) -> Card:
+        """Read a card from JSON.
+
+        Raises:
+            CheckpointError: It is no card, or of a network that this version lacks.
+        """
+        try:
+            state = json.loads(text)
+            state["network"] = str(state["network"])
+            state["classes"] = tuple(state["classes"])
+            state["palette"] = tuple(tuple(colour) for colour in state["palette"])
+            card = cls(**state)
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{where}: no model card ({error})") from None
+        problem = card.problem()
+        if problem:
+            raise CheckpointError(f"{where}: no model card ({problem})")
+        return card
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network, its card, the policy network that belongs to it, and the file it comes from."""
+
+    name: str
+    network: SegmentationNetwork
+    card: Card
+    policy: PolicyNet | None = None
+    file: Path | None = None
+
+
+def bundled() -> dict[str, Path]:
+    """Models that come with the package."""
+    return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
+
+
+def save_model(
+    network: SegmentationNetwork,
+    card: Card,
+    path: str | Path,
+    half: bool = True,
+    policy: PolicyNet | None = None,
+) -> Path:
+    """Write weights and card.
+
+    Args:
+        network: The network.
+        card: What to know about it.
+        path: File name; `.safetensors` and `.json` are put in the place of its suffix.
+        half: Store the weights in half precision, all but those that are too large for it.
+        policy: A policy network to store with it; the card has its arguments.
+
+    Returns:
+        The weights file.
+    """
+    path = Path(path).with_suffix(".safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = network.state_dict()
+    if policy is not None:
+        tensors |= {f"{POLICY}{key}": value for key, value in policy.state_dict().items()}
+    state = {
+        key: (_halved(value) if half else value).cpu().contiguous()
+        for key, value in tensors.items()
+        if not key.endswith("num_batches_tracked")
+    }
+    save_file(state, path)
+    path.with_suffix(".json").write_text(json.dumps(asdict(card), indent=1) + "\n")
+    return path
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Digest the trained numbers of a network: names, shapes, precisions and values."""
+    found = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def load_model(name: str | Path) -> Model:
+    """Load a bundled model by name, or one from a file or a run's folder.
+
+    Raises:
+        CheckpointError: It does not exist, is damaged, or does not fit its network.
+    """
+    path = _find(str(name))
+    if not path.with_suffix(".json").is_file():
+        raise CheckpointError(f"{path}: its card {path.with_suffix('.json').name} is missing beside it")
+    card = Card.parse(path.with_suffix(".json").read_bytes(), path.with_suffix(".json"))
+    network = create_model(card.network, len(card.classes))
+    try:
+        policy = PolicyNet(**card.policy).eval() if card.policy else None
+        state = {key: value.float() for key, value in load_file(path).items()}
+        ours = {key: state.pop(key) for key in list(state) if key.startswith(POLICY)}
+        missing, unexpected = network.load_state_dict(state, strict=False)
+        if policy is not None:
+            found = policy.load_state_dict({k.removeprefix(POLICY): v for k, v in ours.items()}, strict=False)
+            missing += [POLICY + key for key in found[0]]
+            unexpected += [POLICY + key for key in found[1]]
+            policy.share = relative_macs(policy, network, (math.lcm(2 * policy.block, 64),) * 2)
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: damaged, or of another network ({' '.join(str(error).split())[:160]})"
+        ) from None
+    _check_policy(bool(ours), card, path)
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{path}: does not fit {card.network}; missing {missing[:3]}, unexpected {unexpected[:3]}"
+        )
+    network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Model(path.stem, network, card, policy, path)
+
+
+def _check_policy(held: bool, card: Card, path: Path) -> None:
+    """Refuse a policy network that is on the card or in the file, but not in both."""
+    if held != bool(card.policy):
+        where = ("holds", "lacks") if held else ("lacks", "has")
+        raise CheckpointError(
+            f"{path}: the file {where[0]} the weights of a policy network that its card {where[1]}; give the "
+            "two files that were saved together"
+        )
+
+
+def _halved(value: Tensor) -> Tensor:
+    half = value.half()
+    return half if value.is_floating_point() and bool(half.isfinite().all()) else value
+
+
+def _find(name: str) -> Path:
+    known = bundled()
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if path.is_dir() and (path / "model.safetensors").is_file():
+        return path / "model.safetensors"
+    if path.suffix == ".safetensors" and path.is_file():
+        return path
+    close = get_close_matches(name, known, 1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise CheckpointError(
+        f"no model '{name}'; {hint}bundled: {', '.join(known) or 'none'}; or give a .safetensors file or the "
+        "folder of a run"
+    )

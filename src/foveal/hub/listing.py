@@ -1,0 +1,123 @@
+"""What there is: methods, policies, trained models, architectures; and networks by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveal.cost import count_macs
+from foveal.hub.checkpoint import bundled, load_model
+from foveal.methods import METHODS
+from foveal.models import MODELS, create_model
+from foveal.policies import POLICIES
+
+SIZE = (1024, 2048)
+"""Height and width at which architectures are compared [px]."""
+
+
+def list_methods() -> list[dict[str, str]]:
+    """Name every method, with the first line of its file and the lines after it, by their first word."""
+    rows = []
+    for name, kind in METHODS.items():
+        text = inspect.getdoc(inspect.getmodule(kind)) or ""
+        row = {"name": name, "says": text.partition("\n")[0].partition(": ")[2] or text.partition("\n")[0]}
+        rows.append(row | {key.lower(): _field(text, key) for key in ("Adapts", "Decides", "Knob", "Source")})
+    return rows
+
+
+def list_policies() -> list[dict[str, Any]]:
+    """Name every policy, what it goes by, and whether it takes a first look."""
+    return [{"name": name, "says": entry.says, "looks": entry.looks} for name, entry in POLICIES.items()]
+
+
+def list_models() -> list[dict[str, Any]]:
+    """Describe the models that come with the package."""
+    return [describe_model(name) for name in bundled()]
+
+
+def describe_model(name: str) -> dict[str, Any]:
+    """Say what is on a model's card, how large it is, and what it costs.
+
+    Raises:
+        CheckpointError: It does not exist, or is damaged.
+    """
+    model = load_model(name)
+    card = asdict(model.card)
+    path = Path(bundled().get(name, name))
+    path = path / "model.safetensors" if path.is_dir() else path
+    return {
+        "name": model.name,
+        "network": card.pop("network"),
+        "parameters": count_parameters(model.network),
+        "bytes": path.stat().st_size,
+        **card,
+        "macs": dense_macs(model.network),
+    }
+
+
+def list_architectures(size: tuple[int, int] = SIZE) -> list[dict[str, Any]]:
+    """Name every architecture, with parameters and MACs at a size [px], counted without running it."""
+    rows = []
+    for name, builder in MODELS.items():
+        with torch.device("meta"):
+            network = create_model(name)
+        says = (inspect.getdoc(builder) or "").partition("\n")[0].rstrip(".")
+        row = {"name": name, "says": says, "parameters": count_parameters(network)}
+        rows.append(row | {"macs": dense_macs(network, size), "size": list(size)})
+    return rows
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Count the trained numbers of a network."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def dense_macs(network: nn.Module, size: tuple[int, int] = SIZE) -> int:
+    """Count the MACs of a network up to its logits, on no device at all; it is moved there."""
+    network = network.eval().to("meta")
+    return count_macs(partial(network, torch.empty(1, 3, *size, device="meta"))).total
+
+
+def find_network(name: str) -> nn.Module:
+    """Find a network: a trained model, an architecture, or what `python.path:function` returns.
+
+    Raises:
+        ValueError: There is none of that name, or the function returns no module.
+    """
+    if name in MODELS:
+        return create_model(name)
+    module, colon, function = name.rpartition(":")
+    if not colon or Path(name).exists():
+        return load_model(name).network
+    try:
+        sys.path.insert(0, str(Path.cwd()))
+        network = getattr(importlib.import_module(module), function)()
+    except Exception as error:
+        raise ValueError(f"{name} gives no network ({type(error).__name__}: {error})") from None
+    finally:
+        sys.path.pop(0)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} returns {network!r:.40}; give a function that returns a torch module")
+    return network
+
+
+def _field(text: str, key: str) -> str:
+    """Read an entry like `Adapts   space, ...` with its indented continuation."""
+    lines = text.splitlines()
+    start = next((k for k, line in enumerate(lines) if line.startswith(f"{key} ")), None)
+    if start is None:
+        return ""
+    found = [lines[start].removeprefix(key).strip()]
+    for line in lines[start + 1 :]:
+        if not line.startswith(" "):
+            break
+        found.append(line.strip())
+    return " ".join(found)

@@ -1,0 +1,1 @@
+"""Native code: building and loading it, its C structures, its memory."""

@@ -1,0 +1,54 @@
+"""Scores by the doubt of the network's own coarse answer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from foveal.policies.protocol import View
+
+AROUND = 48
+"""Reach of a regional score [px]."""
+
+
+def entropy(view: View) -> Tensor:
+    """Entropy of the class probabilities of the coarse answer [nat]."""
+    log = _logits(view).log_softmax(1)
+    return -(log.exp() * log).sum(1)
+
+
+def margin(view: View) -> Tensor:
+    """One minus the distance between the two largest probabilities of the coarse answer."""
+    logits = _logits(view)
+    top = logits.softmax(1).topk(min(2, logits.shape[1]), 1).values
+    return 1 - (top[:, 0] - top[:, -1])
+
+
+def weighted_entropy(view: View) -> Tensor:
+    """Entropy, weighted by how rare the probable classes are in the coarse answer of the same image.
+
+    mIoU counts classes, not pixels: a doubtful pixel of a rare class is worth more.
+    """
+    probability = _logits(view).softmax(1)
+    share = probability.mean((2, 3), keepdim=True)
+    rarity = (1 / probability.shape[1] / share.clamp(min=1e-4)).sqrt()
+    return entropy(view) * (probability * rarity).sum(1)
+
+
+def regional_entropy(view: View) -> Tensor:
+    """Class-weighted entropy, averaged over what lies within `AROUND` pixels.
+
+    Refined places are then compact, and a refined tile has fewer coarse neighbours, which it has to borrow
+    its border from.
+    """
+    doubt = weighted_entropy(view)
+    stride = max(1, round(view.size[0] / doubt.shape[1]))
+    reach = max(1, AROUND // stride)
+    return F.avg_pool2d(doubt[:, None], 2 * reach + 1, 1, reach, count_include_pad=False)[:, 0]
+
+
+def _logits(view: View) -> Tensor:
+    if view.logits is None:
+        raise ValueError("a policy of doubt needs the logits of a coarse pass; give it look=1 or 2")
+    return torch.as_tensor(view.logits).float()

@@ -1,0 +1,66 @@
+"""What `foveal adapt` and `foveal calibrate` found, as terminal text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foveal.reporting.text import table
+
+if TYPE_CHECKING:
+    from foveal.calibration.cost_model import CostModel
+    from foveal.calibration.profile import Fit
+
+RISKS = (0.005, 0.01, 0.02, 0.05)
+"""Risks that a report names."""
+
+
+def fit_text(fit: Fit, file: Path, picture: str) -> str:
+    """What `foveal adapt` found: quality over work and time, and what risks cost."""
+    names = {"dense": "dense", "coarse_to_fine": "coarse to fine", "random": "at random", "uniform": "coarse"}
+    cells = [
+        (
+            names[row["method"]],
+            f"{row['budget']:g}",
+            f"{row['work']:.3f}",
+            f"{row['agreement']:.2%}",
+            f"{row['disagreement']:.2%}",
+            f"{row['ms']:.1f}",
+        )
+        for row in fit.curve
+    ]
+    head = ("", "budget", "work", "as dense", "balanced risk", "ms")
+    worth = ", ".join(f"{w:g}" for w in fit.worth)
+    lines = [
+        table(head, cells),
+        f"\nfirst look at level {fit.look}, tile {fit.tile} px, score {fit.policy}, worth of steps {worth}",
+        *(_risk_line(fit, allowed) for allowed in RISKS),
+        f"wrote {file}{f' and {picture}' if picture else ' (the picture needs matplotlib: foveal[plot])'}",
+    ]
+    return "\n".join(lines)
+
+
+def _risk_line(fit: Fit, allowed: float) -> str:
+    try:
+        setting = fit.risk.choose(allowed)
+    except ValueError as error:
+        return f"risk {allowed:.1%}   {error}"
+    how = "the dense network" if setting.dense else f"work {setting.work:.3f} on average"
+    return f"risk {allowed:.1%}   {how}"
+
+
+def cost_text(model: CostModel, title: str) -> str:
+    """Measured and predicted times of a machine; `title` says of what."""
+    cells = []
+    for row in model.rows:
+        size = f"{row.size[1]} x {row.size[0]}"
+        cells.append([size, "dense", f"{row.dense_ms:.1f}", f"{model.dense(row.pixels):.1f}"])
+        cells += [
+            ["", f"{work:.3f}", f"{ms:.1f}", f"{model.predict(row.pixels, work):.1f}"]
+            for work, ms in row.runs
+        ]
+    largest = max(model.rows, key=lambda row: row.pixels)
+    share = model.work_for(largest.pixels, model.dense(largest.pixels))
+    pays = "tiles do not pay" if share <= 0 else f"tiles pay up to a budget of {min(share, 1):.2f}"
+    closing = f"predictions are off by {model.error:.1%}; at {largest.size[1]} x {largest.size[0]} px {pays}"
+    return "\n".join([title, table(("px", "work", "ms", "predicted"), cells), closing])

@@ -1,0 +1,1 @@
+"""Recipes, the training loop, its optimiser, checkpoints and processes."""

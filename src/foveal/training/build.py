@@ -1,0 +1,128 @@
+"""From a recipe's plain values to the things that a run needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from foveal.data.augmentation import Augment
+from foveal.data.batches import Batches, class_shares
+from foveal.data.dataset import Dataset, open_dataset
+from foveal.data.synthetic import StreetScenes
+from foveal.hub.checkpoint import Card, load_model, save_model
+from foveal.methods import CoarseToFine, Dense, SegBlocks, Segmenter
+from foveal.methods.base import check_tile
+from foveal.methods.coarse_to_fine import Lesson
+from foveal.models import SegmentationNetwork, create_model
+from foveal.models.weights import calibrate_norms, load_encoder
+from foveal.objectives.policy_gradient import PolicyLoss
+from foveal.objectives.segmentation import balanced_weights
+from foveal.policies import Learned, PolicyNet, RandomPlans
+from foveal.training.config import Recipe
+from foveal.training.loop import Schedule, resumed_step
+
+CALIBRATION_BATCHES = 4
+
+
+def build_run(recipe: Recipe, run: Path) -> tuple[Segmenter, Batches, Schedule, Dataset]:
+    """Make the method, the batches and the schedule of a training run.
+
+    Raises:
+        ValueError: A name, file or data set of the recipe does not exist or does not fit.
+    """
+    torch.manual_seed(recipe.seed)
+    data, train = recipe.data, recipe.train
+    dataset = open_dataset(data.train, data.split)
+    if data.scenes and dataset.classes != StreetScenes.classes:
+        raise ValueError(
+            f"data.scenes have the {len(StreetScenes.classes)} classes of CamVid, {dataset.name} has others; "
+            "set data.scenes to 0"
+        )
+    scenes = StreetScenes(data.scenes, (360, 480), recipe.seed) if data.scenes else None
+    view = Augment(data.crop, data.scale, jitter=data.jitter, colour=data.colour)
+    batches = Batches(dataset, view, train.batch, recipe.seed, scenes, data.scenes_share)
+    network = _network(recipe, len(dataset.classes), batches, resumed_step(run) == 0)
+    weight = balanced_weights(class_shares(dataset, len(dataset.classes)), train.class_balance)
+    schedule = Schedule(
+        steps=train.steps,
+        learning_rate=train.learning_rate,
+        encoder_factor=train.encoder_factor,
+        weight_decay=train.weight_decay,
+        warmup=train.warmup,
+        average=train.average,
+        freeze_norms=train.freeze_norms or recipe.method.frozen,
+        bf16=train.bf16,
+        seed=recipe.seed,
+        save_every=train.save_every,
+        policy_factor=train.policy_factor,
+        encoder_decay_factor=train.encoder_decay_factor,
+        end=train.schedule_end,
+        optimiser=train.optimiser,
+        betas=train.betas,
+    )
+    return _method(recipe, network, weight), batches, schedule, dataset
+
+
+def save_run(
+    recipe: Recipe, run: Path, network: SegmentationNetwork, dataset: Dataset, policy: object = None
+) -> Path:
+    """Write what a run trained as `model.safetensors` with its card, a learned policy in the same file."""
+    net = policy.net if isinstance(policy, Learned) else None
+    card = Card(
+        network=recipe.model.name,
+        classes=dataset.classes,
+        palette=dataset.palette,
+        tile=recipe.method.tile,
+        coarsest=recipe.method.coarsest,
+        look=recipe.method.look,
+        policy=net.config if net else {},
+        training={"recipe": recipe.as_dict()},
+    )
+    return save_model(network, card, run / "model.safetensors", policy=net)
+
+
+def _network(recipe: Recipe, classes: int, batches: Batches, fresh: bool) -> SegmentationNetwork:
+    part = recipe.model
+    if part.start:
+        model = load_model(part.start)
+        if (model.card.network, len(model.card.classes)) != (part.name, classes):
+            raise ValueError(
+                f"model.start is a {model.card.network} of {len(model.card.classes)} classes, the recipe "
+                f"needs a {part.name} of {classes}"
+            )
+        return model.network
+    network = create_model(part.name, classes)
+    if part.encoder_weights and fresh:
+        load_encoder(network.encoder, part.encoder_weights, (network.mean, network.std))
+        images = (batches[step][0] for step in range(CALIBRATION_BATCHES))
+        calibrate_norms(network.encoder, ((image - network.mean) / network.std for image in images))
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _method(recipe: Recipe, network: SegmentationNetwork, weight: torch.Tensor) -> Segmenter:
+    part = recipe.method
+    if part.name == "dense":
+        return Dense(network, weight, recipe.train.hardest)
+    if part.policy == "learned":
+        return _learned(recipe, network, weight)
+    if part.name == "coarse_to_fine":
+        closer = CoarseToFine(network, tile=part.tile, coarsest=part.coarsest)
+        closer.lesson = Lesson(weight, recipe.train.hardest, part.consistency, part.budgets)
+        return closer
+    for tile in part.tiles:
+        check_tile(network, tile)
+    plans = RandomPlans(part.tiles, part.coarsest, part.budgets)
+    return SegBlocks(network, plans, None, weight, hardest=recipe.train.hardest, consistency=part.consistency)
+
+
+def _learned(recipe: Recipe, network: SegmentationNetwork, weight: torch.Tensor) -> SegBlocks:
+    """SegBlocks with a policy network to train, beside the network or alone."""
+    part = recipe.method
+    check_tile(network, part.tile)
+    network.requires_grad_(not part.frozen)
+    torch.manual_seed(recipe.seed)
+    policy = Learned(PolicyNet(part.block, part.policy_width, part.policy_depth), part.tile)
+    method = SegBlocks(network, policy, None, weight, hardest=recipe.train.hardest)
+    method.policy_loss = PolicyLoss(part.target, part.gamma, part.policy_weight, part.gradient)
+    return method

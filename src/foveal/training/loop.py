@@ -1,0 +1,216 @@
+"""One training loop, read from top to bottom.
+
+A run is a folder: `checkpoint.safetensors` (weights, moving average, optimiser moments and the step, in one
+file that is replaced at once), `log.jsonl` and, if TensorBoard is installed, its events. What happens in a
+step depends on the step and the seed alone, so a run that was killed at any moment and resumed ends with
+the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from foveal.data.batches import Batches
+from foveal.methods.base import Segmenter
+from foveal.training.distributed import World
+from foveal.training.log import History
+from foveal.training.optim import MOMENTS, Schedule, create_optimiser, follow, set_rate, trained
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Diverged(ValueError):
+    """The loss or the weights became infinite or NaN."""
+
+
+def train(
+    method: Segmenter,
+    batches: Batches,
+    schedule: Schedule,
+    run: Path,
+    device: str = "cpu",
+    report: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+) -> nn.Module:
+    """Train a method from its current weights, or from the run's checkpoint if there is one.
+
+    Processes that were joined (see `foveal.training.distributed`) share every batch; the first one writes.
+
+    Args:
+        method: What to train, all that requires a gradient; its `loss` says how. Terms of it without a
+            gradient are only logged.
+        batches: Batch of every step.
+        schedule: Length and speed.
+        run: Folder of the run; made if absent.
+        device: Where to compute.
+        report: Called after every step with the step and its values.
+
+    Returns:
+        The method's network with the moving average of the weights, in evaluation mode; the whole method
+        has it, a learned policy too.
+
+    Raises:
+        Diverged: The loss is not finite, or the weights are not; the last checkpoint is kept.
+        ValueError: Nothing can be trained, the checkpoint is of another run, or the processes cannot share a
+            batch evenly.
+    """
+    world = World.current()
+    run.mkdir(parents=True, exist_ok=True)
+    method.to(device).train()
+    if schedule.freeze_norms:
+        _freeze_norms(method.network)
+    optimiser = create_optimiser(method, schedule)
+    world.alike(method)
+    average = {key: value.detach().clone() for key, value in method.state_dict().items()}
+    first = _restore(run, method, average, optimiser)
+    history = History(run, first) if world.first else None
+    for step, (image, target) in _prefetch(world.share(batches), first, schedule.steps):
+        torch.manual_seed(world.seed(schedule.seed * 1_000_003 + step))
+        set_rate(optimiser, schedule.rate(step))
+        with world.as_one(method), torch.autocast(torch.device(device).type, torch.bfloat16, schedule.bf16):
+            losses = method.loss(image.to(device), target.to(device))
+        total = _total(losses)
+        values = {"total": float(total.detach())} | {name: float(x.detach()) for name, x in losses.items()}
+        values = world.average(values, device)
+        if not math.isfinite(values.pop("total")):
+            raise Diverged(_say(run, step, f"the loss is {_worst(values)}"))
+        optimiser.zero_grad()
+        total.backward()
+        world.average_gradients(list(trained(method).values()))
+        optimiser.step()
+        world.average_statistics(method)
+        follow(average, method, min(schedule.average, (step + 1) / (step + 10)))
+        values["learning_rate"] = schedule.rate(step)
+        if history is not None:
+            history.add(step, values)
+            report(step, values)
+        if (step + 1) % schedule.save_every == 0 or step + 1 == schedule.steps:
+            _save(run, step + 1, _state(method, average, optimiser), world.first)
+    if history is not None:
+        history.close()
+    method.load_state_dict(average)
+    method.eval()
+    return method.network
+
+
+def resumed_step(run: Path) -> int:
+    """The step a run would continue with; 0 if it has no checkpoint."""
+    path = run / CHECKPOINT
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, "pt") as file:
+            return int(json.loads(file.metadata()["state"])["step"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged, or no checkpoint of a run ({error})") from None
+
+
+def _freeze_norms(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def _prefetch(
+    batch: Callable[[int], tuple[Tensor, Tensor]], first: int, last: int
+) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+    """Make the next batch while the present one is used."""
+    with ThreadPoolExecutor(1) as worker:
+        coming = worker.submit(batch, first) if first < last else None
+        for step in range(first, last):
+            present = coming.result()  # type: ignore[union-attr]
+            coming = worker.submit(batch, step + 1) if step + 1 < last else None
+            yield step, present
+
+
+def _total(losses: dict[str, Tensor]) -> Tensor:
+    """Add up the terms that carry a gradient; the others are there to be logged.
+
+    Raises:
+        ValueError: None does.
+    """
+    terms = [loss for loss in losses.values() if loss.requires_grad]
+    if not terms:
+        raise ValueError(
+            f"no term of the loss ({', '.join(losses)}) carries a gradient; nothing can be learned"
+        )
+    return sum(terms, start=torch.zeros((), device=terms[0].device))
+
+
+def _worst(values: dict[str, float]) -> str:
+    """Name the terms that are not finite."""
+    bad = [f"{value} ({name})" for name, value in values.items() if not math.isfinite(value)]
+    return ", ".join(bad) or "infinite"
+
+
+def _say(run: Path, step: int, what: str) -> str:
+    """Say what went wrong, and what is left to go on from."""
+    kept = resumed_step(run)
+    left = f"{run / CHECKPOINT} of step {kept} is kept" if kept else "no checkpoint was written before"
+    return f"step {step}: {what}; {left}; give a lower train.learning_rate or a longer train.warmup"
+
+
+def _state(
+    method: nn.Module, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Collect weights, `average.` and moments, all by the names of the method's state."""
+    tensors = dict(method.state_dict())
+    tensors |= {f"average.{key}": value for key, value in average.items()}
+    for name, parameter in trained(method).items():
+        state = optimiser.state.get(parameter, {})
+        tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
+    return tensors
+
+
+def _save(run: Path, step: int, tensors: dict[str, Tensor], writes: bool) -> None:
+    """Replace the checkpoint, if all is finite.
+
+    Raises:
+        Diverged: Something is not.
+    """
+    bad = [key for key, value in tensors.items() if not bool(value.isfinite().all())]
+    if bad:
+        raise Diverged(_say(run, step - 1, f"{len(bad)} weights or moments are not finite, such as {bad[0]}"))
+    if not writes:
+        return
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    part = run / (CHECKPOINT + ".part")
+    save_file(tensors, part, {"state": json.dumps({"step": step})})
+    part.replace(run / CHECKPOINT)
+
+
+def _restore(
+    run: Path, method: nn.Module, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
+) -> int:
+    """Take over weights, average and moments of the run's checkpoint, and return its step."""
+    path = run / CHECKPOINT
+    step = resumed_step(run)
+    if step == 0:
+        return 0
+    with safe_open(path, "pt") as file:
+        stored = {key: file.get_tensor(key) for key in file.keys()}
+    wanted = _state(method, average, optimiser)
+    state = {key for key in stored if not key.startswith((*MOMENTS, "average."))}
+    if state != set(method.state_dict()) or any(
+        key not in stored or stored[key].shape != value.shape for key, value in wanted.items()
+    ):
+        raise ValueError(f"{path} is a run of another network or method; give the recipe it was started with")
+    method.load_state_dict({key: stored[key] for key in method.state_dict()})
+    for key in average:
+        average[key].copy_(stored[f"average.{key}"])
+    for name, parameter in trained(method).items():
+        if f"{MOMENTS[0]}.{name}" in stored:
+            moments = {key: stored[f"{key}.{name}"] for key in MOMENTS}
+            # The count of steps stays on the processor, where the optimiser makes it.
+            optimiser.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
+            }
+    return step

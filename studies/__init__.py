@@ -1,0 +1,1 @@
+"""Studies: whole papers redone, from a checkout."""

@@ -1,0 +1,30 @@
+"""Rows of an evaluation: a method that is the same for every image, or one that is watched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from foveal.evaluation.evaluate import Entry
+from foveal.methods import SegBlocks, Segmenter
+from foveal.methods.base import Prediction
+
+See = Callable[[Prediction, Tensor], None]
+"""Called with every prediction and its labels [N, H, W]."""
+
+
+def fixed(method: Segmenter, policy: str, budget: float, name: str = "segblocks") -> Entry:
+    """Make the row of a method that looks at no labels."""
+    return Entry(name, policy, budget, lambda target: method)
+
+
+def watched(method: SegBlocks, policy: str, budget: float, see: See) -> Entry:
+    """Make the row of a method whose predictions are seen, with the labels of the image."""
+
+    def make(target: Tensor) -> SegBlocks:
+        twin = SegBlocks(method.network, method.policy).eval()
+        twin.register_forward_hook(lambda module, images, prediction: see(prediction, target))
+        return twin
+
+    return Entry("segblocks", policy, budget, make)

@@ -1,0 +1,142 @@
+"""What a part leaves behind: rows as JSON, a picture, a page, and an index of all parts."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from studies.segblocks.study import Part, Rows, Study
+from studies.segblocks.table import markdown
+
+SIZE, DOTS = (8.0, 5.0), 120
+"""Width and height of a drawing [inches], and its dots per inch."""
+
+
+def check_plots() -> None:
+    """See that figures can be drawn, before anything is measured.
+
+    Raises:
+        ValueError: matplotlib is missing.
+    """
+    if find_spec("matplotlib") is None:
+        raise ValueError("figures need matplotlib, which is not installed; pip install 'foveal[plot]'")
+
+
+def write_part(study: Study, name: str, part: Part, rows: Rows, head: Mapping[str, Any]) -> dict[str, Any]:
+    """Write NAME.png, NAME.md and, last, NAME.json, by which a part counts as done.
+
+    Returns:
+        What the JSON file holds.
+    """
+    study.out.mkdir(parents=True, exist_ok=True)
+    if part.draws:
+        _draw(part, rows, study.out / f"{name}.png")
+    record = {"part": name, "title": part.title, **head, **machine(), "study": study.as_dict(), "rows": rows}
+    (study.out / f"{name}.md").write_text(_page(study, name, part, record))
+    part_file = study.out / f"{name}.json.part"
+    part_file.write_text(json.dumps(record, indent=1) + "\n")
+    part_file.replace(study.out / f"{name}.json")
+    return record
+
+
+def done(study: Study, name: str) -> bool:
+    """Whether a part was written."""
+    return (study.out / f"{name}.json").is_file()
+
+
+def write_index(study: Study, names: Iterable[str], failed: Mapping[str, str]) -> Path:
+    """Write README.md with the pages of all parts that are there, and the sentences of those that failed."""
+    found = [name for name in names if done(study, name)]
+    lines = ["# SegBlocks, reproduced", "", _setting(study), ""]
+    if study.quick:
+        lines += [
+            "A quick run: networks are hardly trained. It shows that every part works, not what is true.",
+            "",
+        ]
+    lines += [f"- [{_title(study, name)}](#{name})" for name in found]
+    lines += [f"- {name} failed: {sentence}" for name, sentence in failed.items()]
+    for name in found:
+        text = (study.out / f"{name}.md").read_text()
+        lines += ["", f'<a id="{name}"></a>', "", text.replace("# ", "## ", 1).strip()]
+    path = study.out / "README.md"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """Say where it was measured: processor, threads, torch and, in a checkout, the commit."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "commit": _commit(),
+        "machine": names[0] if names else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this file lies in; None if it lies in none."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def _draw(part: Part, rows: Rows, path: Path) -> None:
+    figures = import_module("matplotlib.figure")  # an optional extra
+    figure = figures.Figure((SIZE[0] * len(part.draws), SIZE[1]), layout="constrained")
+    for number, draw in enumerate(part.draws):
+        axes = figure.add_subplot(1, len(part.draws), number + 1)
+        draw(rows, axes)
+        axes.grid(alpha=0.3)
+    figure.suptitle(part.title, fontsize=10)
+    figure.savefig(path, dpi=DOTS)
+
+
+def _page(study: Study, name: str, part: Part, record: Mapping[str, Any]) -> str:
+    where = f"{record['machine']}, {record['threads']} threads, torch {record['torch']}"
+    lines = [f"# {part.title}", "", part.says, "", markdown(part.table(record["rows"])), ""]
+    lines += [f"{_setting(study)} {where}.", ""]
+    if part.paper:
+        lines += ["In the paper:", "", markdown(list(part.paper)), ""]
+    if (study.out / f"{name}.png").is_file():
+        lines += [f"![{part.title}]({name}.png)", ""]
+    return "\n".join(lines)
+
+
+def _setting(study: Study) -> str:
+    """Say on what ours was measured."""
+    height, width = study.scale
+    images = "all images" if study.limit is None else f"at most {study.limit} images"
+    data = f"{study.data} {study.split}" if study.data else f"generated street scenes of {width}x{height} px"
+    dense = ", ".join(_short(Path(name)) for name in study.models)
+    dense = dense or f"{study.network} trained here for {study.dense_steps} steps"
+    policy = "given" if study.segblocks else f"trained here for {study.policy_steps} steps on fixed networks"
+    networks = f"dense networks: {dense}; policies: {policy}"
+    return f"Ours: {data}, {images}; {networks}; engine parts at {width}x{height} px."
+
+
+def _short(path: Path) -> str:
+    """Name a model by its file, or by its run if the file has the name that all runs give."""
+    return path.parent.name if path.stem == "model" else path.stem
+
+
+def _title(study: Study, name: str) -> str:
+    return str(json.loads((study.out / f"{name}.json").read_text())["title"])

@@ -1,0 +1,225 @@
+"""Adapting to images: what is measured, that no label is read, and self-distillation that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_adapt_command import lively
+from torch import Tensor
+
+from foveal.calibration import adapt as module
+from foveal.calibration.adapt import adapt
+from foveal.calibration.profile import Fit
+from foveal.cost import Timing
+from foveal.data.dataset import default_palette
+from foveal.data.synthetic import CLASSES, street
+from foveal.hub.checkpoint import Card, Model
+from foveal.methods import METHODS, Request
+from foveal.reporting.profile_chart import draw_fit
+from foveal.reporting.profile_text import fit_text
+from foveal.training.distillation import Unlabelled, distil
+from foveal.training.loop import Schedule, resumed_step
+from samples import error_of, nano
+
+SIZE = (64, 96)
+ASKED = Request(0.4, "weighted_entropy", 32, 2, 2)
+LOOKS = [ASKED, replace(ASKED, look=1, coarsest=1)]
+
+
+class Streets:
+    """Images of streets; there are no labels to ask for."""
+
+    def __init__(self, count: int, size: tuple[int, int] = SIZE) -> None:
+        self.items = [street(seed, size)[0] for seed in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[index]
+
+
+def silent(name: str, done: int, total: int) -> None:
+    """Report to nobody."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Choose no algorithms, take every time to be 1 ms, and train on little."""
+
+    def alternate(runs: dict[str, Any], repeat: int, warmup: int) -> dict[str, Timing]:
+        return {name: Timing((1.0,)) for name in runs}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "tuning", nullcontext)
+        patch.setattr(module, "QUANTILES", (0.0, 0.3, 0.6, 0.8, 1.0))
+        patch.setattr(module, "alternate", alternate)
+        patch.setattr("foveal.training.distillation.CROP", 64)
+        patch.setattr("foveal.training.distillation.BATCH", 1)
+        yield
+
+
+def fresh() -> Model:
+    """A random network that gives streets several classes."""
+    torch.manual_seed(0)
+    network = lively(nano(len(CLASSES)), Streets(1)[0])
+    return Model("tiny", network, Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES))))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return fresh()
+
+
+@pytest.fixture(scope="module")
+def calls() -> list[tuple[str, int, int]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def fit(model: Model, calls: list[tuple[str, int, int]]) -> Fit:
+    return adapt(model, Streets(6), LOOKS, lambda *state: calls.append(state))
+
+
+def test_what_is_found_is_what_was_asked_for_and_measured(fit: Fit) -> None:
+    assert (fit.images, fit.tile, fit.policy) == (6, 32, "weighted_entropy")
+    assert fit.look in (1, 2)
+    assert len(fit.worth) == fit.look
+    assert max(fit.worth) == 1 and min(fit.worth) > 0
+    assert len(fit.class_weights) == len(CLASSES)
+    assert all(weight > 0 for weight in fit.class_weights)
+
+
+def test_every_part_of_the_work_is_reported_to_its_end(fit: Fit, calls) -> None:
+    last = {name: (done, total) for name, done, total in calls}
+    assert last["dense answers"] == last["risk"] == last["quality over work"] == (6, 6)
+    assert last["first look and score"] == (2, 2)
+
+
+def test_higher_thresholds_cost_less_and_the_last_refines_next_to_nothing(fit: Fit) -> None:
+    table = fit.risk
+    assert table.thresholds[0] == 0 and table.works[0] == 1
+    assert len(table.losses) == 6
+    assert all(row[0] == 0 for row in table.losses)
+    works = table.works[1:]
+    assert all(work <= 1 for work in works)
+    assert sorted(works, reverse=True) == list(works)
+    look = METHODS["coarse_to_fine"].on_request(nano(), fit.request(0.9)).least_work(SIZE)
+    assert look <= works[-1] < look + 0.2 < works[0]
+    assert table.curve is not None and list(table.curve.losses) == sorted(table.curve.losses)
+    assert table.estimate(0.0) <= table.estimate(10.0)
+
+
+def test_the_curve_has_controls_and_can_be_shown(fit: Fit, tmp_path: Path) -> None:
+    rows = {(row["method"], row["budget"]): row for row in fit.curve}
+    assert rows["dense", 1.0]["agreement"] == rows["dense", 1.0]["work"] == 1
+    assert rows["dense", 1.0]["disagreement"] == 0
+    budgets = {budget for method, budget in rows if method == "coarse_to_fine"}
+    assert budgets == {budget for method, budget in rows if method == "random"} >= {0.4, 0.8}
+    for (_, budget), row in rows.items():
+        assert 0 <= row["disagreement"] <= 1 and row["images"] == 6
+        assert row["work"] <= budget + 32**2 / (64 * 96) + 1e-4
+    text = fit_text(fit, Path("x.fit.json"), "")
+    for word in (
+        "coarse to fine",
+        "at random",
+        "balanced risk",
+        "risk 1.0%",
+        "needs at least 99",
+        "x.fit.json",
+    ):
+        assert word in text
+    pytest.importorskip("matplotlib")
+    draw_fit(fit.curve, tmp_path / "fit.png")
+    draw_fit(fit.curve[:1], tmp_path / "one.png")
+    assert (tmp_path / "fit.png").stat().st_size > (tmp_path / "one.png").stat().st_size > 1000
+
+
+def test_a_look_that_is_given_is_kept_and_the_same_images_give_the_same_fit(model: Model) -> None:
+    asked = replace(ASKED, look=1, coarsest=1, policy="margin")
+    first, second = (adapt(model, Streets(1), [asked], silent) for _ in range(2))
+    assert first == second
+    assert (first.look, first.policy, len(first.worth)) == (1, "margin", 1)
+
+
+def test_images_of_different_sizes_share_budgets_that_all_can_pay(model: Model) -> None:
+    images = Streets(1)
+    images.items.append(street(1, (40, 50))[0])
+    found = adapt(model, images, [replace(ASKED, look=1)], silent)
+    # The first look at the small one takes 32 x 32 of 40 x 50 px, 0.51 of the dense work.
+    assert {row["budget"] for row in found.curve if row["method"] == "random"} == {0.55, 0.65, 0.8}
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "message"),
+    [
+        (0, {}, "there are no images to adapt to"),
+        (1, {"policy": "detail"}, "policy detail does not go by the network's doubt"),
+        (1, {"policy": "entropi"}, "policy entropi"),
+        (1, {"look": 0}, "look is 0"),
+        (1, {"tile": 20}, "give a multiple of 32"),
+        (1, {"tile": 128, "look": 1}, "the smallest image has 64x96 px, and with tiles of 128 px"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(model: Model, images: int, changes: dict, message: str) -> None:
+    assert message in error_of(lambda: adapt(model, Streets(images), [replace(ASKED, **changes)], silent))
+
+
+# Self-distillation
+
+
+SCHEDULE = Schedule(2, 1e-3, 0.5, warmup=1, average=0.5, freeze_norms=True, save_every=1)
+ONE = replace(ASKED, look=1, coarsest=1)
+
+
+@pytest.fixture(scope="module")
+def whole(model: Model, tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, list[dict[str, float]]]:
+    """A run that was not interrupted, and what it reported."""
+    values: list[dict[str, float]] = []
+    run = tmp_path_factory.mktemp("whole")
+    return distil(model, Streets(2), ONE, SCHEDULE, run, lambda step, found: values.append(found)), values
+
+
+def weights(model: Model) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.network.state_dict().items()}
+
+
+def test_a_copy_is_trained_without_labels_and_the_given_network_stays(model: Model, whole) -> None:
+    before, made = weights(model), weights(whole[0])
+    assert all(torch.equal(value, before[name]) for name, value in weights(fresh()).items())
+    assert any(not torch.equal(value, before[name]) for name, value in made.items())
+    assert not whole[0].network.training
+    assert len(whole[1]) == 2
+    for found in whole[1]:
+        assert found["dense"] == found["look"] == found["closer"] == 0
+        assert found["look_consistency"] > 0 and found["closer_consistency"] > 0
+
+
+def test_an_interrupted_self_distillation_ends_with_the_same_weights(
+    model: Model, whole, tmp_path: Path
+) -> None:
+    def stop(step: int, values: dict[str, float]) -> None:
+        if step == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distil(model, Streets(2), ONE, SCHEDULE, tmp_path, stop)
+    assert resumed_step(tmp_path) == 1
+    steps: list[int] = []
+    again = distil(model, Streets(2), ONE, SCHEDULE, tmp_path, lambda step, values: steps.append(step))
+    assert steps == [1]
+    expected = weights(whole[0])
+    assert all(torch.equal(value, expected[name]) for name, value in weights(again).items())
+
+
+def test_images_without_labels_have_void_ones() -> None:
+    data = Unlabelled(Streets(2))
+    image, labels = data[1]
+    assert (len(data), image.shape, labels.shape) == (2, (3, *SIZE), SIZE)
+    assert set(labels.flatten().tolist()) == {255}

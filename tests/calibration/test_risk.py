@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from math import inf, nan
+
+import pytest
+import torch
+from torch import Tensor
+
+from foveal.calibration.risk import RiskTable, Setting, coverage, needed
+from foveal.objectives.disagreement import Curve
+from samples import error_of
+
+SETTINGS = 60
+THRESHOLDS = tuple(torch.linspace(0, 1, SETTINGS).tolist())
+
+
+def measured(images: int, seed: int = 0, noise: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Losses and works [n, L] of images that are easy or hard; with noise, losses do not only grow."""
+    draw = torch.Generator().manual_seed(seed)
+    hardness = torch.rand(images, 1, generator=draw, dtype=torch.float64)
+    steps = torch.linspace(0, 1, SETTINGS, dtype=torch.float64)
+    losses = hardness**2 * steps + noise * torch.rand(images, SETTINGS, generator=draw, dtype=torch.float64)
+    losses[:, 0] = 0
+    return losses.clamp(max=1), 1 - steps * (1 - 0.5 * hardness)
+
+
+def table(images: int = 100, noise: float = 0.0) -> RiskTable:
+    losses, works = measured(images, noise=noise)
+    return RiskTable.fit(THRESHOLDS, works, losses, doubts=losses.sqrt())
+
+
+@pytest.mark.parametrize("alpha", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_on_new_images_the_risk_is_kept_on_average_and_little_is_given_away(
+    alpha: float, noise: float
+) -> None:
+    """The new images are other draws than any that calibrated, many times over."""
+    images, risks, spent = 99, [], []
+    for seed in range(150):
+        losses, works = measured(images + 20, seed, noise)
+        chosen = RiskTable.fit(THRESHOLDS, works[:images], losses[:images]).choose(alpha)
+        risks.append(float(losses[images:, chosen.index].mean()))
+        spent.append(float(works[images:, chosen.index].mean()))
+    risk = torch.tensor(risks)
+    error = float(risk.std()) / len(risks) ** 0.5
+    assert risk.mean() <= alpha + 3 * error
+    if not noise:  # Theorem 2: at most 2 / (n + 1) is given away; a step of the settings comes on top
+        assert risk.mean() >= alpha - 2 / (images + 1) - 1 / 3 / SETTINGS - 3 * error
+        assert sum(spent) / len(spent) < 1
+
+
+def test_the_bound_is_that_of_the_source() -> None:
+    losses = torch.tensor([[0, 0.1, 0.2], [0, 0.0, 0.4], [0, 0.2, 0.3]], dtype=torch.float64)
+    rows = RiskTable.fit((0, 1, 2), torch.tensor([1.0, 0.5, 0.3]), losses)
+    second, third = (3 / 4 * mean + 1 / 4 for mean in (0.1, 0.3))
+    assert rows.choose(third + 1e-9) == Setting(2, 2.0, pytest.approx(0.3), pytest.approx(third))
+    assert rows.choose(third - 1e-3) == Setting(1, 1.0, pytest.approx(0.5), pytest.approx(second))
+    assert rows.choose(second - 1e-3) == Setting(0, 0.0, 1.0, 0.0)
+
+
+def test_a_larger_risk_never_costs_more_work() -> None:
+    rows = table()
+    chosen = [rows.choose(alpha) for alpha in (0.01, 0.02, 0.05, 0.1, 0.2, 1.0)]
+    assert all(one.index < other.index and one.work > other.work for one, other in pairwise(chosen))
+    assert all(one.bound <= alpha for one, alpha in zip(chosen, (0.01, 0.02, 0.05, 0.1, 0.2, 1), strict=True))
+    assert chosen[-1].index == SETTINGS - 1
+
+
+def test_a_loss_that_falls_again_counts_as_its_largest_so_far() -> None:
+    losses = torch.tensor([[0.0, 0.3, 0.1]] * 50 + [[0.0, 0.1, 0.1]] * 50)
+    rows = RiskTable.fit((0, 1, 2), torch.tensor([1.0, 0.5, 0.3]), losses)
+    assert rows.choose(0.15).dense  # though setting 2 has a mean loss of 0.1
+    assert rows.choose(0.22).index == 2
+    assert rows.choose(0.22).bound == pytest.approx((100 * 0.2 + 1) / 101, abs=1e-5)
+
+
+def test_of_the_settings_that_keep_the_risk_the_one_of_least_work_is_taken() -> None:
+    losses = torch.tensor([[0.0, 0.0, 0.0, 1.0]] * 30)
+    rows = RiskTable.fit((0, 1, 2, 3), torch.tensor([1.0, 0.4, 0.6, 0.1]), losses)
+    assert rows.choose(0.05).index == 1
+    dearer = RiskTable.fit((0, 1, 2, 3), torch.tensor([1.0, 1.2, 1.1, 0.1]), losses)
+    assert dearer.choose(0.05).dense
+
+
+def test_dense_is_chosen_and_said_if_nothing_else_keeps_the_risk() -> None:
+    losses = torch.tensor([[0.0, 0.5]] * 30)
+    chosen = RiskTable.fit((0, 1), torch.tensor([1.0, 0.4]), losses).choose(0.1)
+    assert chosen.dense
+    assert chosen == Setting(0, 0.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "count"), [(0.01, 99), (0.1, 9), (0.07, 14), (1 / 49, 48), (0.5, 1), (1, 1)]
+)
+def test_too_few_images_are_refused_with_the_number_that_is_needed(alpha: float, count: int) -> None:
+    assert needed(alpha) == count
+    losses, works = measured(count)
+    assert RiskTable.fit(THRESHOLDS, works, losses).choose(alpha).bound <= alpha
+    if count > 1:
+        fewer = RiskTable.fit(THRESHOLDS, works[1:], losses[1:])
+        assert f"at least {count} calibration images and there are {count - 1};" in error_of(
+            lambda: fewer.choose(alpha)
+        )
+
+
+def test_the_smallest_risk_that_an_error_names_is_accepted() -> None:
+    rows = table(70)
+    named = float(error_of(lambda: rows.choose(0.001)).rsplit(" ", 1)[1])
+    assert rows.choose(named).bound <= named
+
+
+@pytest.mark.parametrize("alpha", [0.0, -0.1, 1.1, nan])
+def test_a_risk_that_is_no_share_is_refused(alpha: float) -> None:
+    assert error_of(lambda: table().choose(alpha)).startswith("risk is ")
+
+
+def test_json_keeps_everything() -> None:
+    rows = table(noise=0.05)
+    again = RiskTable.from_dict(json.loads(json.dumps(rows.as_dict())))
+    assert again == rows
+    assert again.choose(0.1) == rows.choose(0.1)
+    assert again.estimate(0.3) == rows.estimate(0.3)
+    bare = RiskTable((0.0, 1.0), (1.0, 0.3), ((0.0, 0.1),))
+    assert RiskTable.from_dict(json.loads(json.dumps(bare.as_dict()))) == bare
+
+
+def test_what_is_no_table_is_refused() -> None:
+    state = table(5).as_dict()
+    for broken in ({**state, "losses": [[0.0, 2.0]]}, {**state, "works": None}, {"works": [1.0]}, {}):
+        message = error_of(lambda broken=broken: RiskTable.from_dict(broken))
+        assert message.startswith("this is no risk table")
+    assert "calibrate again" in error_of(lambda: RiskTable((0.0,), (1.0,), ((0.0,),)).estimate(0.1))
+
+
+def test_losses_are_kept_in_short_numbers_that_are_never_too_small() -> None:
+    losses = measured(20)[0]
+    kept = torch.tensor(table(20).losses, dtype=torch.float64)
+    assert bool((kept >= losses - 1e-10).all())
+    assert float((kept - losses).max()) <= 1.001e-5
+    assert max(len(repr(x)) for row in table(20).losses for x in row) <= 7
+    again = RiskTable.fit(THRESHOLDS, torch.ones(SETTINGS), kept)
+    assert again.losses == table(20).losses
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"thresholds": (0.0, 1.0)}, "2 thresholds, 3 works"),
+        ({"thresholds": (0.0, 2.0, 1.0)}, "from low to high"),
+        ({"works": (1.0, inf, 0.1)}, "give finite numbers"),
+        ({"losses": ((0.0, 0.1, 0.2), (0.1, 0.1, 0.2))}, "put the dense network first"),
+        ({"losses": ((0.0, 0.1, 1.2),)}, "losses lie between 0 and 1.2"),
+        ({"losses": ((0.0, nan, 0.2),)}, "losses lie between nan"),
+        ({"losses": ((0.0, 0.1),)}, "losses of [2] settings"),
+        ({"losses": ()}, "losses are (0,)"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(change: dict, says: str) -> None:
+    good = {"thresholds": (0.0, 1.0, 2.0), "works": (1.0, 0.5, 0.1), "losses": ((0.0, 0.1, 0.2),)}
+    RiskTable(**good)
+    assert says in error_of(lambda: RiskTable(**{**good, **change}))
+
+
+def test_over_splits_the_risk_is_kept_with_little_slack() -> None:
+    rows = coverage(*measured(150), alphas=(0.02, 0.05, 0.2), splits=60)
+    for row, alpha in zip(rows, (0.02, 0.05, 0.2), strict=True):
+        assert row.alpha == alpha
+        assert row.calibration + row.test == 150
+        assert row.slack == pytest.approx(alpha - row.risk)
+        assert 0 < row.error < 0.01
+        assert row.risk <= alpha + 3 * row.error
+        assert row.risk >= alpha - 2 / (row.calibration + 1) - 1 / 3 / SETTINGS - 3 * row.error
+    assert [row.work for row in rows] == sorted((row.work for row in rows), reverse=True)
+
+
+def test_splits_are_those_of_the_seed_and_calibrate_on_as_many_images_as_a_risk_needs() -> None:
+    losses, works = measured(120)
+    one, other, third = (coverage(losses, works, (0.01, 0.1), 5, 0.3, seed) for seed in (3, 3, 4))
+    assert one == other
+    assert one != third
+    assert [row.calibration for row in one] == [99, 36]
+
+
+def test_mean_works_serve_as_well_as_works_of_every_image() -> None:
+    losses, works = measured(60)
+    mean = works.mean(0, keepdim=True).expand(60, -1)
+    assert coverage(losses, mean[0], (0.1,), 5) == coverage(losses, mean, (0.1,), 5)
+
+
+def test_coverage_refuses_a_risk_that_leaves_nothing_to_test_and_a_single_split() -> None:
+    losses, works = measured(99)
+    assert "calibrates on 99 images and there are 99" in error_of(lambda: coverage(losses, works, (0.01,)))
+    assert error_of(lambda: coverage(losses, works, (0.1,), splits=1)).startswith("splits is 1")
+
+
+# The estimate
+
+
+def best_growing(points: list[tuple[float, float]]) -> list[float]:
+    """Least squares growing values, by trying every division of the points into steps."""
+    count, best, error = len(points), [], inf
+    for cuts in range(2 ** (count - 1)):
+        steps, current = [], [points[0][1]]
+        for k in range(1, count):
+            if cuts >> (k - 1) & 1:
+                steps.append(current)
+                current = []
+            current.append(points[k][1])
+        steps.append(current)
+        values = [sum(step) / len(step) for step in steps for _ in step]
+        wrong = sum((value - y) ** 2 for value, (_, y) in zip(values, points, strict=True))
+        if values == sorted(values) and wrong < error - 1e-12:
+            best, error = values, wrong
+    return best
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_curve_is_the_best_growing_one_at_the_points(seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    doubts, losses = torch.rand(2, 9, generator=draw, dtype=torch.float64).tolist()
+    points = sorted(zip(doubts, losses, strict=True))
+    curve = Curve.fit(doubts, losses)
+    assert [curve(x) for x, _ in points] == pytest.approx(best_growing(points))
+
+
+def test_equal_doubts_get_the_mean_of_their_losses() -> None:
+    curve = Curve.fit([0.2, 0.2, 0.2, 0.5], [0.1, 0.4, 0.1, 0.3])
+    assert (curve(0.2), curve(0.5)) == (pytest.approx(0.2), pytest.approx(0.3))
+
+
+def test_the_curve_is_straight_between_points_level_outside_and_never_falls() -> None:
+    curve = Curve.fit([0, 1, 2], [0, 0.2, 0.3])
+    assert [curve(x) for x in (-1, 0.25, 1.5, 7)] == pytest.approx([0, 0.05, 0.25, 0.3])
+    doubts = torch.rand(200)
+    noisy = Curve.fit(doubts.tolist(), (doubts + torch.randn(200)).tolist())
+    values = [noisy(x / 100) for x in range(101)]
+    assert values == sorted(values)
+    assert len(noisy.doubts) < 100
+
+
+def test_the_table_estimates_the_disagreement_of_an_image_from_its_doubt() -> None:
+    losses, works = measured(80, noise=0.02)
+    rows = RiskTable.fit(THRESHOLDS, works, losses, doubts=losses.sqrt())
+    assert rows.estimate(0.0) == 0
+    assert rows.estimate(0.5) == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("pairs", [([], []), ([0.1, nan], [0.1, 0.2]), ([0.1], [inf])])
+def test_a_curve_needs_finite_points(pairs: tuple[list[float], list[float]]) -> None:
+    assert "give at least one, and only finite numbers" in error_of(lambda: Curve.fit(*pairs))

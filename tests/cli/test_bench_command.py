@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from commands import Result, parsed, refused, run, small_model
+from foveal.benchmark import runtimes as peers
+from foveal.cli.bench import requests
+from foveal.cli.options import spread
+from foveal.data.image import save_image
+from foveal.data.synthetic import street
+from foveal.methods import Request
+from foveal.reporting.charts import draw_bench
+from foveal.reporting.text import bench_text
+
+SMALL = ("--size", "64x96", "--peers", "torch", "--repeat", 1, "--no-keep-memory")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def command(model: Path):
+    def bench(*arguments: object, small: tuple[object, ...] = SMALL) -> Result:
+        return run("bench", "--model", model, *small, *arguments)
+
+    return bench
+
+
+def test_several_budgets_and_levels_give_a_row_each(command) -> None:
+    result = parsed(command("--budget", 1, 0.6, "--coarsest", 1, 2, "--json"))
+    rows = [(row["budget"], row["coarsest"]) for row in result["adaptive"]]
+    assert rows == [(1.0, 0), (0.6, 1), (0.6, 2)]
+    assert {(row["tile"], row["look"], row["policy"]) for row in result["adaptive"]} == {(32, 2, "entropy")}
+    assert (result["size"], result["model"]) == ([64, 96], "small")
+    assert result["best_static"]["runtime"] == "torch"
+
+
+def test_coarse_to_fine_is_timed_at_every_first_look(command) -> None:
+    arguments = ("--method", "coarse_to_fine", "--budget", 0.4, "--coarsest", 1, 2, "--json")
+    rows = parsed(command(*arguments))["adaptive"]
+    assert [(row["budget"], row["coarsest"], row["policy"]) for row in rows] == [
+        (0.4, 1, "weighted_entropy"),
+        (0.4, 2, "weighted_entropy"),
+    ]
+    assert all(0.3 < row["work"] <= 0.4 for row in rows)
+
+
+def test_words_after_an_option_belong_to_it() -> None:
+    options = {"--budget", "--coarsest"}
+    for given, expected in {
+        "--budget 1 0.5 --tile 32": "--budget 1 --budget 0.5 --tile 32",
+        "--budget=1 0.5 --coarsest 1 2": "--budget=1 --budget 0.5 --coarsest 1 --coarsest 2",
+        "--budget 1 --budget 2 -h": "--budget 1 --budget 2 -h",
+        "--budget -1": "--budget -1",
+        "--tile 32 64": "--tile 32 64",
+        "1 --budget": "1 --budget",
+    }.items():
+        assert spread(given.split(), options) == expected.split()
+
+
+def test_budget_1_comes_once() -> None:
+    found = requests(Request(tile=64), [1.0, 0.5], [1, 2])
+    assert [(row.budget, row.coarsest, row.tile) for row in found] == [
+        (1.0, 0, 64),
+        (0.5, 1, 64),
+        (0.5, 2, 64),
+    ]
+
+
+def test_the_table_and_the_picture_are_for_people(command, tmp_path: Path) -> None:
+    path = tmp_path / "speed.png"
+    result = command("--budget", 0.6, "--coarsest", 1, "--picture", path)
+    assert result.exit_code == 0, result.output
+    for word in ("small", "96 x 64 px", "torch", "foveal", "fastest", "speed-up", "eta", "segblocks"):
+        assert word in result.stdout
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) >= 600
+        assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 50
+
+
+def test_an_image_keeps_its_size(command, tmp_path: Path) -> None:
+    save_image(street(3, (70, 130))[0], tmp_path / "photo.png")
+    small = ("--image", tmp_path / "photo.png", *SMALL[2:], "--batch", 2)
+    result = parsed(command("--budget", 0.7, "--coarsest", 1, "--json", small=small))
+    assert (result["size"], result["batch"]) == ([70, 130], 2)
+
+
+def test_rows_and_peers_that_are_left_out_are_named(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(peers, "_compiler", lambda: None)
+    small = ("--size", "64x96", "--repeat", 1, "--no-keep-memory", "--json")
+    result = command("--budget", 0.6, 0.1, "--coarsest", 1, small=small)
+    assert [row["budget"] for row in parsed(result)["adaptive"]] == [0.6]
+    lines = result.stderr.splitlines()
+    assert [line.split("'")[1] for line in lines[:3]] == ["compile", "onnxruntime", "openvino"]
+    assert lines[3].startswith("foveal: budget 0.1 with coarsest 1: ")
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--peers", "torch,tensorflow"), "no peer named 'tensorflow'; available: torch, compile"),
+        (("--peers", ","), "no peer is named"),
+        (("--size", "64"), "size is '64'"),
+        (("--size", "64x0"), "at least 1 px"),
+        (("--budget", 0.5, 2), "budget is 2; it must be above 0 and at most 1"),
+        (("--budget", "much"), "--budget"),
+        (("--budget", 0.1, "--coarsest", 1), "raise the budget"),
+        (("--model", "nothing"), "no model 'nothing'"),
+        (("--model", "swiftnet_rn81"), "swiftnet_rn18"),
+        (("--method", "segblock"), "no method named"),
+        (("--policy", "entropi"), "did you mean 'entropy'"),
+        (("--policy", "oracle"), "needs labels"),
+        (("--tile", 20), "multiple of 32"),
+        (("--image", "none.png"), "exclude one another"),
+        (("--picture", "chart.jpg"), "ends in .png"),
+        (("--picture", "no/such/folder/chart.png"), "folder does not exist"),
+        (("--repeat", 0), "--repeat"),
+        (("stray",), "stray"),
+    ],
+)
+def test_bad_input_is_one_sentence(command, words: tuple[object, ...], message: str) -> None:
+    assert message in refused(command(*words))
+
+
+def test_a_damaged_model_is_not_mistaken_for_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(b"no weights")
+    sentence = refused(run("bench", "--model", path, *SMALL))
+    assert "its card bad.json is missing" in sentence
+    assert "architecture" not in sentence
+
+
+def fake(*rows: tuple[float, int, float, float], **changes: Any) -> dict[str, Any]:
+    """Make a result of rows of budget, coarsest, work and speed-up."""
+    adaptive = [
+        {
+            **{"method": "segblocks", "policy": "entropy", "tile": 64, "look": 2, "macs": 10**10},
+            **{"budget": budget, "coarsest": level, "work": work, "speedup": speedup, "eta": speedup * work},
+            **{"ms": 100 / speedup, "p95": 110 / speedup, "agreement": 0.97, "decide_ms": None},
+            **{"own_speedup": speedup / 2},
+        }
+        for budget, level, work, speedup in rows
+    ]
+    best = {"runtime": "openvino", "ms": 100.0}
+    dense = [{**best, "settings": "latency, f32", "p95": 120.0, "error": 3e-7}]
+    head = {"machine": "A processor", "threads": 2, "model": "swiftnet_rn18", "weights": "random"}
+    numbers = {"size": [1024, 2048], "batch": 1, "repeat": 20, "dense_macs": 10**11}
+    return {**head, **numbers, "dense": dense, "best_static": best, "adaptive": adaptive, **changes}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(1.0, 0, 1.0, 0.9)],
+        [(0.4, 2, 0.4, 2.4)],
+        [(1.0, 0, 1.2, 0.01), (0.02, 5, 0.02, 40.0)],
+        [(0.5, level, 0.5, 1.5) for level in range(1, 7)],
+    ],
+)
+def test_charts_of_any_rows_can_be_drawn(rows: list[tuple[float, int, float, float]]) -> None:
+    picture = draw_bench(fake(*rows))
+    assert picture.size == draw_bench(fake((1.0, 0, 1.0, 1.0))).size
+
+
+def test_a_batch_and_memory_are_shown() -> None:
+    result = fake((0.4, 1, 0.4, 2.0), batch=4, threads=1)
+    result["adaptive"][0] |= {"peak_mb": 700.4, "dense_peak_mb": 900.2}
+    text = bench_text(result)
+    for words in ("4 x 2048 x 1024 px", "1 thread;", "random weights", "peak MB", "700", "900", "97.00%"):
+        assert words in text
+    assert "peak MB" not in bench_text(fake((0.4, 1, 0.4, 2.0)))
+
+
+@pytest.mark.slow
+def test_all_peers_run_beside_the_adaptive_network() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    arguments = ("--model", "swiftnet_nano", "--size", "128x192", "--repeat", 2, "--no-keep-memory", "--json")
+    result = parsed(run("bench", *arguments, "--budget", 0.6, "--coarsest", 2, "--tile", 32))
+    names = [row["runtime"] for row in result["dense"]]
+    assert names == ["torch", "compile", "onnxruntime", "openvino", "foveal"]
+    assert all(row["error"] < 1e-4 for row in result["dense"])
+    fastest = min(result["dense"][:-1], key=lambda row: row["ms"])
+    assert result["best_static"] == {"runtime": fastest["runtime"], "ms": fastest["ms"]}

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import parsed, refused, run
+from foveal.data.synthetic import CLASSES, PALETTE
+from foveal.hub.checkpoint import Card, save_model
+from foveal.policies import PolicyNet
+from samples import nano, write_folder
+from studies.segblocks import Study
+from studies.segblocks import record as record_file
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """Options that name a data set, a network and a model with a policy."""
+    folder = tmp_path_factory.mktemp("given")
+    data, net = write_folder(folder / "data", 2, (128, 128)), PolicyNet(64, 8, 4)
+    training = {"recipe": {"method": {"target": 0.4}}}
+    dense = save_model(nano(len(CLASSES)), Card("swiftnet_nano", CLASSES, PALETTE), folder / "dense")
+    card = Card("swiftnet_nano", CLASSES, PALETTE, policy=net.config, training=training)
+    ours = save_model(nano(len(CLASSES)), card, folder / "ours", policy=net)
+    (data / "classes.json").write_text(json.dumps({"classes": CLASSES, "palette": PALETTE}))
+    return ("--data", f"folder:{data}", "--model", dense, "--segblocks", ours)
+
+
+def test_parts_are_written_once_and_json_says_which(given: tuple[object, ...], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    words = (
+        "reproduce",
+        "segblocks",
+        *given,
+        "--quick",
+        "--out",
+        tmp_path,
+        "--parts",
+        "classes,panels",
+        "--json",
+    )
+    first = parsed(run(*words))
+    assert (first["written"], first["kept"], first["failed"]) == (["classes", "panels"], [], {})
+    for name in ("classes.json", "classes.md", "classes.png", "panels.png", "README.md"):
+        assert (tmp_path / name).is_file()
+    rows = json.loads((tmp_path / "classes.json").read_text())["rows"]
+    assert [row["class"] for row in rows] == list(CLASSES)
+    again = parsed(run(*words))
+    assert (again["written"], again["kept"]) == ([], ["classes", "panels"])
+
+
+def test_a_part_that_fails_gives_exit_code_1(
+    given: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from studies.segblocks import parts
+
+    def fail(workshop: Any) -> Any:
+        raise RuntimeError("no luck")
+
+    monkeypatch.delenv("FOVEAL_DEBUG", raising=False)
+    monkeypatch.setattr(record_file, "find_spec", lambda name: name)
+    broken = parts.Part("Broken", "It fails.", fail)
+    monkeypatch.setitem(parts.PARTS, "classes", broken)
+    result = run("reproduce", "segblocks", *given, "--out", tmp_path, "--parts", "classes")
+    assert result.exit_code == 1
+    assert "classes failed: RuntimeError: no luck" in result.stderr
+
+
+def test_without_matplotlib_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_file, "find_spec", lambda name: None)
+    sentence = refused(run("reproduce", "segblocks", "--quick", "--out", tmp_path))
+    assert "pip install 'foveal[plot]'" in sentence
+
+
+def test_settings_reach_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from studies import segblocks as package
+
+    asked: list[Study] = []
+
+    def note(study: Study, *rest: Any) -> package.Outcome:
+        asked.append(study)
+        return package.Outcome()
+
+    monkeypatch.setattr(package, "reproduce", note)
+    monkeypatch.chdir(tmp_path)
+    run("reproduce", "segblocks", "--quick", "--scale", "64x96", "--limit", 3, "--seeds", 2)
+    run("reproduce", "segblocks", "--model", "a", "b", "--segblocks", "c", "d", "--steps", 9)
+    quick, full = asked
+    assert (quick.scale, quick.limit, quick.seeds, quick.quick, quick.data) == ((64, 96), 3, 2, True, "")
+    assert quick.models == () and quick.out == Path("runs/reproduce_segblocks_quick")
+    assert (full.models, full.segblocks, full.policy_steps) == (("a", "b"), ("c", "d"), 9)
+    assert full.limit is None and full.out == Path("runs/reproduce_segblocks")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("segblock",), "did you mean 'segblocks'"),
+        (("segblocks", "--parts", "maintable"), "did you mean 'main_table'"),
+        (("segblocks", "--parts", ","), "no part is named"),
+        (("segblocks", "--scale", "64"), "size is '64'"),
+        (("segblocks", "--data", "camvid:/nowhere"), "/nowhere"),
+        (("segblocks", "--model", "nothing"), "no model 'nothing'"),
+        (("segblocks", "--segblocks", "camvid_rn18"), "not trained with a learned policy"),
+    ],
+)
+def test_bad_input_is_one_sentence(words: tuple[object, ...], message: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    if "--data" not in words:
+        data = write_folder(tmp_path / "data", 1, (64, 96))
+        (data / "classes.json").write_text(json.dumps({"classes": CLASSES, "palette": PALETTE}))
+        words = (*words, "--data", f"folder:{data}")
+    result = run("reproduce", *words, "--out", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert message in lines[-1] and lines[-1].startswith("foveal: ")

@@ -1,0 +1,151 @@
+"""`foveal train` as people run it: what it says, what a kill leaves, and what divergence does."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from commands import parsed, refused, run
+from foveal.training.loop import CHECKPOINT, resumed_step
+from samples import write_folder
+
+STEPS = 8
+COMMAND = [sys.executable, "-m", "foveal", "train"]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    folder = write_folder(tmp_path / "data", 3, (64, 96))
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        f'model.name = "swiftnet_nano"\n'
+        f'data = {{ train = "folder:{folder}", crop = [64, 64] }}\n'
+        f"train = {{ steps = {STEPS}, batch = 2, warmup = 1, average = 0.5, save_every = 1 }}\n"
+    )
+    return path
+
+
+# Kills
+
+
+def start(recipe: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a run in a process of its own; importing TensorBoard would take longer than the run."""
+    (recipe.parent / "tensorboard.py").write_text("raise ImportError")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(recipe.parent)}
+    words = [*COMMAND, str(recipe), "--run", str(folder), "--resume", "--threads", "1"]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def wait_for(process: subprocess.Popen[bytes], folder: Path, step: int, saving: bool) -> None:
+    """Wait until a step was logged or, if so, until the next checkpoint is being written."""
+    log, part = folder / "log.jsonl", folder / f"{CHECKPOINT}.part"
+    while process.poll() is None:
+        if log.exists() and log.read_bytes().count(b"\n") > step and (part.exists() or not saving):
+            return
+        time.sleep(0.001)
+
+
+@pytest.mark.timeout(600)  # some 30 s where nothing else runs; most of it is importing torch four times
+def test_a_command_that_is_killed_again_and_again_ends_like_one_that_is_not(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One kill during a step, one while a checkpoint is written, one at any time after that."""
+    chance, killed, seen = random.Random(4), tmp_path / "killed", []
+    for step, saving in ((1, False), (3, True), (5, False)):
+        process = start(recipe, killed)
+        try:
+            wait_for(process, killed, step, saving)
+            time.sleep(0 if saving else chance.uniform(0, 0.03))
+        finally:
+            process.kill()
+            process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        seen.append(resumed_step(killed))
+    assert seen == sorted(seen)
+    assert seen[0] >= 1 and seen[-1] < STEPS
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    for folder in (killed, tmp_path / "whole"):
+        assert run("train", recipe, "--run", folder, "--resume", "--threads", 1).exit_code == 0
+    for name in ("model.safetensors", CHECKPOINT):
+        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert (killed / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
+    assert not list(killed.glob("*.part"))
+
+
+# Divergence
+
+
+def test_a_run_that_diverges_stops_with_a_sentence_and_goes_on_from_its_last_good_checkpoint(
+    recipe: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    wild = ("--set", "train.learning_rate=1e30", "--set", "train.save_every=4")
+    assert run("train", recipe, "--run", folder, "--set", "train.steps=4").exit_code == 0
+    good = (folder / CHECKPOINT).read_bytes()
+    sentence = run("train", recipe, "--run", folder, "--resume", *wild)
+    assert sentence.exit_code == 2
+    last = sentence.stderr.strip().splitlines()[-1]
+    assert last.startswith("foveal: step 5: the loss is nan (segmentation); ")
+    assert f"{folder / CHECKPOINT} of step 4 is kept; give a lower train.learning_rate" in last
+    assert (folder / CHECKPOINT).read_bytes() == good
+    result = parsed(run("train", recipe, "--run", folder, "--resume", "--json"))
+    assert result["resumed_from"] == 4
+    assert all(bool(value.isfinite().all()) for value in load_file(folder / CHECKPOINT).values())
+
+
+# What it says
+
+
+def test_a_run_says_what_it_does_and_what_came_of_it(recipe: Path, tmp_path: Path) -> None:
+    words = ("train", recipe, "--run", tmp_path / "run", "--set", "train.evaluate=val")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    begin = result.stderr.splitlines()[:6]
+    assert begin[0].startswith("network  swiftnet_nano, 0.57 M parameters")
+    assert begin[1].endswith("train: 3 images, 11 classes")
+    assert begin[2:5] == [
+        "method   dense",
+        "length   8 steps of 2 images, 5.3 epochs",
+        "device   cpu, 1 process, seed 0",
+    ]
+    assert begin[5] == f"run      {tmp_path / 'run'}, from step 0"
+    lines = result.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:5]] == [
+        ["start", "0"],
+        ["quarter", "1"],
+        ["half", "3"],
+        ["end", "7"],
+    ]
+    assert any(line.startswith("dense ") and " 1.000 " in line for line in lines)
+    assert lines[-1].startswith(f"wrote {tmp_path / 'run' / 'model.safetensors'}")
+
+
+def test_json_has_the_same(recipe: Path, tmp_path: Path) -> None:
+    adaptive = ("method.name=segblocks", "method.tiles=[32]", "train.evaluate=val", "data.crop=[64, 96]")
+    options = [word for setting in adaptive for word in ("--set", setting)]
+    result = parsed(run("train", recipe, "--run", tmp_path / "run", "--json", *options))
+    assert (result["images"], result["processes"], result["method"]) == (3, 1, "segblocks random")
+    assert [row["at"] for row in result["losses"]] == ["start", "quarter", "half", "end"]
+    assert {"dense", "mixed", "learning_rate", "step"} <= set(result["losses"][0])
+    assert [row["method"] for row in result["evaluation"]] == ["dense", "segblocks"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert result["losses"][-1]["dense"] == pytest.approx(rows[-1]["dense"])
+
+
+def test_a_split_that_is_not_there_is_refused_before_training(recipe: Path, tmp_path: Path) -> None:
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).rename(tmp_path / "moved")
+        (tmp_path / "data" / kind).mkdir()
+        (tmp_path / "moved").rename(tmp_path / "data" / kind / "train")
+    sentence = refused(run("train", recipe, "--run", tmp_path / "run", "--set", "train.evaluate=val"))
+    assert "has no split 'val'" in sentence
+    assert not (tmp_path / "run").exists()
