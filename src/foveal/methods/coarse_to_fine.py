@@ -24,7 +24,7 @@ from foveal.objectives.segmentation import cross_entropy, divergence
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import Score, per_cell
 from foveal.policies.uncertainty import weighted_entropy
-from foveal.tiles import on_dense, split
+from foveal.tiles import run_dense, split
 
 if TYPE_CHECKING:
     from foveal.tiles import Memory
@@ -94,7 +94,7 @@ class CoarseToFine(Segmenter):
         tile: Side of a tile [px].
         coarsest: Level of the first pass.
         closer: How to look closer.
-        detours: Names of the submodules that must see the dense map; the network's `global_modules` if
+        dense_modules: Names of the submodules that must see the dense map; the network's `dense_modules` if
             absent.
 
     Attributes:
@@ -113,7 +113,7 @@ class CoarseToFine(Segmenter):
         tile: int = 32,
         coarsest: int = 1,
         closer: Closer | None = None,
-        detours: tuple[str, ...] | None = None,
+        dense_modules: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -121,8 +121,8 @@ class CoarseToFine(Segmenter):
         if coarsest < 0:
             raise ValueError(f"coarsest is {coarsest}; give the level of the first look, at least 0")
         self.closer, self.lesson = closer or Closer(), Lesson()
-        for name in getattr(network, "global_modules", ()) if detours is None else detours:
-            on_dense(network.get_submodule(name))
+        for name in getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules:
+            run_dense(network.get_submodule(name))
 
     @classmethod
     def on_request(cls, network: nn.Module, request: Request) -> CoarseToFine:
@@ -227,7 +227,7 @@ class CoarseToFine(Segmenter):
             return gain * nn.functional.interpolate(noise.to(gain), gain.shape[1:])[:, 0].pow(blur)
 
         closer = Closer(score, self.closer.worth)
-        return CoarseToFine(self.network, budget, self.tile, coarsest, closer, detours=())
+        return CoarseToFine(self.network, budget, self.tile, coarsest, closer, dense_modules=())
 
     def _sees_all(self, size: tuple[int, int]) -> bool:
         """Whether everything runs at full resolution at once: it is paid for, and no look saves any of it."""

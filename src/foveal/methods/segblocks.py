@@ -22,7 +22,7 @@ from foveal.objectives.policy_gradient import PolicyLoss
 from foveal.objectives.segmentation import cross_entropy, divergence, pixel_cross_entropy
 from foveal.ops import halve
 from foveal.policies import Learned, Policy, View, create_policy
-from foveal.tiles import on_dense, split
+from foveal.tiles import run_dense, split
 
 if TYPE_CHECKING:
     from foveal.tiles import Memory
@@ -34,7 +34,7 @@ class SegBlocks(Segmenter):
     Args:
         network: Module from images [N, 3, H, W] to logits [N, K, h, w].
         policy: Says which tiles are computed at which level.
-        detours: Names of the submodules that must see the dense map; the network's `global_modules` if
+        dense_modules: Names of the submodules that must see the dense map; the network's `dense_modules` if
             absent.
         class_weight: Weight of every class in the loss [K].
         hardest: Share of the pixels that count in the loss.
@@ -50,7 +50,7 @@ class SegBlocks(Segmenter):
         self,
         network: nn.Module,
         policy: Policy,
-        detours: tuple[str, ...] | None = None,
+        dense_modules: tuple[str, ...] | None = None,
         class_weight: Tensor | None = None,
         hardest: float = 1.0,
         consistency: float = 0.0,
@@ -62,8 +62,8 @@ class SegBlocks(Segmenter):
         self.consistency = consistency
         self.policy_loss = PolicyLoss()
         self.register_buffer("class_weight", class_weight, persistent=False)
-        for name in getattr(network, "global_modules", ()) if detours is None else detours:
-            on_dense(network.get_submodule(name))
+        for name in getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules:
+            run_dense(network.get_submodule(name))
 
     @classmethod
     def on_request(cls, network: nn.Module, request: Request) -> SegBlocks:
