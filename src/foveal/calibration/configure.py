@@ -41,4 +41,4 @@ def configure(model: Model, method: str, budget: float, given: Settings) -> Meth
         found = profile.settings(budget, model.card.coarse_level)
         changed = {name for name in ("policy", "coarse_level") if given.get(name, found[name]) != found[name]}
         values |= {name: value for name, value in found.items() if name != "level_gain" or not changed}
-    return kind(budget, **values | dict(given))  # type: ignore[arg-type]
+    return kind(budget, **values | dict(given))

@@ -13,8 +13,9 @@ from typing import Any
 
 from foveal.calibration.risk import RiskSetting, RiskTable
 from foveal.hub.checkpoint import Model, fingerprint
-from foveal.kernels.build import folder
 from foveal.methods import CoarseToFineConfig
+from foveal.storage.atomic import write_atomically
+from foveal.storage.cache import folder
 
 METHOD = "coarse_to_fine"
 """The method that is calibrated."""

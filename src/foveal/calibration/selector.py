@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from foveal.calibration.cost_model import CostModel
 from foveal.calibration.latency import Report, Setup, cost_model, covers, silent, stored, tile_of
-from foveal.calibration.risk import Setting
+from foveal.calibration.risk import RiskSetting
 
 SMALL = 4
 """An image with a side of fewer tiles is small: padding may cost more than the tiles save."""
@@ -55,7 +55,7 @@ class BudgetSelector:
     latency: float | None = None
     always_adapt: bool = False
     report: Report = silent
-    setting: Setting | None = None
+    setting: RiskSetting | None = None
     _known: CostModel | None = field(default=None, init=False)
     _choices: dict[tuple[int, int], Choice] = field(default_factory=dict, init=False)
 

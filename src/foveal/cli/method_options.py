@@ -120,13 +120,9 @@ def _build(settings: tuple[tuple[str, Declared], ...], repeatable: bool) -> tupl
 
 
 def _annotation(setting: Declared, repeatable: bool) -> Any:
-    whole = setting.kind is int
-    bounds = {
-        name: int(value) if whole else value
-        for name, value in (("min", setting.low), ("max", setting.high))
-        if value is not None
-    }
-    option = typer.Option(help=setting.description, show_default=False, **bounds)
+    exact: Any = setting.kind if setting.kind is int else float
+    low, high = (None if value is None else exact(value) for value in (setting.low, setting.high))
+    option = typer.Option(help=setting.description, show_default=False, min=low, max=high)
     kind: Any = list[setting.kind] if repeatable else setting.kind  # type: ignore[name-defined]
     return Annotated[kind | None, option]
 

@@ -85,7 +85,6 @@ def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[dict[str, Any]]:
     """Evaluate what was trained: the dense network and, for an adaptive method, a row at its own budget."""
     from foveal.evaluation.evaluate import evaluate as measure
     from foveal.hub.checkpoint import load_model
-
     from foveal.methods import METHODS, MethodConfig
 
     loaded, part = load_model(folder), wanted.method

@@ -18,7 +18,7 @@ from foveal.calibration.selector import BudgetSelector, Choice
 from foveal.cost import Timing, alternate, count_macs
 from foveal.data.image import read_image
 from foveal.fusion import faster
-from foveal.geometry.plan import Plan, check_budget, overlay
+from foveal.geometry.plan import Plan, overlay
 from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, AdaptiveSegmenter, Dense, MethodConfig, Prediction, Resources
 from foveal.ops import upsample

@@ -5,7 +5,6 @@ No labels are needed: the dense answer is the reference, so this says what adapt
 
 from __future__ import annotations
 
-
 import torch
 from torch import Tensor
 

@@ -22,6 +22,7 @@ __all__ = [
     "POLICIES",
     "Benefit",
     "Entry",
+    "FunctionPolicy",
     "Learned",
     "Policy",
     "PolicyNet",
@@ -29,7 +30,6 @@ __all__ = [
     "ScoredPolicy",
     "Uniform",
     "View",
-    "FunctionPolicy",
     "as_policy",
     "create_policy",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -78,7 +79,7 @@ def save_run(recipe: Recipe, run: Path, method: TrainableSegmenter, dataset: Dat
         policy=net.config if net else {},
         training={"recipe": recipe.as_dict()},
     )
-    return save_model(method.network, card, run / "model.safetensors", policy=net)
+    return save_model(cast(SegmentationNetwork, method.network), card, run / "model.safetensors", policy=net)
 
 
 def _network(recipe: Recipe, classes: int, batches: Batches, fresh: bool) -> SegmentationNetwork:
