@@ -25,12 +25,11 @@ from foveal.calibration.latency import (
 )
 from foveal.cost import Timing
 from foveal.fusion import faster
-from foveal.methods import Dense, Request
+from foveal.methods import METHODS, Dense
 from samples import error_of, headless, nano
 
 TILE = 16
 KNOWN = CostModel(12.0, 2e-4, 3e-3, 5.0, 2.5e-3)
-REQUEST = Request(tile=TILE, coarsest=2, look=2)
 
 
 @pytest.fixture
@@ -60,7 +59,8 @@ def setup() -> Setup:
 
 
 def make(network: nn.Module, method: str = "segblocks", **asked: Any) -> Setup:
-    return Setup("small", network, faster(network), method, replace(REQUEST, **asked))
+    settings = {} if method == "dense" else {"tile": TILE, "coarse_level": 2, **asked}
+    return Setup("small", network, faster(network), method, METHODS[method].Config(**settings))
 
 
 def test_the_times_of_the_machine_are_found(setup: Setup, turns: list[Any]) -> None:
@@ -81,7 +81,7 @@ def test_a_machine_is_measured_once(setup: Setup, turns: list[Any]) -> None:
     count = len(turns)
     assert words == ["measuring how fast this machine is, once"]
     assert cost_model(setup, (160, 240), words.append) == first == stored(setup)
-    again = Setup("other name", setup.network, setup.fast, setup.method, replace(REQUEST, budget=0.9))
+    again = replace(setup, name="other name", config=replace(setup.config, budget=0.9))
     assert cost_model(again, (100, 100), words.append) == first
     assert (len(turns), len(words)) == (count, 1)
 
@@ -102,7 +102,8 @@ def test_a_size_that_is_measured_again_counts_once(setup: Setup, turns: list[Any
 
 
 @pytest.mark.parametrize(
-    "asked", [{"tile": 32}, {"coarsest": 1}, {"look": 1}, {"policy": "random"}, {"method": "coarse_to_fine"}]
+    "asked",
+    [{"tile": 32}, {"max_level": 1}, {"coarse_level": 1}, {"policy": "random"}, {"method": "coarse_to_fine"}],
 )
 def test_other_settings_have_other_times(setup: Setup, asked: dict[str, Any]) -> None:
     assert make(setup.network, **asked).file != setup.file
@@ -110,7 +111,8 @@ def test_other_settings_have_other_times(setup: Setup, asked: dict[str, Any]) ->
 
 def test_what_takes_no_time_shares_a_file(setup: Setup, no_costs: Path) -> None:
     assert make(setup.network, policy="margin").file == make(setup.network, budget=0.7).file == setup.file
-    assert make(setup.network, policy="random", look=1).file == make(setup.network, policy="centre").file
+    random = make(setup.network, policy="random", coarse_level=1)
+    assert random.file == make(setup.network, policy="centre").file
     assert setup.file.parent == no_costs
     assert not no_costs.exists()
 
@@ -162,7 +164,11 @@ def test_large_images_need_no_large_measurement(setup: Setup, turns: list[Any]) 
 
 @pytest.mark.parametrize(
     ("method", "asked"),
-    [("segblocks", {"policy": "detail"}), ("segblocks", {"coarsest": 1}), ("coarse_to_fine", {"look": 1})],
+    [
+        ("segblocks", {"policy": "detail"}),
+        ("segblocks", {"max_level": 1}),
+        ("coarse_to_fine", {"coarse_level": 1}),
+    ],
 )
 def test_budgets_that_pay_for_no_plan_are_not_tried(
     turns: list[Any], method: str, asked: dict[str, Any]
@@ -180,10 +186,10 @@ def test_real_times_give_a_model(setup: Setup) -> None:
 
 
 def test_what_has_no_budget_is_refused(setup: Setup) -> None:
-    for method, policy in (("dense", "entropy"), ("segblocks", "none"), ("segblocks", "all")):
+    for method, policy in (("dense", ""), ("segblocks", "none"), ("segblocks", "all")):
         message = error_of(lambda m=method, p=policy: calibrate(make(setup.network, m, policy=p), (99, 99)))
         assert "has no budget" in message
-    assert "allow a coarser level" in error_of(lambda: calibrate(make(setup.network, coarsest=0), (99, 99)))
+    assert "allow a coarser level" in error_of(lambda: calibrate(make(setup.network, max_level=0), (99, 99)))
 
 
 def test_a_network_without_a_meaning_on_tiles_is_refused() -> None:

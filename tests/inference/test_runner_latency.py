@@ -15,7 +15,7 @@ from foveal.data.image import save_image
 from foveal.data.synthetic import street
 from foveal.hub.checkpoint import load_model
 from foveal.inference.runner import Runner
-from foveal.methods import Request
+from foveal.methods import METHODS
 from foveal.reporting.text import advice
 from samples import error_of
 
@@ -53,7 +53,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runner(model: Path):
     def make(costs: CostModel | None, method: str = "segblocks", **asked: Any) -> Runner:
         options = {name: asked.pop(name) for name in ("latency", "always_adapt", "report") if name in asked}
-        made = Runner(load_model(model), method, Request(**asked), **options)
+        made = Runner(load_model(model), method, METHODS[method].Config(**asked), **options)
         if costs is not None:
             costs.save(made.setup.file)
         return made
@@ -170,7 +170,7 @@ def test_dense_runs_where_no_gain_is_predicted(runner, picture) -> None:
     gain = runner(FAST, budget=0.5)(picture)
     assert (gain.reason, gain.choice.predicted_ms) == ("", pytest.approx(60))
     assert runner(FAST, budget=0.9)(picture).reason != ""
-    assert runner(None, budget=0.9, coarsest=1)(picture).reason == ""
+    assert runner(None, budget=0.9, max_level=1)(picture).reason == ""
 
 
 @pytest.mark.usefixtures("no_measuring")
@@ -287,7 +287,7 @@ def test_calibrate_measures_and_shows(model: Path, monkeypatch: pytest.MonkeyPat
     arguments = ("calibrate", model, "--size", "256x512", "--no-keep-memory")
     result = run(*arguments)
     assert result.exit_code == 0, result.output
-    for words in ("small, segblocks, tile 32 px", "512 x 256", "dense", "524.3", "predicted", "tiles pay"):
+    for words in ("small, segblocks policy entropy tile 32", "512 x 256", "524.3", "predicted", "tiles pay"):
         assert words in result.stdout
     row = parsed(run(*arguments, "--json"))
     assert [part["size"] for part in row["rows"]] == [[256, 512], [181, 362], [128, 256]]
@@ -297,7 +297,7 @@ def test_calibrate_measures_and_shows(model: Path, monkeypatch: pytest.MonkeyPat
     assert "no model" in refused(run("calibrate", "nothing"))
     assert "has no budget" in refused(run("calibrate", model, "--policy", "none"))
     closer = parsed(run(*arguments, "--json", "--method", "coarse_to_fine"))
-    assert (closer["policy"], closer["look"]) == ("weighted_entropy", 2)
+    assert (closer["config"]["policy"], closer["config"]["coarse_level"]) == ("weighted_entropy", 2)
     assert closer["file"] != row["file"]
 
 

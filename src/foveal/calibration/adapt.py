@@ -91,7 +91,8 @@ def check(model: Model, images: Images, config: CoarseToFineConfig) -> None:
     """
     if config.coarse_level < 1:
         raise ValueError(
-            f"coarse_level is {config.coarse_level}; a first pass at level 1 or more leaves something to refine"
+            f"coarse_level is {config.coarse_level}; a first pass at level 1 or more leaves something to "
+            "refine"
         )
     if len(images) == 0:
         raise ValueError(
@@ -137,8 +138,8 @@ class _Study:
             height, width = min(self.sizes)
             raise ValueError(
                 f"the smallest image has {height}x{width} px, and with tiles of {self.config.tile} px a "
-                f"first pass takes up to {self.least(self.config.coarse_level):.2g} of the dense work; give larger "
-                "images or a smaller tile"
+                f"first pass takes up to {self.least(self.config.coarse_level):.2g} of the dense work; give "
+                "larger images or a smaller tile"
             )
 
     def best(self, candidates: Sequence[CoarseToFineConfig], weights: Tensor) -> CoarseToFineConfig:

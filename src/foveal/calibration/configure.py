@@ -1,4 +1,4 @@
-"""Settings of a method for a model: what a user gives, else what was calibrated, else what the card recommends."""
+"""Settings of a method for a model: what a user gives, else what was calibrated, else what the card says."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Setup:
     fast: nn.Module
     method: str
     config: MethodConfig
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
 
     def make(self, budget: float) -> AdaptiveSegmenter:
         """Make the method with a budget."""

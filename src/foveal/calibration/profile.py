@@ -1,7 +1,7 @@
 """What `foveal adapt` finds out about a trained network, kept as JSON beside its weights.
 
-`MODEL.profile.json` lies in the folder of `MODEL.safetensors`; where that cannot be written, in the folder for
-what is measured once per machine. The fingerprint of the weights says which network it belongs to.
+`MODEL.profile.json` lies in the folder of `MODEL.safetensors`; where that cannot be written, in the folder
+for what is measured once per machine. The fingerprint of the weights says which network it belongs to.
 """
 
 from __future__ import annotations

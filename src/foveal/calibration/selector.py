@@ -66,8 +66,8 @@ class BudgetSelector:
             raise ValueError(f"latency is {self.latency:g} ms; it must be above 0")
         if not self.setup.adjustable:
             raise ValueError(
-                f"latency is {self.latency:g} ms, and method {self.setup.title} has no budget to choose; give "
-                "another method or policy, or no latency"
+                f"latency is {self.latency:g} ms, and method {self.setup.title} has no budget to choose; "
+                "give another method or policy, or no latency"
             )
 
     def __call__(self, size: tuple[int, int]) -> Choice:

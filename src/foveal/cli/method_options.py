@@ -1,4 +1,4 @@
-"""Options of methods: every setting that a method declares is an option of the commands that take a method."""
+"""Options of methods: every setting that a method declares is an option of every command that takes one."""
 
 from __future__ import annotations
 

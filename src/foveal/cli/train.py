@@ -68,7 +68,7 @@ def train(
             (folder / "recipe.json").write_text(dumps(wanted.as_dict(), indent=1))
             typer.echo(announcement(about), err=True)
             report = steps_bar(schedule.steps, first, batches)
-        network = run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
+        run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
     if not world.first:
         return
     path = save_run(wanted, folder, method, dataset)

@@ -101,7 +101,7 @@ class TrainableSegmenter(AdaptiveSegmenter):
 
 
 def mark_dense_modules(network: nn.Module, names: tuple[str, ...] | None = None) -> None:
-    """Let the submodules that need the whole map see it; those that the network declares if none are named."""
+    """Let submodules see the whole map; those that the network declares if none are named."""
     for name in getattr(network, "dense_modules", ()) if names is None else names:
         run_dense(network.get_submodule(name))
 

@@ -117,7 +117,7 @@ class CoarseToFineTraining(MethodTraining):
 
 
 class CoarseToFine(TrainableSegmenter):
-    """Runs an ordinary network on everything at a coarse level, then again on the tiles it is uncertain about.
+    """Runs an ordinary network on everything at a coarse level, then again on the tiles it is uncertain of.
 
     Args:
         network: Module from images [N, 3, H, W] to logits [N, K, h, w].
@@ -283,7 +283,7 @@ class CoarseToFine(TrainableSegmenter):
         return CoarseToFine(self.network, budget, self.tile, level, refinement, dense_modules=())
 
     def _sees_all(self, size: tuple[int, int]) -> bool:
-        """Whether everything runs at full resolution at once: it is paid for, and no first pass saves any of it."""
+        """Whether everything runs at full resolution at once: a first pass would save nothing."""
         if self.budget < 1 or self.refinement.threshold is None:
             return self.budget >= 1
         return float(Plan.uniform(1, size, self.tile, self.coarse_level).work) >= 1
@@ -293,7 +293,7 @@ class CoarseToFine(TrainableSegmenter):
         if float(plan.work.max()) > self.budget:
             raise ValueError(
                 f"budget is {self.budget:g} and the first pass at level {self.coarse_level} takes "
-                f"{float(plan.work.max()):.3g} of the dense work; raise the budget or give a higher coarse level"
+                f"{float(plan.work.max()):.3g} of the dense work; raise the budget or the coarse level"
             )
         return plan
 

@@ -169,7 +169,7 @@ class SegBlocks(TrainableSegmenter):
     def from_config(
         cls, network: nn.Module, config: SegBlocksConfig, resources: Resources | None = None
     ) -> Self:
-        """Make the policy that the config names; the oracle takes the labels, "learned" the policy network."""
+        """Make the policy that the config names; an oracle takes labels, "learned" a policy network."""
         check_tile(network, config.tile)
         given = resources or Resources()
         oracle = None if given.labels is None else (network, given.labels)

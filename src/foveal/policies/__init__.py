@@ -101,8 +101,8 @@ def create_policy(
     check_budget(budget)
     if tile < 1 or min(max_level, coarse_level) < 0:
         raise ValueError(
-            f"tile is {tile} px, max_level {max_level} and coarse_level {coarse_level}; give a tile of at least 1 px and "
-            "levels of at least 0"
+            f"tile is {tile} px, max_level {max_level} and coarse_level {coarse_level}; give a tile of at "
+            "least 1 px and levels of at least 0"
         )
     entry = POLICIES[name]
     if entry.budget == 0:

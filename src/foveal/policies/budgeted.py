@@ -29,7 +29,7 @@ class ScoredPolicy:
         budget: Share of the dense work, whatever the decision itself costs included.
         tile: Side of a tile [px].
         max_level: Level of the places that gain least.
-        coarse_level: Level of a pass over the whole image whose logits the score needs; None if it needs none.
+        coarse_level: Level of a pass over the whole image whose logits the score needs; None for none.
 
     Raises:
         ValueError: The budget is no share, or does not pay for the cheapest plan.
