@@ -37,8 +37,8 @@ def seed() -> None:
 @pytest.fixture(autouse=True)
 def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the times of this machine out of the tests, and those of the tests out of its cache."""
-    monkeypatch.setattr("foveal.calibration.machine.folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr("foveal.calibration.machine.tuning", nullcontext)
+    monkeypatch.setattr("foveal.calibration.latency.folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("foveal.calibration.latency.tuning", nullcontext)
     return tmp_path / "cache" / "cost"
 
 

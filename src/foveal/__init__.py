@@ -31,7 +31,7 @@ _HOMES = {
     "keep_memory": "foveal.cost",
     "load_model": "foveal.hub.checkpoint",
     "measure": "foveal.cost",
-    "on_dense": "foveal.tiles",
+    "run_dense": "foveal.tiles",
     "open_dataset": "foveal.data.dataset",
     "read_image": "foveal.data.image",
     "save_model": "foveal.hub.checkpoint",

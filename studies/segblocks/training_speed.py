@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from foveal.cost import alternate
 from foveal.methods import Segmenter
 from foveal.objectives.segmentation import cross_entropy
-from foveal.tiles import on_dense, split
+from foveal.tiles import run_dense, split
 from studies.segblocks.residual_block import random_blocks
 
 SOURCE = "SegBlocks (TPAMI 2022), Fig. 11 and section 4.4, in words: the figure has no numbers"
@@ -93,8 +93,8 @@ def _size(batch: tuple[Tensor, Tensor]) -> tuple[int, int]:
 
 def _ready(model: nn.Module) -> nn.Module:
     """Let the modules that look at the whole map see it on tiles, too."""
-    for name in getattr(model, "global_modules", ()):
-        on_dense(model.get_submodule(name))
+    for name in getattr(model, "dense_modules", ()):
+        run_dense(model.get_submodule(name))
     return model
 
 

@@ -260,7 +260,7 @@ def test_check_says_what_to_do(model: Path) -> None:
     result = run("check", "test_cli:flat")
     assert result.exit_code == 1
     assert "group_norm" in result.stdout
-    assert "detours=('1',)" in result.stdout
+    assert "dense_modules=('1',)" in result.stdout
     row = parsed(run("check", model, "--size", "64x96", "--json"))
     assert row["equal"]
     assert row["findings"] == []

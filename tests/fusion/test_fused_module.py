@@ -82,7 +82,7 @@ def test_the_given_network_is_not_changed(training: bool) -> None:
 
 class Described(nn.Module):
     classes, stride, coarsest_stride = 8, 1, 1
-    global_modules = ("context",)
+    dense_modules = ("context",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Described(nn.Module):
         return x + F.interpolate(self.context(x), size=x.shape[2:], mode="bilinear")
 
 
-NAMES = ("classes", "stride", "coarsest_stride", "global_modules")
+NAMES = ("classes", "stride", "coarsest_stride", "dense_modules")
 
 
 def test_what_a_network_says_about_itself_survives_in_copies_too() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foveal.tiles import on_dense
+from foveal.tiles import run_dense
 
 
 class SqueezeExcitation(nn.Module):
@@ -54,7 +54,7 @@ class RandomNetwork(nn.Module):
             stem.append(source.choice([nn.MaxPool2d(3, 2, 1), average, nn.BatchNorm2d(4)]))
         self.fine = nn.Sequential(*stem, *_blocks(source, 4, context))
         self.coarse = nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1, groups=2), *_blocks(source, 8, context))
-        self.context = on_dense(Pyramid(8)) if context else nn.Identity()
+        self.context = run_dense(Pyramid(8)) if context else nn.Identity()
         self.head = nn.Conv2d(12, 3, source.choice([1, 3]), padding="same")
         for norm in self.modules():
             if isinstance(norm, nn.BatchNorm2d):

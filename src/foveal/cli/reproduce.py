@@ -129,8 +129,8 @@ def _train(recipe: Path, folder: Path) -> Path:
 
     wanted = read_recipe(recipe)
     method, batches, schedule, dataset = build_run(wanted, folder)
-    network = train(method, batches, schedule, folder, wanted.train.device)
-    return save_run(wanted, folder, network, dataset, getattr(method, "policy", None))  # type: ignore[arg-type]
+    train(method, batches, schedule, folder, wanted.train.device)
+    return save_run(wanted, folder, method, dataset)
 
 
 def _show(outcome: Outcome, folder: Path, json: bool) -> None:

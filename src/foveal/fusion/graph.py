@@ -49,18 +49,18 @@ class CannotFuse(ValueError):
     """A network that cannot be traced, or that is another one once it is."""
 
 
-def fuse(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Module:
+def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> nn.Module:
     """Return a network with the same answer (up to rounding) and fewer passes over memory.
 
     Args:
         network: Module from images [N, 3, H, W] to logits; it is taken as in evaluation.
-        detours: Submodules that are left as they are, by name; the network's `global_modules` if absent.
+        dense_modules: Submodules that are left as they are, by name; the network's `dense_modules` if absent.
 
     Raises:
         CannotFuse: The network's control flow depends on values, or it relies on something else that is lost
             in a graph, or rounding errors grow in it: its answer for an image of 64 x 64 px is another one.
     """
-    names = tuple(getattr(network, "global_modules", ()) if detours is None else detours)
+    names = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
     kind = type(network).__name__
     try:
         root = copy.deepcopy(network).eval()
@@ -81,10 +81,10 @@ def fuse(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Modul
     return traced
 
 
-def faster(network: nn.Module, detours: tuple[str, ...] | None = None) -> nn.Module:
+def faster(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> nn.Module:
     """Fuse a network if it can be traced; else return it as it is."""
     try:
-        return fuse(network, detours)
+        return fuse(network, dense_modules)
     except CannotFuse:
         return network
 
@@ -125,7 +125,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one node."""
-        whole = module_qualified_name in self._whole or "forward" in vars(m)  # as by `on_dense`
+        whole = module_qualified_name in self._whole or "forward" in vars(m)  # as by `run_dense`
         return (
             whole or isinstance(m, nn.Conv2d | Convolve) or super().is_leaf_module(m, module_qualified_name)
         )

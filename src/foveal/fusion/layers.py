@@ -88,7 +88,7 @@ class Convolve(nn.Module):
 
 
 def untouched(module: nn.Module) -> bool:
-    """Whether a module has neither hooks nor a `forward` of its own, as by `on_dense`."""
+    """Whether a module has neither hooks nor a `forward` of its own, as by `run_dense`."""
     return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 

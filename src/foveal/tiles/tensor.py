@@ -186,8 +186,8 @@ def name_of(func: Callable[..., Any]) -> str:
 def no_rule(operation: str) -> str:
     """Say that an operation has no rule, and what to do."""
     return (
-        f"{operation} has no rule for tiles; name the module that calls it in `detours` (it then sees the "
-        "dense map), or add a rule in foveal/tiles/rules.py"
+        f"{operation} has no rule for tiles; name the module that calls it in `dense_modules` (it then sees "
+        "the dense map), or add a rule in foveal/tiles/rules.py"
     )
 
 
@@ -225,7 +225,7 @@ def split(
     return TileTensor(cut_tiles(image, layout, plan.tile), layout, tape)
 
 
-def on_dense(module: nn.Module) -> nn.Module:
+def run_dense(module: nn.Module) -> nn.Module:
     """Let a module see the dense map wherever it is given tiles; what it returns is cut into tiles again.
 
     For modules that look at the whole map: pyramid pooling, attention, ... The map has the finest level that
@@ -243,7 +243,7 @@ def _through_dense(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     if not given:
         return forward(*args, **kwargs)
     first = given[0]
-    pools = {id(a): _pool(a, "on_dense") for a in given}
+    pools = {id(a): _pool(a, "run_dense") for a in given}
     layout = first.layout
     results = []
     groups = [[n for n, f in enumerate(layout.finest) if f == level] for level in sorted(set(layout.finest))]
@@ -314,7 +314,7 @@ def _side_of(out: Tensor, layout: Layout, base: int, side: int) -> int | None:
     fitting = [s for s in sides if layout.extent(s, base) == tuple(out.shape[2:])]
     if not fitting:
         raise NoTileRule(
-            f"a module in `detours` returned a map of {tuple(out.shape[2:])}, which is no whole stride of "
-            f"the image of {layout.size[0]}x{layout.size[1]} px"
+            f"a module in `dense_modules` returned a map of {tuple(out.shape[2:])}, which is no whole "
+            f"stride of the image of {layout.size[0]}x{layout.size[1]} px"
         )
     return fitting[0]

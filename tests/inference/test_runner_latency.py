@@ -78,7 +78,7 @@ def picture():
 
 @pytest.fixture
 def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foveal.calibration.machine.measure", lambda *arguments: pytest.fail("it measured"))
+    monkeypatch.setattr("foveal.calibration.latency.measure", lambda *arguments: pytest.fail("it measured"))
 
 
 @pytest.mark.usefixtures("no_measuring")
@@ -146,7 +146,7 @@ def test_a_machine_that_is_not_known_is_measured_once(runner, picture, monkeypat
         calls.append(found)
         return [replace(ROW, size=size, runs=((0.25, 35.0), (0.5, 60.0))) for size in found]
 
-    monkeypatch.setattr("foveal.calibration.machine.measure", measure)
+    monkeypatch.setattr("foveal.calibration.latency.measure", measure)
     words: list[str] = []
     first = runner(None, latency=60.0, report=words.append)
     assert first(picture).work == first(picture).work
@@ -266,7 +266,7 @@ def test_bad_input_is_one_sentence(segment, words: tuple[object, ...], message: 
 
 def test_measuring_is_said_on_stderr(segment, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [ROW, replace(ROW, size=(64, 96), dense_ms=25.0, runs=((0.25, 10.0), (0.5, 20.0)))]
-    monkeypatch.setattr("foveal.calibration.machine.measure", lambda *arguments: rows)
+    monkeypatch.setattr("foveal.calibration.latency.measure", lambda *arguments: rows)
     result = segment("--latency", 500, "--json")
     assert parsed(result)["dense"]
     assert result.stderr == "foveal: measuring how fast this machine is, once\n"
@@ -274,7 +274,7 @@ def test_measuring_is_said_on_stderr(segment, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_quiet_does_not_even_say_that_it_measures(segment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foveal.calibration.machine.measure", lambda *arguments: [ROW])
+    monkeypatch.setattr("foveal.calibration.latency.measure", lambda *arguments: [ROW])
     result = segment("--latency", 500, "--quiet")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
@@ -283,7 +283,7 @@ def test_calibrate_measures_and_shows(model: Path, monkeypatch: pytest.MonkeyPat
     def measure(setup, found):
         return [replace(ROW, size=size, dense_ms=size[0] * size[1] / 250) for size in found]
 
-    monkeypatch.setattr("foveal.calibration.machine.measure", measure)
+    monkeypatch.setattr("foveal.calibration.latency.measure", measure)
     arguments = ("calibrate", model, "--size", "256x512", "--no-keep-memory")
     result = run(*arguments)
     assert result.exit_code == 0, result.output

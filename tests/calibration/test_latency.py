@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from foveal.calibration import machine as module
+from foveal.calibration import latency as module
 from foveal.calibration.cost_model import CostModel
-from foveal.calibration.machine import (
+from foveal.calibration.latency import (
     LARGEST,
     REACH,
     Setup,

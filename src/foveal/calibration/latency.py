@@ -1,6 +1,6 @@
-"""How fast this machine is with a network: measured once, kept in `folder()/cost`, one file per setup.
+"""How fast this machine is with a network: measured once and kept, one cost model per setup.
 
-Time depends on how many samples are computed, not on which, so a generated street stands for any image.
+Time depends on how many samples are computed, not on which, so a generated picture stands for any image.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from foveal import __version__
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.cost import alternate
-from foveal.data.synthetic import street
 from foveal.hub.checkpoint import fingerprint
 from foveal.kernels.build import built, folder
-from foveal.methods import METHODS, Dense, Request, Segmenter
+from foveal.methods import METHODS, AdaptiveSegmenter, Dense, MethodConfig, Resources
+from foveal.methods.config import settings_of
 from foveal.ops import tuning
-from foveal.policies import POLICIES
 from foveal.tiles import NoTileRule
 
 AREAS = (1.0, 0.5, 0.25)
@@ -41,8 +40,8 @@ BUDGETS = (0.25, 0.5, 0.8)
 ANY = 0.5
 """A budget to make a method with where only its cheapest plan is asked for."""
 ROUNDS = 5
-STREET = 24
-"""Seed of the street."""
+GRAIN = 32
+"""Side of the patches of the picture that is measured on [px]."""
 
 Report = Callable[[str], None]
 
@@ -60,27 +59,35 @@ class Setup:
         network: The network as it was trained.
         fast: The network that runs.
         method: Name in `foveal.methods.METHODS`.
-        request: Tile, levels and policy; its budget is not part of the setup.
+        config: Settings of the method; the budget is not part of the setup.
+        resources: What the method may use besides the network.
     """
 
     name: str
     network: nn.Module
     fast: nn.Module
     method: str
-    request: Request
+    config: MethodConfig
+    resources: Resources = Resources()
 
-    def make(self, budget: float) -> Segmenter:
+    def make(self, budget: float) -> AdaptiveSegmenter:
         """Make the method with a budget."""
-        request = replace(self.request, budget=budget)
-        return METHODS[self.method].on_request(self.fast, request).eval()
+        config = replace(self.config, budget=budget)
+        return METHODS[self.method].from_config(self.fast, config, self.resources).eval()
 
     @property
     def adjustable(self) -> bool:
-        """Whether method and policy have a budget to choose."""
-        return self.method != "dense" and POLICIES[self.request.policy].budget is None
+        """Whether the method has a budget to choose."""
+        return self.config.adjustable
+
+    @property
+    def title(self) -> str:
+        """Method and settings in words."""
+        shown = {name: getattr(self.config, name) for name in settings_of(type(self.config))}
+        return " ".join([self.method, *(f"{k} {v}" for k, v in shown.items() if v is not None)])
 
     def least_work(self, size: tuple[int, int]) -> float:
-        """Return the work of the cheapest plan for an image of `size` [px], the look included."""
+        """Return the work of the cheapest plan for an image of `size` [px], the coarse pass included."""
         return self.make(ANY).least_work(size)
 
     @cached_property
@@ -91,9 +98,7 @@ class Setup:
     @property
     def file(self) -> Path:
         """Where the cost model is kept: another file for anything that time depends on."""
-        asked = self.request
-        look = asked.look if POLICIES[asked.policy].looks else None
-        parts = (self.weights, self.method, asked.tile, asked.coarsest, look, torch.get_num_threads())
+        parts = (self.weights, self.method, *self.config.time_key, torch.get_num_threads())
         text = "\n".join(str(part) for part in (*parts, built(), torch.__version__, __version__))
         return folder() / "cost" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
@@ -147,11 +152,10 @@ def calibrate(
     """
     if not setup.adjustable:
         raise ValueError(
-            f"method {setup.method} with policy {setup.request.policy} has no budget to predict times for; "
-            "give another method or policy"
+            f"method {setup.title} has no budget to predict times for; give another method or policy"
         )
     report("measuring how fast this machine is, once")
-    rows = measure(setup, sizes(size, setup.request.tile))
+    rows = measure(setup, sizes(size, tile_of(setup.config)))
     new = {row.size for row in rows}
     old = [row for row in known.rows if row.size not in new] if known else []
     model = CostModel.fit([*old, *rows])
@@ -180,16 +184,29 @@ def sizes(size: tuple[int, int], tile: int) -> list[tuple[int, int]]:
 
 @torch.no_grad()
 def measure(setup: Setup, found: Sequence[tuple[int, int]]) -> list[Measurement]:
-    """Time the dense network and the method in turns, on parts of one street [px], the largest first.
+    """Time the dense network and the method in turns, on parts of one picture [px], the largest first.
 
     Algorithms are chosen along the way, for these sizes as for the images that follow.
 
     Raises:
         ValueError: There is no budget, no plan cheaper than dense, or no meaning of the network on tiles.
     """
-    picture = street(STREET, found[0])[0][None]
+    image = picture(found[0])
     with on_tiles(setup.name):
-        return [_measure(setup, picture[:, :, :height, :width]) for height, width in found]
+        return [_measure(setup, image[:, :, :height, :width]) for height, width in found]
+
+
+def picture(size: tuple[int, int]) -> Tensor:
+    """Draw patches of random colours [1, 3, H, W] in 0..1, the same for the same size [px]."""
+    draw = torch.Generator().manual_seed(0)
+    rows, columns = (-(-side // GRAIN) for side in size)
+    patches = torch.rand(1, 3, rows, columns, generator=draw)
+    return patches.repeat_interleave(GRAIN, 2).repeat_interleave(GRAIN, 3)[:, :, : size[0], : size[1]]
+
+
+def tile_of(config: MethodConfig) -> int:
+    """Return the side of a tile [px] of a method; 1 for one without tiles."""
+    return int(getattr(config, "tile", 1))
 
 
 @contextmanager
@@ -205,9 +222,9 @@ def on_tiles(name: str) -> Iterator[None]:
         raise ValueError(f"{name} cannot run on tiles: {error}") from None
 
 
-def _measure(setup: Setup, picture: Tensor) -> Measurement:
+def _measure(setup: Setup, part: Tensor) -> Measurement:
     """Measure on one image [1, 3, H, W]; the first run of everything is for choosing algorithms."""
-    image = picture.contiguous(memory_format=torch.channels_last)
+    image = part.contiguous(memory_format=torch.channels_last)
     size = (image.shape[2], image.shape[3])
     methods = {str(budget): setup.make(budget) for budget in _budgets(setup, size)}
     with tuning():
@@ -230,11 +247,11 @@ def _budgets(setup: Setup, size: tuple[int, int]) -> list[float]:
     least = setup.least_work(size)
     if least >= 1:
         raise ValueError(
-            f"no plan for {size[0]}x{size[1]} px with tile {setup.request.tile} and coarsest level "
-            f"{setup.request.coarsest} is cheaper than the dense network; allow a coarser level"
+            f"no plan for {size[0]}x{size[1]} px is cheaper than the dense network with {setup.title}; allow "
+            "a coarser level"
         )
     return list(dict.fromkeys(max(budget, least) for budget in BUDGETS))
 
 
-def _labels(method: Segmenter, image: Tensor) -> Tensor:
+def _labels(method: AdaptiveSegmenter, image: Tensor) -> Tensor:
     return method(image).labels
