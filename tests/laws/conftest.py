@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from conformance import NAMES, Networks, make
-from foveal.methods import Segmenter
+from foveal.methods import AdaptiveSegmenter
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "fused"])
@@ -15,7 +15,7 @@ def networks(request: pytest.FixtureRequest) -> Networks:
 
 
 @pytest.fixture(params=NAMES)
-def method(request: pytest.FixtureRequest) -> Segmenter:
+def method(request: pytest.FixtureRequest) -> AdaptiveSegmenter:
     """Give every method of the table, on an ordinary network."""
     return make(request.param)
 

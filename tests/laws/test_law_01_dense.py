@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from conformance import NAMES, Networks, answer, assert_close, make
 from foveal.fusion.layers import Convolve
-from foveal.methods import METHODS, Segmenter
+from foveal.methods import METHODS
 from foveal.tiles import split
 from strategies import sources
 from tile_runs import EXACT, everything, network_and_image
@@ -64,7 +64,7 @@ def test_the_whole_budget_gives_the_dense_answer_in_double_precision(name: str) 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_run_fused_networks_as_they_are_given(name: str) -> None:
-    method: Segmenter = make(name, Networks(fused=True).nano())
+    method = make(name, Networks(fused=True).nano())
     assert any(isinstance(module, Convolve) for module in method.network.modules())
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from conformance import answer, assert_close
-from foveal.methods import CoarseToFine, SegBlocks
-from foveal.methods.coarse_to_fine import Closer
+from foveal.methods import CoarseToFine, Refinement, SegBlocks
 from foveal.ops import compose_tiles
 from foveal.policies import Uniform
 from foveal.tiles import split
@@ -56,7 +55,7 @@ def test_a_first_pass_alone_gives_the_dense_answer_on_the_reduced_image(
     size: tuple[int, int], level: int
 ) -> None:
     network, image = nano(), torch.rand(2, 3, *size)
-    method = CoarseToFine(network, 1.0, 32, level, Closer(threshold=torch.inf))
+    method = CoarseToFine(network, 1.0, 32, level, Refinement(threshold=torch.inf))
     found = answer(method, image).logits
     assert_close(found, enlarged_answer_of(network, image, level, found))
 

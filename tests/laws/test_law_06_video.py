@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from conformance import Networks, assert_close
 from foveal.cost import count_macs
 from foveal.geometry.plan import SKIP, Plan
-from foveal.methods import Prediction, Request, Segmenter, Step, Trace
+from foveal.methods import AdaptiveSegmenter, MethodConfig, Prediction, Resources, Step, Trace
 from foveal.methods.base import check_image
 from foveal.ops import compose_tiles
 from foveal.tiles import Memory, split
@@ -27,7 +27,7 @@ REACH = 8
 
 
 @final
-class ChangedTiles(Segmenter):
+class ChangedTiles(AdaptiveSegmenter):
     """Computes the tiles whose surroundings changed since the frame that the memory holds.
 
     The last frame is read from the memory: the network's first layer recorded its tiles.
@@ -41,31 +41,34 @@ class ChangedTiles(Segmenter):
         super().__init__()
         self.network, self.reach = network, reach
 
+    uses_memory = True
+
     @classmethod
-    def on_request(cls, network: nn.Module, request: Request) -> ChangedTiles:
+    def from_config(
+        cls, network: nn.Module, config: MethodConfig, resources: Resources | None = None
+    ) -> ChangedTiles:
         return cls(network)
 
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
-        size = check_image(image)
-        plan = Plan.uniform(len(image), size, TILE)
+        plan = self.decide(image)
         if memory is not None:
             before = compose_tiles(memory.records[0].tiles, memory.layout, 0)
             differs = (image != before).any(1, keepdim=True).float()
             seen = F.max_pool2d(differs, 2 * self.reach + 1, 1, self.reach)
             cells = F.max_pool2d(seen, TILE, ceil_mode=True)[:, 0] > 0
-            plan = Plan(torch.where(cells, 0, SKIP).to(torch.int8), TILE, size)
+            plan = Plan(torch.where(cells, 0, SKIP).to(torch.int8), TILE, plan.size)
         tiles = self.network(split(image, plan, memory, remember=True))
         logits = tiles.dense()
-        return Prediction(logits, size, Trace((Step("network", plan.work, plan),)), tiles.memory())
+        return Prediction(logits, plan.size, Trace((Step("network", plan.work, plan),)), tiles.memory())
+
+    def decide(self, image: Tensor) -> Plan:
+        return Plan.uniform(len(image), check_image(image), TILE)
 
     def dense(self) -> nn.Module:
         return self.network
 
     def least_work(self, size: tuple[int, int]) -> float:
         return 0.0
-
-    def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return {"dense": F.cross_entropy(self.network(image), target)}
 
 
 def with_a_change(source: Random, frame: Tensor, side: int = 24) -> Tensor:

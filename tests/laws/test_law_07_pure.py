@@ -11,7 +11,7 @@ from hypothesis import given
 from torch import Tensor
 
 from conformance import NAMES, Networks, answer, assert_close, make
-from foveal.methods import Segmenter
+from foveal.methods import AdaptiveSegmenter
 from foveal.tiles import split
 from strategies import sources
 from tile_runs import a_plan, network_and_image, run_with_memory
@@ -30,7 +30,7 @@ def test_no_call_changes_its_inputs(source: Random) -> None:
     assert all(torch.equal(now, then) for now, then in zip(values, before, strict=True))
 
 
-def test_a_call_changes_neither_image_nor_weights(method: Segmenter, image: Tensor) -> None:
+def test_a_call_changes_neither_image_nor_weights(method: AdaptiveSegmenter, image: Tensor) -> None:
     before = image.clone()
     weights = copy.deepcopy(method.state_dict())
     prediction = answer(method, image)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from conformance import CLASSES, NAMES, answer, make
 from foveal.geometry.plan import grid
-from foveal.methods import Segmenter
+from foveal.methods import AdaptiveSegmenter
 from samples import error_of
 
 
@@ -50,14 +50,14 @@ def test_every_size_comes_back_at_its_size_or_the_budget_is_said_to_be_too_small
         (torch.zeros(1, 3, 8, 8, dtype=torch.int64), "divide bytes by 255"),
     ],
 )
-def test_what_is_no_batch_of_images_is_refused(method: Segmenter, bad: Tensor, message: str) -> None:
+def test_what_is_no_batch_of_images_is_refused(method: AdaptiveSegmenter, bad: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         answer(method, bad)
     with pytest.raises(ValueError, match=message):
         method.dense_labels(bad)
 
 
-def test_one_nan_among_many_images_is_found(method: Segmenter) -> None:
+def test_one_nan_among_many_images_is_found(method: AdaptiveSegmenter) -> None:
     image = torch.rand(2, 3, 64, 64)
     image[1, 2, 63, 63] = float("nan")
     with pytest.raises(ValueError, match="images hold NaN"):
@@ -72,7 +72,7 @@ def test_large_images_in_half_precision_are_not_taken_for_infinite() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_plans_cover_the_image_of_the_prediction(name: str) -> None:
-    prediction = answer(make(name, coarsest=2, budget=0.6), torch.rand(1, 3, 75, 130))
+    prediction = answer(make(name, levels=2, budget=0.6), torch.rand(1, 3, 75, 130))
     assert prediction.size == (75, 130)
     for step in prediction.trace.steps:
         assert step.plan is None or tuple(step.plan.levels.shape[1:]) == grid((75, 130), step.plan.tile)

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from conformance import CLASSES, assert_close
+from conformance import CLASSES, TRAINABLE, assert_close, make
 from foveal.geometry.plan import Plan
-from foveal.methods import Segmenter
 from foveal.tiles import split
 from networks import RandomNetwork
 from strategies import plans, random_plan, sources
@@ -84,8 +83,9 @@ def test_training_updates_every_parameter_and_statistic(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_loss_reaches_every_parameter_with_a_finite_gradient(method: Segmenter, training: bool) -> None:
-    method.train(training)
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_the_loss_reaches_every_parameter_with_a_finite_gradient(name: str, training: bool) -> None:
+    method = make(name).train(training)
     image, target = torch.rand(2, 3, 96, 96), torch.randint(0, CLASSES, (2, 96, 96))
     target[0, :10] = 255
     losses = method.loss(image, target)
@@ -100,8 +100,9 @@ def test_the_loss_reaches_every_parameter_with_a_finite_gradient(method: Segment
         assert bool((parameter.grad != 0).any()), name
 
 
-def test_nothing_but_void_leaves_only_what_needs_no_labels(method: Segmenter) -> None:
-    losses = method.loss(torch.rand(1, 3, 64, 64), torch.full((1, 64, 64), 255))
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_nothing_but_void_leaves_only_what_needs_no_labels(name: str) -> None:
+    losses = make(name).loss(torch.rand(1, 3, 64, 64), torch.full((1, 64, 64), 255))
     labelled = {name for name in losses if not name.endswith("consistency")}
     assert labelled
     assert all(float(losses[name].detach()) == 0 for name in labelled)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from conformance import NAMES, Networks, answer, make
-from foveal.methods import Segmenter
+from foveal.methods import AdaptiveSegmenter
 from samples import nano
 
 
@@ -26,7 +26,7 @@ def test_saved_weights_give_the_same_answer_in_another_instance(
     assert torch.equal(answer(other, image).logits, expected.logits)
 
 
-def test_weights_of_the_dense_network_fit_the_network_in_a_method(method: Segmenter) -> None:
+def test_weights_of_the_dense_network_fit_the_network_in_a_method(method: AdaptiveSegmenter) -> None:
     plain = nano()
     method.network.load_state_dict(plain.state_dict())
     plain.load_state_dict(method.network.state_dict())

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from commands import small_model
-from conformance import ADAPTIVE, NAMES, answer, make
+from conformance import ADAPTIVE, CLASSES, NAMES, answer, make
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.cost import count_macs
-from foveal.hub.checkpoint import Model, load_model
+from foveal.data.dataset import default_palette
+from foveal.hub.checkpoint import Card, Model
 from foveal.inference.runner import Result, Runner
-from foveal.methods import Request
+from foveal.methods import METHODS
 from samples import nano
 
 SIZE = (128, 192)
@@ -29,9 +29,9 @@ def machine(fixed_ms: float) -> CostModel:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    torch.manual_seed(0)
-    return load_model(small_model(tmp_path_factory.mktemp("model")))
+def model() -> Model:
+    classes = tuple(f"class {k}" for k in range(CLASSES))
+    return Model("small", nano(CLASSES), Card("swiftnet_nano", classes, default_palette(CLASSES)))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def segment(model: Model) -> Segment:
 
     def run(name: str, image: Tensor, costs: CostModel | None = None, **asked: object) -> Result:
         wishes = {"budget": 0.5, "policy": "weighted_entropy", **asked}
-        runner = Runner(model, name, Request(**wishes))  # type: ignore[arg-type]
+        runner = Runner(model, name, METHODS[name].Config(**wishes))
         if costs is not None:
             costs.save(runner.setup.file)
         return runner(image)

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from foveal.fusion import fuse
-from foveal.methods import METHODS, Prediction, Request, Segmenter
+from foveal.methods import METHODS, AdaptiveSegmenter, Prediction, TrainableSegmenter
+from foveal.methods.config import settings_of
 from samples import headless, nano
 
 NAMES = list(METHODS)
 ADAPTIVE = [name for name in NAMES if name != "dense"]
+TRAINABLE = [name for name in NAMES if issubclass(METHODS[name], TrainableSegmenter)]
 CLASSES = 5
 
 
@@ -40,14 +42,27 @@ class Networks:
         return self._made(lambda: headless(CLASSES))
 
 
-def make(name: str, network: nn.Module | None = None, **wishes: Any) -> Segmenter:
-    """Make a method by name, in evaluation mode; half the budget and two levels unless asked otherwise."""
-    network = nano(CLASSES) if network is None else network
-    return METHODS[name].on_request(network, Request(**{"budget": 0.5, "coarsest": 1, **wishes})).eval()
+def make(
+    name: str, network: nn.Module | None = None, budget: float = 0.5, levels: int = 1, **wishes: Any
+) -> AdaptiveSegmenter:
+    """Make a method by name, in evaluation mode.
+
+    Args:
+        name: In `METHODS`.
+        network: What it runs; a small one if absent.
+        budget: Share of the dense work.
+        levels: Coarsest level that may occur.
+        wishes: Other settings; a method takes those that it has.
+    """
+    kind = METHODS[name]
+    known = settings_of(kind.Config)
+    wishes["max_level" if "max_level" in known else "coarse_level"] = levels
+    config = kind.Config(budget, **{key: value for key, value in wishes.items() if key in known})
+    return kind.from_config(nano(CLASSES) if network is None else network, config).eval()
 
 
 @torch.no_grad()
-def answer(method: Segmenter, image: Tensor) -> Prediction:
+def answer(method: AdaptiveSegmenter, image: Tensor) -> Prediction:
     """Segment images, without gradients."""
     return method(image)
 
