@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Kernels(BuildHookInterface):
     """Compiles src/foveal/kernels/cpu/*.c into one library per processor."""
 
     PLUGIN_NAME = "custom"
+    scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and mark the wheel as one for this platform."""
@@ -46,14 +48,19 @@ class Kernels(BuildHookInterface):
                 f"prebuilt kernels are for Linux on {', '.join(TARGETS)}, this is {sys.platform} on {machine}"
             )
         folder = Path(self.root) / "src" / "foveal" / "kernels" / "cpu"
+        self.scratch = tempfile.TemporaryDirectory()
         for target in TARGETS[machine]:
             name = f"foveal-{sys.platform}-{target}.so"
-            library = Path(self.directory) / name
-            library.parent.mkdir(parents=True, exist_ok=True)
+            library = Path(self.scratch.name) / name
             compile_to(library, sorted(folder.glob("*.c")), target)
             build_data["force_include"][str(library)] = f"foveal/kernels/cpu/{name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{os.environ.get('FOVEAL_PLATFORM', f'linux_{machine}')}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what was compiled, once it is in the wheel."""
+        if self.scratch is not None:
+            self.scratch.cleanup()
 
 
 def compile_to(library: Path, sources: list[Path], target: str) -> None:

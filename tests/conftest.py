@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from foveal import _compat
-from foveal.ops.convolve import autotune as choice
+from foveal.ops.convolve import autotune
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -42,11 +43,13 @@ def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_choices(tmp_path_factory: pytest.TempPathFactory) -> None:
+def no_choices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what was measured on this machine out of the tests, and what they measure out of its cache."""
-    path = tmp_path_factory.mktemp("choices") / "choices.json"
-    choice._file = lambda: path
-    choice.choices.cache_clear()
+    folder = tmp_path_factory.mktemp("choices")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autotune, "folder", lambda: folder)
+        autotune.choices.cache_clear()
+        yield
 
 
 @pytest.fixture(scope="session")

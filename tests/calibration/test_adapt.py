@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_adapt_command import lively
 from torch import Tensor
 
 from foveal.calibration import adapt as module
@@ -25,7 +24,7 @@ from foveal.reporting.profile_chart import draw_profile
 from foveal.reporting.profile_text import profile_text
 from foveal.training.distillation import Unlabelled, distil
 from foveal.training.loop import Schedule, resumed_step
-from samples import error_of, nano
+from samples import error_of, lively, nano
 
 SIZE = (64, 96)
 ASKED = CoarseToFineConfig(0.4, "weighted_entropy", 32, 2)

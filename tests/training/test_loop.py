@@ -121,7 +121,7 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(
 
 
 def test_a_run_survives_kill_9(tmp_path: Path, whole: Callable[[str], dict[str, Tensor]]) -> None:
-    paths = os.pathsep.join(str(Path(__file__).parents[k]) for k in (0, 1))
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     process = subprocess.Popen(
         [sys.executable, "-c", f"import test_loop; test_loop.run_slowly('mixed', {str(tmp_path)!r})"],
         env={**os.environ, "PYTHONPATH": paths},

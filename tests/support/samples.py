@@ -47,6 +47,15 @@ def shaken(network: Any) -> Any:
     return network
 
 
+@torch.no_grad()
+def lively(network: Any, image: Tensor) -> Any:
+    """Let a random network give the places of an image [3, H, W] different classes."""
+    last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
+    last.weight.mul_(10)
+    last.bias.sub_(network(image[None]).mean((0, 2, 3)))
+    return network
+
+
 _street = cache(street)
 
 
