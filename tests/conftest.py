@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from foveal import _compat
-from foveal.ops.convolve import autotune as choice
+from foveal.ops.convolve.autotune import CHOICES
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -42,11 +43,10 @@ def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_choices(tmp_path_factory: pytest.TempPathFactory) -> None:
+def no_choices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what was measured on this machine out of the tests, and what they measure out of its cache."""
-    path = tmp_path_factory.mktemp("choices") / "choices.json"
-    choice._file = lambda: path
-    choice.choices.cache_clear()
+    with CHOICES.kept_in(tmp_path_factory.mktemp("choices") / "choices.json"):
+        yield
 
 
 @pytest.fixture(scope="session")

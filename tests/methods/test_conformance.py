@@ -83,9 +83,7 @@ def test_everything_at_a_level_is_the_dense_answer_on_the_reduced_image(
 ) -> None:
     network, image = nano(), torch.rand(2, 3, *size)
     prediction = answer(SegBlocks(network, Uniform(32, level)), image)
-    small = image
-    for _ in range(level):
-        small = halve(small)
+    small = halve(image, level)
     with torch.no_grad():
         enlarged = F.interpolate(network(small), scale_factor=2**level, mode="bilinear", align_corners=False)
     height, width = prediction.logits.shape[2:]

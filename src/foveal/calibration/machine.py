@@ -22,10 +22,11 @@ from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.cost import alternate
 from foveal.data.synthetic import street
 from foveal.hub.checkpoint import fingerprint
-from foveal.kernels.build import built, folder
+from foveal.kernels.build import built
 from foveal.methods import METHODS, Dense, Request, Segmenter
 from foveal.ops import tuning
 from foveal.policies import POLICIES
+from foveal.storage.cache import folder
 from foveal.tiles import NoTileRule
 
 AREAS = (1.0, 0.5, 0.25)

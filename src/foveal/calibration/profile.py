@@ -13,9 +13,9 @@ from typing import Any
 
 from foveal.calibration.risk import RiskTable, Setting
 from foveal.hub.checkpoint import Model, fingerprint
-from foveal.kernels.build import folder
 from foveal.methods import Request
 from foveal.methods.coarse_to_fine import Closer
+from foveal.storage.cache import folder
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import copy
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from foveal.geometry.plan import Plan, check_budget, overlay
 from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, CoarseToFine, Dense, Prediction, Request, Segmenter
 from foveal.methods.base import upsample
+from foveal.storage.names import find
 
 
 @dataclass(frozen=True)
@@ -236,8 +236,4 @@ def segment_files(
 
 def _named(method: str) -> type[Segmenter]:
     """Look a method up."""
-    if method not in METHODS:
-        close = get_close_matches(method, METHODS, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"no method named '{method}'; {hint}available: {', '.join(METHODS)}")
-    return METHODS[method]
+    return find(method, METHODS, "method")

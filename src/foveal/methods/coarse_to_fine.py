@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from foveal.geometry import planner
-from foveal.geometry.plan import SKIP, Plan, check_budget, grid
+from foveal.geometry.plan import SKIP, Plan, check_budget
+from foveal.geometry.squares import sum_squares
 from foveal.methods.base import Prediction, Request, Segmenter, Step, Trace, check_image, check_tile
 from foveal.objectives.segmentation import cross_entropy, divergence
 from foveal.policies import POLICIES, View
@@ -155,7 +156,7 @@ class CoarseToFine(Segmenter):
         """
         size = check_image(image)
         if self._sees_all(size):
-            yield self._pass(image, Plan.uniform(len(image), size, self.tile).to(image.device), None)
+            yield self._pass(image, Plan.uniform(len(image), size, self.tile), None)
             return
         plan = self._first(image, size)
         answer = look or self._pass(image, plan, None, remember=self.coarsest > 0)
@@ -236,7 +237,7 @@ class CoarseToFine(Segmenter):
         return float(Plan.uniform(1, size, self.tile, self.coarsest).work) >= 1
 
     def _first(self, image: Tensor, size: tuple[int, int]) -> Plan:
-        plan = Plan.uniform(len(image), size, self.tile, self.coarsest).to(image.device)
+        plan = Plan.uniform(len(image), size, self.tile, self.coarsest)
         if float(plan.work.max()) > self.budget:
             raise ValueError(
                 f"budget is {self.budget:g} and the first look at level {self.coarsest} takes "
@@ -264,7 +265,7 @@ class CoarseToFine(Segmenter):
         levels = torch.full_like(held, SKIP, device="cpu")
         for image, chosen in zip(levels, self._choose(forests, left), strict=True):
             image[planner.spread(chosen, 2**level, image)] = level
-        return Plan(levels.to(held.device), self.tile, view.size)
+        return Plan(levels, self.tile, view.size)
 
     def _forests(self, view: View, held: Tensor, level: int) -> list[tuple[list[Tensor], list[Tensor]]]:
         """Make the forest of every image; on the CPU, where sums have one order."""
@@ -279,8 +280,8 @@ class CoarseToFine(Segmenter):
         gains, costs = [], []
         for k in range(level, -1, -1):
             cells = maps[min(k, len(maps) - 1)].double().clamp(min=0) * self.closer.of_step(k)
-            room = _pool(is_open, 2**k) > 0
-            gains.append(torch.where(room, _pool(cells * is_open, 2**k), NOT_OPEN))
+            room = sum_squares(is_open, 2**k) > 0
+            gains.append(torch.where(room, sum_squares(cells * is_open, 2**k), NOT_OPEN))
             costs.append(room.double())
         return gains, costs
 
@@ -296,13 +297,6 @@ class CoarseToFine(Segmenter):
         if threshold is None:
             return first
         return [mask & (rate[0] >= threshold) for mask, rate in zip(first, rates, strict=True)]
-
-
-def _pool(x: Tensor, side: int) -> Tensor:
-    """Sum [Gh, Gw] over aligned squares, the last ones cut by the edge."""
-    rows, columns = grid((x.shape[0], x.shape[1]), side)
-    x = nn.functional.pad(x, (0, columns * side - x.shape[1], 0, rows * side - x.shape[0]))
-    return x.unflatten(1, (columns, side)).unflatten(0, (rows, side)).sum((1, 3))
 
 
 def _like(logits: Tensor, other: Tensor) -> Tensor:

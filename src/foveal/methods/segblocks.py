@@ -136,9 +136,7 @@ class SegBlocks(Segmenter):
             spent = own_work((image.shape[2], image.shape[3])) if own_work else 0.0
             step = Step("policy", torch.full((len(image),), spent, dtype=torch.float64))
             return View(image, spent=spent), (step,) if spent else ()
-        small = image
-        for _ in range(level):
-            small = halve(small)
+        small = halve(image, level)
         spent = small.shape[2] * small.shape[3] / (image.shape[2] * image.shape[3])
         view = replace(View(image), logits=self.network(small), spent=spent)
         return view, (Step("look", torch.full((len(image),), spent, dtype=torch.float64)),)

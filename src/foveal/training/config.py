@@ -5,11 +5,12 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
 from math import inf
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
+
+from foveal.storage.names import suggestion
 
 METHODS = ("dense", "segblocks", "coarse_to_fine")
 DEEPEST = 10
@@ -200,8 +201,7 @@ def _build(kind: Any, values: dict[str, Any], prefix: str, problems: list[str]) 
     for key, value in values.items():
         name, before = f"{prefix}{key}", len(problems)
         if key not in known:
-            close = get_close_matches(key, known, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+            hint = suggestion(key, known).strip() or f"known: {', '.join(known)}"
             problems.append(f"{name}   unknown; {hint}")
         elif is_dataclass(hints[key]):
             if isinstance(value, dict):
