@@ -203,7 +203,7 @@ class Layout:
 
     def _held(self, side: int) -> Tensor | None:
         inside = self.inside(side)
-        if not self._overtaken:
+        if not self.overtaken:
             return inside
         within = torch.arange(side)
         image, level = self.image[: self.computed], self.level[: self.computed, None]
@@ -216,7 +216,7 @@ class Layout:
         return mine if inside is None else mine & inside
 
     @cached_property
-    def _overtaken(self) -> bool:
+    def overtaken(self) -> bool:
         """Whether finer tiles own cells under a computed tile: one kept from a coarser pass, then."""
         span = torch.ones_like(self.level) << self.level
         rows, columns = (

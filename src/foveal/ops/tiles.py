@@ -7,7 +7,9 @@ from torch import Tensor
 from foveal.geometry.layout import Layout
 
 
-def check_tiles(tiles: Tensor, layout: Layout, count: int, kept: Tensor | None = None) -> int:
+def check_tiles(
+    tiles: Tensor, layout: Layout, count: int, kept: Tensor | None = None, reaches: bool = True
+) -> int:
     """Return the side of the tiles of a layout [samples].
 
     Args:
@@ -15,6 +17,7 @@ def check_tiles(tiles: Tensor, layout: Layout, count: int, kept: Tensor | None =
         layout: Where they lie.
         count: How many tiles there must be.
         kept: Tiles from an earlier pass [len(layout) - count, C, side, side].
+        reaches: Whether the operation looks beyond a tile, so that kept tiles may not be left out.
 
     Raises:
         ValueError: Another number of tiles, tiles that are not square or no whole stride of the layout's
@@ -31,7 +34,7 @@ def check_tiles(tiles: Tensor, layout: Layout, count: int, kept: Tensor | None =
             "that, give a whole stride of it"
         )
     missing = len(layout) - count
-    if kept is None and missing:
+    if kept is None and missing and (reaches or layout.overtaken):
         raise ValueError(f"the layout has {missing} tiles kept from an earlier pass, and none are given")
     if kept is not None and kept.shape != (missing, *tiles.shape[1:]):
         raise ValueError(

@@ -173,7 +173,7 @@ def check(
     """
     c = convolution
     if layout is not None:
-        side = check_tiles(x, layout, layout.computed, kept)
+        side = check_tiles(x, layout, layout.computed, kept, not c.halo.empty)
         if side % c.stride:
             raise ValueError(
                 f"the tiles have {side} samples a side, which the stride {c.stride} does not divide; give a "

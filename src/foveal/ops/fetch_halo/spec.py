@@ -23,6 +23,6 @@ def check(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None)
     Raises:
         ValueError: Another number or shape of tiles or kept tiles, or a width below 0.
     """
-    check_tiles(tiles, layout, layout.computed, kept)
+    check_tiles(tiles, layout, layout.computed, kept, not halo.empty)
     if min(halo[:4]) < 0:
         raise ValueError(f"the border is {halo}; give widths of at least 0")

@@ -33,7 +33,7 @@ def check(x: Tensor, layout: Layout, pooling: Pooling, kept: Tensor | None = Non
         ValueError: Another number or shape of tiles or kept tiles, unequal strides, a side that is no
             multiple of the stride, or a halo that is too narrow or too wide for the windows.
     """
-    side = check_tiles(x, layout, layout.computed, kept)
+    side = check_tiles(x, layout, layout.computed, kept, not pooling.halo.empty)
     (stride, other), halo = pooling.stride, pooling.halo
     if stride != other or stride < 1 or side % stride:
         raise ValueError(
