@@ -23,11 +23,12 @@ def check_tiles(
         ValueError: Another number of tiles, tiles that are not square or no whole stride of the layout's
             tile, or kept tiles that are missing, superfluous or of another shape.
     """
-    if tiles.ndim != 4 or len(tiles) != count or tiles.shape[2] != tiles.shape[3]:
+    shape = tiles.shape  # asked for once: it takes as long as all comparisons
+    if len(shape) != 4 or shape[0] != count or shape[2] != shape[3]:
         raise ValueError(
-            f"the tiles are {list(tiles.shape)}; the layout needs [{count}, C, side, side], square ones"
+            f"the tiles are {list(shape)}; the layout needs [{count}, C, side, side], square ones"
         )
-    side = tiles.shape[2]
+    side = shape[2]
     if side < 1 or layout.tile % side:
         raise ValueError(
             f"the tiles have {side} samples a side; the layout's tile of {layout.tile} px is no multiple of "
@@ -36,10 +37,10 @@ def check_tiles(
     missing = len(layout) - count
     if kept is None and missing and (reaches or layout.overtaken):
         raise ValueError(f"the layout has {missing} tiles kept from an earlier pass, and none are given")
-    if kept is not None and kept.shape != (missing, *tiles.shape[1:]):
+    if kept is not None and kept.shape != (missing, *shape[1:]):
         raise ValueError(
             f"the kept tiles are {list(kept.shape)}; the layout and the tiles computed now need "
-            f"{[missing, *tiles.shape[1:]]}"
+            f"{[missing, *shape[1:]]}"
         )
     return side
 

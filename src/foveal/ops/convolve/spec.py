@@ -130,6 +130,11 @@ class Convolution:
         return self.weight.shape[1] * self.groups
 
     @cached_property
+    def outputs(self) -> int:
+        """Channels O that it gives."""
+        return len(self.weight)
+
+    @cached_property
     def kernel(self) -> tuple[int, int]:
         """Rows and columns of the window."""
         return self.weight.shape[2], self.weight.shape[3]
@@ -171,7 +176,7 @@ def check(
             another number of channels than the convolution takes, or a residual of another shape than the
             result.
     """
-    c = convolution
+    c, shape = convolution, x.shape
     if layout is not None:
         side = check_tiles(x, layout, layout.computed, kept, not c.halo.empty)
         if side % c.stride:
@@ -179,17 +184,18 @@ def check(
                 f"the tiles have {side} samples a side, which the stride {c.stride} does not divide; give a "
                 "larger tile"
             )
-    elif x.ndim != 4 or kept is not None:
-        raise ValueError(f"a dense map is [N, C, H, W] and has no kept tiles; given {list(x.shape)}")
-    if x.shape[1] != c.channels:
-        raise ValueError(f"the map has {x.shape[1]} channels, the convolution takes {c.channels}")
-    if residual is not None and residual.shape != result_shape(x, c):
+    elif len(shape) != 4 or kept is not None:
+        raise ValueError(f"a dense map is [N, C, H, W] and has no kept tiles; given {list(shape)}")
+    if shape[1] != c.channels:
+        raise ValueError(f"the map has {shape[1]} channels, the convolution takes {c.channels}")
+    if residual is not None and residual.shape != (result := result_shape(x, c)):
         raise ValueError(
-            f"the residual is {list(residual.shape)} and the result {list(result_shape(x, c))}; a network "
-            "that adds maps of different sizes needs an image whose sides are multiples of its stride"
+            f"the residual is {list(residual.shape)} and the result {list(result)}; a network that adds maps "
+            "of different sizes needs an image whose sides are multiples of its stride"
         )
 
 
 def result_shape(x: Tensor, c: Convolution) -> tuple[int, ...]:
     """Shape of the result [B, O, ceil(H / stride), ceil(W / stride)]."""
-    return x.shape[0], len(c.weight), *(-(-side // c.stride) for side in x.shape[2:])
+    images, _, height, width = x.shape
+    return images, c.outputs, -(-height // c.stride), -(-width // c.stride)
