@@ -162,6 +162,9 @@ class Layout:
         """Restrict the layout to some images; return which tiles that leaves [B], too."""
         if len(images) == self.images:
             return self, torch.ones_like(self.image, dtype=torch.bool)
+        return self.table(("images", *images), lambda layout: layout._of_images(images))
+
+    def _of_images(self, images: list[int]) -> tuple[Layout, Tensor]:
         place = torch.full((self.images,), -1)
         place[images] = torch.arange(len(images))
         mask = place[self.image] >= 0
