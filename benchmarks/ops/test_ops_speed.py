@@ -1,6 +1,6 @@
-"""Speed of single operations, their implementations beside one another.
+"""Speed of single operations, their backends beside one another.
 
-Groups are an operation at one size; rows are implementations of it, and algorithms of a convolution. Caches
+Groups are an operation at one size; rows are backends of it, and algorithms of a convolution. Caches
 are warm here as they are not in a network: `foveal bench --ops` says what an operation takes there.
 """
 
@@ -38,7 +38,7 @@ pytest.importorskip("pytest_benchmark")
 
 SIZE, TILE, BUDGET, COARSEST = (512, 1024), 64, 0.4, 2
 WHERE = ["dense", "tiles"]
-IMPLEMENTATIONS = ["torch", "native"]
+BACKENDS = ["torch", "native"]
 
 
 class Layer(NamedTuple):
@@ -111,7 +111,7 @@ def a_map(channels: int, at: int, where: str, border: int = 1) -> tuple[Tensor, 
 
 
 def check(op: Op, backend: str, *arguments: Any) -> None:
-    """Skip an implementation that cannot take these arguments."""
+    """Skip a backend that cannot take these arguments."""
     if backend == "native" and not native.available():
         pytest.skip("no compiler")
     if backend == "native" and not op.supports(backend, *arguments):
@@ -134,7 +134,7 @@ def test_convolve(benchmark: Any, layer: Layer, where: str, way: str) -> None:
     benchmark(by_algorithm, x, layout, c, algorithm=way)
 
 
-@pytest.mark.parametrize("backend", IMPLEMENTATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("side", "border"), [(64, 3), (16, 1), (2, 1)])
 def test_tables(benchmark: Any, side: int, border: int, backend: str) -> None:
     """The index of a scale, or the table of PyTorch's version; a layout keeps what was built."""
@@ -149,7 +149,7 @@ def test_tables(benchmark: Any, side: int, border: int, backend: str) -> None:
     benchmark.pedantic(build, setup=lambda: ((a_layout(),), {}), rounds=30, warmup_rounds=2)
 
 
-@pytest.mark.parametrize("backend", IMPLEMENTATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_cut_tiles(benchmark: Any, backend: str) -> None:
     benchmark.group = "cut_tiles 3 channels"
     image = channels_last(1, 3, *SIZE)
@@ -157,7 +157,7 @@ def test_cut_tiles(benchmark: Any, backend: str) -> None:
     benchmark(cut_tiles, image, a_layout(), TILE, backend=backend)
 
 
-@pytest.mark.parametrize("backend", IMPLEMENTATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_compose_tiles(benchmark: Any, backend: str) -> None:
     benchmark.group = "compose_tiles 19 channels at stride 4"
     tiles, layout = a_map(19, 4, "tiles")
@@ -165,7 +165,7 @@ def test_compose_tiles(benchmark: Any, backend: str) -> None:
     benchmark(compose_tiles, tiles, layout, backend=backend)
 
 
-@pytest.mark.parametrize("backend", IMPLEMENTATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_fetch_halo(benchmark: Any, backend: str) -> None:
     benchmark.group = "fetch_halo 64 channels at stride 4"
     tiles, layout = a_map(64, 4, "tiles")
@@ -173,7 +173,7 @@ def test_fetch_halo(benchmark: Any, backend: str) -> None:
     benchmark(fetch_halo, tiles, layout, Halo.around(1), backend=backend)
 
 
-@pytest.mark.parametrize("backend", IMPLEMENTATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_max_pool(benchmark: Any, backend: str) -> None:
     benchmark.group = "max_pool 3x3/2 of 64 channels at stride 2"
     tiles, layout = a_map(64, 2, "tiles")
@@ -182,7 +182,7 @@ def test_max_pool(benchmark: Any, backend: str) -> None:
     benchmark(max_pool, tiles, layout, pooling, backend=backend)
 
 
-@pytest.mark.parametrize("backend", IMPLEMENTATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_enlarge(benchmark: Any, backend: str) -> None:
     benchmark.group = "enlarge by 2 of 128 channels at stride 8"
     tiles, layout = a_map(128, 8, "tiles")
@@ -190,7 +190,7 @@ def test_enlarge(benchmark: Any, backend: str) -> None:
     benchmark(enlarge, tiles, layout, 2, backend=backend)
 
 
-@pytest.mark.parametrize("backend", IMPLEMENTATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_classify(benchmark: Any, backend: str) -> None:
     benchmark.group = "classify 19 classes at stride 4"
     logits = channels_last(1, 19, SIZE[0] // 4, SIZE[1] // 4)

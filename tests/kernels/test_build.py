@@ -35,7 +35,8 @@ def without_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """A machine whose compiler does not exist."""
     monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
-    monkeypatch.delenv("FOVEAL_KERNELS", raising=False)
+    for name in ("FOVEAL_KERNELS", "FOVEAL_NATIVE"):
+        monkeypatch.delenv(name, raising=False)
     library.cache_clear()
     yield tmp_path
     monkeypatch.undo()
