@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sys
@@ -18,18 +19,11 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-TARGETS = {"x86_64": ("x86-64-v3", "x86-64-v4"), "aarch64": ("aarch64",)}
-"""Processors that a wheel serves, by machine; names as in foveal/kernels/build.py."""
+SETTINGS = runpy.run_path(str(Path(__file__).parent / "src" / "foveal" / "kernels" / "flags.py"))
+"""How the package compiles the kernels itself; it need not be installed here."""
 
-FLAGS = (
-    "-std=gnu11",
-    "-O3",
-    "-ffp-contract=fast",
-    "-fPIC",
-    "-fvisibility=hidden",
-    "-fno-math-errno",
-    "-fopenmp",
-)
+FLAGS = (*SETTINGS["FLAGS"], SETTINGS["OPENMP"])
+MACHINES = SETTINGS["MACHINES"]
 
 
 class Kernels(BuildHookInterface):
@@ -43,13 +37,14 @@ class Kernels(BuildHookInterface):
         if os.environ.get("FOVEAL_PREBUILT") != "1" or self.target_name != "wheel":
             return
         machine = platform.machine()
-        if not sys.platform.startswith("linux") or machine not in TARGETS:
+        if not sys.platform.startswith("linux") or machine not in MACHINES:
             sys.exit(
-                f"prebuilt kernels are for Linux on {', '.join(TARGETS)}, this is {sys.platform} on {machine}"
+                f"prebuilt kernels are for Linux on {', '.join(MACHINES)}; "
+                f"this is {sys.platform} on {machine}"
             )
         folder = Path(self.root) / "src" / "foveal" / "kernels" / "cpu"
         self.scratch = tempfile.TemporaryDirectory()
-        for target in TARGETS[machine]:
+        for target in MACHINES[machine]:
             name = f"foveal-{sys.platform}-{target}.so"
             library = Path(self.scratch.name) / name
             compile_to(library, sorted(folder.glob("*.c")), target)
@@ -66,9 +61,8 @@ class Kernels(BuildHookInterface):
 def compile_to(library: Path, sources: list[Path], target: str) -> None:
     """Compile all sources for a processor into a library without the symbols of OpenMP."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or "cc"
-    arch = "armv8-a" if target == "aarch64" else target
-    objects = []
+    arch, objects = SETTINGS["architecture"](target), []
     for source in sources:
         objects.append(library.with_name(f"{target}-{source.stem}.o"))
-        subprocess.run([compiler, *FLAGS, f"-march={arch}", "-c", source, "-o", objects[-1]], check=True)
+        subprocess.run([compiler, *FLAGS, arch, "-c", source, "-o", objects[-1]], check=True)
     subprocess.run([compiler, "-shared", "-o", library, *objects, "-lm"], check=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from itertools import groupby
@@ -15,16 +14,13 @@ from pathlib import Path
 
 import torch
 
+from foveal.kernels import processor as cpu
+
 
 def processor() -> str:
     """Name and speed-relevant features of the processor."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    name = next(
-        (line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), ""
-    )
-    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni") if f" {flag}" in text]
-    return f"{name or platform.processor()}, {os.cpu_count()} cores, {' '.join(flags)}"
+    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni") if flag in cpu.features()]
+    return f"{cpu.processor()}, {os.cpu_count()} cores, {' '.join(flags)}"
 
 
 def run(command: list[str]) -> list[dict[str, object]]:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from foveal import _compat
-from foveal.ops.convolve import autotune
+from foveal.ops.convolve.autotune import CHOICES
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -45,10 +45,7 @@ def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True, scope="session")
 def no_choices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what was measured on this machine out of the tests, and what they measure out of its cache."""
-    folder = tmp_path_factory.mktemp("choices")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autotune, "folder", lambda: folder)
-        autotune.choices.cache_clear()
+    with CHOICES.kept_in(tmp_path_factory.mktemp("choices") / "choices.json"):
         yield
 
 

@@ -13,23 +13,24 @@ import foveal
 SOURCE = Path(foveal.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 ARROWS: dict[str, str] = {
+    "storage": "",
     "geometry": "",
-    "kernels": "geometry",
+    "kernels": "storage geometry",
     "ops": "geometry kernels",
     "tiles": "geometry ops",
     "fusion": "ops",
-    "models": "",
-    "data": "",
+    "models": "storage",
+    "data": "storage",
     "cost": "kernels",
     "objectives": "",
-    "policies": "geometry ops",
+    "policies": "storage geometry ops",
     "methods": "geometry ops tiles policies objectives",
-    "hub": "cost models policies methods data",
-    "calibration": "geometry kernels ops tiles fusion policies objectives cost methods hub data",
+    "hub": "storage cost models policies methods data",
+    "calibration": "storage geometry kernels ops tiles fusion policies objectives cost methods hub data",
     "evaluation": "objectives cost methods data",
-    "benchmark": "geometry kernels ops tiles fusion models cost methods hub",
-    "inference": "geometry fusion data cost methods hub calibration",
-    "training": "tiles models data objectives policies methods hub calibration",
+    "benchmark": "storage geometry kernels ops tiles fusion models cost methods hub",
+    "inference": "storage geometry fusion data cost methods hub calibration",
+    "training": "storage tiles models data objectives policies methods hub calibration",
     "reporting": "geometry data cost calibration inference",
 }
 """For every folder the folders that it may import, lower floors only."""

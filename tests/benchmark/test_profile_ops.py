@@ -20,7 +20,7 @@ from foveal.data.synthetic import street
 from foveal.fusion import fuse
 from foveal.hub.checkpoint import Card, Model
 from foveal.methods import Request, SegBlocks
-from foveal.ops import Before, Convolution
+from foveal.ops import Convolution, Prologue
 from foveal.ops.convolve import ALGORITHMS
 from foveal.reporting.text import operations_text
 from foveal.tiles import split
@@ -163,7 +163,7 @@ def test_a_convolution_in_a_few_words() -> None:
     weight, ones = torch.rand(8, 4, 3, 5), torch.ones(8)
     assert geometry(Convolution(weight)) == "3x5 4>8"
     assert geometry(Convolution(weight, stride=2, dilation=3, groups=2)) == "3x5/2*3 8>8 2 groups"
-    around = Convolution(weight, before=Before(ones, ones), residual_scale=ones, low=0.0)
+    around = Convolution(weight, prologue=Prologue(ones[:4], ones[:4]), residual_scale=ones, low=0.0)
     assert geometry(around) == "3x5 4>8 norm shortcut clamp"
 
 

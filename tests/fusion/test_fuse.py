@@ -163,7 +163,7 @@ def test_modules_that_see_the_whole_map_stay_whole(source: Random) -> None:
 def test_a_norm_and_an_activation_before() -> None:
     fast = fused(nn.Sequential(conv(3, 8), nn.Hardswish(), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 5, 5)))
     assert others(fast) == ["1"]
-    assert [layer.convolution.before is not None for layer in joined(fast)] == [False, True]
+    assert [layer.convolution.prologue is not None for layer in joined(fast)] == [False, True]
 
 
 @pytest.mark.parametrize("last", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.3, 0.4), nn.ReLU(inplace=True)])

@@ -9,7 +9,6 @@ beat; where it is faster than every peer `eta` may exceed 1, and `own_speedup` i
 from __future__ import annotations
 
 import copy
-import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +25,9 @@ from foveal.benchmark.memory import peak_mb
 from foveal.benchmark.runtimes import PEERS, Case, Runtime, difference, eager, fold_norms, prepare
 from foveal.cost import Timing, alternate, count_macs
 from foveal.fusion import faster
-from foveal.geometry.layout import Layout
 from foveal.geometry.plan import Plan
 from foveal.hub.checkpoint import Model, load_model, save_model
-from foveal.kernels.abi import index_of
+from foveal.kernels.processor import processor
 from foveal.methods import METHODS, Request, SegBlocks, Segmenter
 from foveal.methods.base import check_image, classify
 from foveal.models import MODELS
@@ -285,24 +283,12 @@ def _decide_ms(method: Segmenter, task: Task) -> float | None:
     view, _ = method._look(image)
     known = method.policy(view)
     method.network(split(image, known)).dense()
-    keys = list(known.layout._tables)
 
     def fresh() -> None:
-        build_tables(Plan(known.levels, known.tile, known.size).layout, keys)
+        Plan(known.levels, known.tile, known.size).layout.rebuild_tables(known.layout)
 
     times = alternate({"policy": lambda: method.policy(view), "tables": fresh}, DECISIONS)
     return times["policy"].median + times["tables"].median
-
-
-def build_tables(layout: Layout, keys: Sequence[Any]) -> None:
-    """Build the tables that a run needed, for a layout that has none yet."""
-    for key in keys:
-        if key[0] == "index":
-            index_of(layout, *key[1:])
-        elif key[0] == "inside":
-            layout.inside(key[1])
-        else:
-            layout.halo_table(*key)
 
 
 def _peaks(task: Task, rows: Sequence[_Row], report: Report) -> list[dict[str, float]]:
@@ -334,7 +320,7 @@ def head(task: Task, macs: int) -> dict[str, Any]:
     """Say what was measured on what."""
     packages = sorted({package for name in task.peers for package in PEERS[name].packages})
     return {
-        "machine": _processor(),
+        "machine": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "versions": {package: version(package) for package in packages},
@@ -345,11 +331,3 @@ def head(task: Task, macs: int) -> dict[str, Any]:
         "repeat": task.repeat,
         "dense_macs": macs,
     }
-
-
-def _processor() -> str:
-    """Name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from foveal.benchmark.bench import Report, Task, build_tables, head
+from foveal.benchmark.bench import Report, Task, head
 from foveal.cost import Timing, alternate, count_macs
 from foveal.fusion import CannotFuse, fuse
 from foveal.fusion.layers import Convolve
@@ -28,7 +28,7 @@ from foveal.methods import METHODS, SegBlocks
 from foveal.methods.base import check_image, classify
 from foveal.ops import Convolution, tuning
 from foveal.ops.convolve.autotune import choose
-from foveal.ops.convolve.native import fits
+from foveal.ops.convolve.native import supports
 from foveal.tiles import TileTensor, split
 
 WARMUP = 2
@@ -177,7 +177,7 @@ def _algorithm(module: Convolve, x: Tensor | TileTensor) -> str:
     """Name what computes a convolution."""
     tiles, layout = (x.tiles, x.layout) if isinstance(x, TileTensor) else (x, None)
     c = module.convolution
-    return choose(tiles, layout, c, lambda name: None) if fits(tiles, layout, c) else "torch"
+    return choose(tiles, layout, c, lambda name: None) if supports(tiles, layout, c) else "torch"
 
 
 def _rows(network: fx.GraphModule, sides: Mapping[str, _Side]) -> Iterable[dict[str, Any]]:
@@ -222,7 +222,7 @@ def geometry(c: Convolution) -> str:
         f"{window}{f'/{c.stride}' * (c.stride > 1)}{f'*{c.dilation}' * (c.dilation > 1)}",
         f"{channels}>{outputs}",
         f"{c.groups} groups" if c.groups > 1 else "",
-        "norm" if c.before is not None else "",
+        "norm" if c.prologue is not None else "",
         "shortcut" if c.residual_scale is not None else "",
         "clamp" if (c.low, c.high) != (-math.inf, math.inf) else "",
     ]
@@ -251,13 +251,13 @@ def _whole(
     with torch.inference_mode():
         view, tiles = method._look(image)[0], split(image, plan)
         out = method.network(tiles)
-        logits, keys = out.dense(), list(plan.layout._tables)
+        logits = out.dense()
     runs = {
         "dense": lambda: method.network(image),
         "tiles": lambda: method.network(tiles),
         "look": lambda: method._look(image),
         "policy": lambda: method.policy(view),
-        "tables": lambda: build_tables(Plan(plan.levels, plan.tile, plan.size).layout, keys),
+        "tables": lambda: Plan(plan.levels, plan.tile, plan.size).layout.rebuild_tables(plan.layout),
         "split": lambda: split(image, plan),
         "compose": out.dense,
         "classify": lambda: classify(logits, size),

@@ -12,7 +12,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from foveal.cost import alternate
+from foveal.storage.names import find
 
 TRIALS = 5
 """Timed runs of every choice that a peer tries."""
@@ -105,12 +105,9 @@ def choose_peers(wanted: Sequence[str] | None = None) -> tuple[list[str], list[s
         ValueError: No peer of that name, or what it needs is missing.
     """
     for name in [] if wanted is None else wanted:
-        if name not in PEERS:
-            close = get_close_matches(name, PEERS, 1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise ValueError(f"no peer named '{name}'; {hint}available: {', '.join(PEERS)}")
-        if PEERS[name].missing:
-            raise ValueError(f"the peer '{name}' is not there; {PEERS[name].missing}, or leave it out")
+        peer = find(name, PEERS, "peer")
+        if peer.missing:
+            raise ValueError(f"the peer '{name}' is not there; {peer.missing}, or leave it out")
     if wanted:
         return list(dict.fromkeys(wanted)), []
     if wanted is not None:

@@ -21,10 +21,11 @@ from foveal import __version__
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.cost import alternate
 from foveal.hub.checkpoint import fingerprint
-from foveal.kernels.build import built, folder
+from foveal.kernels.build import built
 from foveal.methods import METHODS, AdaptiveSegmenter, Dense, MethodConfig, Resources
 from foveal.methods.config import settings_of
 from foveal.ops import tuning
+from foveal.storage.cache import folder
 from foveal.tiles import NoTileRule
 
 AREAS = (1.0, 0.5, 0.25)

@@ -11,6 +11,7 @@ import typer
 from foveal.cli.errors import echo_json
 from foveal.cli.options import Several, announce, make_folder, parse_size, prepare
 from foveal.cli.segment import JsonOption, ThreadsOption
+from foveal.storage.names import find
 
 if TYPE_CHECKING:
     from studies.segblocks import Outcome, Tools
@@ -96,12 +97,7 @@ def reproduce(
 
 
 def _check_paper(name: str) -> None:
-    from difflib import get_close_matches
-
-    if name not in PAPERS:
-        close = get_close_matches(name, PAPERS, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"no paper named '{name}'; {hint}available: {', '.join(PAPERS)}")
+    find(name, dict.fromkeys(PAPERS), "paper")
 
 
 def _data(spec: str | None) -> str:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from foveal.cost import relative_macs
 from foveal.models import MODELS, SegmentationNetwork, create_model
 from foveal.policies import PolicyNet
+from foveal.storage.names import suggestion
 
 POLICY = "policy."
 """Names of a policy network's weights start with it."""
@@ -230,9 +230,8 @@ def _find(name: str) -> Path:
         return path / "model.safetensors"
     if path.suffix == ".safetensors" and path.is_file():
         return path
-    close = get_close_matches(name, known, 1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
     raise CheckpointError(
-        f"no model '{name}'; {hint}bundled: {', '.join(known) or 'none'}; or give a .safetensors file or the "
+        f"no model '{name}'; {suggestion(name, known)}bundled: "
+        f"{', '.join(known) or 'none'}; or give a .safetensors file or the "
         "folder of a run"
     )

@@ -19,7 +19,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from foveal.geometry import planner
-from foveal.geometry.plan import SKIP, Plan, check_budget, grid
+from foveal.geometry.plan import SKIP, Plan, check_budget
+from foveal.geometry.squares import sum_squares
 from foveal.methods.base import TrainableSegmenter, check_image, check_tile, mark_dense_modules
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources, setting
 from foveal.methods.prediction import Prediction, Step, Trace
@@ -317,7 +318,7 @@ class CoarseToFine(TrainableSegmenter):
         levels = torch.full_like(held, SKIP, device="cpu")
         for image, chosen in zip(levels, self._choose(forests, left), strict=True):
             image[planner.spread(chosen, 2**level, image)] = level
-        return Plan(levels.to(held.device), self.tile, view.size)
+        return Plan(levels, self.tile, view.size)
 
     def _forests(self, view: View, held: Tensor, level: int) -> list[tuple[list[Tensor], list[Tensor]]]:
         """Make the forest of every image; on the CPU, where sums have one order."""
@@ -332,8 +333,8 @@ class CoarseToFine(TrainableSegmenter):
         gains, costs = [], []
         for k in range(level, -1, -1):
             cells = maps[min(k, len(maps) - 1)].double().clamp(min=0) * self.refinement.gain_of(k)
-            room = _pool(is_open, 2**k) > 0
-            gains.append(torch.where(room, _pool(cells * is_open, 2**k), NOT_OPEN))
+            room = sum_squares(is_open, 2**k) > 0
+            gains.append(torch.where(room, sum_squares(cells * is_open, 2**k), NOT_OPEN))
             costs.append(room.double())
         return gains, costs
 
@@ -349,13 +350,6 @@ class CoarseToFine(TrainableSegmenter):
         if threshold is None:
             return first
         return [mask & (rate[0] >= threshold) for mask, rate in zip(first, rates, strict=True)]
-
-
-def _pool(x: Tensor, side: int) -> Tensor:
-    """Sum [Gh, Gw] over aligned squares, the last ones cut by the edge."""
-    rows, columns = grid((x.shape[0], x.shape[1]), side)
-    x = nn.functional.pad(x, (0, columns * side - x.shape[1], 0, rows * side - x.shape[0]))
-    return x.unflatten(1, (columns, side)).unflatten(0, (rows, side)).sum((1, 3))
 
 
 def _like(logits: Tensor, other: Tensor) -> Tensor:

@@ -222,9 +222,7 @@ class SegBlocks(TrainableSegmenter):
         if level is None:
             spent = self.policy.cost(size)
             return View(image, spent=spent), (_step("policy", image, spent),) if spent else ()
-        small = image
-        for _ in range(level):
-            small = halve(small)
+        small = halve(image, level)
         spent = small.shape[2] * small.shape[3] / (size[0] * size[1])
         return replace(View(image), logits=self.network(small), spent=spent), (_step("look", image, spent),)
 

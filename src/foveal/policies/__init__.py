@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from foveal.policies.oracle import Benefit
 from foveal.policies.protocol import FunctionPolicy, Policy, View, as_policy
 from foveal.policies.uncertainty import entropy, margin, regional_entropy, weighted_entropy
 from foveal.policies.uniform import RandomPlans, Uniform
+from foveal.storage.names import find
 
 __all__ = [
     "POLICIES",
@@ -94,17 +94,13 @@ def create_policy(
         ValueError: No policy of that name, nothing given to one that needs it, or a bad budget, tile or
             level.
     """
-    if name not in POLICIES:
-        close = get_close_matches(name, POLICIES, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"no policy named '{name}'; {hint}available: {', '.join(POLICIES)}")
+    entry = find(name, POLICIES, "policy")
     check_budget(budget)
     if tile < 1 or min(max_level, coarse_level) < 0:
         raise ValueError(
             f"tile is {tile} px, max_level {max_level} and coarse_level {coarse_level}; give a tile of at "
             "least 1 px and levels of at least 0"
         )
-    entry = POLICIES[name]
     if entry.budget == 0:
         return Uniform(tile, max_level)
     score = entry.score

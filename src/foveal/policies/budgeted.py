@@ -59,7 +59,7 @@ class ScoredPolicy:
     def __call__(self, view: View) -> Plan:
         """Plan within the budget, every image by itself."""
         if self.budget >= 1:
-            return Plan.uniform(len(view.image), view.size, self.tile).to(view.image.device)
+            return Plan.uniform(len(view.image), view.size, self.tile)
         if view.spent >= self.budget:
             raise ValueError(
                 f"budget is {self.budget:g} and the coarse pass alone takes {view.spent:.3g} of the dense "

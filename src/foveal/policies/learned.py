@@ -129,7 +129,7 @@ class Learned(nn.Module):
         """Plan within the budget, every image by itself."""
         size = view.size
         if self.budget is not None and self.budget >= 1:
-            return Plan.uniform(len(view.image), size, self.tile).to(view.image.device)
+            return Plan.uniform(len(view.image), size, self.tile)
         logits = self.net(view.image)
         if self.budget is None:
             return self._plan(logits > 0, size)

@@ -38,7 +38,7 @@ class Uniform:
 
     def __call__(self, view: View) -> Plan:
         """Plan every image alike."""
-        return Plan.uniform(len(view.image), view.size, self.tile, self.level).to(view.image.device)
+        return Plan.uniform(len(view.image), view.size, self.tile, self.level)
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ class RandomPlans:
         cheapest = prod(-(-cells >> max_level) for cells in (rows, columns)) * tile**2 / prod(view.size)
         budget = max(low + (high - low) * float(torch.rand(())), cheapest)
         if budget >= 1:
-            return Plan.uniform(len(view.image), view.size, tile).to(view.image.device)
+            return Plan.uniform(len(view.image), view.size, tile)
         scores = torch.rand(len(view.image), rows, columns)
         if view.logits is not None:
             doubt = per_cell(entropy(view), view.size, tile).cpu()
             scores = doubt + scores * doubt.mean() * float(torch.rand(())) * 4
-        return Plan.from_scores(scores, tile, view.size, budget, max_level).to(view.image.device)
+        return Plan.from_scores(scores, tile, view.size, budget, max_level)

@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def folder() -> Path:
-    """Return the folder for what is built or measured once per machine: `FOVEAL_CACHE`, else `~/.cache/foveal`."""
+    """Return the folder for what is built or measured once: `FOVEAL_CACHE`, else `~/.cache/foveal`."""
     return Path(os.environ.get("FOVEAL_CACHE") or Path.home() / ".cache" / "foveal")

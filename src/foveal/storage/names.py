@@ -28,6 +28,6 @@ def find(name: str, table: Mapping[str, T], what: str) -> T:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean '...'? " with the closest known name, to begin a sentence; empty if none is close."""
+    """Return "did you mean '...'? " with the closest known name; empty if none is close."""
     close = get_close_matches(name, list(known), 1)
     return f"did you mean '{close[0]}'? " if close else ""

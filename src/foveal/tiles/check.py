@@ -18,6 +18,7 @@ from torch.nn.modules import module as hooks
 from foveal.geometry.plan import Plan, grid
 from foveal.ops import cut_tiles
 from foveal.tiles import NoTileRule, TileTensor, run_dense, split
+from foveal.tiles.nested import leaves, map_leaves
 from foveal.tiles.tensor import SURVEY
 
 ROUNDS = 6
@@ -177,15 +178,15 @@ class _Survey:
         """Cut what a module with a finding returns; None leaves its output as it is."""
         self.path.pop()
         inside = any(finding.module == self.names.get(id(module)) for finding in self.findings.values())
-        return _map(self._cut, output) if inside else None
+        return map_leaves(self._cut, output) if inside else None
 
     def _without_rule(
         self, error: NoTileRule, function: Callable[..., Any], args: Any, keywords: Mapping[str, Any]
     ) -> Any:
         self._note(_first_line(error).partition(" has no rule for tiles")[0], self._caller())
-        self.like = next(leaf for leaf in _leaves([args, dict(keywords)]) if isinstance(leaf, TileTensor))
-        lifted = {name: _map(_lift, value) for name, value in keywords.items()}
-        return _map(self._cut, function(*_map(_lift, args), **lifted))
+        self.like = next(leaf for leaf in leaves([args, dict(keywords)]) if isinstance(leaf, TileTensor))
+        lifted = {name: map_leaves(_lift, value) for name, value in keywords.items()}
+        return map_leaves(self._cut, function(*map_leaves(_lift, args), **lifted))
 
     def _caller(self) -> nn.Module:
         return next((m for m in reversed(self.path) if id(m) in self.names), self.network)
@@ -232,30 +233,13 @@ def _logits(answer: Any) -> tuple[Any, tuple[str, ...]]:
     """Find the logits in what a network returns, and say so if it is more than them."""
     if isinstance(answer, Tensor | TileTensor):
         return answer, ()
-    found = [leaf for leaf in _leaves(answer) if isinstance(leaf, Tensor | TileTensor)]
+    found = [leaf for leaf in leaves(answer) if isinstance(leaf, Tensor | TileTensor)]
     if isinstance(answer, Mapping):
         found = [answer["out"]] if "out" in answer else found
     if not found:
         raise ValueError(f"the network returns a {type(answer).__name__} without a tensor; logits are needed")
     note = f"the network returns a {type(answer).__name__}; wrap it in a module that returns its logits"
     return found[0], (note,)
-
-
-def _map(change: Callable[[Any], Any], value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return type(value)((key, _map(change, item)) for key, item in value.items())  # type: ignore[call-arg]
-    if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
-        parts = [_map(change, item) for item in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    return change(value)
-
-
-def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        return [leaf for item in value.values() for leaf in _leaves(item)]
-    if isinstance(value, list | tuple):
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [value]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,29 +1,15 @@
-"""Give every tile a border from its neighbours, whatever their levels.
-
-The border is a window on a virtual canvas at the tile's own level. A coordinate there belongs to the tile
-that holds it. If that tile is at the same level the sample is copied, if it is coarser the nearest sample
-is, if it is finer the sample is the mean of the four samples one level finer, and so on down. Outside the
-image lies what `Halo.fill` says; where nothing is known, zeros (or the lowest number).
-`Layout.borders` may ask for the first of the finer samples instead of their mean, or for 0 wherever another
-tile holds a sample.
-Source: the border rule of SegBlocks (Verelst and Tuytelaars, TPAMI 2022, section 3.2), for any level.
-"""
+"""Borders read from the whole image, painted at every level."""
 
 from __future__ import annotations
-
-import ctypes
 
 import torch
 from torch import Tensor
 
-from foveal.geometry.layout import Halo, HaloTable, Layout
-from foveal.kernels.abi import Address, Source, usable
-from foveal.kernels.build import loaded
-from foveal.kernels.workspace import empty
-from foveal.ops.op import Op
+from foveal.geometry.layout import Halo, Layout
+from foveal.ops.halve import halve
 
 
-def reference(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> Tensor:
+def run(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> Tensor:
     """Border the tiles that are computed now.
 
     Args:
@@ -104,60 +90,4 @@ def _first(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 
 def _mean_of_known(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Average 2x2 samples; unknown ones count as 0, samples outside the image do not count."""
-    from foveal.ops.cut_tiles import halve
-
     return halve(torch.where(known[:, None], values, 0.0)), halve(known[:, None].to(values.dtype))[:, 0] > 0
-
-
-def cpu(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> Tensor:
-    """As the reference: copy the interior, gather only what is borrowed."""
-    side, channels = tiles.shape[2], tiles.shape[1]
-    table = layout.halo_table(side, halo)
-    height, width = halo.top + side + halo.bottom, halo.left + side + halo.right
-    out = tiles.new_empty(len(tiles), height, width, channels)
-    out[:, halo.top : halo.top + side, halo.left : halo.left + side] = tiles.permute(0, 2, 3, 1)
-    flat = out.view(-1, channels)
-    rows = _rows(tiles)
-    flat.index_copy_(0, table.own[0], rows.index_select(0, table.own[1]))
-    if kept is not None and table.kept.shape[1]:
-        flat.index_copy_(0, table.kept[0], _rows(kept).index_select(0, table.kept[1]))
-    if len(table.mean):
-        flat.index_copy_(0, table.mean, _averages(table, rows, kept))
-    if len(table.outside):
-        lowest = torch.finfo(tiles.dtype).min if halo.fill == "lowest" else 0.0
-        flat.index_fill_(0, table.outside, lowest)
-    return out.permute(0, 3, 1, 2)
-
-
-def _averages(table: HaloTable, rows: Tensor, kept: Tensor | None) -> Tensor:
-    means = rows.new_zeros(len(table.mean), rows.shape[1])
-    parts = rows.index_select(0, table.own_parts[1]) * table.own_shares.to(rows)[:, None]
-    means = means.index_add(0, table.own_parts[0], parts)
-    if kept is not None and table.kept_parts.shape[1]:
-        parts = _rows(kept).index_select(0, table.kept_parts[1]) * table.kept_shares.to(rows)[:, None]
-        means = means.index_add(0, table.kept_parts[0], parts)
-    return means
-
-
-def _rows(tiles: Tensor) -> Tensor:
-    """View tiles [B, C, side, side] as rows of channels [B * side * side, C]."""
-    return tiles.permute(0, 2, 3, 1).reshape(-1, tiles.shape[1])
-
-
-def native(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> Tensor:
-    """As the reference, in C: every sample is read through the index."""
-    source = Source(tiles, layout, max(halo[:4]), halo.fill, kept)
-    side = tiles.shape[2]
-    height, width = halo.top + side + halo.bottom, halo.left + side + halo.right
-    out = empty(len(tiles), height, width, tiles.shape[1])
-    loaded().foveal_gather(
-        ctypes.byref(source.struct(halo.top, halo.left)), height, width, Address(out.data_ptr())
-    )
-    return out.permute(0, 3, 1, 2)
-
-
-def _fits(tiles: Tensor, layout: Layout, halo: Halo, kept: Tensor | None = None) -> bool:
-    return usable(tiles, layout) and (kept is None or usable(kept))
-
-
-fetch_halo = Op(reference, _fits, cpu=cpu, native=native)

@@ -1,0 +1,27 @@
+"""What the processor of this machine is called, and what it can do."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def processor() -> str:
+    """Return the name of the processor; its architecture where the system tells no name."""
+    return _field("model name") or platform.processor() or platform.machine()
+
+
+def features() -> frozenset[str]:
+    """Return the features of the processor in the system's words, such as "avx2"; empty if unknown."""
+    return frozenset((_field("flags") or _field("Features")).split())
+
+
+@cache
+def _field(name: str) -> str:
+    """Read the first value of a field that the system tells about its processors; empty without one."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
+    found = (line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name)
+    return next(found, "")
