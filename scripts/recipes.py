@@ -215,7 +215,7 @@ def _train(network: Network, data: DataSet, chosen: Setting, adaptive: bool) -> 
         if network.weights
         else ["encoder_factor = 1.0       # nothing is pretrained", "weight_decay = 1e-4"]
     )
-    hardest = "hardest = 0.25             # for its bootstrapping: losses above 0.3, at least 4096 px; the share is ours"
+    hardest = "hardest = 0.25  # for its bootstrapping: losses above 0.3, at least 4096 px; the share is ours"
     return [
         "[train]",
         f"steps = {data.steps}  # {data.epochs} epochs of {data.images} images",
