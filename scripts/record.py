@@ -49,7 +49,9 @@ def main() -> None:
     }
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.replace(path)
     print(f"wrote {path}: {len(record['rows'])} rows")
 
 

@@ -14,8 +14,6 @@ from samples import write_folder
 
 ROOT = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(ROOT.rglob("*.toml"))
-PAPER = sorted((ROOT / "segblocks").glob("*.toml"))
-IMAGES = {"cityscapes": (2975, 350), "camvid": (367, 350), "mapillary": (18000, 100)}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -24,31 +22,6 @@ def test_every_recipe_can_be_read(path: Path) -> None:
     assert recipe.model.name in MODELS
     assert path.read_text().startswith("# ")
     assert recipe.train.optimiser in OPTIMISERS
-
-
-def test_there_are_recipes_of_every_data_set_and_network() -> None:
-    networks = ("rn18", "rn50", "efflite1", "mobilenetv2", "nano")
-    wanted = {
-        f"{data}_{network}{kind}" for data in IMAGES for network in networks for kind in ("", "_segblocks")
-    }
-    both = {"cityscapes_rn18_segblocks_paper", "cityscapes_rn18_segblocks_code"}
-    assert {path.stem for path in PAPER} == wanted - {"cityscapes_rn18_segblocks"} | both
-
-
-@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_recipes_have_the_lengths_and_rates_of_the_paper(path: Path) -> None:
-    recipe, (data, network, *_) = read_recipe(path), path.stem.split("_")
-    images, epochs = IMAGES[data]
-    assert recipe.train.steps == images * epochs // recipe.train.batch
-    assert recipe.train.batch == (4 if data == "mapillary" else 8)
-    assert recipe.train.learning_rate * recipe.train.schedule_end == pytest.approx(1e-6)
-    assert recipe.model.name == f"swiftnet_{network}"
-    assert recipe.data.train.startswith(f"{data}:")
-    assert recipe.method.tile * 2 == (64 if data == "camvid" else 128)
-    if "segblocks" in path.stem:
-        aim = (1.0, 1.0) if path.stem.endswith("code") else (10.0, 4.0)
-        assert (recipe.method.gamma, recipe.method.policy_weight) == aim
-        assert (recipe.method.policy, recipe.method.block) == ("learned", 2 * recipe.method.tile)
 
 
 def test_defaults_are_what_they_were() -> None:

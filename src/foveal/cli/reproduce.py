@@ -32,6 +32,8 @@ QUICK: dict[str, Any] = {
 }
 """Settings of a brief study of everything."""
 FAILED = 1
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Folder of the package; in a checkout it is `src/foveal`."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -68,10 +70,13 @@ def reproduce(
 
     Several values may follow one option: `--model a.safetensors b.safetensors`.
     """
+    _check_paper(paper)
+    checkout = str(find_checkout(paper, PACKAGE, Path.cwd()))
+    if checkout not in sys.path:
+        sys.path.append(checkout)
     from studies.segblocks import Study, choose_parts
     from studies.segblocks import reproduce as run
 
-    _check_paper(paper)
     names = choose_parts(None if parts is None else [name for name in parts.split(",") if name])
     folder = out or Path("runs") / f"reproduce_{paper}{'_quick' if quick else ''}"
     settings: dict[str, Any] = {
@@ -98,6 +103,26 @@ def reproduce(
 
 def _check_paper(name: str) -> None:
     find(name, dict.fromkeys(PAPERS), "paper")
+
+
+def find_checkout(paper: str, package: Path, working: Path) -> Path:
+    """Return the folder that has the study of a paper as `studies/PAPER`.
+
+    Args:
+        paper: Name of the paper.
+        package: Folder of the package; the `studies` of its checkout lie beside `src`.
+        working: Folder that is searched next.
+
+    Raises:
+        ValueError: Neither place has the study, as where the package was installed from a wheel.
+    """
+    for place in (package.parent.parent, working):
+        if (place / "studies" / paper / "__init__.py").is_file():
+            return place
+    raise ValueError(
+        f"there is no folder studies/{paper}: studies are part of the repository and not of the wheel; clone "
+        "the repository and run the command in the clone"
+    )
 
 
 def _data(spec: str | None) -> str:
