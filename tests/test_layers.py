@@ -27,10 +27,10 @@ ARROWS: dict[str, str] = {
     "hub": "cost models policies methods data",
     "calibration": "geometry kernels ops tiles fusion policies objectives cost methods hub data",
     "evaluation": "objectives cost methods data",
-    "benchmark": "geometry kernels ops tiles fusion models cost methods hub",
+    "benchmark": "geometry kernels ops tiles fusion models data cost methods hub evaluation",
     "inference": "geometry fusion data cost methods hub calibration",
     "training": "tiles models data objectives policies methods hub calibration",
-    "reporting": "geometry data cost calibration inference",
+    "reporting": "geometry data cost calibration benchmark inference",
 }
 """For every folder the folders that it may import, lower floors only."""
 TOP = {"cli", "__main__"}

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from foveal.benchmark.bench import build_tables
+from foveal.benchmark.decision import build_tables
 from foveal.fusion import faster
 from foveal.geometry.plan import Plan
 from foveal.kernels.abi import plain

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import torch
 
+from foveal.kernels.processor import processor_flags
+
 OBSERVER: ContextVar[Callable[[str, int], None] | None] = ContextVar("observer", default=None)
 """If set, told what every kernel did: "convolution" or "interpolation", and multiply-accumulates [MAC]."""
 
@@ -75,7 +77,7 @@ def built() -> str:
 
 def prebuilt() -> Path | None:
     """Find the kernels that the package brings for this processor, if it brings any."""
-    features = _features()
+    features = processor_flags()
     for target, feature in PREBUILT.items():
         path = SOURCES / f"foveal-{sys.platform}-{target}.so"
         if path.is_file() and feature in features:
@@ -129,15 +131,9 @@ def _openmp() -> str | None:
     return min(files, default=None)
 
 
-def _features() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
-
-
 def _key(compiler: str, target: str, openmp: str | None) -> str:
     """Name what a build depends on."""
-    parts = [compiler, target, str(openmp), platform.machine(), _features(), *FLAGS]
+    parts = [compiler, target, str(openmp), platform.machine(), processor_flags(), *FLAGS]
     text = "\n".join(parts).encode() + b"".join(
         f.read_bytes() for f in sorted(SOURCES.iterdir()) if f.suffix in ".c.h"
     )
