@@ -24,14 +24,15 @@ ARROWS: dict[str, str] = {
     "cost": "kernels",
     "objectives": "",
     "policies": "storage geometry ops",
-    "methods": "geometry ops tiles policies objectives",
+    "methods": "storage geometry ops tiles policies objectives",
     "hub": "storage cost models policies methods data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost methods hub data",
     "evaluation": "objectives cost methods data",
-    "benchmark": "storage geometry kernels ops tiles fusion models cost methods hub",
+    "benchmark": "storage geometry kernels ops tiles fusion models data cost methods hub calibration "
+    "evaluation",
     "inference": "storage geometry fusion data cost methods hub calibration",
     "training": "storage tiles models data objectives policies methods hub calibration",
-    "reporting": "geometry data cost calibration inference",
+    "reporting": "geometry data cost calibration benchmark evaluation inference",
 }
 """For every folder the folders that it may import, lower floors only."""
 TOP = {"cli", "__main__"}

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from foveal.reporting.charts import draw_bench
 from PIL import Image
 
 from commands import Result, parsed, refused, run, small_model
@@ -13,7 +14,6 @@ from foveal.cli.options import spread
 from foveal.data.image import save_image
 from foveal.data.synthetic import street
 from foveal.methods import Request
-from foveal.reporting.charts import draw_bench
 from foveal.reporting.text import bench_text
 
 SMALL = ("--size", "64x96", "--peers", "torch", "--repeat", 1, "--no-keep-memory")

@@ -136,7 +136,9 @@ def test_more_budget_refines_more_and_unrefines_nothing(name: str) -> None:
 
 
 def test_the_first_look_is_a_step_of_the_trace() -> None:
-    steps = run("entropy", torch.rand(2, 3, 64, 96), headless(), budget=0.5, tile=16, coarse_level=1).trace.steps
+    steps = run(
+        "entropy", torch.rand(2, 3, 64, 96), headless(), budget=0.5, tile=16, coarse_level=1
+    ).trace.steps
     assert [step.name for step in steps] == ["look", "network"]
     assert steps[0].work.tolist() == [0.25, 0.25]
     assert steps[0].plan is None

@@ -7,6 +7,13 @@ from functools import cache
 from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
+INSTRUCTION_SETS = (
+    *("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_bf16", "amx_int8", "asimd", "asimddp", "i8mm", "bf16", "sve"),
+)
+"""Features that decide how fast a network is, x86 and ARM."""
+MULTIPLIES_BYTES = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}
+"""Instruction sets with exact products of 8-bit integers summed in 32 bits."""
 
 
 def processor() -> str:
@@ -17,6 +24,12 @@ def processor() -> str:
 def features() -> frozenset[str]:
     """Return the features of the processor in the system's words, such as "avx2"; empty if unknown."""
     return frozenset((_field("flags") or _field("Features")).split())
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Return those of `INSTRUCTION_SETS` that the processor has."""
+    known = features()
+    return tuple(name for name in INSTRUCTION_SETS if name in known)
 
 
 @cache

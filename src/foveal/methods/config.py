@@ -50,6 +50,11 @@ class MethodConfig:
                 raise ValueError(f"{name} is {value:g}; give a value {ends}")
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Declared settings by name."""
+        return {name: getattr(self, name) for name in settings_of(type(self))}
+
+    @property
     def adjustable(self) -> bool:
         """Whether a budget changes what runs."""
         return True

@@ -147,6 +147,7 @@ class SegBlocks(TrainableSegmenter):
     Training = SegBlocksTraining
     decides_from = "the image, or the answer of a coarse pass, as the policy needs"
     class_weight: Tensor | None
+    policy: Policy
 
     def __init__(
         self,
