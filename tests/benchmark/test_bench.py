@@ -30,18 +30,18 @@ from foveal.data.dataset import default_palette
 from foveal.data.synthetic import street
 from foveal.hub.checkpoint import Card, Model
 from foveal.hub.untrained import find_model, random_network
-from foveal.methods import Request
+from foveal.methods import CoarseToFineConfig, MethodConfig, SegBlocksConfig
 from foveal.methods.base import classify
 from foveal.models import MODELS, create_model
 from samples import error_of, headless, nano, shaken
 
 SIZE = (64, 96)
-ROW = {"method", "policy", "budget", "coarsest", "tile", "look", "work", "macs", "agreement"}
+ROW = {"method", "policy", "budget", "max_level", "tile", "coarse_level", "work", "macs", "agreement"}
 TIMED = {"ms", "p95", "speedup", "eta", "own_speedup", "decide_ms"}
 
 
-def requests(*pairs: tuple[float, int]) -> list[Request]:
-    return [Request(budget, "entropy", 32, coarsest, 2) for budget, coarsest in pairs]
+def configs(*pairs: tuple[float, int]) -> list[MethodConfig]:
+    return [SegBlocksConfig(budget, "entropy", 32, level, 2) for budget, level in pairs]
 
 
 def model(network: Any) -> Model:
@@ -50,7 +50,7 @@ def model(network: Any) -> Model:
 
 def task(*pairs: tuple[float, int], **changes: Any) -> Task:
     image = street(24, SIZE)[0][None]
-    plain = Task(model(shaken(headless())), image, "segblocks", requests(*pairs), ["torch"], repeat=1)
+    plain = Task(model(shaken(headless())), image, "segblocks", configs(*pairs), ["torch"], repeat=1)
     return replace(plain, **changes)
 
 
@@ -80,7 +80,11 @@ def test_the_result_says_what_was_measured_on_what(result: dict[str, Any]) -> No
 
 def test_every_row_has_its_keys_and_its_request(result: dict[str, Any]) -> None:
     assert all(set(row) == ROW | TIMED for row in result["adaptive"])
-    assert [(row["budget"], row["coarsest"]) for row in result["adaptive"]] == [(1.0, 0), (0.6, 1), (0.55, 2)]
+    assert [(row["budget"], row["max_level"]) for row in result["adaptive"]] == [
+        (1.0, 0),
+        (0.6, 1),
+        (0.55, 2),
+    ]
     assert all(set(row) == {"runtime", "settings", "ms", "p95", "error"} for row in result["dense"])
     assert [row["runtime"] for row in result["dense"]] == ["torch", "foveal"]
 
@@ -127,16 +131,18 @@ def test_rows_that_the_budget_does_not_pay_for_are_left_out() -> None:
     found = bench(task((0.1, 1), (0.6, 1)))
     assert [row["budget"] for row in found["adaptive"]] == [0.6]
     assert len(found["left_out"]) == 1
-    assert found["left_out"][0].startswith("budget 0.1 with coarsest 1: budget is ")
+    assert found["left_out"][0].startswith(
+        "budget 0.1 with policy entropy, tile 32, max_level 1, coarse_level 2: budget is "
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"requests": requests((0.05, 1), (0.1, 1))}, "the cheapest plan"),
+        ({"configs": configs((0.05, 1), (0.1, 1))}, "the cheapest plan"),
         ({"method": "segblock"}, "no method named 'segblock'; available: "),
-        ({"requests": [Request(policy="oracle")]}, "the oracle needs labels"),
-        ({"requests": [Request(tile=20)], "model": model(nano())}, "give a multiple of 32"),
+        ({"configs": [SegBlocksConfig(policy="oracle")]}, "the oracle needs labels"),
+        ({"configs": [SegBlocksConfig(tile=20)], "model": model(nano())}, "give a multiple of 32"),
         ({"image": torch.full((1, 3, *SIZE), torch.nan)}, "NaN"),
     ],
 )
@@ -145,8 +151,8 @@ def test_what_cannot_be_measured_is_refused(changes: dict[str, Any], message: st
 
 
 def test_a_method_that_decides_more_than_once_has_no_single_decision() -> None:
-    request = Request(0.8, "entropy", 32, 1, 1)
-    row = bench(task(method="coarse_to_fine", requests=[request]))["adaptive"][0]
+    config = CoarseToFineConfig(0.8, "entropy", 32, 1)
+    row = bench(task(method="coarse_to_fine", configs=[config]))["adaptive"][0]
     assert row["decide_ms"] is None
     assert row["eta"] > 0
 

@@ -19,7 +19,7 @@ from foveal.data.dataset import default_palette
 from foveal.data.synthetic import street
 from foveal.fusion import fuse
 from foveal.hub.checkpoint import Card, Model
-from foveal.methods import Request, SegBlocks
+from foveal.methods import SegBlocks, SegBlocksConfig
 from foveal.ops import Convolution, Prologue
 from foveal.ops.convolve import ALGORITHMS
 from foveal.reporting.text import operations_text
@@ -27,7 +27,7 @@ from foveal.tiles import split
 from samples import error_of, headless, nano, shaken
 
 SIZE = (64, 96)
-REQUEST = Request(0.6, "entropy", 32, 1, 2)
+CONFIG = SegBlocksConfig(0.6, "entropy", 32, 1, 2)
 SPEED = {f"{side}_{what}" for side in ("dense", "tiles") for what in ("macs", "ms", "gflops")}
 
 
@@ -39,7 +39,7 @@ def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
 def task(network: Any, **changes: Any) -> Task:
     card = Card("swiftnet_nano", tuple("abcde"), default_palette(5))
     image = torch.stack([street(seed, SIZE)[0] for seed in (24, 25)])
-    return replace(Task(Model("small", network, card), image, "segblocks", [REQUEST], [], 2), **changes)
+    return replace(Task(Model("small", network, card), image, "segblocks", [CONFIG], [], 2), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +69,15 @@ def test_macs_are_those_of_the_network(result: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = nano()
     asked = task(network)
-    method = SegBlocks.on_request(fuse(network), REQUEST)
+    method = SegBlocks.on_request(fuse(network), CONFIG)
     with torch.no_grad():
-        plan = method.policy(method._look(asked.image)[0])
+        plan = method.decide(asked.image)
         tiles = count_macs(lambda: method.network(split(asked.image, plan))).total
     everything = result["stages"][-1]
     assert everything["dense_macs"] == result["dense_macs"] == count_macs(lambda: network(asked.image)).total
     assert everything["tiles_macs"] == tiles
     assert result["plan"] == {
-        **{"budget": 0.6, "coarsest": 1, "tile": 32, "policy": "entropy"},
+        **{"budget": 0.6, "max_level": 1, "tile": 32, "policy": "entropy"},
         **{"work": round(float(plan.work.mean()), 4), "tiles": int(plan.tiles.sum())},
     }
 
@@ -150,8 +150,8 @@ class ByValue(nn.Module):
         ({"model": Model("by value", ByValue(), None)}, "and ByValue cannot be traced: symbolically"),
         ({"method": "dense"}, "on the one plan of the method segblocks, given 'dense'"),
         ({"method": "coarse_to_fine"}, "given 'coarse_to_fine'"),
-        ({"requests": [replace(REQUEST, budget=0.1)]}, "the cheapest plan"),
-        ({"requests": [replace(REQUEST, policy="oracle")]}, "needs labels"),
+        ({"configs": [replace(CONFIG, budget=0.1)]}, "the cheapest plan"),
+        ({"configs": [replace(CONFIG, policy="oracle")]}, "needs labels"),
         ({"image": torch.full((1, 3, *SIZE), torch.nan)}, "NaN"),
     ],
 )
@@ -174,8 +174,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_command_times_the_plan_of_the_first_budget(model: Path) -> None:
     small = ("bench", "--model", model, "--size", "64x96", "--repeat", 1, "--no-keep-memory", "--ops")
-    found = parsed(run(*small, "--budget", 0.7, 0.6, "--coarsest", 1, "--json"))
-    assert (found["plan"]["budget"], found["plan"]["coarsest"]) == (0.7, 1)
+    found = parsed(run(*small, "--budget", 0.7, 0.6, "--max-level", 1, "--json"))
+    assert (found["plan"]["budget"], found["plan"]["max_level"]) == (0.7, 1)
     assert {"machine", "threads", "torch", "model", "nodes", "stages", "whole", "around"} <= set(found)
     text = run(*small)
     assert text.exit_code == 0 and "at budget 0.4" in text.stdout and "encoder.stem" in text.stdout

@@ -117,13 +117,13 @@ def test_higher_thresholds_cost_less_and_the_last_refines_little(profile: Calibr
 
 def test_the_curve_has_controls_and_can_be_shown(profile: CalibrationProfile, tmp_path: Path) -> None:
     rows = {(row.method, row.budget): row for row in profile.curve}
-    assert rows["dense", 1.0]["agreement"] == rows["dense", 1.0]["work"] == 1
-    assert rows["dense", 1.0]["disagreement"] == 0
+    assert rows["dense", 1.0].agreement == rows["dense", 1.0].work == 1
+    assert rows["dense", 1.0].disagreement == 0
     budgets = {budget for method, budget in rows if method == "coarse_to_fine"}
     assert budgets == {budget for method, budget in rows if method == "random"} >= {0.4, 0.8}
     for (_, budget), row in rows.items():
-        assert 0 <= row["disagreement"] <= 1 and row["images"] == 6
-        assert row["work"] <= budget + 32**2 / (64 * 96) + 1e-4
+        assert 0 <= row.disagreement <= 1 and row.images == 6
+        assert row.work <= budget + 32**2 / (64 * 96) + 1e-4
     text = profile_text(profile, Path("x.profile.json"), "")
     for word in (
         "coarse to fine",

@@ -130,7 +130,7 @@ def test_a_risk_chooses_the_least_work_that_keeps_it(model: Model) -> None:
     assert [setting.threshold for setting in settings.values()] == [0.0, 0.2, 0.4]
     assert settings[0.15].dense and not settings[0.2].dense
     assert settings[0.3].bound == pytest.approx(0.28, abs=2e-5)
-    request = find_risk(model, 0.3).request
-    assert (request.budget, request.threshold, request.policy) == (1.0, 0.4, "margin")
+    config = find_risk(model, 0.3).config
+    assert (config.budget, config.threshold, config.policy) == (1.0, 0.4, "margin")
     assert "needs at least 99 calibration images and there are 9" in error_of(lambda: find_risk(model, 0.01))
     assert "risk is nan" in error_of(lambda: find_risk(model, float("nan")))

@@ -9,11 +9,11 @@ from PIL import Image
 
 from commands import Result, parsed, refused, run, small_model
 from foveal.benchmark import runtimes as peers
-from foveal.cli.bench import requests
+from foveal.cli.bench import configurations
 from foveal.cli.options import spread
 from foveal.data.image import save_image
 from foveal.data.synthetic import street
-from foveal.methods import Request
+from foveal.hub.checkpoint import load_model
 from foveal.reporting.text import bench_text
 
 SMALL = ("--size", "64x96", "--peers", "torch", "--repeat", 1, "--no-keep-memory")
@@ -33,18 +33,20 @@ def command(model: Path):
 
 
 def test_several_budgets_and_levels_give_a_row_each(command) -> None:
-    result = parsed(command("--budget", 1, 0.6, "--coarsest", 1, 2, "--json"))
-    rows = [(row["budget"], row["coarsest"]) for row in result["adaptive"]]
+    result = parsed(command("--budget", 1, 0.6, "--max-level", 1, 2, "--json"))
+    rows = [(row["budget"], row["max_level"]) for row in result["adaptive"]]
     assert rows == [(1.0, 0), (0.6, 1), (0.6, 2)]
-    assert {(row["tile"], row["look"], row["policy"]) for row in result["adaptive"]} == {(32, 2, "entropy")}
+    assert {(row["tile"], row["coarse_level"], row["policy"]) for row in result["adaptive"]} == {
+        (32, 2, "entropy")
+    }
     assert (result["size"], result["model"]) == ([64, 96], "small")
     assert result["best_static"]["runtime"] == "torch"
 
 
 def test_coarse_to_fine_is_timed_at_every_first_look(command) -> None:
-    arguments = ("--method", "coarse_to_fine", "--budget", 0.4, "--coarsest", 1, 2, "--json")
+    arguments = ("--method", "coarse_to_fine", "--budget", 0.4, "--coarse-level", 1, 2, "--json")
     rows = parsed(command(*arguments))["adaptive"]
-    assert [(row["budget"], row["coarsest"], row["policy"]) for row in rows] == [
+    assert [(row["budget"], row["max_level"], row["policy"]) for row in rows] == [
         (0.4, 1, "weighted_entropy"),
         (0.4, 2, "weighted_entropy"),
     ]
@@ -52,10 +54,10 @@ def test_coarse_to_fine_is_timed_at_every_first_look(command) -> None:
 
 
 def test_words_after_an_option_belong_to_it() -> None:
-    options = {"--budget", "--coarsest"}
+    options = {"--budget", "--max-level"}
     for given, expected in {
         "--budget 1 0.5 --tile 32": "--budget 1 --budget 0.5 --tile 32",
-        "--budget=1 0.5 --coarsest 1 2": "--budget=1 --budget 0.5 --coarsest 1 --coarsest 2",
+        "--budget=1 0.5 --max-level 1 2": "--budget=1 --budget 0.5 --max-level 1 --max-level 2",
         "--budget 1 --budget 2 -h": "--budget 1 --budget 2 -h",
         "--budget -1": "--budget -1",
         "--tile 32 64": "--tile 32 64",
@@ -64,18 +66,21 @@ def test_words_after_an_option_belong_to_it() -> None:
         assert spread(given.split(), options) == expected.split()
 
 
-def test_budget_1_comes_once() -> None:
-    found = requests(Request(tile=64), [1.0, 0.5], [1, 2])
-    assert [(row.budget, row.coarsest, row.tile) for row in found] == [
-        (1.0, 0, 64),
+def test_budget_1_comes_once(model: Path) -> None:
+    loaded = load_model(model)
+    found = configurations(loaded, "segblocks", [1.0, 0.5], {"tile": [64]})
+    assert [(row.budget, row.max_level, row.tile) for row in found] == [
+        (1.0, 2, 64),
         (0.5, 1, 64),
         (0.5, 2, 64),
     ]
+    found = configurations(loaded, "coarse_to_fine", [0.5], {})
+    assert [row.coarse_level for row in found] == [1, 2]
 
 
 def test_the_table_and_the_picture_are_for_people(command, tmp_path: Path) -> None:
     path = tmp_path / "speed.png"
-    result = command("--budget", 0.6, "--coarsest", 1, "--picture", path)
+    result = command("--budget", 0.6, "--max-level", 1, "--picture", path)
     assert result.exit_code == 0, result.output
     for word in ("small", "96 x 64 px", "torch", "foveal", "fastest", "speed-up", "eta", "segblocks"):
         assert word in result.stdout
@@ -88,7 +93,7 @@ def test_the_table_and_the_picture_are_for_people(command, tmp_path: Path) -> No
 def test_an_image_keeps_its_size(command, tmp_path: Path) -> None:
     save_image(street(3, (70, 130))[0], tmp_path / "photo.png")
     small = ("--image", tmp_path / "photo.png", *SMALL[2:], "--batch", 2)
-    result = parsed(command("--budget", 0.7, "--coarsest", 1, "--json", small=small))
+    result = parsed(command("--budget", 0.7, "--max-level", 1, "--json", small=small))
     assert (result["size"], result["batch"]) == ([70, 130], 2)
 
 
@@ -96,11 +101,11 @@ def test_rows_and_peers_that_are_left_out_are_named(command, monkeypatch: pytest
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     monkeypatch.setattr(peers, "_compiler", lambda: None)
     small = ("--size", "64x96", "--repeat", 1, "--no-keep-memory", "--json")
-    result = command("--budget", 0.6, 0.1, "--coarsest", 1, small=small)
+    result = command("--budget", 0.6, 0.1, "--max-level", 1, small=small)
     assert [row["budget"] for row in parsed(result)["adaptive"]] == [0.6]
     lines = result.stderr.splitlines()
     assert [line.split("'")[1] for line in lines[:3]] == ["compile", "onnxruntime", "openvino"]
-    assert lines[3].startswith("foveal: budget 0.1 with coarsest 1: ")
+    assert lines[3].startswith("foveal: budget 0.1 with policy entropy, tile 32, max_level 1")
     assert len(lines) == 4
 
 
@@ -113,7 +118,7 @@ def test_rows_and_peers_that_are_left_out_are_named(command, monkeypatch: pytest
         (("--size", "64x0"), "at least 1 px"),
         (("--budget", 0.5, 2), "budget is 2; it must be above 0 and at most 1"),
         (("--budget", "much"), "--budget"),
-        (("--budget", 0.1, "--coarsest", 1), "raise the budget"),
+        (("--budget", 0.1, "--max-level", 1), "raise the budget"),
         (("--model", "nothing"), "no model 'nothing'"),
         (("--model", "swiftnet_rn81"), "swiftnet_rn18"),
         (("--method", "segblock"), "no method named"),
@@ -143,8 +148,8 @@ def fake(*rows: tuple[float, int, float, float], **changes: Any) -> dict[str, An
     """Make a result of rows of budget, coarsest, work and speed-up."""
     adaptive = [
         {
-            **{"method": "segblocks", "policy": "entropy", "tile": 64, "look": 2, "macs": 10**10},
-            **{"budget": budget, "coarsest": level, "work": work, "speedup": speedup, "eta": speedup * work},
+            **{"method": "segblocks", "policy": "entropy", "tile": 64, "coarse_level": 2, "macs": 10**10},
+            **{"budget": budget, "max_level": level, "work": work, "speedup": speedup, "eta": speedup * work},
             **{"ms": 100 / speedup, "p95": 110 / speedup, "agreement": 0.97, "decide_ms": None},
             **{"own_speedup": speedup / 2},
         }
@@ -185,7 +190,7 @@ def test_all_peers_run_beside_the_adaptive_network() -> None:
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package)
     arguments = ("--model", "swiftnet_nano", "--size", "128x192", "--repeat", 2, "--no-keep-memory", "--json")
-    result = parsed(run("bench", *arguments, "--budget", 0.6, "--coarsest", 2, "--tile", 32))
+    result = parsed(run("bench", *arguments, "--budget", 0.6, "--max-level", 2, "--tile", 32))
     names = [row["runtime"] for row in result["dense"]]
     assert names == ["torch", "compile", "onnxruntime", "openvino", "foveal"]
     assert all(row["error"] < 1e-4 for row in result["dense"])

@@ -52,15 +52,15 @@ def test_all_wrong_values_of_training_are_listed(tmp_path: Path) -> None:
     lines = [line.strip() for line in str(error.value).splitlines()]
     assert lines[0].endswith(": 9 problems")
     assert set(lines[1:]) == {
-        "train.optimiser   is 'sgd'; adamw or adam",
-        "train.betas   is [0.9, 1.0]; give two of 0 to below 1",
-        "train.schedule_end   is 1.5; give 0 to 1",
+        "train.optimiser   is 'sgd'; give 'adamw' or 'adam'",
+        "train.betas.1   is 1.0; give less than 1",
+        "train.schedule_end   is 1.5; give at most 1",
         "train.save_every   is 0; give at least 1",
-        "train.encoder_factor   is -1.0; give 0 or more",
-        "train.policy_factor   is nan; give 0 or more",
-        "train.encoder_decay_factor   is -0.5; give 0 or more",
-        "train.weight_decay   is -0.001; give 0 or more",
-        "train.warmup   is -1; give 0 or more",
+        "train.encoder_factor   is -1; give at least 0",
+        "train.policy_factor   is nan; give a finite number",
+        "train.encoder_decay_factor   is -0.5; give at least 0",
+        "train.weight_decay   is -0.001; give at least 0",
+        "train.warmup   is -1; give at least 0",
     }
 
 

@@ -186,11 +186,39 @@ def _sentence(error: Mapping[str, Any], kind: type[BaseModel], section: str) -> 
         for part in place[:-1]:
             inner = kind.model_fields[part].annotation
             kind = inner if isinstance(inner, type) else MethodTraining
-        hint = suggestion(place[-1], kind.model_fields) or f"known: {', '.join(kind.model_fields)}"
+        hint = suggestion(place[-1], kind.model_fields).strip() or f"known: {', '.join(kind.model_fields)}"
         return f"{name}   unknown; {hint}"
     if error["type"] == "value_error":
         return f"{name}   {error['ctx']['error']}"
-    return f"{name}   is {error['input']!r}; {error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"{name}   is {error['input']!r}; give {_wanted(error)}"
+
+
+WANTED = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:g}",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "missing": "a value",
+    "literal_error": "{expected}",
+    "model_type": "a section with keys",
+    "model_attributes_type": "a section with keys",
+}
+"""What to give instead, by pydantic's kinds of errors."""
+
+
+def _wanted(error: Mapping[str, Any]) -> str:
+    """Say what to give instead."""
+    text = WANTED.get(error["type"])
+    return text.format(**error.get("ctx", {})) if text else f"something else: {error['msg']}"
 
 
 def _override(values: dict[str, Any], override: str, problems: list[str]) -> None:
