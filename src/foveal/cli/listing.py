@@ -49,7 +49,7 @@ def model_text(row: Mapping[str, Any]) -> str:
         "network": f"{row['network']}, {_mega(row['parameters'])} parameters, {row['bytes'] / 1e6:.1f} MB",
         "cost": f"{giga(row['macs'])} MACs at 1024x2048",
         "classes": f"{len(classes)}: {', '.join(classes)}",
-        "tiles": f"{row['tile']} px, coarsest level {row['max_level']}, coarse pass at level {row['coarse_level']}",
+        "tiles": f"{row['tile']} px, levels up to {row['max_level']}, coarse pass at {row['coarse_level']}",
         **{key: _plain(value) for key, value in row["training"].items()},
     }
     width = max(len(key) for key in entries) + 2

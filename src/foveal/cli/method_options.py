@@ -42,15 +42,8 @@ class MethodCommand(Several):
     """Whether several values may follow an option."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Add the options of the methods on first use."""
-        known = {param.name for param in self.params}
-        self.params += [o for o in method_options(self.repeatable) if o.name not in known]
-        return super().get_params(ctx)
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments with these options."""
-        self.get_params(ctx)
-        return super().parse_args(ctx, args)
+        """Add the options of the methods."""
+        return [*super().get_params(ctx), *method_options(self.repeatable)]
 
 
 class MethodsCommand(MethodCommand):

@@ -122,7 +122,10 @@ class Several(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option before every further value, then read on as usual."""
         options = {
-            name for option in self.params if getattr(option, "multiple", False) for name in option.opts
+            name
+            for option in self.get_params(ctx)
+            if getattr(option, "multiple", False)
+            for name in option.opts
         }
         return super().parse_args(ctx, spread(args, options))
 
