@@ -12,10 +12,12 @@ import pytest
 
 from commands import parsed, refused, run, small_model
 from foveal.data.image import save_image
-from foveal.data.synthetic import street
+from foveal.data.pairs import default_palette
+from foveal.data.synthetic import CLASSES, street
+from foveal.hub.checkpoint import Card, save_model
 from foveal.methods import METHODS
 from foveal.training.config import RecipeError, read_recipe
-from samples import write_folder
+from samples import nano, write_folder
 
 TENTH = '''"""Tenth: everything at one level that sharpness says.
 
@@ -121,7 +123,9 @@ def test_its_settings_are_options(tenth: Path, model: Path, tmp_path: Path) -> N
     call = ("segment", tmp_path / "street.png", "--model", model, "--out", tmp_path / "out")
     row = parsed(run(*call, "--method", "tenth", "--sharpness", 2, "--budget", 0.5, "--json"))
     assert row["work"] <= 0.5 and row["levels"] == {"2": 1.0}  # the level that the card recommends
-    assert "How sharp everything is. [tenth]" in " ".join(run("segment", "--help").stdout.split())
+    assert "sharp everything is. (tenth)" in " ".join(
+        run("segment", "--help").stdout.replace("│", "").split()
+    )
     assert "sharpness" in refused(run(*call, "--method", "tenth", "--sharpness", 9))
     assert "has no setting sharpness" in refused(run(*call, "--method", "segblocks", "--sharpness", 2))
 
@@ -134,8 +138,10 @@ def test_a_recipe_knows_its_keys(tenth: Path, tmp_path: Path) -> None:
         read_recipe(path, ["method.sharpnes=1.0"])
 
 
-def test_it_is_evaluated(tenth: Path, model: Path, tmp_path: Path) -> None:
+def test_it_is_evaluated(tenth: Path, tmp_path: Path) -> None:
     data = write_folder(tmp_path / "data", 2, (64, 96))
+    card = Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES)))
+    model = save_model(nano(len(CLASSES)), card, tmp_path / "streets")
     call = ("evaluate", model, "--data", f"folder:{data}", "--timed", 0, "--json")
     rows = parsed(run(*call, "--method", "tenth", "--sharpness", 1, 2, "--budget", 0.5))
     assert [row["method"] for row in rows] == ["dense", "tenth", "tenth"]

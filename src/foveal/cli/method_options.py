@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from typing import Annotated, Any, get_args, get_type_hints
@@ -24,13 +24,15 @@ class Declared:
 
     Attributes:
         kind: int, float or str.
-        description: One line, with the methods that have it.
+        description: One line.
+        methods: Names of the methods that have it.
         low: Least value.
         high: Largest value.
     """
 
     kind: type
     description: str
+    methods: tuple[str, ...]
     low: float | None
     high: float | None
 
@@ -73,14 +75,13 @@ def declared_settings() -> dict[str, Declared]:
     from foveal.methods.config import settings_of
 
     found: dict[str, Declared] = {}
-    owners: dict[str, list[str]] = {}
     for method, kind in METHODS.items():
         hints = get_type_hints(kind.Config)
         for name, field in settings_of(kind.Config).items():
             plain = next((k for k in get_args(hints[name]) if k is not type(None)), hints[name])
-            owners.setdefault(name, []).append(method)
-            text = f"{field.metadata['description']} [{', '.join(owners[name])}]"
-            found[name] = Declared(plain, text, field.metadata["low"], field.metadata["high"])
+            told = field.metadata
+            known = found.get(name) or Declared(plain, told["description"], (), told["low"], told["high"])
+            found[name] = replace(known, methods=(*known.methods, method))
     return found
 
 
@@ -115,7 +116,9 @@ def _build(settings: tuple[tuple[str, Declared], ...], repeatable: bool) -> tupl
 def _annotation(setting: Declared, repeatable: bool) -> Any:
     exact: Any = setting.kind if setting.kind is int else float
     low, high = (None if value is None else exact(value) for value in (setting.low, setting.high))
-    option = typer.Option(help=setting.description, show_default=False, min=low, max=high)
+    text = f"{setting.description} ({', '.join(setting.methods)})"
+    plain = text.replace("[", "(").replace("]", ")")  # brackets would be read as markup
+    option = typer.Option(help=plain, show_default=False, min=low, max=high)
     kind: Any = list[setting.kind] if repeatable else setting.kind  # type: ignore[name-defined]
     return Annotated[kind | None, option]
 
