@@ -22,8 +22,8 @@ from foveal.fusion import faster
 from foveal.geometry.plan import Plan
 from foveal.kernels.abi import plain
 from foveal.methods import SegBlocks
-from foveal.methods.base import check_image, classify
-from foveal.ops import compose_tiles, cut_tiles, fetch_halo, tuning
+from foveal.methods.base import check_image
+from foveal.ops import classify, compose_tiles, cut_tiles, fetch_halo, tuning
 from foveal.ops.op import Op
 from foveal.policies import Policy
 from foveal.tiles import TileTensor, split

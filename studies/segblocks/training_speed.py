@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.cost import alternate
-from foveal.methods import AdaptiveSegmenter
+from foveal.methods import TrainableSegmenter
 from foveal.objectives.segmentation import cross_entropy
 from foveal.tiles import run_dense, split
 from studies.segblocks.residual_block import random_blocks
@@ -42,7 +42,7 @@ def training_speed(
     shares: Sequence[float] = SHARES,
     block: int = 128,
     repeat: int = 5,
-    methods: Mapping[str, AdaptiveSegmenter] | None = None,
+    methods: Mapping[str, TrainableSegmenter] | None = None,
 ) -> list[dict[str, Any]]:
     """Time a training step, dense and on tiles of new random blocks every step, all in turns.
 
@@ -128,7 +128,7 @@ def _mixed(
     return loss
 
 
-def _own(method: AdaptiveSegmenter, batch: tuple[Tensor, Tensor]) -> Tensor:
+def _own(method: TrainableSegmenter, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Sum the terms of a method's loss; those without a gradient are there to be logged."""
     terms = [term for term in method.loss(batch[0], batch[1].long()).values() if term.requires_grad]
     return torch.stack(terms).sum()
