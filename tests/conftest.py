@@ -42,6 +42,12 @@ def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "cost"
 
 
+@pytest.fixture(autouse=True)
+def no_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests from pausing a training that runs on this machine."""
+    monkeypatch.setattr("foveal.benchmark.machine.QUEUE", tmp_path / "queue")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_choices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what was measured on this machine out of the tests, and what they measure out of its cache."""

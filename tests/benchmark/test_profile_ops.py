@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 
 from commands import parsed, refused, run, small_model
 from foveal.benchmark import profile_ops as module
-from foveal.benchmark.bench import Task
+from foveal.benchmark.operation_results import OperationsResult
 from foveal.benchmark.profile_ops import geometry, operations
+from foveal.benchmark.task import Task
 from foveal.cost import count_macs
 from foveal.data.dataset import default_palette
 from foveal.data.synthetic import street
@@ -22,7 +24,7 @@ from foveal.hub.checkpoint import Card, Model
 from foveal.methods import SegBlocks, SegBlocksConfig
 from foveal.ops import Convolution, Prologue
 from foveal.ops.convolve import ALGORITHMS
-from foveal.reporting.text import operations_text
+from foveal.reporting.bench_text import operations_text
 from foveal.tiles import split
 from samples import error_of, headless, nano, shaken
 
@@ -43,9 +45,14 @@ def task(network: Any, **changes: Any) -> Task:
 
 
 @pytest.fixture(scope="module")
-def result() -> dict[str, Any]:
+def found() -> OperationsResult:
     torch.manual_seed(0)
     return operations(task(nano()))
+
+
+@pytest.fixture(scope="module")
+def result(found: OperationsResult) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(found)))
 
 
 def test_every_map_has_a_row(result: dict[str, Any]) -> None:
@@ -69,7 +76,7 @@ def test_macs_are_those_of_the_network(result: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = nano()
     asked = task(network)
-    method = SegBlocks.on_request(fuse(network), CONFIG)
+    method = SegBlocks.from_config(fuse(network), CONFIG)
     with torch.no_grad():
         plan = method.decide(asked.image)
         tiles = count_macs(lambda: method.network(split(asked.image, plan))).total
@@ -105,8 +112,8 @@ def test_what_is_done_around_the_network_is_timed(result: dict[str, Any]) -> Non
     assert (result["model"], result["batch"], result["repeat"], result["size"]) == ("small", 2, 2, [64, 96])
 
 
-def test_the_text_has_every_row(result: dict[str, Any]) -> None:
-    text = operations_text(result)
+def test_the_text_has_every_row(found: OperationsResult, result: dict[str, Any]) -> None:
+    text = operations_text(found)
     for row in (*result["nodes"], *result["stages"]):
         assert row.get("name", row.get("stage")) in text
     for words in ("small", "2 x 96 x 64 px", "tiles of 32 px", "GFLOP/s", "policy", "tables", "1 thread;"):
@@ -124,12 +131,12 @@ def test_any_network_that_can_be_traced_is_timed() -> None:
             return torch.cat([many, few.sigmoid()], 1)
 
     found = operations(task(shaken(Halves()).double(), image=torch.rand(1, 3, *SIZE, dtype=torch.float64)))
-    assert [row["name"] for row in found["nodes"]] == [
+    assert [row.name for row in found.nodes] == [
         *("net.0", "net.3", "net.6"),
         *("getitem", "getitem_1", "sigmoid", "cat"),
     ]
-    assert [row["stage"] for row in found["nodes"]] == ["net.0", "net.3", "net.6", *["network"] * 4]
-    assert {row["dense_algorithm"] for row in found["nodes"]} == {"torch", None}
+    assert [row.stage for row in found.nodes] == ["net.0", "net.3", "net.6", *["network"] * 4]
+    assert {row.dense_algorithm for row in found.nodes} == {"torch", None}
 
 
 def test_the_network_is_left_as_it_was() -> None:
@@ -179,5 +186,5 @@ def test_the_command_times_the_plan_of_the_first_budget(model: Path) -> None:
     assert {"machine", "threads", "torch", "model", "nodes", "stages", "whole", "around"} <= set(found)
     text = run(*small)
     assert text.exit_code == 0 and "at budget 0.4" in text.stdout and "encoder.stem" in text.stdout
-    for words in (("--peers", "torch"), ("--memory",), ("--picture", "x.png")):
+    for words in (("--runtimes", "torch"), ("--memory",), ("--picture", "x.png")):
         assert f"leave {words[0]} out" in refused(run(*small, *words))

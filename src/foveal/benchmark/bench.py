@@ -137,7 +137,7 @@ def _first_runs(
         try:
             rows.append(_first_run(task, config, method, dense.labels))
         except ValueError as error:
-            left_out.append(f"budget {config.budget:g} with {_title(config)}: {error}")
+            left_out.append(f"budget {config.budget:g}, {_title(config)}: {error}")
             if len(left_out) == len(methods):
                 raise
     return rows, left_out

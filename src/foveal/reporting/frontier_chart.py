@@ -34,7 +34,7 @@ def draw_frontier(result: FrontierResult) -> Figure:
     plain_log_ticks(axes, "x", [row.ms for row in result.rows])
     axes.set_xlabel("milliseconds from an image in memory to labels at its size")
     axes.set_ylabel("mean IoU [%]")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="best")
     height, width = result.size
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
     title = f"{result.model} on {result.data}, {result.images} images, {width} x {height} px"
