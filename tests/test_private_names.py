@@ -13,9 +13,6 @@ import foveal
 SOURCE = Path(foveal.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
-NOT_YET = {"benchmark"}
-"""Folders that still reach for private names of others; empty them, then delete this."""
-
 PUBLIC = {"_replace", "_asdict", "_fields", "_make"}
 """Part of the interface of named tuples, which put a line before names that fields may not take."""
 
@@ -69,14 +66,7 @@ def reached_for(text: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_file_reaches_for_private_names(path: Path) -> None:
-    if path.relative_to(SOURCE).parts[0] not in NOT_YET:
-        assert not list(reached_for(path.read_text(encoding="utf-8")))
-
-
-@pytest.mark.parametrize("folder", sorted(NOT_YET))
-def test_the_list_of_exceptions_holds_no_folder_that_needs_none(folder: str) -> None:
-    files = [path for path in FILES if path.relative_to(SOURCE).parts[0] == folder]
-    assert any(list(reached_for(path.read_text(encoding="utf-8"))) for path in files)
+    assert not list(reached_for(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("name", THIRD_PARTY)

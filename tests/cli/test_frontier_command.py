@@ -81,5 +81,7 @@ def test_bad_input_is_one_sentence(command, words: tuple[object, ...], message: 
     assert message in refused(command("--precision", "f32", *words))
 
 
-def test_a_model_of_other_classes_is_refused(command) -> None:
-    assert "camvid_rn18 knows 11 classes" in refused(command("--precision", "f32", model="camvid_rn18"))
+def test_a_model_of_other_classes_is_refused(command, tmp_path: Path) -> None:
+    card = Card("swiftnet_nano", ("soil", "crop"), default_palette(2))
+    model = save_model(nano(2), card, tmp_path / "weeds.safetensors")
+    assert "weeds knows 2 classes" in refused(command("--precision", "f32", model=model))
