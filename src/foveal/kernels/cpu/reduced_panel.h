@@ -1,0 +1,121 @@
+/* Convolution around one block of products: windows of a chunk of pixels are packed into a panel that stays in
+   the cache, then multiplied block by block. Included once per set of instructions, after reduced_block.h,
+   with PATH (the function's name), Sum (int32_t or float), and PIXELS dividing 12.
+   Sources: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 2008 (panels);
+   Dukhan, "The indirect convolution algorithm", arXiv:1907.02129 (windows through pointers). */
+#include "reduced_work.h"
+
+/* Copy a multiple of 4 bytes. */
+static inline void copy_row(uint8_t *to, const uint8_t *from, int64_t bytes) {
+    for (; bytes >= 64; bytes -= 64, to += 64, from += 64) memcpy(to, from, 64);
+    if (bytes & 32) memcpy(to, from, 32), to += 32, from += 32;
+    if (bytes & 16) memcpy(to, from, 16), to += 16, from += 16;
+    if (bytes & 8) memcpy(to, from, 8), to += 8, from += 8;
+    if (bytes & 4) memcpy(to, from, 4);
+}
+
+/* Write one window, in the order row, column, channel. */
+static inline void pack_window(const ReducedConvolution *v, uint8_t *to, int64_t tile, int32_t y, int32_t x, int64_t bytes) {
+    for (int32_t i = 0; i < v->rows; i++)
+        for (int32_t j = 0; j < v->columns; j++, to += bytes) {
+            const int64_t row = sample_row(&v->in, tile, y + i * v->dilation, x + j * v->dilation);
+            copy_row(to, row_address(&v->in, row, bytes), bytes);
+        }
+}
+
+static void pack(const ReducedConvolution *v, uint8_t *panel, int64_t pitch, int64_t pixel, int64_t count) {
+    const int64_t area = (int64_t)v->out_height * v->out_width, bytes = row_bytes(&v->in);
+    int64_t tile = pixel / area;
+    int32_t y = (int32_t)(pixel % area / v->out_width), x = (int32_t)(pixel % v->out_width);
+    for (int64_t p = 0; p < count; p++, panel += pitch) {
+        pack_window(v, panel, tile, y * v->stride + v->in.top, x * v->stride + v->in.left, bytes);
+        if (++x == v->out_width) x = 0, y++;
+        if (y == v->out_height) y = 0, tile++;
+    }
+}
+
+/* Values of a residual as float, one row of a block. */
+static inline void read_residual(float *to, const void *residual, int32_t type, int64_t at, int32_t count) {
+    if (type == U8) {
+        const uint8_t *from = (const uint8_t *)residual + at;
+        for (int32_t o = 0; o < count; o++) to[o] = from[o];
+    } else if (type == BF16) {
+        const uint16_t *from = (const uint16_t *)residual + at;
+        for (int32_t o = 0; o < count; o++) to[o] = from_bf16(from[o]);
+    } else {
+        memcpy(to, (const float *)residual + at, (size_t)count * sizeof(float));
+    }
+}
+
+/* Store one row of a block in the type of the output. */
+static inline void write_row(void *out, int32_t type, int64_t at, const float *values, int32_t count) {
+    if (type == U8) {
+        uint8_t *to = (uint8_t *)out + at;
+        for (int32_t o = 0; o < count; o++) to[o] = to_u8(values[o]);
+    } else if (type == BF16) {
+        uint16_t *to = (uint16_t *)out + at;
+        for (int32_t o = 0; o < count; o++) to[o] = to_bf16(values[o]);
+    } else {
+        memcpy((float *)out + at, values, (size_t)count * sizeof(float));
+    }
+}
+
+/* Scale, bias, residual and clamp of one row of sums; `count` outputs of the 32 exist. */
+static inline __attribute__((always_inline)) void finish_row(
+    const ReducedConvolution *v, const uint32_t *sums, int32_t o, int64_t at, int32_t count)
+{
+    float values[BLOCK_OUTPUTS], residual[BLOCK_OUTPUTS];
+    const float *scale = v->scale + o, *bias = v->bias + o, low = v->low, high = v->high;
+    const Sum *from = (const Sum *)sums;
+    for (int32_t i = 0; i < BLOCK_OUTPUTS; i++) values[i] = __builtin_fmaf((float)from[i], scale[i], bias[i]);
+    if (v->residual) {
+        const float *factor = v->residual_scale + o;
+        if (count < BLOCK_OUTPUTS) memset(residual, 0, sizeof residual);
+        read_residual(residual, v->residual, v->residual_type, at, count);
+        for (int32_t i = 0; i < BLOCK_OUTPUTS; i++) values[i] = __builtin_fmaf(residual[i], factor[i], values[i]);
+    }
+    for (int32_t i = 0; i < BLOCK_OUTPUTS; i++) {
+        values[i] = values[i] < low ? low : values[i];
+        values[i] = values[i] > high ? high : values[i];
+    }
+    write_row(v->out, v->out_type, at, values, count);
+}
+
+static void finish_block(const ReducedConvolution *v, const uint32_t *sums, int64_t pixel, int64_t height, int32_t o) {
+    const int32_t width = v->outputs - o;
+    for (int64_t r = 0; r < height; r++) {
+        const int64_t at = (pixel + r) * v->outputs + o;
+        if (width >= BLOCK_OUTPUTS) finish_row(v, sums + r * BLOCK_OUTPUTS, o, at, BLOCK_OUTPUTS);
+        else finish_row(v, sums + r * BLOCK_OUTPUTS, o, at, width);
+    }
+}
+
+static void block(const uint8_t *a, int64_t pitch, int64_t words, const uint8_t *w, const int32_t *start, uint32_t *sums) {
+    block_at(a, pitch, 1, 0, words, w, start, sums);
+}
+
+static void multiply(
+    const ReducedConvolution *v, const uint8_t *panel, int64_t pitch, int64_t pixel, int64_t count, int64_t from, int64_t to)
+{
+    const int64_t words = window_words(v);
+    uint32_t sums[PIXELS * BLOCK_OUTPUTS] __attribute__((aligned(64)));
+    for (int64_t b = from; b < to; b++) {
+        const uint8_t *w = (const uint8_t *)v->weight + b * words * BLOCK_OUTPUTS * WORD;
+        const int32_t o = (int32_t)(b * BLOCK_OUTPUTS), *start = v->start ? v->start + o : 0;
+        for (int64_t p = 0; p < count; p += PIXELS) {
+            block(panel + p * pitch, pitch, words, w, start, sums);
+            finish_block(v, sums, pixel + p, count - p < PIXELS ? count - p : PIXELS, o);
+        }
+    }
+}
+
+void PATH(const ReducedConvolution *v, Team team) {
+    const Work work = work_of(v, team.threads);
+    uint8_t *panel = (uint8_t *)v->scratch + team.thread * v->scratch_bytes;
+    for (int64_t task; (task = take(&team)) < work.chunks * work.groups;) {
+        const int64_t group = task % work.groups, pixel = task / work.groups * work.size;
+        const int64_t count = work.pixels - pixel < work.size ? work.pixels - pixel : work.size;
+        pack(v, panel, work.pitch, pixel, count);
+        multiply(v, panel, work.pitch, pixel, count, work.blocks * group / work.groups, work.blocks * (group + 1) / work.groups);
+    }
+}
