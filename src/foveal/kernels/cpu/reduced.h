@@ -10,9 +10,7 @@
 #ifndef FOVEAL_REDUCED_H
 #define FOVEAL_REDUCED_H
 
-#include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 #include "team.h"
 
 enum { F32, BF16, U8 }; /* types of samples */
@@ -58,46 +56,83 @@ int64_t reduced_scratch(const ReducedConvolution *v);
 
 void reduced_convolve_step(const ReducedConvolution *v, Team team);
 
-enum { WORD = 4, BLOCK_OUTPUTS = 32 }; /* bytes that are multiplied together, outputs in a block */
+/* Every channel by its own window; no scratch. weight [rows * columns][channels], int8 or bfloat16; outputs are
+   the channels, and path does not matter. */
+void reduced_depthwise_step(const ReducedConvolution *v, Team team);
 
-static inline int64_t type_bytes(int32_t type) { return type == F32 ? 4 : type == BF16 ? 2 : 1; }
+/* Largest sample of every window. Out: as the input's type [tiles][out_height][out_width][channels]. */
+typedef struct {
+    Samples in;
+    void *out;
+    int32_t rows, columns, stride, dilation, out_height, out_width;
+} ReducedPool;
 
-static inline int64_t row_bytes(const Samples *s) { return s->channels * type_bytes(s->type); }
+void reduced_max_pool_step(const ReducedPool *v, Team team);
 
-/* Row of a sample; -1 outside. */
-static inline int64_t sample_row(const Samples *s, int64_t tile, int32_t y, int32_t x) {
-    if (s->index) return s->index[(tile * s->height + y) * s->width + x];
-    if ((uint32_t)y >= (uint32_t)s->height || (uint32_t)x >= (uint32_t)s->width) return -1;
-    return (tile * s->height + y) * s->width + x;
-}
+/* Bilinear enlargement by a whole factor, half-pixel centres, and a sum with another map:
+   out = clamp(scale * x + shift + more_scale * more). The input has a border of 1 on every side (of an index)
+   or repeats its edge (a plain map). */
+typedef struct {
+    Samples in;
+    const void *more; /* rows as the output's, or NULL */
+    void *out;        /* [tiles][out_height][out_width][channels] */
+    float scale, shift, more_scale, low, high;
+    int32_t more_type, out_type, factor, out_height, out_width;
+} ReducedEnlargement;
 
-/* Where a row lies in memory. */
-static inline const uint8_t *row_address(const Samples *s, int64_t row, int64_t bytes) {
-    if (row < 0) return s->outside;
-    if (!s->index || row < s->own_rows) return (const uint8_t *)s->own + row * bytes;
-    return (const uint8_t *)s->means + (row - s->own_rows) * bytes;
-}
+void reduced_enlarge_step(const ReducedEnlargement *v, Team team);
 
-static inline float from_bf16(uint16_t x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
+/* Rows from rows: out = clamp(scale * x + shift + more_scale * more). Converts between types, applies a
+   normalisation and its activation, adds two maps. Channels that the input lacks become shift. */
+typedef struct {
+    const void *in;            /* [rows][in_channels] */
+    const float *scale, *shift; /* [channels], or NULL for 1 and 0 */
+    const void *more;          /* [rows][channels], or NULL */
+    const float *more_scale;   /* [channels], or NULL for 1 */
+    void *out;                 /* [rows][channels] */
+    int64_t rows;
+    float low, high;
+    int32_t in_channels, channels, in_type, more_type, out_type;
+} ReducedChange;
 
-/* Round to nearest even; not a number stays one. */
-static inline uint16_t to_bf16(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
-}
+void reduced_change_step(const ReducedChange *v, Team team);
 
-/* Round to nearest even and saturate. */
-static inline uint8_t to_u8(float value) {
-    value = __builtin_rintf(value);
-    value = value > 0 ? value : 0;
-    return (uint8_t)(int32_t)(value < 255 ? value : 255);
-}
+/* Averages of a map's rows, in the map's type: out[m] = sum of share * x, the rest of the share being
+   `unknown`. */
+typedef struct {
+    Samples in;
+    const int32_t *start, *source; /* [means + 1], [parts] */
+    const float *share;            /* [parts] */
+    const void *unknown;           /* [channels] */
+    void *out;                     /* [means][channels] */
+    int64_t means;
+} ReducedMeans;
+
+void reduced_means_step(const ReducedMeans *v, Team team);
+
+/* Plain maps of half the size: means of 2x2 samples, of those that exist, in the map's type. Out:
+   [tiles][(height + 1) / 2][(width + 1) / 2][channels]. */
+typedef struct {
+    Samples in;
+    void *out;
+} ReducedHalving;
+
+void reduced_halve_step(const ReducedHalving *v, Team team);
+
+/* Class with the largest bilinearly enlarged logit, and how probable it is. Logits are a plain map, float or
+   bfloat16, whose channels from `classes` on are ignored; factor * its height >= height, so for width. */
+typedef struct {
+    Samples in;
+    uint8_t *labels;   /* [tiles][height][width] */
+    float *confidence; /* likewise: softmax of the largest logit; or NULL */
+    void *scratch;     /* scratch_bytes for every thread, aligned to 64 bytes */
+    int64_t scratch_bytes;
+    int32_t classes, factor, height, width;
+} ReducedLabels;
+
+int64_t reduced_labels_scratch(const ReducedLabels *v);
+
+void reduced_labels_step(const ReducedLabels *v, Team team);
 
 #endif
+

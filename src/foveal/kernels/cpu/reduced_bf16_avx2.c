@@ -1,7 +1,7 @@
 /* bfloat16 products with AVX2 and FMA: even and odd numbers are widened to single precision. */
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include "reduced.h"
+#include "reduced_work.h"
 #include "target.h"
 
 TARGET("avx2,fma")
@@ -16,7 +16,7 @@ typedef float Sum;
 #define PATH convolve_bf16_avx2
 #define EACH(F) ROW0(F)
 #define begin(start, o) _mm256_setzero_ps()
-#define finish(to, sum, correction) _mm256_store_ps((float *)(to), sum)
+#define finish(to, sum, correction) _mm256_store_ps(to, sum)
 
 static inline Weight widen(__m256i pairs) {
     const __m256i upper = _mm256_set1_epi32((int32_t)0xffff0000);

@@ -1,7 +1,7 @@
 /* bfloat16 products with AVX512-BF16: two products and their sum per lane. */
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include "reduced.h"
+#include "reduced_work.h"
 #include "target.h"
 
 TARGET("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")

@@ -1,5 +1,5 @@
 /* bfloat16 products in plain C, for any processor. */
-#include "reduced.h"
+#include "reduced_work.h"
 
 typedef struct {
     float lane[16];

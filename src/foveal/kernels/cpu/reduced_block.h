@@ -28,7 +28,7 @@ typedef int Correction;
    `pitch` bytes apart, lines `line_step`. */
 static inline __attribute__((always_inline)) void block_at(
     const uint8_t *a, int64_t pitch, int64_t lines, int64_t line_step, int64_t words, const uint8_t *w,
-    const int32_t *start, uint32_t *sums)
+    const int32_t *start, Sum *sums)
 {
     for (int half = 0; half < BLOCK_OUTPUTS; half += 2 * LANES) {
         const Vector s0 = begin(start, half), s1 = begin(start, half + LANES);

@@ -3,6 +3,7 @@
    with PATH (the function's name), Sum (int32_t or float), and PIXELS dividing 12.
    Sources: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", TOMS 2008 (panels);
    Dukhan, "The indirect convolution algorithm", arXiv:1907.02129 (windows through pointers). */
+#include "reduced_finish.h"
 #include "reduced_work.h"
 
 /* Copy a multiple of 4 bytes. */
@@ -34,54 +35,7 @@ static void pack(const ReducedConvolution *v, uint8_t *panel, int64_t pitch, int
     }
 }
 
-/* Values of a residual as float, one row of a block. */
-static inline void read_residual(float *to, const void *residual, int32_t type, int64_t at, int32_t count) {
-    if (type == U8) {
-        const uint8_t *from = (const uint8_t *)residual + at;
-        for (int32_t o = 0; o < count; o++) to[o] = from[o];
-    } else if (type == BF16) {
-        const uint16_t *from = (const uint16_t *)residual + at;
-        for (int32_t o = 0; o < count; o++) to[o] = from_bf16(from[o]);
-    } else {
-        memcpy(to, (const float *)residual + at, (size_t)count * sizeof(float));
-    }
-}
-
-/* Store one row of a block in the type of the output. */
-static inline void write_row(void *out, int32_t type, int64_t at, const float *values, int32_t count) {
-    if (type == U8) {
-        uint8_t *to = (uint8_t *)out + at;
-        for (int32_t o = 0; o < count; o++) to[o] = to_u8(values[o]);
-    } else if (type == BF16) {
-        uint16_t *to = (uint16_t *)out + at;
-        for (int32_t o = 0; o < count; o++) to[o] = to_bf16(values[o]);
-    } else {
-        memcpy((float *)out + at, values, (size_t)count * sizeof(float));
-    }
-}
-
-/* Scale, bias, residual and clamp of one row of sums; `count` outputs of the 32 exist. */
-static inline __attribute__((always_inline)) void finish_row(
-    const ReducedConvolution *v, const uint32_t *sums, int32_t o, int64_t at, int32_t count)
-{
-    float values[BLOCK_OUTPUTS], residual[BLOCK_OUTPUTS];
-    const float *scale = v->scale + o, *bias = v->bias + o, low = v->low, high = v->high;
-    const Sum *from = (const Sum *)sums;
-    for (int32_t i = 0; i < BLOCK_OUTPUTS; i++) values[i] = __builtin_fmaf((float)from[i], scale[i], bias[i]);
-    if (v->residual) {
-        const float *factor = v->residual_scale + o;
-        if (count < BLOCK_OUTPUTS) memset(residual, 0, sizeof residual);
-        read_residual(residual, v->residual, v->residual_type, at, count);
-        for (int32_t i = 0; i < BLOCK_OUTPUTS; i++) values[i] = __builtin_fmaf(residual[i], factor[i], values[i]);
-    }
-    for (int32_t i = 0; i < BLOCK_OUTPUTS; i++) {
-        values[i] = values[i] < low ? low : values[i];
-        values[i] = values[i] > high ? high : values[i];
-    }
-    write_row(v->out, v->out_type, at, values, count);
-}
-
-static void finish_block(const ReducedConvolution *v, const uint32_t *sums, int64_t pixel, int64_t height, int32_t o) {
+static void finish_block(const ReducedConvolution *v, const Sum *sums, int64_t pixel, int64_t height, int32_t o) {
     const int32_t width = v->outputs - o;
     for (int64_t r = 0; r < height; r++) {
         const int64_t at = (pixel + r) * v->outputs + o;
@@ -90,7 +44,7 @@ static void finish_block(const ReducedConvolution *v, const uint32_t *sums, int6
     }
 }
 
-static void block(const uint8_t *a, int64_t pitch, int64_t words, const uint8_t *w, const int32_t *start, uint32_t *sums) {
+static void block(const uint8_t *a, int64_t pitch, int64_t words, const uint8_t *w, const int32_t *start, Sum *sums) {
     block_at(a, pitch, 1, 0, words, w, start, sums);
 }
 
@@ -98,7 +52,7 @@ static void multiply(
     const ReducedConvolution *v, const uint8_t *panel, int64_t pitch, int64_t pixel, int64_t count, int64_t from, int64_t to)
 {
     const int64_t words = window_words(v);
-    uint32_t sums[PIXELS * BLOCK_OUTPUTS] __attribute__((aligned(64)));
+    Sum sums[PIXELS * BLOCK_OUTPUTS] __attribute__((aligned(64)));
     for (int64_t b = from; b < to; b++) {
         const uint8_t *w = (const uint8_t *)v->weight + b * words * BLOCK_OUTPUTS * WORD;
         const int32_t o = (int32_t)(b * BLOCK_OUTPUTS), *start = v->start ? v->start + o : 0;

@@ -2,7 +2,7 @@
    instruction that multiplies bytes saturates its sums and is not used. */
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include "reduced.h"
+#include "reduced_work.h"
 #include "target.h"
 
 TARGET("avx2,fma")

@@ -1,5 +1,5 @@
 /* 8-bit products in plain C, for any processor. */
-#include "reduced.h"
+#include "reduced_work.h"
 
 typedef struct {
     int32_t lane[16];

@@ -1,7 +1,7 @@
 /* 8-bit products in 256-bit vectors with AVX-VNNI. */
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include "reduced.h"
+#include "reduced_work.h"
 #include "target.h"
 
 TARGET("avx2,fma,avxvnni")

@@ -2,7 +2,9 @@
 #ifndef FOVEAL_REDUCED_WORK_H
 #define FOVEAL_REDUCED_WORK_H
 
-#include "reduced.h"
+#include "samples.h"
+
+enum { WORD = 4, BLOCK_OUTPUTS = 32 }; /* bytes that are multiplied together, outputs in a block */
 
 enum { STEP = 12, MOST_PIXELS = 96, PANEL_BYTES = 512 << 10 };
 

@@ -34,7 +34,11 @@ def quantise_weight(weight: Array) -> tuple[NDArray[np.int8], NDArray[np.float64
 
 
 def pack_weight(weight: Array, group: int) -> Array:
-    """Pack [O, C, rows, columns] as [blocks, rows * columns * padded C / group, BLOCK, group], zeros added."""
+    """Pack weights [O, C, rows, columns] into words of `group` channels, zeros added.
+
+    Returns:
+        [blocks, rows * columns * padded C / group, BLOCK, group].
+    """
     outputs, channels, rows, columns = weight.shape
     room = (0, -outputs % BLOCK), (0, padded(channels) - channels), (0, 0), (0, 0)
     lines = np.pad(weight, room).transpose(0, 2, 3, 1).reshape(-1, BLOCK, rows * columns * padded(channels))
@@ -70,10 +74,11 @@ class Folded:
 def fold(c: ReducedConvolution) -> Folded:
     """Quantise, fold and pack a convolution."""
     target, source = c.target, c.source
+    bits: Array
     if source.kind == "u8":
-        steps, worth = quantise_weight(c.weight)
-        start = -source.zero * steps.reshape(c.outputs, -1).sum(axis=1, dtype=np.int64)
-        bits: Array = steps
+        bits, worth = quantise_weight(c.weight)
+        start = -source.zero * bits.reshape(c.outputs, -1).sum(axis=1, dtype=np.int64)
+        steps: Array = bits
     else:
         bits = to_bf16(c.weight)
         steps, worth = from_bf16(bits), np.ones(c.outputs)

@@ -3,70 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import math
 
 import numpy as np
 
 from foveal.kernels.build import loaded
+from foveal.ops.reduced.abi import MOST_TAPS, Convolution, address, samples
 from foveal.ops.reduced.fold import Folded, fold
 from foveal.ops.reduced.spec import KINDS, Array, Map, ReducedConvolution, padded
 
-Address = ctypes.c_void_p
-
 PATHS = ("best", "plain", "avx2", "avxvnni", "avx512", "neon")
 """Instructions that a convolution may use, in the order of their numbers in reduced.h."""
-
-
-class Samples(ctypes.Structure):
-    """A map, `Samples` in reduced.h."""
-
-    _fields_ = [
-        *((name, Address) for name in ("own", "means", "outside", "index")),
-        *((name, ctypes.c_int64) for name in ("own_rows", "tiles")),
-        *((name, ctypes.c_int32) for name in ("height", "width", "channels", "type", "top", "left")),
-    ]
-
-
-class Convolution(ctypes.Structure):
-    """A convolution, `ReducedConvolution` in reduced.h."""
-
-    _fields_ = [
-        ("in", Samples),
-        *((name, Address) for name in ("weight", "start", "scale", "bias", "residual_scale")),
-        *((name, Address) for name in ("residual", "out")),
-        *((name, ctypes.c_float) for name in ("low", "high")),
-        *((name, ctypes.c_int32) for name in ("residual_type", "out_type")),
-        *((name, ctypes.c_int32) for name in ("rows", "columns", "stride", "dilation")),
-        *((name, ctypes.c_int32) for name in ("out_height", "out_width", "outputs", "path")),
-        ("scratch", Address),
-        ("scratch_bytes", ctypes.c_int64),
-    ]
-
-
-def address(x: Array | None) -> int | None:
-    """Address of an array's first element; the array must be contiguous."""
-    if x is None:
-        return None
-    if not x.flags.c_contiguous:
-        raise ValueError(f"kernels read contiguous arrays, this one {list(x.shape)} has strides {x.strides}")
-    return x.ctypes.data
-
-
-def samples(x: Map, outside: Array, padding: tuple[int, int] = (0, 0)) -> Samples:
-    """Describe a map whose first window starts `padding` before the tile; `outside` must live on."""
-    return Samples(
-        address(x.own),
-        address(x.means),
-        address(outside),
-        address(x.index),
-        len(x.own),
-        x.tiles,
-        x.height,
-        x.width,
-        x.channels,
-        KINDS.index(x.format.kind),
-        x.border - padding[0],
-        x.border - padding[1],
-    )
 
 
 def paths(kind: str) -> tuple[str, ...]:
@@ -109,6 +56,9 @@ def convolve(
         outputs,
         PATHS.index(path),
     )
+    if c.depthwise:
+        loaded().foveal_reduced_depthwise(ctypes.byref(call))
+        return out
     failed = loaded().foveal_reduced_convolve(ctypes.byref(call))
     if failed:
         reason = "memory is short" if failed == 1 else f"this processor has only {paths(x.format.kind)}"
@@ -118,15 +68,19 @@ def convolve(
 
 def _check(x: Map, c: ReducedConvolution, residual: Array | None, shape: tuple[int, int]) -> None:
     """Refuse what the kernels would read beyond."""
+    if c.depthwise and math.prod(c.kernel) > MOST_TAPS:
+        raise ValueError(f"depthwise windows have at most {MOST_TAPS} samples, this one is {c.kernel}")
     channels = padded(c.outputs if c.depthwise else c.weight.shape[1])
     if x.format != c.source or x.channels != channels:
         raise ValueError(
-            f"the map is {x.format} with {x.channels} channels, the convolution takes {c.source} with {channels}"
+            f"the map is {x.format} with {x.channels} channels, "
+            f"the convolution takes {c.source} with {channels}"
         )
     if (residual is None) != (c.residual is None):
         raise ValueError("a residual must be given exactly where the convolution has a format for it")
     if residual is not None and c.residual is not None:
         if residual.shape != shape or residual.dtype != c.residual.dtype:
             raise ValueError(
-                f"the residual is {residual.dtype} {list(residual.shape)}, it must be {c.residual.dtype} {list(shape)}"
+                f"the residual is {residual.dtype} {list(residual.shape)}, "
+                f"it must be {c.residual.dtype} {list(shape)}"
             )

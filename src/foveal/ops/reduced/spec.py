@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["f32", "bf16", "u8"]
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 KINDS: tuple[Kind, ...] = ("f32", "bf16", "u8")
 """Types of samples in the order of their numbers in reduced.h."""
 
-TYPES = {"f32": np.dtype(np.float32), "bf16": np.dtype(np.uint16), "u8": np.dtype(np.uint8)}
+TYPES: dict[Kind, np.dtype[Any]] = {
+    "f32": np.dtype(np.float32),
+    "bf16": np.dtype(np.uint16),
+    "u8": np.dtype(np.uint8),
+}
 PADDING = 4
 """Channels of a row are a multiple of this."""
 
@@ -78,7 +82,7 @@ class Format:
         return cls("u8", scale, round(-low / scale))
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> np.dtype[Any]:
         """Type of the arrays that hold such maps."""
         return TYPES[self.kind]
 
@@ -99,6 +103,20 @@ class Format:
         """Encode real values [..., C] as rows [R, padded C]; what is added stands for 0."""
         rows = np.asarray(x, np.float32).reshape(-1, x.shape[-1])
         return self.encode(np.pad(rows, ((0, 0), (0, padded(rows.shape[1]) - rows.shape[1]))))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Factor and shift that turn samples of one format into steps of another."""
+
+    factor: float
+    shift: float
+
+    @classmethod
+    def between(cls, source: Format, target: Format, scale: float = 1.0) -> Steps:
+        """Return those for target = scale * source."""
+        factor = scale * source.scale / target.scale
+        return cls(factor, target.zero - factor * source.zero)
 
 
 @dataclass(frozen=True, eq=False)
