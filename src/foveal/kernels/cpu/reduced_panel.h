@@ -35,15 +35,6 @@ static void pack(const ReducedConvolution *v, uint8_t *panel, int64_t pitch, int
     }
 }
 
-static void finish_block(const ReducedConvolution *v, const Sum *sums, int64_t pixel, int64_t height, int32_t o) {
-    const int32_t width = v->outputs - o;
-    for (int64_t r = 0; r < height; r++) {
-        const int64_t at = (pixel + r) * v->outputs + o;
-        if (width >= BLOCK_OUTPUTS) finish_row(v, sums + r * BLOCK_OUTPUTS, o, at, BLOCK_OUTPUTS);
-        else finish_row(v, sums + r * BLOCK_OUTPUTS, o, at, width);
-    }
-}
-
 static void block(const uint8_t *a, int64_t pitch, int64_t words, const uint8_t *w, const int32_t *start, Sum *sums) {
     block_at(a, pitch, 1, 0, words, w, start, sums);
 }

@@ -80,12 +80,12 @@ typedef float Sum;
 #include "reduced_finish.h"
 
 static inline __attribute__((always_inline)) void depthwise_piece(
-    const ReducedConvolution *v, const uint8_t **taps, int32_t c, int64_t at, int32_t count)
+    const ReducedConvolution *v, const uint8_t **taps, int32_t c, int64_t pixel, int32_t count)
 {
     float values[BLOCK_OUTPUTS];
     if (v->in.type == U8) sum_u8(v, taps, c, count, values);
     else sum_bf16(v, taps, c, count, values);
-    finish_row(v, values, c, at + c, count);
+    finish_block(v, values, pixel, 1, c);
 }
 
 void reduced_depthwise_step(const ReducedConvolution *v, Team team) {
@@ -95,12 +95,12 @@ void reduced_depthwise_step(const ReducedConvolution *v, Team team) {
     for (int64_t first; (first = take(&team) * size) < lines;)
         for (int64_t line = first; line < first + size && line < lines; line++)
             for (int32_t x = 0; x < v->out_width; x++) {
-                const int64_t at = (line * v->out_width + x) * channels;
+                const int64_t pixel = line * v->out_width + x;
                 find_taps(&v->in, v->rows, v->columns, v->dilation, line / v->out_height,
                           (int32_t)(line % v->out_height) * v->stride + v->in.top, x * v->stride + v->in.left, taps);
                 int32_t c = 0;
-                for (; c + BLOCK_OUTPUTS <= channels; c += BLOCK_OUTPUTS) depthwise_piece(v, taps, c, at, BLOCK_OUTPUTS);
-                if (c < channels) depthwise_piece(v, taps, c, at, channels - c);
+                for (; c + BLOCK_OUTPUTS <= channels; c += BLOCK_OUTPUTS) depthwise_piece(v, taps, c, pixel, BLOCK_OUTPUTS);
+                if (c < channels) depthwise_piece(v, taps, c, pixel, channels - c);
             }
 }
 

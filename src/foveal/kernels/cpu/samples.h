@@ -23,6 +23,11 @@ static inline const uint8_t *row_address(const Samples *s, int64_t row, int64_t 
     return (const uint8_t *)s->means + (row - s->own_rows) * bytes;
 }
 
+static inline float within_limits(float value, float low, float high) {
+    value = value < low ? low : value;
+    return value > high ? high : value;
+}
+
 static inline float from_bf16(uint16_t x) {
     const uint32_t bits = (uint32_t)x << 16;
     float value;
@@ -38,11 +43,17 @@ static inline uint16_t to_bf16(float value) {
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
 }
 
-/* Round to nearest even and saturate. */
+/* Round to nearest even and saturate. After 1.5 * 2^23 is added, the rounded number stands in the lowest bits;
+   bits of floats are in the order of the floats, so that limits can be those of integers, which compilers
+   vectorise better. */
 static inline uint8_t to_u8(float value) {
-    value = __builtin_rintf(value);
-    value = value > 0 ? value : 0;
-    return (uint8_t)(int32_t)(value < 255 ? value : 255);
+    const int32_t zero = 0x4b400000;
+    int32_t bits;
+    value += 12582912.0f;
+    memcpy(&bits, &value, sizeof bits);
+    bits = bits < zero ? zero : bits;
+    bits = bits > zero + 255 ? zero + 255 : bits;
+    return (uint8_t)bits;
 }
 
 /* Read `count` samples from `at` on as float. */
@@ -69,11 +80,6 @@ static inline __attribute__((always_inline)) void write_values(void *rows, int32
     } else {
         memcpy((float *)rows + at, values, (size_t)count * sizeof(float));
     }
-}
-
-static inline float within_limits(float value, float low, float high) {
-    value = value < low ? low : value;
-    return value > high ? high : value;
 }
 
 #endif
