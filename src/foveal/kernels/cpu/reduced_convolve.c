@@ -44,7 +44,9 @@ int32_t reduced_path(int32_t type, int32_t wanted) {
     return path;
 }
 
-int64_t reduced_scratch(const ReducedConvolution *v) { return panel_pixels(v) * panel_pitch(v); }
+int64_t reduced_scratch(const ReducedConvolution *v) {
+    return is_narrow(v) ? v->rows * narrow_line_bytes(v) : panel_pixels(v) * panel_pitch(v);
+}
 
 void reduced_convolve_step(const ReducedConvolution *v, Team team) {
     function_of(v->in.type, reduced_path(v->in.type, v->path))(v, team);

@@ -54,9 +54,54 @@ static void multiply(
     }
 }
 
+/* One line of samples, from a place on; runs that lie one after the other in memory are copied at once. */
+static void pack_line(const Samples *s, uint8_t *to, int64_t tile, int32_t y, int32_t x, int32_t count) {
+    const int64_t bytes = row_bytes(s);
+    for (int32_t j = 0; j < count;) {
+        const int64_t row = sample_row(s, tile, y, x + j);
+        int32_t run = 1;
+        if (row >= 0)
+            while (j + run < count && row + run != s->own_rows && sample_row(s, tile, y, x + j + run) == row + run) run++;
+        memcpy(to + j * bytes, row_address(s, row, bytes), (size_t)(run * bytes));
+        j += run;
+    }
+}
+
+/* Maps of a few channels, RGB: packing every window would take longer than its product. Lines of samples are
+   packed instead, and windows overlap in them. */
+static void narrow_piece(const ReducedConvolution *v, uint8_t *lines, int64_t line, int32_t x, int32_t count) {
+    const int64_t bytes = row_bytes(&v->in), step = narrow_line_bytes(v), pitch = v->stride * bytes;
+    const int64_t tile = line / v->out_height, words = v->columns * bytes / WORD, block_bytes = v->rows * words * BLOCK_OUTPUTS * WORD;
+    const int32_t y = (int32_t)(line % v->out_height) * v->stride + v->in.top;
+    for (int32_t i = 0; i < v->rows; i++)
+        pack_line(&v->in, lines + i * step, tile, y + i, x * v->stride + v->in.left, (count - 1) * v->stride + v->columns);
+    Sum sums[PIXELS * BLOCK_OUTPUTS] __attribute__((aligned(64)));
+    for (int32_t o = 0; o < v->outputs; o += BLOCK_OUTPUTS) {
+        const uint8_t *w = (const uint8_t *)v->weight + o / BLOCK_OUTPUTS * block_bytes;
+        for (int32_t p = 0; p < count; p += PIXELS) {
+            block_at(lines + p * pitch, pitch, v->rows, step, words, w, v->start ? v->start + o : 0, sums);
+            finish_block(v, sums, line * v->out_width + x + p, count - p < PIXELS ? count - p : PIXELS, o);
+        }
+    }
+}
+
+static void narrow(const ReducedConvolution *v, uint8_t *lines, Team team) {
+    const int64_t pieces = (v->out_width + MOST_PIXELS - 1) / MOST_PIXELS, total = v->in.tiles * v->out_height * pieces;
+    const int64_t size = lines_per_task(total, &team);
+    for (int64_t first; (first = take(&team) * size) < total;)
+        for (int64_t task = first; task < first + size && task < total; task++) {
+            const int32_t x = (int32_t)(task % pieces) * MOST_PIXELS, left = v->out_width - x;
+            narrow_piece(v, lines, task / pieces, x, left < MOST_PIXELS ? left : MOST_PIXELS);
+        }
+}
+
 void PATH(const ReducedConvolution *v, Team team) {
-    const Work work = work_of(v, team.threads);
     uint8_t *panel = (uint8_t *)v->scratch + team.thread * v->scratch_bytes;
+    if (is_narrow(v)) {
+        narrow(v, panel, team);
+        return;
+    }
+    const Work work = work_of(v, team.threads);
     for (int64_t task; (task = take(&team)) < work.chunks * work.groups;) {
         const int64_t group = task % work.groups, pixel = task / work.groups * work.size;
         const int64_t count = work.pixels - pixel < work.size ? work.pixels - pixel : work.size;

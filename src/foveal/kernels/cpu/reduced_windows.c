@@ -57,16 +57,38 @@ void reduced_max_pool_step(const ReducedPool *v, Team team) {
 
 EXPORT void foveal_reduced_max_pool(const ReducedPool *v) { IN_REGION(reduced_max_pool_step(v, team)); }
 
-static void sum_u8(const ReducedConvolution *v, const uint8_t **taps, int32_t c, int32_t count, float *values) {
-    int32_t sums[BLOCK_OUTPUTS] = {0};
-    memcpy(sums, v->start + c, (size_t)count * sizeof *sums);
-    const int8_t *w = (const int8_t *)v->weight + c;
-    for (int32_t t = 0; t < v->rows * v->columns; t++, w += v->in.channels)
-        for (int32_t i = 0; i < count; i++) sums[i] += (int16_t)(taps[t][c + i] * w[i]);
-    for (int32_t i = 0; i < BLOCK_OUTPUTS; i++) values[i] = (float)sums[i];
+/* Sixteen channels in vectors of the compiler: left to itself it widens bytes one by one. */
+enum { WIDE = 16 };
+typedef uint8_t bytes_vec __attribute__((vector_size(WIDE), aligned(1), may_alias));
+typedef int8_t steps_vec __attribute__((vector_size(WIDE), aligned(1), may_alias));
+typedef int16_t short_vec __attribute__((vector_size(2 * WIDE)));
+typedef int32_t int_vec __attribute__((vector_size(4 * WIDE), aligned(4), may_alias));
+
+static inline __attribute__((always_inline)) int_vec product(const uint8_t *from, const int8_t *w) {
+    const short_vec x = __builtin_convertvector(*(const bytes_vec *)from, short_vec);
+    const short_vec y = __builtin_convertvector(*(const steps_vec *)w, short_vec);
+    return __builtin_convertvector(x * y, int_vec); /* 255 * -128 is a 16-bit number */
 }
 
-static void sum_bf16(const ReducedConvolution *v, const uint8_t **taps, int32_t c, int32_t count, float *values) {
+static inline __attribute__((always_inline)) void sum_u8(
+    const ReducedConvolution *v, const uint8_t **taps, int32_t c, int32_t count, float *values)
+{
+    const int32_t many = v->rows * v->columns, whole = count / WIDE * WIDE;
+    const int64_t channels = v->in.channels;
+    const int8_t *w = (const int8_t *)v->weight + c;
+    for (int32_t i = 0; i < whole; i += WIDE) {
+        int_vec sum = *(const int_vec *)(v->start + c + i);
+        for (int32_t t = 0; t < many; t++) sum += product(taps[t] + c + i, w + t * channels + i);
+        for (int32_t k = 0; k < WIDE; k++) values[i + k] = (float)sum[k];
+    }
+    for (int32_t i = whole; i < BLOCK_OUTPUTS; i++) {
+        int32_t sum = i < count ? v->start[c + i] : 0;
+        for (int32_t t = 0; t < many && i < count; t++) sum += taps[t][c + i] * w[t * channels + i];
+        values[i] = (float)sum;
+    }
+}
+
+static inline __attribute__((always_inline)) void sum_bf16(const ReducedConvolution *v, const uint8_t **taps, int32_t c, int32_t count, float *values) {
     float x[BLOCK_OUTPUTS], weight[BLOCK_OUTPUTS];
     memset(values, 0, BLOCK_OUTPUTS * sizeof *values);
     for (int32_t t = 0; t < v->rows * v->columns; t++) {

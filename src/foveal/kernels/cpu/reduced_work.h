@@ -41,6 +41,18 @@ static inline Work work_of(const ReducedConvolution *v, int32_t threads) {
     return w;
 }
 
+enum { NARROW_BYTES = 16 };
+
+/* Whether windows overlap in lines of a few channels. */
+static inline int is_narrow(const ReducedConvolution *v) {
+    return row_bytes(&v->in) <= NARROW_BYTES && v->dilation == 1 && v->columns > 1;
+}
+
+/* Bytes of a line of samples under MOST_PIXELS windows. */
+static inline int64_t narrow_line_bytes(const ReducedConvolution *v) {
+    return (((MOST_PIXELS - 1) * (int64_t)v->stride + v->columns) * row_bytes(&v->in) + 63) / 64 * 64;
+}
+
 void convolve_u8_plain(const ReducedConvolution *v, Team team);
 void convolve_u8_avx2(const ReducedConvolution *v, Team team);
 void convolve_u8_vnni(const ReducedConvolution *v, Team team);
