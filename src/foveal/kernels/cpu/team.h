@@ -13,4 +13,10 @@ typedef struct {
 /* Take the number of the next task; the caller stops at the number of tasks. */
 static inline int64_t take(const Team *team) { return __atomic_fetch_add(team->next, 1, __ATOMIC_RELAXED); }
 
+/* How many of `count` lines make a task: enough tasks to share, few enough to take. */
+static inline int64_t lines_per_task(int64_t count, const Team *team) {
+    const int64_t lines = count / (8 * (int64_t)team->threads);
+    return lines < 1 ? 1 : lines;
+}
+
 #endif
