@@ -24,6 +24,7 @@ ARROWS: dict[str, str] = {
     "objectives": "",
     "policies": "geometry ops",
     "methods": "geometry ops tiles policies objectives",
+    "program": "kernels ops fusion models",
     "hub": "cost models policies methods data",
     "calibration": "geometry kernels ops tiles fusion policies objectives cost methods hub data",
     "evaluation": "objectives cost methods data",

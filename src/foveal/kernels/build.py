@@ -19,8 +19,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 OBSERVER: ContextVar[Callable[[str, int], None] | None] = ContextVar("observer", default=None)
 """If set, told what every kernel did: "convolution" or "interpolation", and multiply-accumulates [MAC]."""
