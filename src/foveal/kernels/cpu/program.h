@@ -180,6 +180,7 @@ void cut_input_step(const Run *r, Team team);
 
 /* program_score.c */
 void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, float *cells, Team team);
+void integrate(const Run *r, const float *density, int32_t rows, int32_t columns, float *cells, Team team);
 size_t score_bytes(const Run *r);
 
 /* program_plan.c */

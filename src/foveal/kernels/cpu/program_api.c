@@ -136,8 +136,9 @@ static int prepare(Run *r) {
     memset(r->finest, 0, images * 4), memset(r->spent, 0, images * 8);
     const int32_t stride = p->maps[p->head.output].stride;
     const int32_t columns = columns_at(r, stride, 0);
-    r->logits = q->method == METHOD_DENSE ? NULL : room(&c->logits, images * (size_t)rows_at(r, stride, 0) * (size_t)columns * (size_t)p->head.classes * 4);
-    if ((q->method != METHOD_DENSE && !r->logits) || !room(&c->scores, score_bytes(r))) return -1;
+    const int composed = q->method != METHOD_DENSE || q->mask;
+    r->logits = !composed ? NULL : room(&c->logits, images * (size_t)rows_at(r, stride, 0) * (size_t)columns * (size_t)p->head.classes * 4);
+    if ((composed && !r->logits) || !room(&c->scores, score_bytes(r))) return -1;
     size_t pyramid = 0;
     for (int32_t level = 1; level < MOST_LEVELS; level++) pyramid += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * 12);
     char *floor = room(&c->pyramid, pyramid);

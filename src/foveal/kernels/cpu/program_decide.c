@@ -2,6 +2,7 @@
 #pragma GCC optimize("fp-contract=off")
 #include <stdio.h>
 #include <stdlib.h>
+#include "export.h"
 #include "program.h"
 
 enum { SKIPPED = -1 };
@@ -154,4 +155,40 @@ int decide_refinement(Run *r, const float *cells, int32_t level, int8_t *levels)
     for (int32_t n = 0; forests && n < q->images; n++) forest_free(&forests[n]);
     free(forests), free(list), free(room);
     return status ? status : changed;
+}
+
+/* Rates and choice of one forest, all maps one after the other, coarsest first: for tests of equality. */
+EXPORT int32_t foveal_program_choose(
+    int32_t depth, const int32_t *rows, const int32_t *columns, const double *gains, const double *costs, double budget,
+    double *rates, uint8_t *chosen)
+{
+    Forest f = {0};
+    Forest *const one[1] = {&f};
+    if (forest_make(&f, rows[depth - 1], columns[depth - 1], 0, depth)) return -1;
+    size_t at = 0;
+    for (int32_t k = 0; k < depth; k++) {
+        const size_t n = (size_t)rows[k] * (size_t)columns[k];
+        memcpy(f.gain[k], gains + at, n * sizeof(double)), memcpy(f.cost[k], costs + at, n * sizeof(double));
+        at += n;
+    }
+    int status = forest_rates(&f) || forest_choose(one, 1, budget) ? -1 : 0;
+    for (int32_t k = depth - 1; k >= 0; k--) {
+        const size_t n = (size_t)rows[k] * (size_t)columns[k];
+        at -= n;
+        memcpy(rates + at, f.rate[k], n * sizeof(double)), memcpy(chosen + at, f.chosen[k], n);
+    }
+    forest_free(&f);
+    return status;
+}
+
+/* Cells and levels of one image from a density, as SegBlocks decides: for tests of equality. */
+EXPORT int32_t foveal_program_blocks(
+    const float *density, int32_t rows, int32_t columns, int32_t height, int32_t width, int32_t tile, int32_t coarsest,
+    double budget, float *cells, int8_t *levels)
+{
+    Request q = {.images = 1, .height = height, .width = width, .tile = tile, .max_level = coarsest, .budget = budget};
+    Run r = {.request = &q, .threads = 1};
+    r.grid = (Grid){.height = height, .width = width, .tile = tile, .rows = (height - 1) / tile + 1, .columns = (width - 1) / tile + 1};
+    integrate(&r, density, rows, columns, cells, (Team){0, 1, &r.next});
+    return decide_blocks(&r, cells, 0, levels);
 }

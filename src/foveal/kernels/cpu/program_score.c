@@ -149,7 +149,7 @@ static void average_columns(const float *in, int64_t images, int32_t rows, int32
 static int32_t gcd(int32_t a, int32_t b) { return b ? gcd(b, a % b) : a; }
 
 /* Integrate densities over cells: the same sums in the same order as `foveal.policies.budgeted.per_cell`. */
-static void per_cell(const Run *r, const float *density, int32_t rows, int32_t columns, float *cells, Team team) {
+void integrate(const Run *r, const float *density, int32_t rows, int32_t columns, float *cells, Team team) {
     const Grid *g = &r->grid;
     const int32_t down = (g->height - 1) / rows + 1, across = (g->width - 1) / columns + 1, unit = down > across ? down : across;
     int32_t stride = 1;
@@ -202,6 +202,6 @@ void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, flo
         average_columns(beside, images, rows, columns, reach, density, team);
         meet(r, team);
     }
-    per_cell(r, density, rows, columns, cells, team);
+    integrate(r, density, rows, columns, cells, team);
     meet(r, team);
 }
