@@ -25,6 +25,7 @@ ARROWS: dict[str, str] = {
     "objectives": "",
     "policies": "storage geometry ops",
     "methods": "storage geometry ops tiles policies objectives",
+    "program": "kernels ops fusion models",
     "hub": "storage cost models policies methods data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost methods hub data",
     "evaluation": "ops objectives cost methods data",

@@ -48,7 +48,8 @@ class _Grid(ctypes.Structure):
     _fields_ = [
         *((name, Address) for name in ("image", "level", "row", "column", "owner")),
         *((name, ctypes.c_int64) for name in ("tiles", "computed")),
-        *((name, ctypes.c_int32) for name in ("height", "width", "tile", "rows", "columns")),
+        *((name, ctypes.c_int32) for name in ("height", "width", "tile", "rows", "columns", "plain_level")),
+        *((name, ctypes.c_int64) for name in ("images", "first")),
     ]
 
 

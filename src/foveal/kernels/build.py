@@ -20,9 +20,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 from foveal.kernels.flags import FLAGS, OPENMP, PREBUILT, architecture
 from foveal.kernels.processor import features

@@ -1,10 +1,10 @@
 /* Class with the largest bilinearly enlarged logit, without writing the enlarged logits. */
 #include <stdlib.h>
-#include "rows.h"
+#include "classify.h"
 #include "export.h"
 
 /* Labels of one line: columns are handled by their phase in the enlargement, a vector of sources at a time. */
-static void label_line(const float *line, int64_t padded, int32_t classes, int32_t columns, int32_t factor, int32_t width, uint8_t *out) {
+void label_line(const float *line, int64_t padded, int32_t classes, int32_t columns, int32_t factor, int32_t width, uint8_t *out) {
     for (int32_t phase = 0; phase < factor; phase++) {
         const float x = ((float)phase + 0.5f) / (float)factor - 0.5f;
         const int32_t shift = x < 0 ? -1 : 0;

@@ -7,6 +7,7 @@
    Dukhan, "The indirect convolution algorithm", arXiv:1907.02129 (windows through pointers). */
 #include "export.h"
 #include "convolve.h"
+#include "region.h"
 
 enum { CHUNK = 12 * PIXELS };
 
@@ -158,41 +159,36 @@ static void narrow_line(const Convolution *v, float *lines, int64_t tile, int32_
         }
 }
 
-static void narrow(const Convolution *v) {
+static void narrow_step(const Convolution *v, Team team) {
     const int64_t pieces = (v->out_width + WIDE - 1) / WIDE, total = v->in.tiles * v->out_height * pieces;
-#pragma omp parallel
-    {
-        float lines[MOST_NARROW + NARROW * 8] __attribute__((aligned(64)));
-        memset(lines, 0, sizeof lines); /* a last block that is not full reads beyond what is known */
-#pragma omp for schedule(static)
-        for (int64_t task = 0; task < total; task++) {
+    const int64_t size = lines_per_task(total, &team);
+    float lines[MOST_NARROW + NARROW * 8] __attribute__((aligned(64)));
+    memset(lines, 0, sizeof lines); /* a last block that is not full reads beyond what is known */
+    for (int64_t first; (first = take(&team) * size) < total;)
+        for (int64_t task = first; task < first + size && task < total; task++) {
             const int64_t line = task / pieces;
             const int32_t x = (int32_t)(task % pieces) * WIDE, left = v->out_width - x;
             narrow_line(v, lines, line / v->out_height, (int32_t)(line % v->out_height), x, left < WIDE ? left : WIDE);
         }
-    }
 }
 
-EXPORT void foveal_convolve(const Convolution *v) {
+void convolve_step(const Convolution *v, Team team) {
     if (is_narrow(v)) {
-        narrow(v);
+        narrow_step(v, team);
         return;
     }
     const int64_t pixels = v->in.tiles * v->out_height * v->out_width;
     const int64_t blocks = (v->outputs + OUTPUTS - 1) / OUTPUTS;
-    const Share share = share_work(pixels, CHUNK, blocks, (int64_t)v->rows * v->columns * v->in.channels);
-    const int64_t size = share.size, chunks = share.chunks, groups = share.groups;
-#pragma omp parallel if (chunks * groups > 1)
-    {
-        float panel[CHUNK * PITCH] __attribute__((aligned(64)));
-#pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < chunks * groups; task++) {
-            const int64_t group = task % groups, pixel = task / groups * size;
-            const int64_t from = blocks * group / groups * OUTPUTS, to = blocks * (group + 1) / groups * OUTPUTS;
-            chunk(v, panel, pixel, pixels - pixel < size ? pixels - pixel : size, (int32_t)from,
-                  (int32_t)(to < v->outputs ? to : v->outputs));
-        }
+    const Share share = share_work(pixels, CHUNK, blocks, (int64_t)v->rows * v->columns * v->in.channels, team.threads);
+    float panel[CHUNK * PITCH] __attribute__((aligned(64)));
+    for (int64_t task; (task = take(&team)) < share.chunks * share.groups;) {
+        const int64_t group = task % share.groups, pixel = task / share.groups * share.size;
+        const int64_t from = blocks * group / share.groups * OUTPUTS, to = blocks * (group + 1) / share.groups * OUTPUTS;
+        chunk(v, panel, pixel, pixels - pixel < share.size ? pixels - pixel : share.size, (int32_t)from,
+              (int32_t)(to < v->outputs ? to : v->outputs));
     }
 }
+
+EXPORT void foveal_convolve(const Convolution *v) { IN_REGION(convolve_step(v, team)); }
 
 EXPORT int32_t foveal_outputs(void) { return OUTPUTS; }

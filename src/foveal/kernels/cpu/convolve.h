@@ -3,6 +3,7 @@
 #define FOVEAL_CONVOLVE_H
 
 #include "gemm.h"
+#include "team.h"
 
 typedef struct {
     Source in;
@@ -22,8 +23,8 @@ typedef struct {
 
 /* Where weights fit the cache, pixels are split; where they do not, every chunk reads them all from memory, so
    chunks are as large as they may be and outputs are split. */
-static inline Share share_work(int64_t pixels, int64_t most, int64_t blocks, int64_t depth) {
-    const int64_t wanted = 4 * threads(), large = blocks * OUTPUTS * depth * (int64_t)sizeof(float) > 1 << 20;
+static inline Share share_work(int64_t pixels, int64_t most, int64_t blocks, int64_t depth, int32_t threads) {
+    const int64_t wanted = 4 * threads, large = blocks * OUTPUTS * depth * (int64_t)sizeof(float) > 1 << 20;
     int64_t size = large ? pixels : (pixels + wanted - 1) / wanted;
     size = (size + PIXELS - 1) / PIXELS * PIXELS;
     size = size > most ? most : size;
@@ -32,5 +33,10 @@ static inline Share share_work(int64_t pixels, int64_t most, int64_t blocks, int
     groups = groups > blocks / 2 ? blocks / 2 : groups;
     return (Share){size, chunks, groups < 1 ? 1 : groups};
 }
+
+void convolve_step(const Convolution *v, Team team);
+/* `scratch` belongs to the thread and has room for winograd_scratch floats, a multiple of 16. */
+void winograd_step(const Convolution *v, int32_t side, float *scratch, Team team);
+int64_t winograd_scratch(int64_t channels, int32_t side);
 
 #endif

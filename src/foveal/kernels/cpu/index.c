@@ -1,35 +1,8 @@
-/* Index of bordered tiles: which sample every place of every tile is worth. See foveal/ops/layout.py for the
-   rule; this is the same, tile by tile. */
-#include "rows.h"
+/* Index of bordered tiles: which sample every place of every tile is worth. See foveal/geometry/layout.py for
+   the rule; this is the same, tile by tile. */
+#include "index.h"
+#include "region.h"
 #include "export.h"
-
-typedef struct {
-    const int64_t *image, *level, *row, *column; /* per tile */
-    const int64_t *owner;                        /* [images][rows][columns] */
-    int64_t tiles, computed;
-    int32_t height, width, tile, rows, columns; /* image and tile [px], grid of cells */
-} Grid;
-
-typedef struct {
-    int32_t *start;  /* [means + 1] */
-    int32_t *source; /* [parts] */
-    float *share;    /* [parts] */
-    int64_t means, parts, most_means, most_parts;
-} Means;
-
-enum { UNKNOWN = -1, FINER = -2 };
-
-/* Row of the sample at a coordinate of a level, in the image; FINER if finer tiles hold it. */
-static inline int64_t find(const Grid *g, int32_t side, int64_t image, int32_t level, int32_t y, int32_t x) {
-    const int64_t cell = (image * g->rows + (int32_t)(((int64_t)y << level) / side)) * g->columns + ((int64_t)x << level) / side;
-    const int64_t tile = g->owner[cell];
-    if (tile < 0) return UNKNOWN;
-    const int32_t held = (int32_t)g->level[tile];
-    if (held < level) return FINER;
-    const int32_t row = (y >> (held - level)) - (int32_t)(g->row[tile] * side >> held);
-    const int32_t column = (x >> (held - level)) - (int32_t)(g->column[tile] * side >> held);
-    return (tile * side + row) * side + column;
-}
 
 /* Whether a tile owns all cells under it. */
 static int whole(const Grid *g, int64_t tile) {
@@ -55,32 +28,39 @@ static View view_of(const Grid *g, int32_t side, int32_t border, int edge, int64
     };
 }
 
-static inline int32_t within(int32_t v, int32_t last) { return v < 0 ? 0 : v > last ? last : v; }
-
-/* What one place of a bordered tile is worth. */
-static int32_t place(const Grid *g, int32_t side, int64_t tile, const View *v, int32_t i, int32_t j) {
-    int32_t y = v->top + i, x = v->left + j;
-    if (v->edge) y = within(y, v->last_y), x = within(x, v->last_x);
-    if (y < 0 || x < 0 || y > v->last_y || x > v->last_x) return UNKNOWN;
-    return (int32_t)find(g, side, g->image[tile], v->level, y, x);
+/* Coordinates that the places of a bordered tile have along an axis, and the cells that hold them; those
+   outside the image have the cell -1. Asked once per line, so that no place needs a division. */
+static void places(int32_t first, int32_t last, int32_t full, const View *v, int32_t side, int32_t *at, int32_t *cell) {
+    for (int32_t i = 0; i < full; i++) {
+        int32_t y = first + i;
+        if (v->edge) y = within(y, last);
+        at[i] = y;
+        cell[i] = y < 0 || y > last ? -1 : (int32_t)(((int64_t)y << v->level) / side);
+    }
 }
 
-/* Fill the index of one tile; return how many of its places are held by finer tiles. */
-static int64_t index_tile(const Grid *g, int32_t side, int32_t border, int edge, int64_t tile, int32_t *out) {
+int64_t index_tile(const Grid *g, int32_t side, int32_t border, int edge, int64_t tile, int32_t *out) {
     const View v = view_of(g, side, border, edge, tile);
     const int32_t full = side + 2 * border;
+    int32_t ys[full], xs[full], down[full], across[full];
+    places(v.top, v.last_y, full, &v, side, ys, down);
+    places(v.left, v.last_x, full, &v, side, xs, across);
     const int own = whole(g, tile);
+    const int64_t image = g->image[tile];
     int64_t finer = 0;
     for (int32_t i = 0; i < full; i++, out += full) {
         int32_t known = 0; /* samples of the tile itself, all in the image */
         if (own && i >= border && i < border + side && v.top + i <= v.last_y)
             known = v.last_x - v.left - border + 1 < side ? v.last_x - v.left - border + 1 : side;
-        const int32_t first = (int32_t)((tile * side + i - border) * side);
+        const int32_t first = (int32_t)(plain_rows(g, side) + (tile * side + i - border) * side);
         for (int32_t j = 0; j < known; j++) out[border + j] = first + j;
+        const int64_t line = (image * g->rows + down[i]) * g->columns;
         for (int32_t j = 0; j < full; j++) {
             if (j == border) j += known;
             if (j >= full) break;
-            out[j] = place(g, side, tile, &v, i, j);
+            out[j] = UNKNOWN;
+            if (down[i] >= 0 && across[j] >= 0)
+                out[j] = (int32_t)find_in(g, side, image, v.level, ys[i], xs[j], line + across[j]);
             finer += out[j] == FINER;
         }
     }
@@ -103,8 +83,7 @@ static void add_parts(const Grid *g, int32_t side, int64_t image, int32_t level,
     }
 }
 
-/* Replace FINER in the index of one tile by the numbers of means. */
-static void index_means(const Grid *g, int32_t side, int32_t border, int edge, int64_t tile, int32_t *out, Means *m) {
+void index_means(const Grid *g, int32_t side, int32_t border, int edge, int64_t tile, int32_t *out, Means *m) {
     const View v = view_of(g, side, border, edge, tile);
     const int32_t full = side + 2 * border;
     for (int32_t i = 0; i < full; i++) {
@@ -112,12 +91,35 @@ static void index_means(const Grid *g, int32_t side, int32_t border, int edge, i
             if (*out != FINER) continue;
             int32_t y = v.top + i, x = v.left + j;
             if (edge) y = within(y, v.last_y), x = within(x, v.last_x);
-            *out = (int32_t)(g->tiles * side * side + m->means);
+            *out = (int32_t)(plain_rows(g, side) + g->tiles * side * side + m->means);
             add_parts(g, side, g->image[tile], v.level, y, x, 1.0f, m);
             m->means++;
             if (m->means < m->most_means) m->start[m->means] = (int32_t)m->parts;
         }
     }
+}
+
+void average_step(const Averages *a, Team team) {
+    const int32_t channels = a->in->channels;
+    const int64_t size = lines_per_task(a->means, &team);
+    for (int64_t first; (first = take(&team) * size) < a->means;)
+        for (int64_t m = first; m < first + size && m < a->means; m++) {
+            float *to = a->out + m * channels, rest = 1;
+            for (int32_t p = a->start[m]; p < a->start[m + 1]; p++) rest -= a->share[p];
+            for (int32_t c = 0; c < channels; c++) to[c] = rest * a->unknown[c];
+            for (int32_t p = a->start[m]; p < a->start[m + 1]; p++) {
+                const float *from = row_of(a->in, a->source[p]), share = a->share[p];
+                if (!a->scale) {
+                    for (int32_t c = 0; c < channels; c++) to[c] += share * from[c];
+                    continue;
+                }
+                for (int32_t c = 0; c < channels; c++) {
+                    float x = a->scale[c] * from[c] + a->shift[c];
+                    x = x < a->low ? a->low : x;
+                    to[c] += share * (x > a->high ? a->high : x);
+                }
+            }
+        }
 }
 
 /* Fill index [computed][side + 2 border][side + 2 border]. Where finer tiles are averaged, rows from
@@ -135,29 +137,11 @@ EXPORT void foveal_index(const Grid *g, int32_t side, int32_t border, int32_t ed
         if (g->level[tile]) index_means(g, side, border, edge, tile, out + tile * area, m);
 }
 
-/* Average rows: out[m] = sum of share * clamp(scale * row + shift), the rest of the share being `unknown`
-   [channels]. */
+/* Average rows, see Averages. */
 EXPORT void foveal_means(
     const Source *s, const int32_t *start, const int32_t *source, const float *share, int64_t means,
     const float *unknown, const float *scale, const float *shift, float low, float high, float *out)
 {
-    const int32_t channels = s->channels;
-#pragma omp parallel for schedule(static)
-    for (int64_t m = 0; m < means; m++) {
-        float *to = out + m * channels, rest = 1;
-        for (int32_t p = start[m]; p < start[m + 1]; p++) rest -= share[p];
-        for (int32_t c = 0; c < channels; c++) to[c] = rest * unknown[c];
-        for (int32_t p = start[m]; p < start[m + 1]; p++) {
-            const float *from = row_of(s, source[p]);
-            if (!scale) {
-                for (int32_t c = 0; c < channels; c++) to[c] += share[p] * from[c];
-                continue;
-            }
-            for (int32_t c = 0; c < channels; c++) {
-                float x = scale[c] * from[c] + shift[c];
-                x = x < low ? low : x;
-                to[c] += share[p] * (x > high ? high : x);
-            }
-        }
-    }
+    const Averages a = {s, start, source, share, means, unknown, scale, shift, low, high, out};
+    IN_REGION(average_step(&a, team));
 }

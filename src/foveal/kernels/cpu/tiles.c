@@ -1,5 +1,6 @@
 /* Dense maps into tiles and back. */
-#include "rows.h"
+#include "tiles.h"
+#include "region.h"
 #include "export.h"
 
 /* Where tiles lie. */
@@ -12,46 +13,48 @@ typedef struct {
 
 /* Add the mean of the samples under a coordinate of a level, of those that the map has: the mean of the four
    samples one level finer, and so on down. */
-static void add_mean(const float *map, const Places *p, int32_t level, int32_t y, int32_t x, float share, float *to) {
+static void add_mean(const Dense *d, int32_t level, int32_t y, int32_t x, float share, float *to) {
     if (level == 0) {
-        const float *from = map + ((int64_t)y * p->width + x) * p->channels;
-        for (int32_t c = 0; c < p->channels; c++) to[c] += share * from[c];
+        const float *from = d->map + ((int64_t)y * d->width + x) * d->channels;
+        for (int32_t c = 0; c < d->channels; c++) to[c] += share * from[c];
         return;
     }
-    const int32_t height = ((p->height - 1) >> (level - 1)) + 1, width = ((p->width - 1) >> (level - 1)) + 1;
+    const int32_t height = ((d->height - 1) >> (level - 1)) + 1, width = ((d->width - 1) >> (level - 1)) + 1;
     const int32_t rows = 2 * y + 1 < height ? 2 : 1, columns = 2 * x + 1 < width ? 2 : 1;
     share /= (float)(rows * columns);
     for (int32_t i = 0; i < rows; i++)
-        for (int32_t j = 0; j < columns; j++) add_mean(map, p, level - 1, 2 * y + i, 2 * x + j, share, to);
+        for (int32_t j = 0; j < columns; j++) add_mean(d, level - 1, 2 * y + i, 2 * x + j, share, to);
+}
+
+void cut_line(const Dense *d, int32_t level, int32_t y, int32_t left, int32_t side, float *to) {
+    const int32_t height = ((d->height - 1) >> level) + 1, width = ((d->width - 1) >> level) + 1, channels = d->channels;
+    int32_t inside = y < height ? width - left : 0;
+    inside = inside > side ? side : inside < 0 ? 0 : inside;
+    if (level == 0) {
+        if (inside) memcpy(to, d->map + ((int64_t)y * d->width + left) * channels, (size_t)(inside * channels) * sizeof(float));
+        memset(to + inside * channels, 0, (size_t)((side - inside) * channels) * sizeof(float));
+        return;
+    }
+    memset(to, 0, (size_t)(side * channels) * sizeof(float));
+    const int32_t whole = level == 1 && 2 * y + 1 < d->height ? (d->width / 2 < left + inside ? d->width / 2 : left + inside) - left : 0;
+    for (int32_t x = 0; x < whole; x++) {
+        const float *a = d->map + ((int64_t)2 * y * d->width + 2 * (left + x)) * channels, *b = a + (int64_t)d->width * channels;
+        for (int32_t c = 0; c < channels; c++)
+            to[x * channels + c] = 0.25f * (a[c] + a[c + channels] + b[c] + b[c + channels]);
+    }
+    for (int32_t x = whole < 0 ? 0 : whole; x < inside; x++) add_mean(d, level, y, left + x, 1.0f, to + x * channels);
 }
 
 /* Tiles [tiles][side][side][channels] of maps [images][height][width][channels]; 0 outside the image. */
 EXPORT void foveal_cut(const Places *p, const float *maps, float *out) {
-    const int32_t side = p->side, channels = p->channels;
+    const int32_t side = p->side;
 #pragma omp parallel for schedule(static)
     for (int64_t line = 0; line < p->tiles * side; line++) {
-        const int64_t tile = line / side;
-        const int32_t level = (int32_t)p->level[tile] - p->base;
+        const int64_t tile = line / side, area = (int64_t)p->height * p->width * p->channels;
+        const Dense d = {maps + p->image[tile] * area, p->height, p->width, p->channels};
         const int32_t y = (int32_t)(p->row[tile] * side >> p->level[tile]) + (int32_t)(line % side);
         const int32_t left = (int32_t)(p->column[tile] * side >> p->level[tile]);
-        const int32_t height = ((p->height - 1) >> level) + 1, width = ((p->width - 1) >> level) + 1;
-        const float *map = maps + p->image[tile] * p->height * p->width * channels;
-        int32_t inside = y < height ? width - left : 0;
-        inside = inside > side ? side : inside < 0 ? 0 : inside;
-        float *to = out + line * side * channels;
-        if (level == 0) {
-            memcpy(to, map + ((int64_t)y * p->width + left) * channels * (inside > 0), (size_t)(inside * channels) * sizeof(float));
-            memset(to + inside * channels, 0, (size_t)((side - inside) * channels) * sizeof(float));
-            continue;
-        }
-        memset(to, 0, (size_t)(side * channels) * sizeof(float));
-        const int32_t whole = level == 1 && 2 * y + 1 < p->height ? (p->width / 2 < left + inside ? p->width / 2 : left + inside) - left : 0;
-        for (int32_t x = 0; x < whole; x++) {
-            const float *a = map + ((int64_t)2 * y * p->width + 2 * (left + x)) * channels, *b = a + (int64_t)p->width * channels;
-            for (int32_t c = 0; c < channels; c++)
-                to[x * channels + c] = 0.25f * (a[c] + a[c + channels] + b[c] + b[c + channels]);
-        }
-        for (int32_t x = whole; x < inside; x++) add_mean(map, p, level, y, left + x, 1.0f, to + x * channels);
+        cut_line(&d, (int32_t)p->level[tile] - p->base, y, left, side, out + line * side * p->channels);
     }
 }
 
@@ -91,22 +94,25 @@ EXPORT void foveal_compose(const Places *p, const Source *s, const int64_t *owne
     }
 }
 
-/* Maps [images][(height + 1) / 2][(width + 1) / 2][channels]: means of 2x2 samples, of those that exist. */
-EXPORT void foveal_halve(const float *maps, int64_t images, int32_t height, int32_t width, int32_t channels, float *out) {
+void halve_step(const float *maps, int64_t images, int32_t height, int32_t width, int32_t channels, float *out, Team team) {
     const int32_t rows = (height + 1) / 2, columns = (width + 1) / 2;
-    const int64_t line = (int64_t)width * channels;
-#pragma omp parallel for schedule(static)
-    for (int64_t at = 0; at < images * rows; at++) {
-        const int32_t y = (int32_t)(at % rows) * 2;
-        const float *upper = maps + (at / rows * height + y) * line, *lower = upper + (y + 1 < height ? line : 0);
-        float *to = out + at * columns * channels;
-        for (int32_t x = 0; x < width / 2; x++)
-            for (int32_t c = 0; c < channels; c++) {
-                const int64_t k = (int64_t)2 * x * channels + c;
-                to[x * channels + c] = 0.25f * (upper[k] + upper[k + channels] + lower[k] + lower[k + channels]);
-            }
-        if (width % 2)
-            for (int32_t c = 0; c < channels; c++)
-                to[(columns - 1) * channels + c] = 0.5f * (upper[line - channels + c] + lower[line - channels + c]);
-    }
+    const int64_t line = (int64_t)width * channels, size = lines_per_task(images * rows, &team);
+    for (int64_t first; (first = take(&team) * size) < images * rows;)
+        for (int64_t at = first; at < first + size && at < images * rows; at++) {
+            const int32_t y = (int32_t)(at % rows) * 2;
+            const float *upper = maps + (at / rows * height + y) * line, *lower = upper + (y + 1 < height ? line : 0);
+            float *to = out + at * columns * channels;
+            for (int32_t x = 0; x < width / 2; x++)
+                for (int32_t c = 0; c < channels; c++) {
+                    const int64_t k = (int64_t)2 * x * channels + c;
+                    to[x * channels + c] = 0.25f * (upper[k] + upper[k + channels] + lower[k] + lower[k + channels]);
+                }
+            if (width % 2)
+                for (int32_t c = 0; c < channels; c++)
+                    to[(columns - 1) * channels + c] = 0.5f * (upper[line - channels + c] + lower[line - channels + c]);
+        }
+}
+
+EXPORT void foveal_halve(const float *maps, int64_t images, int32_t height, int32_t width, int32_t channels, float *out) {
+    IN_REGION(halve_step(maps, images, height, width, channels, out, team));
 }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 #include "export.h"
 #include "convolve.h"
+#include "region.h"
 
 enum { MOST_SQUARES = 4 * PIXELS };
 
@@ -33,41 +34,52 @@ static Square square_at(const Convolution *v, int64_t number, int32_t side) {
 #include "winograd.h"
 #undef SQUARE
 
-/* Squares that are worked on together: their panels fill about half of the second-level cache. */
-static int64_t together(int64_t channels, int64_t points) {
+/* Size of the second-level cache [B]; asking takes long on a virtual machine, so it is asked once. */
+static int64_t second_cache(void) {
+    static int64_t known = 0;
+    int64_t cache = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (cache) return cache;
 #ifdef _SC_LEVEL2_CACHE_SIZE
-    int64_t cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
-#else
-    int64_t cache = 0;
+    cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
     if (cache <= 0) cache = 1 << 20;
-    const int64_t blocks = cache / 2 / (points * channels * PIXELS * (int64_t)sizeof(float));
+    __atomic_store_n(&known, cache, __ATOMIC_RELAXED);
+    return cache;
+}
+
+/* Squares that are worked on together: their panels fill about half of the second-level cache. */
+static int64_t together(int64_t channels, int64_t points) {
+    const int64_t blocks = second_cache() / 2 / (points * channels * PIXELS * (int64_t)sizeof(float));
     return PIXELS * (blocks < 1 ? 1 : blocks > MOST_SQUARES / PIXELS ? MOST_SQUARES / PIXELS : blocks);
 }
 
-/* As foveal_convolve, for 3x3 windows of stride and dilation 1 whose input needs no clamp; channels and
+int64_t winograd_scratch(int64_t channels, int32_t side) {
+    const int64_t points = (side + 2) * (side + 2), parts = (channels + DEPTH - 1) / DEPTH;
+    return (points * together(channels, points) * (parts * PITCH + OUTPUTS) + 15) / 16 * 16;
+}
+
+/* As convolve_step, for 3x3 windows of stride and dilation 1 whose input needs no clamp; channels and
    outputs are multiples of LANES. Weights: [ceil(outputs / OUTPUTS)][points][channels][OUTPUTS]. */
-EXPORT void foveal_winograd(const Convolution *v, int32_t side) {
+void winograd_step(const Convolution *v, int32_t side, float *scratch, Team team) {
     const int64_t points = (side + 2) * (side + 2), channels = v->in.channels;
     const int64_t down = (v->out_height + side - 1) / side, across = (v->out_width + side - 1) / side;
     const int64_t total = v->in.tiles * down * across, blocks = (v->outputs + OUTPUTS - 1) / OUTPUTS;
-    const Share share = share_work(total, together(channels, points), blocks, points * channels);
-    const int64_t size = share.size, chunks = share.chunks, groups = share.groups;
-    const int64_t parts = (channels + DEPTH - 1) / DEPTH;
-    const size_t floats = (size_t)(points * size * (parts * PITCH + OUTPUTS));
-#pragma omp parallel if (chunks * groups > 1)
-    {
-        float *scratch = aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64);
-#pragma omp for schedule(dynamic)
-        for (int64_t task = 0; task < chunks * groups; task++) {
-            const int64_t group = task % groups, first = task / groups * size;
-            const int64_t count = total - first < size ? total - first : size;
-            const int32_t from = (int32_t)(blocks * group / groups * OUTPUTS);
-            int32_t to = (int32_t)(blocks * (group + 1) / groups * OUTPUTS);
-            to = to < v->outputs ? to : v->outputs;
-            if (side == 2) squares2(v, scratch, first, count, from, to);
-            else squares4(v, scratch, first, count, from, to);
-        }
-        free(scratch);
+    const Share share = share_work(total, together(channels, points), blocks, points * channels, team.threads);
+    for (int64_t task; (task = take(&team)) < share.chunks * share.groups;) {
+        const int64_t group = task % share.groups, first = task / share.groups * share.size;
+        const int64_t count = total - first < share.size ? total - first : share.size;
+        const int32_t from = (int32_t)(blocks * group / share.groups * OUTPUTS);
+        int32_t to = (int32_t)(blocks * (group + 1) / share.groups * OUTPUTS);
+        to = to < v->outputs ? to : v->outputs;
+        if (side == 2) squares2(v, scratch, first, count, from, to);
+        else squares4(v, scratch, first, count, from, to);
     }
 }
+
+static void with_scratch(const Convolution *v, int32_t side, Team team) {
+    float *scratch = aligned_alloc(64, (size_t)winograd_scratch(v->in.channels, side) * sizeof(float));
+    winograd_step(v, side, scratch, team);
+    free(scratch);
+}
+
+EXPORT void foveal_winograd(const Convolution *v, int32_t side) { IN_REGION(with_scratch(v, side, team)); }

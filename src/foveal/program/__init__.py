@@ -1,0 +1,32 @@
+"""A method on a compiled network as one native call: no Python, no allocation and no copy between layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from foveal.program.builder import NotCompiled
+from foveal.program.run import Program, ProgramResult
+from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, SegBlocksRun
+
+if TYPE_CHECKING:
+    from foveal.program.compile import compile_network
+
+__all__ = [
+    "CoarseToFineRun",
+    "DenseRun",
+    "NotCompiled",
+    "PlannedRun",
+    "Program",
+    "ProgramResult",
+    "SegBlocksRun",
+    "compile_network",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the compiler when it is asked for: it needs PyTorch, running a program does not."""
+    if name == "compile_network":
+        from foveal.program.compile import compile_network
+
+        return compile_network
+    raise AttributeError(f"module 'foveal.program' has no attribute '{name}'")

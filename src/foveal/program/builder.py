@@ -1,0 +1,85 @@
+"""Collects the maps, steps and numbers of a program while a network is compiled."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from foveal.program.spec import TILED, VERSION, Head, MapSpec, StepSpec
+
+ALIGNED = 16
+"""Numbers of a tensor start at multiples of this many floats."""
+
+
+class NotCompiled(ValueError):
+    """A network with an operation that no step can express; the message names it."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A finished program as plain memory, ready for native code or a file.
+
+    Attributes:
+        head: How many there are of what.
+        maps: Array of `MapSpec`.
+        steps: Array of `StepSpec`.
+        numbers: Weights and other floats, one after the other.
+        names: What every step came from.
+    """
+
+    head: Head
+    maps: ctypes.Array[MapSpec]
+    steps: ctypes.Array[StepSpec]
+    numbers: np.ndarray[Any, np.dtype[np.float32]]
+    names: tuple[str, ...]
+
+
+@dataclass
+class Builder:
+    """A program in the making."""
+
+    maps: list[MapSpec] = field(default_factory=list)
+    steps: list[StepSpec] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    _numbers: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    _count: int = 0
+
+    def add_map(self, channels: int, stride: int, kind: int = TILED, grid: int = 0) -> int:
+        """Add a map and return its number."""
+        self.maps.append(MapSpec(kind, channels, stride, 0, grid))
+        return len(self.maps) - 1
+
+    def add_numbers(self, values: Any) -> int:
+        """Store floats and return their offset; -1 for None."""
+        if values is None:
+            return -1
+        flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
+        at = self._count
+        flat = np.pad(flat, (0, -len(flat) % ALIGNED))
+        self._numbers.append(flat)
+        self._count += len(flat)
+        return at
+
+    def add_step(self, name: str, kind: int, given: int, out: int, **fields: Any) -> None:
+        """Add a step from map `given` to map `out`; what is not named has no effect."""
+        step = StepSpec(kind, given, -1, out, 1, 1, 1, 1)
+        step.factor, step.low, step.high = 1, -math.inf, math.inf
+        step.before_low, step.before_high = -math.inf, math.inf
+        for field_name in ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside"):
+            setattr(step, field_name, -1)
+        for field_name, value in fields.items():
+            setattr(step, field_name, value)
+        self.steps.append(step)
+        self.names.append(name)
+
+    def finish(self, given: int, out: int, classes: int) -> Tables:
+        """Return the tables of the program from map `given` to the logits in map `out`."""
+        coarsest = max(m.stride for m in self.maps)
+        head = Head(VERSION, len(self.maps), len(self.steps), given, out, classes, coarsest)
+        numbers = np.concatenate([*self._numbers, np.zeros(ALIGNED, np.float32)])
+        maps, steps = (MapSpec * len(self.maps))(*self.maps), (StepSpec * len(self.steps))(*self.steps)
+        return Tables(head, maps, steps, numbers, tuple(self.names))

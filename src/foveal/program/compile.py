@@ -1,0 +1,197 @@
+"""Compile a network: its fused graph becomes a flat list of steps over numbered maps."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from foveal.fusion import CannotFuse, fuse
+from foveal.fusion.layers import Convolve
+from foveal.fusion.nodes import CLAMPS
+from foveal.program.builder import Builder, NotCompiled
+from foveal.program.layers import add_convolution
+from foveal.program.pyramid import add_pyramid
+from foveal.program.run import Program
+from foveal.program.spec import ADD, AFFINE, CONCAT, ENLARGE, MAX_POOL
+
+ADDITIONS = {operator.add, torch.add, "add"}
+ODD = (1, 3, 75, 101)
+"""Shape of the image that a compiled network is compared on: no side is a multiple of a stride."""
+TOLERANCE = 1e-3
+"""Difference from the network, as a share of the largest logit, above which compiling has failed."""
+
+
+def compile_network(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> Program:
+    """Compile a network from images [N, 3, H, W] in 0..1 to logits [N, K, h, w].
+
+    Args:
+        network: It is taken as in evaluation, and not changed.
+        dense_modules: Submodules that need the whole map, by name; the network's `dense_modules` if absent.
+
+    Raises:
+        NotCompiled: An operation has no step, or the program's answer is another one; the message says which.
+        RuntimeError: The C kernels are not available.
+    """
+    names = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
+    try:
+        traced = fuse(network, names)
+    except CannotFuse as error:
+        raise NotCompiled(str(error)) from None
+    program = Program(_Compiler(traced, names).compile())  # type: ignore[arg-type]
+    _compare(traced, program)
+    return program
+
+
+@torch.no_grad()
+def _compare(network: nn.Module, program: Program) -> None:
+    image = torch.rand(ODD, generator=torch.Generator().manual_seed(0))
+    expected = network(image).permute(0, 2, 3, 1).numpy()
+    found = program.run(image.numpy(), threads=1, logits=True).logits
+    assert found is not None
+    if found.shape != expected.shape or not abs(found - expected).max() <= TOLERANCE * abs(expected).max():
+        raise NotCompiled(
+            f"the program of {type(network).__name__} gives another answer than the network on an image of "
+            f"{ODD[2]}x{ODD[3]} px; it does something that depends on the image's size"
+        )
+
+
+class _Compiler:
+    """Walks through a fused graph; every node that is a map gets a number."""
+
+    def __init__(self, traced: fx.GraphModule, dense_modules: tuple[str, ...]) -> None:
+        self.traced = traced
+        self.dense_modules = dense_modules
+        self.builder = Builder()
+        self.maps: dict[fx.Node, int] = {}
+        self.enlarged: set[int] = set()
+
+    def compile(self) -> Any:
+        """Return the tables of the program."""
+        given, out = -1, -1
+        for node in self.traced.graph.nodes:
+            if node.op == "placeholder":
+                if given >= 0:
+                    raise NotCompiled("the network takes more than one input")
+                given = self.maps[node] = self.builder.add_map(3, 1)
+            elif node.op == "output":
+                out = self._map(node.args[0], "the output")
+            elif node.op == "call_module":
+                self.maps[node] = self._module(node)
+            elif node.op in ("call_function", "call_method"):
+                found = self._function(node)
+                if found is not None:
+                    self.maps[node] = found
+            elif node.op != "get_attr":
+                raise NotCompiled(f"a node '{node.op}' has no step")
+        return self.builder.finish(given, out, self.builder.maps[out].channels)
+
+    def _map(self, node: Any, what: str) -> int:
+        if not isinstance(node, fx.Node) or node not in self.maps:
+            raise NotCompiled(f"{what} is no single map [N, C, H, W]")
+        return self.maps[node]
+
+    def _like(self, given: int, stride: int | None = None) -> int:
+        source = self.builder.maps[given]
+        return self.builder.add_map(source.channels, stride or source.stride)
+
+    def _module(self, node: fx.Node) -> int:
+        module, name = self.traced.get_submodule(str(node.target)), str(node.target)
+        given = self._map(node.args[0], f"the input of '{name}'")
+        if name in self.dense_modules:
+            return add_pyramid(self.builder, name, module, given)
+        if isinstance(module, Convolve):
+            residual = self._map(node.args[1], f"the residual of '{name}'") if len(node.args) > 1 else None
+            return add_convolution(self.builder, name, module.convolution, given, residual)
+        if type(module) is nn.MaxPool2d:
+            return self._pool(name, given, module)
+        if isinstance(module, nn.Hardtanh):
+            return self._clamp(name, given, (module.min_val, module.max_val))
+        if type(module) in CLAMPS:
+            return self._clamp(name, given, CLAMPS[type(module)])
+        raise NotCompiled(f"module '{name}' ({type(module).__name__}) has no step")
+
+    def _pool(self, name: str, given: int, module: nn.MaxPool2d) -> int:
+        values = (module.kernel_size, module.stride, module.padding, module.dilation)
+        pairs = [v if isinstance(v, tuple) else (v, v) for v in values]
+        (kernel, stride, padding, dilation) = pairs
+        plain = stride[0] == stride[1] and dilation[0] == dilation[1] and not module.return_indices
+        same = all(2 * p == d * (k - 1) for k, p, d in zip(kernel, padding, dilation, strict=True))
+        if not (plain and same) or module.ceil_mode:
+            raise NotCompiled(f"max pooling '{name}' is no odd window padded to ceil(side / stride)")
+        out = self._like(given, self.builder.maps[given].stride * stride[0])
+        fields = dict(zip(("rows", "columns"), kernel, strict=True))
+        fields |= dict(zip(("top", "left"), padding, strict=True))
+        self.builder.add_step(name, MAX_POOL, given, out, stride=stride[0], dilation=dilation[0], **fields)
+        return out
+
+    def _clamp(self, name: str, given: int, limits: tuple[float, float]) -> int:
+        out = self._like(given)
+        self.builder.add_step(name, AFFINE, given, out, low=limits[0], high=limits[1])
+        return out
+
+    def _function(self, node: fx.Node) -> int | None:
+        target: Any = node.target
+        if target is getattr or (target is operator.getitem and node.args[0] not in self.maps):
+            return None  # a size, which only crops look at
+        if target is operator.getitem:
+            return self._crop(node)
+        if target is F.interpolate:
+            return self._enlarge(node)
+        if target in ADDITIONS and len(node.args) == 2 and not node.kwargs:
+            return self._add(node)
+        if target in (torch.cat, torch.concat):
+            return self._concat(node)
+        if target in CLAMPS:
+            return self._clamp(
+                node.name, self._map(node.args[0], f"the input of '{node.name}'"), CLAMPS[target]
+            )
+        name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+        raise NotCompiled(f"operation '{name}' ({node.name}) has no step")
+
+    def _crop(self, node: fx.Node) -> int:
+        """Take a crop behind an enlargement for what it is: the map's own extent at its stride."""
+        given, index = self.maps[node.args[0]], node.args[1]  # type: ignore[index]
+        whole = slice(None)
+        parts = index if isinstance(index, tuple) else (index,)
+        spatial = all(isinstance(p, slice) and p.start is None and p.step is None for p in parts[2:])
+        if parts[:2] != (whole, whole) or not spatial or given not in self.enlarged:
+            raise NotCompiled(f"'{node.name}' indexes a map otherwise than to crop an enlarged one")
+        return given
+
+    def _enlarge(self, node: fx.Node) -> int:
+        given, k = self._map(node.args[0], f"the input of '{node.name}'"), node.kwargs
+        factor, stride = k.get("scale_factor"), self.builder.maps[self.maps[node.args[0]]].stride  # type: ignore[index]
+        bilinear = k.get("mode") == "bilinear" and not k.get("align_corners") and not k.get("antialias")
+        fits = isinstance(factor, int | float) and float(factor).is_integer() and stride % int(factor) == 0
+        if not bilinear or not fits or len(node.args) > 1:
+            raise NotCompiled(
+                f"'{node.name}' is no bilinear enlargement by a whole factor, half-pixel centres"
+            )
+        out = self._like(given, stride // int(factor))  # type: ignore[arg-type]
+        self.builder.add_step(node.name, ENLARGE, given, out, factor=int(factor))  # type: ignore[arg-type]
+        self.enlarged.add(out)
+        return out
+
+    def _add(self, node: fx.Node) -> int:
+        one, two = (self._map(a, f"a summand of '{node.name}'") for a in node.args)
+        a, b = self.builder.maps[one], self.builder.maps[two]
+        if (a.channels, a.stride) != (b.channels, b.stride):
+            raise NotCompiled(f"'{node.name}' adds maps of different shapes")
+        out = self._like(one)
+        self.builder.add_step(node.name, ADD, one, out, other=two)
+        return out
+
+    def _concat(self, node: fx.Node) -> int:
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        if dim not in (1, -3):
+            raise NotCompiled(f"'{node.name}' joins maps along another dimension than the channels")
+        given = [self._map(a, f"a part of '{node.name}'") for a in node.args[0]]  # type: ignore[union-attr]
+        channels = [self.builder.maps[m].channels for m in given]
+        out = self.builder.add_map(sum(channels), self.builder.maps[given[0]].stride)
+        for k, m in enumerate(given):
+            self.builder.add_step(f"{node.name}.{k}", CONCAT, m, out, at=sum(channels[:k]))
+        return out

@@ -1,0 +1,55 @@
+"""The one dense module that a program has: pyramid pooling, on the whole map."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from foveal.fusion.layers import as_convolution, norm_of
+from foveal.models.swiftnet import PyramidPooling
+from foveal.ops import Convolution, Prologue
+from foveal.program.builder import Builder, NotCompiled
+from foveal.program.layers import add_convolution
+from foveal.program.spec import BINS, COMPOSE, CONCAT, CUT, GRID_POOL, GRID_SPREAD, WHOLE
+
+
+def add_pyramid(builder: Builder, name: str, module: nn.Module, given: int) -> int:
+    """Add pyramid pooling over map `given` and return the map of its result.
+
+    Raises:
+        NotCompiled: The module is none, or its layers are not those of `PyramidPooling`.
+    """
+    if type(module) is not PyramidPooling:
+        raise NotCompiled(f"dense module '{name}' is a {type(module).__name__}; a program has PyramidPooling")
+    stride = builder.maps[given].stride
+    reduce, fuse = _unit(module.reduce, name), _unit(module.fuse, name)
+    levels = [_unit(level, name) for level in module.levels]
+    width, joined = len(reduce.weight), fuse.weight.shape[1]
+    composed = builder.add_map(builder.maps[given].channels, stride, WHOLE)
+    builder.add_step(f"{name}.compose", COMPOSE, given, composed)
+    reduced = add_convolution(builder, f"{name}.reduce", reduce, composed)
+    together = builder.add_map(joined, stride, WHOLE)
+    builder.add_step(f"{name}.join", CONCAT, reduced, together)
+    at = width
+    for grid, level in zip(module.grids, levels, strict=True):
+        bins = builder.add_map(width, stride, BINS, grid)
+        builder.add_step(f"{name}.pool{grid}", GRID_POOL, reduced, bins)
+        pooled = add_convolution(builder, f"{name}.level{grid}", level, bins)
+        builder.add_step(f"{name}.spread{grid}", GRID_SPREAD, pooled, together, at=at)
+        at += len(level.weight)
+    fused = add_convolution(builder, f"{name}.fuse", fuse, together)
+    out = builder.add_map(len(fuse.weight), stride)
+    builder.add_step(f"{name}.cut", CUT, fused, out)
+    return out
+
+
+def _unit(unit: nn.Module, name: str) -> Convolution:
+    """Read norm, ReLU and 1x1 convolution as one convolution."""
+    parts = list(unit.children())
+    kinds = [type(part) for part in parts]
+    if kinds != [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]:
+        raise NotCompiled(f"'{name}' has a unit of {[kind.__name__ for kind in kinds]}")
+    norm, convolution = norm_of(parts[0]), as_convolution(parts[2])  # type: ignore[arg-type]
+    if norm is None or convolution is None or convolution.kernel != (1, 1):
+        raise NotCompiled(f"'{name}' has a unit that is no norm, ReLU and 1x1 convolution")
+    prologue = Prologue(norm[0].float(), norm[1].float(), 0.0)
+    return Convolution(convolution.weight, convolution.bias, prologue=prologue)

@@ -1,0 +1,202 @@
+"""A program that runs: one native call from images to labels. Needs NumPy and the C kernels, not PyTorch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from foveal.program.builder import Tables
+from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, SegBlocksRun, Settings
+from foveal.program.spec import MORE_TIMES, SCORES, Request, native
+
+Array = np.ndarray[Any, Any]
+METHODS: dict[type, int] = {DenseRun: 0, PlannedRun: 1, SegBlocksRun: 2, CoarseToFineRun: 3}
+PHASES = ("decide", "compose", "label")
+"""What is timed besides the steps."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProgramResult:
+    """What a program says about a batch of images.
+
+    Attributes:
+        labels: Class per pixel [N, H, W], uint8; 255 where nothing was computed.
+        levels: Level that the answer comes from, per cell [N, Gh, Gw], int8; -1 where nothing was computed.
+        work: Share of the dense work per image [N].
+        macs: Multiply-accumulates of the steps that ran [MAC].
+        passes: How many passes ran.
+        confidence: Probability of the label per pixel [N, H, W], if it was asked for.
+        logits: [N, h, w, K] at the network's stride, if they were asked for.
+        step_ms: Time per step and phase [ms], if it was asked for.
+    """
+
+    labels: Array
+    levels: Array
+    work: Array
+    macs: int
+    passes: int
+    confidence: Array | None = None
+    logits: Array | None = None
+    step_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Program:
+    """A compiled network. It may run in several threads at once; every run has memory of its own.
+
+    Attributes:
+        tables: What it was made from.
+        classes: Number of classes K.
+        stride: Input pixels per logit sample.
+
+    Raises:
+        RuntimeError: The C kernels are not available here, or there is no memory.
+    """
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.classes = int(tables.head.classes)
+        self.stride = int(tables.maps[tables.head.output].stride)
+        numbers = tables.numbers
+        parts = (ctypes.addressof(part) for part in (tables.head, tables.maps, tables.steps))
+        address = native().foveal_program_make(*parts, numbers.ctypes.data, len(numbers))
+        if not address:
+            raise RuntimeError("a program could not be made: no memory, or tables of another version")
+        self._address = address
+        weakref.finalize(self, native().foveal_program_free, address)
+
+    def run(
+        self,
+        image: Any,
+        settings: Settings | None = None,
+        mask: Array | None = None,
+        threads: int | None = None,
+        confidence: bool = False,
+        logits: bool = False,
+        profile: bool = False,
+    ) -> ProgramResult:
+        """Segment images.
+
+        Args:
+            image: [N, 3, H, W] floats in 0..1, or [N, H, W, 3] bytes; an array or a tensor on the CPU.
+            settings: Method and budget; dense if absent.
+            mask: Cells that are wanted [N, Gh, Gw]; the others are not computed, their label is 255.
+            threads: Threads of this run; as many as the process may use if absent.
+            confidence: Whether the probability of every label is wanted.
+            logits: Whether the logits are wanted.
+            profile: Whether every step is timed.
+
+        Raises:
+            ValueError: Images, plan or mask have another shape or precision than they must, the tile is no
+                multiple of the network's stride, or the budget does not pay for the cheapest plan.
+            MemoryError: There is no memory.
+        """
+        settings = settings or DenseRun()
+        request = Request()
+        keep = [_take_image(request, np.asarray(image))]
+        shape = request.images, request.height, request.width
+        cells = shape[0], *(-(-side // settings.tile) for side in shape[1:])
+        _fill(request, settings)
+        request.threads = threads or _threads()
+        for name, values, kind in (
+            ("mask", mask, np.uint8),
+            ("plan", getattr(settings, "levels", None), np.int8),
+        ):
+            if values is not None:
+                keep.append(_checked(name, values, cells, kind))
+                setattr(request, name, keep[-1].ctypes.data)
+        stride = self.stride
+        rows = -(-shape[1] // stride), -(-shape[2] // stride)
+        steps = len(self.tables.names)
+        out = {
+            "labels": np.empty(shape, np.uint8),
+            "levels": np.empty(cells, np.int8),
+            "work": np.zeros(shape[0]),
+            "confidence": np.empty(shape, np.float32) if confidence else None,
+            "logits": np.empty((shape[0], *rows, self.classes), np.float32) if logits else None,
+            "step_ms": np.zeros(steps + MORE_TIMES) if profile else None,
+        }
+        for name, array in out.items():
+            setattr(request, name, None if array is None else array.ctypes.data)
+        status = native().foveal_program_run(self._address, ctypes.addressof(request))
+        if status == -2:
+            raise ValueError(request.error.decode())
+        if status:
+            raise MemoryError("a run of a program found no memory")
+        times = out.pop("step_ms")
+        named = (
+            {} if times is None else dict(zip((*self.tables.names, *PHASES), times.tolist(), strict=False))
+        )
+        return ProgramResult(**out, macs=request.macs, passes=request.passes, step_ms=named)  # type: ignore[arg-type]
+
+
+def _take_image(request: Request, image: Array) -> Array:
+    """Describe images to native code, as they lie in memory."""
+    floats = image.ndim == 4 and image.shape[1] == 3 and image.dtype == np.float32
+    if not floats and not (image.ndim == 4 and image.shape[3] == 3 and image.dtype == np.uint8):
+        raise ValueError(
+            f"images are {image.dtype} {list(image.shape)}; give float32 [N, 3, H, W] in 0..1, or bytes "
+            "[N, H, W, 3]"
+        )
+    planar = image if floats else image.transpose(0, 3, 1, 2)
+    request.image = image.ctypes.data
+    request.bytes = int(not floats)
+    request.images, _, request.height, request.width = planar.shape
+    request.stride[:] = [step // image.itemsize for step in planar.strides]
+    return image
+
+
+def _fill(request: Request, settings: Settings) -> None:
+    request.method, request.tile = METHODS[type(settings)], settings.tile
+    request.gains, request.budget = 1, 1.0
+    if isinstance(settings, SegBlocksRun | CoarseToFineRun):
+        request.budget, request.score = settings.budget, SCORES.index(settings.score)
+        request.coarse_level = settings.coarse_level
+    if isinstance(settings, SegBlocksRun):
+        request.max_level = settings.max_level
+    if isinstance(settings, CoarseToFineRun):
+        request.gains, request.blend = len(settings.level_gain), settings.logit_blend
+        request.level_gain[: request.gains] = settings.level_gain
+        request.shared, request.has_threshold = int(settings.shared), int(settings.threshold is not None)
+        request.threshold = settings.threshold or 0.0
+
+
+def _checked(name: str, values: Array, cells: tuple[int, ...], kind: type) -> Array:
+    if tuple(values.shape) != cells:
+        raise ValueError(f"{name} is {list(values.shape)}; these images have cells {list(cells)}")
+    array = np.ascontiguousarray(values, dtype=kind)
+    if kind is np.int8:
+        _check_plan(array)
+    return array
+
+
+def _check_plan(levels: Array) -> None:
+    """Refuse levels that are no quadtree: native code would write beyond its tiles."""
+    if levels.min() < -1 or levels.max() > 7:
+        raise ValueError(f"levels are {levels.min()} to {levels.max()}; a program has -1 (skip) to 7")
+    rows, columns = np.indices(levels.shape[1:])
+    side = 1 << np.maximum(levels, 0).astype(np.int64)
+    first = levels[np.arange(len(levels))[:, None, None], rows - rows % side, columns - columns % side]
+    counts = {level: int((levels == level).sum()) for level in range(1, int(levels.max()) + 1)}
+    covered = {level: _covered(levels, level) for level in counts}
+    if (first != levels).any() or counts != covered:
+        raise ValueError("levels are no quadtree: a level-l tile covers an aligned square of 2^l x 2^l cells")
+
+
+def _covered(levels: Array, level: int) -> int:
+    """Count the cells in the squares whose first cell has a level."""
+    side = 1 << level
+    images, rows, columns = (levels[:, ::side, ::side] == level).nonzero()
+    tall = np.minimum(side, levels.shape[1] - rows * side)
+    wide = np.minimum(side, levels.shape[2] - columns * side)
+    return int((tall * wide).sum()) if len(images) else 0
+
+
+def _threads() -> int:
+    """Threads that the process may use: OMP_NUM_THREADS, else its processors."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() and int(given) > 0 else len(os.sched_getaffinity(0))

@@ -1,0 +1,105 @@
+"""What a run of a program may be asked to do: the settings of the methods, as values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foveal.program.spec import MOST_LEVELS, SCORES
+
+
+@dataclass(frozen=True)
+class DenseRun:
+    """Everything at full resolution, at once.
+
+    Attributes:
+        tile: Side of a cell of the levels that are returned, and of a mask [px].
+    """
+
+    tile: int = 32
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedRun:
+    """The tiles of a given plan.
+
+    Attributes:
+        levels: Level per cell [N, Gh, Gw], int8: 0 full, 1 half, ...; -1 where nothing is computed.
+        tile: Side of a cell [px].
+    """
+
+    levels: np.ndarray[Any, Any]
+    tile: int = 32
+
+
+@dataclass(frozen=True)
+class SegBlocksRun:
+    """A coarse pass decides the level of every tile; then these run, and nothing else.
+
+    Attributes:
+        budget: Share of the dense work, the coarse pass included.
+        score: Name of what goes by the coarse answer, one of `SCORES`.
+        tile: Side of a tile [px].
+        max_level: Coarsest level that may occur.
+        coarse_level: Level of the coarse pass.
+    """
+
+    budget: float = 0.4
+    score: str = "entropy"
+    tile: int = 32
+    max_level: int = 2
+    coarse_level: int = 2
+
+    def __post_init__(self) -> None:
+        _check(self.budget, self.score, max(self.max_level, self.coarse_level))
+
+
+@dataclass(frozen=True)
+class CoarseToFineRun:
+    """Everything at a coarse level, then finer tiles where the answer is uncertain.
+
+    Attributes:
+        budget: Share of the dense work, all passes included.
+        score: Name of what goes by the answer of the pass before, one of `SCORES`.
+        tile: Side of a tile [px].
+        coarse_level: Level of the first pass.
+        level_gain: What a step to level 0, 1, ... gains, as a share of the score.
+        logit_blend: Share of the coarser answer that stays in the answer of a finer pass.
+        threshold: Gain per tile from which a tile is refined, within the budget; None for all that fit.
+        shared: Whether one budget serves all images of a batch.
+    """
+
+    budget: float = 0.4
+    score: str = "weighted_entropy"
+    tile: int = 32
+    coarse_level: int = 1
+    level_gain: tuple[float, ...] = (0.5, 1.0)
+    logit_blend: float = 0.0
+    threshold: float | None = None
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self.budget, self.score, self.coarse_level)
+        if not 1 <= len(self.level_gain) <= MOST_LEVELS or not all(
+            0 <= g < math.inf for g in self.level_gain
+        ):
+            raise ValueError(
+                f"level_gain is {self.level_gain}; give 1 to {MOST_LEVELS} finite numbers of 0 or more"
+            )
+        if not 0 <= self.logit_blend <= 1:
+            raise ValueError(f"logit_blend is {self.logit_blend:g}; give a share between 0 and 1")
+
+
+Settings = DenseRun | PlannedRun | SegBlocksRun | CoarseToFineRun
+
+
+def _check(budget: float, score: str, level: int) -> None:
+    if not 0 < budget <= 1:
+        raise ValueError(f"budget is {budget:g}; it must be above 0 and at most 1, a share of the dense work")
+    if score not in SCORES:
+        raise ValueError(f"no score named '{score}'; a program has {', '.join(SCORES)}")
+    if not 0 <= level < MOST_LEVELS:
+        raise ValueError(f"level is {level}; a program has levels 0 to {MOST_LEVELS - 1}")

@@ -1,0 +1,98 @@
+"""The tables of a program as native code reads them; `kernels/cpu/program.h` is their mirror."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+from foveal.kernels.build import loaded
+
+VERSION = 1
+PRECISIONS = ("f32", "bf16", "u8")
+TILED, WHOLE, BINS = range(3)
+(CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT) = range(
+    11
+)
+STEP_NAMES = (
+    *("convolve", "depthwise", "max_pool", "enlarge", "add", "affine", "concat", "compose"),
+    *("grid_pool", "grid_spread", "cut"),
+)
+SCORES = ("entropy", "margin", "weighted_entropy", "regional_entropy")
+MOST_LEVELS = 8
+MORE_TIMES = 8
+"""Entries of a profile after those of the steps: decision, composition, labels, ..."""
+
+_Address = ctypes.c_void_p
+
+
+class Head(ctypes.Structure):
+    """How many maps and steps there are, and which maps are the image and the logits."""
+
+    _fields_ = [
+        (name, ctypes.c_int32)
+        for name in ("version", "maps", "steps", "input", "output", "classes", "coarsest_stride", "spare")
+    ]
+
+
+class MapSpec(ctypes.Structure):
+    """A numbered map."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("kind", "channels", "stride", "precision", "grid")),
+        ("spare", ctypes.c_int32 * 3),
+    ]
+
+
+class StepSpec(ctypes.Structure):
+    """A step: what it does, the maps it reads and writes, and where its numbers are; -1 for none."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("kind", "input", "other", "out")),
+        *((name, ctypes.c_int32) for name in ("rows", "columns", "stride", "dilation", "top", "left")),
+        *((name, ctypes.c_int32) for name in ("factor", "at")),
+        *((name, ctypes.c_float) for name in ("before_low", "before_high", "low", "high")),
+        ("rate", ctypes.c_float * 3),
+        ("spare", ctypes.c_int32),
+        *((name, ctypes.c_int64) for name in ("weight", "bias", "before_scale", "before_shift")),
+        *((name, ctypes.c_int64) for name in ("residual_scale", "outside")),
+    ]
+
+
+class Request(ctypes.Structure):
+    """What a run is asked, and where its answer goes."""
+
+    _fields_ = [
+        ("image", _Address),
+        ("stride", ctypes.c_int64 * 4),
+        *((name, ctypes.c_int32) for name in ("bytes", "images", "height", "width", "tile", "method")),
+        *((name, ctypes.c_int32) for name in ("threads", "coarse_level", "max_level", "score", "shared")),
+        *((name, ctypes.c_int32) for name in ("has_threshold", "gains")),
+        *((name, ctypes.c_double) for name in ("budget", "threshold", "blend")),
+        ("level_gain", ctypes.c_double * MOST_LEVELS),
+        *((name, _Address) for name in ("plan", "mask", "labels", "confidence", "logits", "levels")),
+        *((name, _Address) for name in ("work", "step_ms")),
+        ("macs", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("passes", "spare")),
+        ("error", ctypes.c_char * 256),
+    ]
+
+
+@cache
+def native() -> ctypes.CDLL:
+    """Return the kernels, with the signatures of the program.
+
+    Raises:
+        RuntimeError: The kernels are not available, or of another version.
+    """
+    kernels = loaded()
+    kernels.foveal_program_size.restype = ctypes.c_int64
+    sizes = [kernels.foveal_program_size(k) for k in range(4)]
+    if sizes != [ctypes.sizeof(kind) for kind in (Head, MapSpec, StepSpec, Request)]:
+        raise RuntimeError("the C kernels are of another version than this package; delete FOVEAL_CACHE")
+    kernels.foveal_program_make.restype = _Address
+    kernels.foveal_program_make.argtypes = [*[_Address] * 4, ctypes.c_int64]
+    kernels.foveal_program_run.restype = ctypes.c_int32
+    kernels.foveal_program_run.argtypes = [_Address, _Address]
+    kernels.foveal_program_free.argtypes = [_Address]
+    kernels.foveal_program_free.restype = None
+    return kernels
