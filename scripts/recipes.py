@@ -186,7 +186,7 @@ def _data(data: str, chosen: Setting) -> list[str]:
 
 def _dense(data: DataSet) -> list[str]:
     tile = f"tile = {data.block // 2}                  # px, recommended by the card"
-    return ["[method]", 'name = "dense"', tile, "coarsest = 1", "look = 1"]
+    return ["[method]", 'name = "dense"', tile, "max_level = 1", "coarse_level = 1"]
 
 
 def _segblocks(data: DataSet, chosen: Setting) -> list[str]:
@@ -197,8 +197,8 @@ def _segblocks(data: DataSet, chosen: Setting) -> list[str]:
         f"block = {data.block}                # px",
         f"tile = {data.block // 2}                  # px: a block is 2x2 tiles at full resolution, or one at "
         "half",
-        "coarsest = 1",
-        "look = 1",
+        "max_level = 1",
+        "coarse_level = 1",
         "target = 0.4               # share of the blocks at full resolution; the paper also has 0.2",
         f"gamma = {chosen.gamma}",
         f"policy_weight = {chosen.policy_weight}",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foveal.evaluation.evaluate import evaluate
 from foveal.evaluation.metrics import VOID
-from foveal.methods.base import Prediction
+from foveal.methods import Prediction
 from studies.segblocks.entries import watched
 from studies.segblocks.seeds import mean_of
 from studies.segblocks.study import Row, Rows

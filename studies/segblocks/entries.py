@@ -7,8 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from foveal.evaluation.evaluate import Entry
-from foveal.methods import AdaptiveSegmenter, SegBlocks
-from foveal.methods.base import Prediction
+from foveal.methods import AdaptiveSegmenter, Prediction, SegBlocks
 
 See = Callable[[Prediction, Tensor], None]
 """Called with every prediction and its labels [N, H, W]."""

@@ -7,13 +7,13 @@ import random
 import numpy as np
 import pytest
 import torch
-from tests.strategies import random_plan
 from torch import Tensor
 
 from foveal.geometry.plan import Plan
 from foveal.program import CoarseToFineRun, PlannedRun, SegBlocksRun
 from foveal.program.spec import SCORES
 from foveal.tiles import split
+from strategies import random_plan
 from tests.program.conftest import NETWORKS
 
 try:

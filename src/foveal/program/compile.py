@@ -146,9 +146,8 @@ class _Compiler:
         if target in (torch.cat, torch.concat):
             return self._concat(node)
         if target in CLAMPS:
-            return self._clamp(
-                node.name, self._map(node.args[0], f"the input of '{node.name}'"), CLAMPS[target]
-            )
+            given = self._map(node.args[0], f"the input of '{node.name}'")
+            return self._clamp(node.name, given, CLAMPS[target])
         name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
         raise NotCompiled(f"operation '{name}' ({node.name}) has no step")
 
@@ -168,9 +167,7 @@ class _Compiler:
         bilinear = k.get("mode") == "bilinear" and not k.get("align_corners") and not k.get("antialias")
         fits = isinstance(factor, int | float) and float(factor).is_integer() and stride % int(factor) == 0
         if not bilinear or not fits or len(node.args) > 1:
-            raise NotCompiled(
-                f"'{node.name}' is no bilinear enlargement by a whole factor, half-pixel centres"
-            )
+            raise NotCompiled(f"'{node.name}' is no bilinear enlargement by a whole factor")
         out = self._like(given, stride // int(factor))  # type: ignore[arg-type]
         self.builder.add_step(node.name, ENLARGE, given, out, factor=int(factor))  # type: ignore[arg-type]
         self.enlarged.add(out)

@@ -69,7 +69,7 @@ class Program:
         self._address = address
         weakref.finalize(self, native().foveal_program_free, address)
 
-    def run(
+    def run(  # noqa: PLR0913 - what is wanted beside the labels is a switch each
         self,
         image: Any,
         settings: Settings | None = None,
@@ -168,7 +168,7 @@ def _fill(request: Request, settings: Settings) -> None:
 def _checked(name: str, values: Array, cells: tuple[int, ...], kind: type) -> Array:
     if tuple(values.shape) != cells:
         raise ValueError(f"{name} is {list(values.shape)}; these images have cells {list(cells)}")
-    array = np.ascontiguousarray(values, dtype=kind)
+    array: Array = np.ascontiguousarray(values, dtype=kind)
     if kind is np.int8:
         _check_plan(array)
     return array
