@@ -84,15 +84,13 @@ def test_coarse_to_fine(name: str, score: str, coarse_level: int, budget: float,
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changes", [{"keep": 0.4}, {"threshold": 0.5}, {"shared": True}])
+@pytest.mark.parametrize("changes", [{"logit_blend": 0.4}, {"threshold": 0.5}, {"shared": True}])
 def test_settings_of_coarse_to_fine(changes: dict, program, network) -> None:
     image = torch.rand(2, 3, 160, 200)
     image[1] *= 0.1
     name = "swiftnet_nano"
     method = CoarseToFine(network(name), 0.7, 32, 2, Refinement(level_gain=(0.3, 0.7), **changes))
     expected = method(image)
-    if "keep" in changes:
-        changes = {"logit_blend": changes["keep"]}
     settings = CoarseToFineRun(0.7, coarse_level=2, level_gain=(0.3, 0.7), **changes)
     result = program(name).run(image, settings, logits=True)
     assert (result.levels == expected.trace.levels.numpy()).all()
