@@ -132,6 +132,26 @@ class Program:
         return ProgramResult(**out, macs=request.macs, passes=request.passes, step_ms=named)  # type: ignore[arg-type]
 
 
+    def observe(self, image: Array, span: Array, counts: Array | None = None) -> None:
+        """Note the values of all maps of a dense run of images [N, 3, H, W], float32.
+
+        Args:
+            image: Images in 0..1.
+            span: Smallest and largest value per map [maps, 2], float32, widened if `counts` is absent.
+            counts: Values per map in equal parts of that span [maps, bins], float32, added to.
+        """
+        request = Request()
+        keep = _take_image(request, image)
+        _fill(request, DenseRun(int(self.tables.head.coarsest_stride)))
+        request.threads, request.range = _threads(), span.ctypes.data
+        work = np.zeros(len(keep))
+        request.work = work.ctypes.data
+        if counts is not None:
+            request.histogram, request.bins = counts.ctypes.data, counts.shape[1]
+        if native().foveal_program_run(self._address, ctypes.addressof(request)):
+            raise MemoryError(f"a run of a program failed: {request.error.decode() or 'no memory'}")
+
+
 def _take_image(request: Request, image: Array) -> Array:
     """Describe images to native code, as they lie in memory."""
     floats = image.ndim == 4 and image.shape[1] == 3 and image.dtype == np.float32
