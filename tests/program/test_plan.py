@@ -42,7 +42,9 @@ def native_choice(gains, costs, budget: float) -> tuple[list[np.ndarray], list[n
     assert status == 0
     ends = np.cumsum([g.numel() for g in gains])[:-1]
     shapes = [tuple(g.shape) for g in gains]
-    return tuple([part.reshape(s) for part, s in zip(np.split(x, ends), shapes, strict=True)] for x in (rates, chosen))
+    return tuple(
+        [part.reshape(s) for part, s in zip(np.split(x, ends), shapes, strict=True)] for x in (rates, chosen)
+    )
 
 
 @pytest.mark.parametrize("seed", CASES)
@@ -67,7 +69,11 @@ def test_rates_and_choices(seed: int) -> None:
 def test_blocks_from_densities(seed: int) -> None:
     """From a score per sample to levels, as SegBlocks decides."""
     source, draw = random.Random(seed), torch.Generator().manual_seed(seed)
-    size, tile, stride = (source.randint(20, 400), source.randint(20, 400)), source.choice([16, 24, 32, 48]), 4
+    size, tile, stride = (
+        (source.randint(20, 400), source.randint(20, 400)),
+        source.choice([16, 24, 32, 48]),
+        4,
+    )
     coarsest, look = source.randint(1, 3), source.randint(0, 2)
     rows, columns = (-(-n // (stride << look)) for n in size)
     density = torch.rand(1, rows, columns, generator=draw)
@@ -92,4 +98,6 @@ def test_blocks_from_densities(seed: int) -> None:
     )
     assert status == 0
     np.testing.assert_array_equal(found_cells, cells.numpy())
-    np.testing.assert_array_equal(levels, Plan.from_scores(cells, tile, size, budget, coarsest).levels.numpy())
+    np.testing.assert_array_equal(
+        levels, Plan.from_scores(cells, tile, size, budget, coarsest).levels.numpy()
+    )

@@ -18,7 +18,10 @@ def images() -> list[np.ndarray]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_splitting_prologues_changes_nothing(name: str, program) -> None:
     image = images()[0]
-    one, two = program(name).run(image, logits=True), Program(split_prologues(program(name).tables)).run(image, logits=True)
+    one, two = (
+        program(name).run(image, logits=True),
+        Program(split_prologues(program(name).tables)).run(image, logits=True),
+    )
     np.testing.assert_allclose(one.logits, two.logits, rtol=1e-4, atol=1e-4 * float(abs(one.logits).max()))
 
 
@@ -31,8 +34,13 @@ def test_methods_in_reduced_precision(name: str, precision: str, limit: float, p
     plan = np.zeros((2, 6, 8), np.int8)
     plan[:, :4, :4], plan[:, 4:, 6:] = 2, -1
     for settings in (None, PlannedRun(plan), CoarseToFineRun(0.6), SegBlocksRun(0.6)):
-        expected, found = program(name).run(image, settings, logits=True), made.run(image, settings, logits=True)
-        error = abs(expected.logits - found.logits).mean() / abs(expected.logits - expected.logits.mean()).mean()
+        expected, found = (
+            program(name).run(image, settings, logits=True),
+            made.run(image, settings, logits=True),
+        )
+        error = (
+            abs(expected.logits - found.logits).mean() / abs(expected.logits - expected.logits.mean()).mean()
+        )
         if (expected.levels == found.levels).all():
             assert error < limit
 

@@ -146,7 +146,9 @@ class _Compiler:
         if target in (torch.cat, torch.concat):
             return self._concat(node)
         if target in CLAMPS:
-            return self._clamp(node.name, self._map(node.args[0], f"the input of '{node.name}'"), CLAMPS[target])
+            return self._clamp(
+                node.name, self._map(node.args[0], f"the input of '{node.name}'"), CLAMPS[target]
+            )
         name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
         raise NotCompiled(f"operation '{name}' ({node.name}) has no step")
 
@@ -166,7 +168,9 @@ class _Compiler:
         bilinear = k.get("mode") == "bilinear" and not k.get("align_corners") and not k.get("antialias")
         fits = isinstance(factor, int | float) and float(factor).is_integer() and stride % int(factor) == 0
         if not bilinear or not fits or len(node.args) > 1:
-            raise NotCompiled(f"'{node.name}' is no bilinear enlargement by a whole factor, half-pixel centres")
+            raise NotCompiled(
+                f"'{node.name}' is no bilinear enlargement by a whole factor, half-pixel centres"
+            )
         out = self._like(given, stride // int(factor))  # type: ignore[arg-type]
         self.builder.add_step(node.name, ENLARGE, given, out, factor=int(factor))  # type: ignore[arg-type]
         self.enlarged.add(out)
@@ -191,4 +195,3 @@ class _Compiler:
         for k, m in enumerate(given):
             self.builder.add_step(f"{node.name}.{k}", CONCAT, m, out, at=sum(channels[:k]))
         return out
-

@@ -32,7 +32,8 @@ def add_convolution(
     out = builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid)
     if c.groups > 1:
         return _add_depthwise(builder, name, c, (given, out), residual)
-    weight, bias, outside, fields = _array(c.weight), _array(c.bias), None, {}
+    fields: dict[str, Any] = {}
+    weight, bias, outside = _array(c.weight), _array(c.bias), None
     assert weight is not None
     if c.before is not None and c.before.linear:
         scale, shift = (x.double().numpy() for x in (c.before.scale, c.before.shift))

@@ -20,7 +20,17 @@ import numpy as np
 from foveal.program.builder import Builder, NotCompiled, Tables
 from foveal.program.ranges import Ranges, observe
 from foveal.program.run import Program
-from foveal.program.spec import AFFINE, CONCAT, CONVOLVE, DEPTHWISE, MAX_POOL, PRECISIONS, TILED, MapSpec, StepSpec
+from foveal.program.spec import (
+    AFFINE,
+    CONCAT,
+    CONVOLVE,
+    DEPTHWISE,
+    MAX_POOL,
+    PRECISIONS,
+    TILED,
+    MapSpec,
+    StepSpec,
+)
 
 Array = np.ndarray[Any, Any]
 F32, BF16, U8 = range(3)
@@ -63,7 +73,9 @@ def quantise(
         NotCompiled: A step has no kernel in this precision.
     """
     if precision not in PRECISIONS[1:] or not len(images):
-        raise ValueError(f"precision is {precision!r} with {len(images)} batches; give u8 or bf16, and images")
+        raise ValueError(
+            f"precision is {precision!r} with {len(images)} batches; give u8 or bf16, and images"
+        )
     plain = split_prologues(program.tables)
     expected = [program.run(image).labels for image in images]
     if precision == "bf16":
@@ -127,7 +139,11 @@ class _Copy(Builder):
         new = StepSpec.from_buffer_copy(old)
         counts = _counts(self.tables, old)
         for name in NUMBER_FIELDS:
-            values = changes.pop(name) if name in changes else _numbers(self.tables, getattr(old, name), counts[name])
+            values = (
+                changes.pop(name)
+                if name in changes
+                else _numbers(self.tables, getattr(old, name), counts[name])
+            )
             setattr(new, name, self.add_numbers(values))
         for name, value in changes.items():
             setattr(new, name, value)
@@ -149,7 +165,9 @@ def split_prologues(tables: Tables) -> Tables:
             copy.copy_step(k)
             continue
         changed = copy.add_map(source.channels, source.stride)
-        scale, shift = (_numbers(tables, at, source.channels) for at in (step.before_scale, step.before_shift))
+        scale, shift = (
+            _numbers(tables, at, source.channels) for at in (step.before_scale, step.before_shift)
+        )
         copy.add_step(
             f"{tables.names[k]}.before",
             AFFINE,
@@ -208,10 +226,9 @@ def _padded(tables: Tables, step: StepSpec) -> dict[str, Array | None]:
 
 def _check(copy: _Copy, step: StepSpec, name: str) -> None:
     """Refuse a step that the kernels do not have in the precision of its maps."""
-    given, out = copy.maps[step.input], copy.maps[step.out]
+    given = copy.maps[step.input]
     if step.kind == CONCAT and given.kind == TILED:
         raise NotCompiled(f"'{name}' joins maps, which has no kernel in reduced precision")
     words = 4 if given.precision == U8 else 2
     if step.kind in (CONVOLVE, DEPTHWISE) and given.precision != F32 and given.channels % words:
         raise NotCompiled(f"'{name}' has {given.channels} channels, no multiple of {words}")
-

@@ -60,7 +60,9 @@ def _halved(image: Array) -> Array:
     if not height or not width:
         return image
     x = image[:, :, :height, :width]
-    return np.ascontiguousarray((x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]) / 4)
+    return np.ascontiguousarray(
+        (x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]) / 4
+    )
 
 
 def _best(low: float, high: float, counts: Array) -> tuple[float, int, float]:

@@ -6,11 +6,13 @@ import ctypes
 import os
 import weakref
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from foveal.program.builder import Tables
+from foveal.program.file import read_tables, write_tables
 from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, SegBlocksRun, Settings
 from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 
@@ -69,7 +71,7 @@ class Program:
         self._address = address
         weakref.finalize(self, native().foveal_program_free, address)
 
-    def run(
+    def run(  # noqa: PLR0913
         self,
         image: Any,
         settings: Settings | None = None,
@@ -128,9 +130,14 @@ class Program:
         if status:
             raise MemoryError("a run of a program found no memory")
         times = out.pop("step_ms")
-        named = {} if times is None else dict(zip((*self.tables.names, *PHASES), times.tolist(), strict=False))
+        named = (
+            {} if times is None else dict(zip((*self.tables.names, *PHASES), times.tolist(), strict=False))
+        )
         return ProgramResult(**out, macs=request.macs, passes=request.passes, step_ms=named)  # type: ignore[arg-type]
 
+    def save(self, path: str | Path) -> None:
+        """Write the program as one safetensors file that `load_program` reads without PyTorch."""
+        write_tables(self.tables, Path(path))
 
     def observe(self, image: Array, span: Array, counts: Array | None = None) -> None:
         """Note the values of all maps of a dense run of images [N, 3, H, W], float32.
@@ -150,6 +157,15 @@ class Program:
             request.histogram, request.bins = counts.ctypes.data, counts.shape[1]
         if native().foveal_program_run(self._address, ctypes.addressof(request)):
             raise MemoryError(f"a run of a program failed: {request.error.decode() or 'no memory'}")
+
+
+def load_program(path: str | Path) -> Program:
+    """Read a program that `Program.save` wrote; PyTorch is not needed.
+
+    Raises:
+        ValueError: The file holds no program, or one of another version.
+    """
+    return Program(read_tables(Path(path)))
 
 
 def _take_image(request: Request, image: Array) -> Array:
@@ -186,7 +202,7 @@ def _fill(request: Request, settings: Settings) -> None:
 def _checked(name: str, values: Array, cells: tuple[int, ...], kind: type) -> Array:
     if tuple(values.shape) != cells:
         raise ValueError(f"{name} is {list(values.shape)}; these images have cells {list(cells)}")
-    array = np.ascontiguousarray(values, dtype=kind)
+    array: Array = np.ascontiguousarray(values, dtype=kind)
     if kind is np.int8:
         _check_plan(array)
     return array

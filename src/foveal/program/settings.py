@@ -83,7 +83,9 @@ class CoarseToFineRun:
 
     def __post_init__(self) -> None:
         _check(self.budget, self.score, self.coarse_level)
-        if not 1 <= len(self.level_gain) <= MOST_LEVELS or not all(0 <= g < math.inf for g in self.level_gain):
+        if not 1 <= len(self.level_gain) <= MOST_LEVELS or not all(
+            0 <= g < math.inf for g in self.level_gain
+        ):
             raise ValueError(
                 f"level_gain is {self.level_gain}; give 1 to {MOST_LEVELS} finite numbers of 0 or more"
             )
