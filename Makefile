@@ -3,23 +3,26 @@ PYTHON ?= python3
 IMAGE ?=
 export PYTHON
 
-.PHONY: demo test check format setup clean
+.PHONY: demo test check format wheel setup clean
 
 demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
 	@bash scripts/setup.sh
 	@.venv/bin/foveal demo $(IMAGE)
 
 test: setup ## the whole test run: formatting, lint, types, tests
-	@.venv/bin/ruff format --check src tests scripts
-	@.venv/bin/ruff check src tests scripts
+	@.venv/bin/ruff format --check src tests studies scripts
+	@.venv/bin/ruff check src tests studies scripts
 	@.venv/bin/mypy src/foveal
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
 
 check: test
 
 format: setup
-	@.venv/bin/ruff format src tests scripts
-	@.venv/bin/ruff check --fix src tests scripts
+	@.venv/bin/ruff format src tests studies scripts
+	@.venv/bin/ruff check --fix src tests studies scripts
+
+wheel: ## build the wheel into dist/, and try it in a fresh environment without a compiler
+	@bash scripts/wheel.sh
 
 setup:
 	@bash scripts/setup.sh dev

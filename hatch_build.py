@@ -9,59 +9,60 @@ from __future__ import annotations
 
 import os
 import platform
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-TARGETS = {"x86_64": ("x86-64-v3", "x86-64-v4"), "aarch64": ("aarch64",)}
-"""Processors that a wheel serves, by machine; names as in foveal/kernels/build.py."""
+SETTINGS = runpy.run_path(str(Path(__file__).parent / "src" / "foveal" / "kernels" / "flags.py"))
+"""How the package compiles the kernels itself; it need not be installed here."""
 
-FLAGS = (
-    "-std=gnu11",
-    "-O3",
-    "-ffp-contract=fast",
-    "-fPIC",
-    "-fvisibility=hidden",
-    "-fno-math-errno",
-    "-fopenmp",
-)
+FLAGS = (*SETTINGS["FLAGS"], SETTINGS["OPENMP"])
+MACHINES = SETTINGS["MACHINES"]
 
 
 class Kernels(BuildHookInterface):
     """Compiles src/foveal/kernels/cpu/*.c into one library per processor."""
 
     PLUGIN_NAME = "custom"
+    scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and mark the wheel as one for this platform."""
         if os.environ.get("FOVEAL_PREBUILT") != "1" or self.target_name != "wheel":
             return
         machine = platform.machine()
-        if not sys.platform.startswith("linux") or machine not in TARGETS:
+        if not sys.platform.startswith("linux") or machine not in MACHINES:
             sys.exit(
-                f"prebuilt kernels are for Linux on {', '.join(TARGETS)}, this is {sys.platform} on {machine}"
+                f"prebuilt kernels are for Linux on {', '.join(MACHINES)}; "
+                f"this is {sys.platform} on {machine}"
             )
         folder = Path(self.root) / "src" / "foveal" / "kernels" / "cpu"
-        for target in TARGETS[machine]:
+        self.scratch = tempfile.TemporaryDirectory()
+        for target in MACHINES[machine]:
             name = f"foveal-{sys.platform}-{target}.so"
-            library = Path(self.directory) / name
-            library.parent.mkdir(parents=True, exist_ok=True)
+            library = Path(self.scratch.name) / name
             compile_to(library, sorted(folder.glob("*.c")), target)
             build_data["force_include"][str(library)] = f"foveal/kernels/cpu/{name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{os.environ.get('FOVEAL_PLATFORM', f'linux_{machine}')}"
 
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Remove what was compiled, once it is in the wheel."""
+        if self.scratch is not None:
+            self.scratch.cleanup()
+
 
 def compile_to(library: Path, sources: list[Path], target: str) -> None:
     """Compile all sources for a processor into a library without the symbols of OpenMP."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or "cc"
-    arch = "armv8-a" if target == "aarch64" else target
-    objects = []
+    arch, objects = SETTINGS["architecture"](target), []
     for source in sources:
         objects.append(library.with_name(f"{target}-{source.stem}.o"))
-        subprocess.run([compiler, *FLAGS, f"-march={arch}", "-c", source, "-o", objects[-1]], check=True)
+        subprocess.run([compiler, *FLAGS, arch, "-c", source, "-o", objects[-1]], check=True)
     subprocess.run([compiler, "-shared", "-o", library, *objects, "-lm"], check=True)

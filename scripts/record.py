@@ -6,25 +6,15 @@ python scripts/record.py benchmarks/camvid_rn18/test.json -- evaluate camvid_rn1
 from __future__ import annotations
 
 import json
-import os
-import platform
+import shlex
 import subprocess
 import sys
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
-import torch
-
-
-def processor() -> str:
-    """Name and speed-relevant features of the processor."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    name = next(
-        (line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), ""
-    )
-    flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni") if f" {flag}" in text]
-    return f"{name or platform.processor()}, {os.cpu_count()} cores, {' '.join(flags)}"
+from foveal.benchmark.machine import describe_machine
+from foveal.storage.atomic import write_atomically
 
 
 def run(command: list[str]) -> list[dict[str, object]]:
@@ -40,20 +30,14 @@ def main() -> None:
     commands = [list(part) for marker, part in groupby(arguments, lambda word: word == "--") if not marker]
     if not commands or arguments[0] != "--":
         sys.exit("usage: record.py OUT.json -- COMMAND OF FOVEAL [-- ANOTHER COMMAND]...")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE, text=True, check=False
-    )
-    record = {
-        "commands": [" ".join(["foveal", *command, "--json"]) for command in commands],
-        "commit": commit.stdout.strip(),
-        "machine": processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+    record = asdict(describe_machine()) | {
+        "commands": [shlex.join(["foveal", *command, "--json"]) for command in commands],
         "rows": [row for command in commands for row in run(command)],
     }
+    del record["command"]  # that of this script; `commands` are what was measured
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_atomically(path, json.dumps(record, indent=1) + "\n")
     print(f"wrote {path}: {len(record['rows'])} rows")
 
 

@@ -39,6 +39,9 @@ def main() -> int:
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--collect", type=Path, help="folder to copy finished runs to")
+    parser.add_argument(
+        "--in-place", action="store_true", help="run this checkout with this interpreter; no clone"
+    )
     for name in ("status", "pause", "continue", "stop", "work"):
         parser.add_argument(
             f"--{name}", action="store_true", help=argparse.SUPPRESS if name == "work" else None
@@ -55,21 +58,17 @@ def main() -> int:
             return send(given.home, number)
     if given.jobs is None:
         parser.error("give a file of jobs, or one of --status, --pause, --continue, --stop, --collect")
-    return start(given.jobs, given.home, given.data, given.threads)
+    return start(given.jobs, given.home, given.data, given.threads, given.in_place)
 
 
-def start(jobs: Path, home: Path, data: Path, threads: int) -> int:
+def start(jobs: Path, home: Path, data: Path, threads: int, in_place: bool = False) -> int:
     """Clone, install, write the list of jobs and leave a worker running."""
     if running(home):
         print(f"the queue in {home} is running; --status shows it, --stop ends it")
         return 2
     wanted = tomllib.loads(jobs.read_text())["job"]
     home.mkdir(parents=True, exist_ok=True)
-    clone = home / "clone"
-    if not clone.exists():
-        subprocess.run(["git", "clone", "-q", REPOSITORY, clone], check=True)
-        (clone / "data").symlink_to(data.resolve())
-    subprocess.run(["bash", "scripts/setup.sh"], cwd=clone, check=True)
+    prepare(home / "clone", data, in_place)
     replace(home / "jobs.json", json.dumps(wanted, indent=1))
     command = [sys.executable, Path(__file__).resolve(), "--work", "--home", home, "--threads", str(threads)]
     with (home / "worker.log").open("a") as log:
@@ -79,6 +78,19 @@ def start(jobs: Path, home: Path, data: Path, threads: int) -> int:
     replace(home / "pid", str(worker.pid))
     print(f"{len(wanted)} jobs, worker {worker.pid}, {home}")
     return 0
+
+
+def prepare(clone: Path, data: Path, in_place: bool) -> None:
+    """Clone and install; in place, only make a folder for the runs that refers to this checkout."""
+    if not clone.exists():
+        if in_place:
+            clone.mkdir()
+            (clone / "recipes").symlink_to(REPOSITORY / "recipes")
+        else:
+            subprocess.run(["git", "clone", "-q", REPOSITORY, clone], check=True)
+        (clone / "data").symlink_to(data.resolve())
+    if not in_place:
+        subprocess.run(["bash", "scripts/setup.sh"], cwd=clone, check=True)
 
 
 def work(home: Path, threads: int) -> int:
@@ -106,16 +118,18 @@ def work(home: Path, threads: int) -> int:
         if not waiting:
             return 0
         job = waiting[0]
-        child.append(subprocess.Popen(command(job, threads), cwd=home / "clone"))
+        child.append(subprocess.Popen(command(home, job, threads), cwd=home / "clone"))
         if child[-1].wait() != 0 and not stopped:
             failures[job["name"]] = failures.get(job["name"], 0) + 1
             time.sleep(1)
     return 0
 
 
-def command(job: dict, threads: int) -> list[str]:
+def command(home: Path, job: dict, threads: int) -> list[str]:
     """What trains a job, from its last checkpoint if there is one."""
-    call = [".venv/bin/foveal", "train", job["recipe"], "--run", f"runs/{job['name']}", "--resume"]
+    installed = home / "clone" / ".venv" / "bin" / "foveal"
+    program = [str(installed)] if installed.exists() else [sys.executable, "-m", "foveal"]
+    call = [*program, "train", job["recipe"], "--run", f"runs/{job['name']}", "--resume"]
     for pair in job.get("set", []):
         call += ["--set", pair]
     return [*call, "--threads", str(threads), "--json"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from foveal import _compat
-from foveal.ops.convolve import autotune as choice
+from foveal.ops.convolve.autotune import CHOICES
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -36,17 +37,22 @@ def seed() -> None:
 @pytest.fixture(autouse=True)
 def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the times of this machine out of the tests, and those of the tests out of its cache."""
-    monkeypatch.setattr("foveal.calibration.machine.folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr("foveal.calibration.machine.tuning", nullcontext)
+    monkeypatch.setattr("foveal.calibration.latency.folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("foveal.calibration.latency.tuning", nullcontext)
     return tmp_path / "cache" / "cost"
 
 
+@pytest.fixture(autouse=True)
+def no_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests from pausing a training that runs on this machine."""
+    monkeypatch.setattr("foveal.benchmark.machine.QUEUE", tmp_path / "queue")
+
+
 @pytest.fixture(autouse=True, scope="session")
-def no_choices(tmp_path_factory: pytest.TempPathFactory) -> None:
+def no_choices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what was measured on this machine out of the tests, and what they measure out of its cache."""
-    path = tmp_path_factory.mktemp("choices") / "choices.json"
-    choice._file = lambda: path
-    choice.choices.cache_clear()
+    with CHOICES.kept_in(tmp_path_factory.mktemp("choices") / "choices.json"):
+        yield
 
 
 @pytest.fixture(scope="session")

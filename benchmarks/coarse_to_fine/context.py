@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=6)
     options = parser.parse_args()
     network = load_model(options.model).network
-    (name,) = network.global_modules
+    (name,) = network.dense_modules
     probe = Probe(network.get_submodule(name))
     test, train = (open_dataset(options.data, split) for split in ("test", "train"))
     modes = ("as it is", "context of the dense network", "linear map")

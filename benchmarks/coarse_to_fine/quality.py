@@ -27,7 +27,7 @@ from foveal.evaluation.evaluate import Entry, evaluate
 from foveal.fusion import faster
 from foveal.hub.checkpoint import load_model
 from foveal.methods import CoarseToFine, SegBlocks, Segmenter
-from foveal.methods.coarse_to_fine import Closer
+from foveal.methods.coarse_to_fine import Refinement
 from foveal.ops import classify, halve, upsample
 from foveal.policies import POLICIES, Learned, PolicyNet, ScoredPolicy, View
 from foveal.policies.benefit import (
@@ -82,11 +82,11 @@ def always(method: Segmenter, name: str, policy: str, budget: float) -> Entry:
     return Entry(name, policy, budget, lambda target: made)
 
 
-def closer(network: nn.Module, policy: str, score: Score, keep: float = 0.0) -> list[Entry]:
+def refined(network: nn.Module, policy: str, score: Score, keep: float = 0.0) -> list[Entry]:
     rows = []
     for budget in (LOW, *BUDGETS):
         look = 2 if budget == LOW else 1
-        method = CoarseToFine(network, budget, TILE, look, Closer(score, keep=keep))
+        method = CoarseToFine(network, budget, TILE, look, Refinement(score, logit_blend=keep))
         rows.append(always(method, "coarse_to_fine", policy, budget))
     return rows
 
@@ -104,9 +104,9 @@ def rows_of(network: nn.Module, train: Dataset, scores: bool, only: list[str]) -
     head, thumbnail = fit_scores(network, train) if fitted else (None, None)
     named = {name: entry.score for name, entry in POLICIES.items() if entry.score is not None}
     entries = [
-        *closer(network, "weighted_entropy", named["weighted_entropy"]),
-        *closer(network, "random", named["random"]),
-        *closer(network, "disagreement oracle", Differs(network)),
+        *refined(network, "weighted_entropy", named["weighted_entropy"]),
+        *refined(network, "random", named["random"]),
+        *refined(network, "disagreement oracle", Differs(network)),
         *one_shot(network, "detail", named["detail"]),
         *(static(network, budget) for budget in (LOW, *BUDGETS)),
     ]
@@ -116,12 +116,12 @@ def rows_of(network: nn.Module, train: Dataset, scores: bool, only: list[str]) -
         entries = [entry for entry in entries if entry.policy in only or entry.method in only]
     if scores:
         entries += [
-            *closer(network, "regional_entropy", named["regional_entropy"]),
-            *closer(network, "entropy", named["entropy"]),
-            *closer(network, "margin", named["margin"]),
-            *(closer(network, "benefit head", head) if head is not None else []),
-            *closer(network, "weighted_entropy, keep 0.3", named["weighted_entropy"], 0.3),
-            *closer(network, "weighted_entropy, keep 0.5", named["weighted_entropy"], 0.5),
+            *refined(network, "regional_entropy", named["regional_entropy"]),
+            *refined(network, "entropy", named["entropy"]),
+            *refined(network, "margin", named["margin"]),
+            *(refined(network, "benefit head", head) if head is not None else []),
+            *refined(network, "weighted_entropy, keep 0.3", named["weighted_entropy"], 0.3),
+            *refined(network, "weighted_entropy, keep 0.5", named["weighted_entropy"], 0.5),
         ]
     return entries
 

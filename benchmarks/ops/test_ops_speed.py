@@ -1,6 +1,6 @@
-"""Speed of single operations, their implementations beside one another.
+"""Speed of single operations, their backends beside one another.
 
-Groups are an operation at one size; rows are implementations of it, and algorithms of a convolution. Caches
+Groups are an operation at one size; rows are backends of it, and algorithms of a convolution. Caches
 are warm here as they are not in a network: `foveal bench --ops` says what an operation takes there.
 """
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from foveal.geometry.halo_table import halo_table
 from foveal.geometry.layout import Halo, Layout
 from foveal.geometry.plan import Plan, grid
 from foveal.kernels import build as native
@@ -30,14 +31,14 @@ from foveal.ops import (
 )
 from foveal.ops.convolve import ALGORITHMS
 from foveal.ops.convolve.autotune import algorithms
-from foveal.ops.convolve.native import native as by_algorithm
+from foveal.ops.convolve.native import by_algorithm
 from foveal.ops.op import Op
 
 pytest.importorskip("pytest_benchmark")
 
 SIZE, TILE, BUDGET, COARSEST = (512, 1024), 64, 0.4, 2
 WHERE = ["dense", "tiles"]
-IMPLEMENTATIONS = ["cpu", "native"]
+BACKENDS = ["torch", "native"]
 
 
 class Layer(NamedTuple):
@@ -109,23 +110,23 @@ def a_map(channels: int, at: int, where: str, border: int = 1) -> tuple[Tensor, 
     return channels_last(len(layout), channels, TILE // at, TILE // at), layout
 
 
-def check(op: Op, impl: str, *arguments: Any) -> None:
-    """Skip an implementation that cannot take these arguments."""
-    if impl == "native" and not native.available():
+def check(op: Op, backend: str, *arguments: Any) -> None:
+    """Skip a backend that cannot take these arguments."""
+    if backend == "native" and not native.available():
         pytest.skip("no compiler")
-    if impl == "native" and op.fits is not None and not op.fits(*arguments):
+    if backend == "native" and not op.supports(backend, *arguments):
         pytest.skip("the C version cannot take this")
 
 
-@pytest.mark.parametrize("way", ["cpu", *ALGORITHMS])
+@pytest.mark.parametrize("way", ["torch", *ALGORITHMS])
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("layer", [*LAYERS, *DEPTHWISE], ids=str)
 def test_convolve(benchmark: Any, layer: Layer, where: str, way: str) -> None:
     benchmark.group = f"convolve {layer}, {where}"
     c = layer.convolution()
     x, layout = a_map(layer.channels, layer.at, where, max(c.halo[:4]))
-    if way == "cpu":
-        benchmark(convolve, x, layout, c, impl="cpu")
+    if way == "torch":
+        benchmark(convolve, x, layout, c, backend="torch")
         return
     check(convolve, "native", x, layout, c)
     if way not in algorithms(c):
@@ -133,68 +134,68 @@ def test_convolve(benchmark: Any, layer: Layer, where: str, way: str) -> None:
     benchmark(by_algorithm, x, layout, c, algorithm=way)
 
 
-@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("side", "border"), [(64, 3), (16, 1), (2, 1)])
-def test_tables(benchmark: Any, side: int, border: int, impl: str) -> None:
+def test_tables(benchmark: Any, side: int, border: int, backend: str) -> None:
     """The index of a scale, or the table of PyTorch's version; a layout keeps what was built."""
     benchmark.group = f"tables of {side} samples a side, border {border}"
-    if impl == "native" and not native.available():
+    if backend == "native" and not native.available():
         pytest.skip("no compiler")
     build: Callable[[Layout], Any] = (
         (lambda layout: index_of(layout, side, border))
-        if impl == "native"
-        else (lambda layout: layout.halo_table(side, Halo.around(border)))
+        if backend == "native"
+        else (lambda layout: halo_table(layout, side, Halo.around(border)))
     )
     benchmark.pedantic(build, setup=lambda: ((a_layout(),), {}), rounds=30, warmup_rounds=2)
 
 
-@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-def test_cut_tiles(benchmark: Any, impl: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cut_tiles(benchmark: Any, backend: str) -> None:
     benchmark.group = "cut_tiles 3 channels"
     image = channels_last(1, 3, *SIZE)
-    check(cut_tiles, impl, image)
-    benchmark(cut_tiles, image, a_layout(), TILE, impl=impl)
+    check(cut_tiles, backend, image)
+    benchmark(cut_tiles, image, a_layout(), TILE, backend=backend)
 
 
-@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-def test_compose_tiles(benchmark: Any, impl: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compose_tiles(benchmark: Any, backend: str) -> None:
     benchmark.group = "compose_tiles 19 channels at stride 4"
     tiles, layout = a_map(19, 4, "tiles")
-    check(compose_tiles, impl, tiles, layout)
-    benchmark(compose_tiles, tiles, layout, impl=impl)
+    check(compose_tiles, backend, tiles, layout)
+    benchmark(compose_tiles, tiles, layout, backend=backend)
 
 
-@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-def test_fetch_halo(benchmark: Any, impl: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_fetch_halo(benchmark: Any, backend: str) -> None:
     benchmark.group = "fetch_halo 64 channels at stride 4"
     tiles, layout = a_map(64, 4, "tiles")
-    check(fetch_halo, impl, tiles, layout, Halo.around(1))
-    benchmark(fetch_halo, tiles, layout, Halo.around(1), impl=impl)
+    check(fetch_halo, backend, tiles, layout, Halo.around(1))
+    benchmark(fetch_halo, tiles, layout, Halo.around(1), backend=backend)
 
 
-@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-def test_max_pool(benchmark: Any, impl: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_max_pool(benchmark: Any, backend: str) -> None:
     benchmark.group = "max_pool 3x3/2 of 64 channels at stride 2"
     tiles, layout = a_map(64, 2, "tiles")
     pooling = Pooling((3, 3), (2, 2), (1, 1), Halo(1, 0, 1, 0, "lowest"))
-    check(max_pool, impl, tiles, layout, pooling)
-    benchmark(max_pool, tiles, layout, pooling, impl=impl)
+    check(max_pool, backend, tiles, layout, pooling)
+    benchmark(max_pool, tiles, layout, pooling, backend=backend)
 
 
-@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-def test_enlarge(benchmark: Any, impl: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_enlarge(benchmark: Any, backend: str) -> None:
     benchmark.group = "enlarge by 2 of 128 channels at stride 8"
     tiles, layout = a_map(128, 8, "tiles")
-    check(enlarge, impl, tiles, layout, 2)
-    benchmark(enlarge, tiles, layout, 2, impl=impl)
+    check(enlarge, backend, tiles, layout, 2)
+    benchmark(enlarge, tiles, layout, 2, backend=backend)
 
 
-@pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-def test_classify(benchmark: Any, impl: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_classify(benchmark: Any, backend: str) -> None:
     benchmark.group = "classify 19 classes at stride 4"
     logits = channels_last(1, 19, SIZE[0] // 4, SIZE[1] // 4)
-    check(classify, impl, logits, SIZE)
-    benchmark(classify, logits, SIZE, impl=impl)
+    check(classify, backend, logits, SIZE)
+    benchmark(classify, logits, SIZE, backend=backend)
 
 
 @pytest.mark.parametrize("coarsest", [1, 2, 3])

@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Dense": "foveal.methods",
@@ -31,7 +31,7 @@ _HOMES = {
     "keep_memory": "foveal.cost",
     "load_model": "foveal.hub.checkpoint",
     "measure": "foveal.cost",
-    "on_dense": "foveal.tiles",
+    "run_dense": "foveal.tiles",
     "open_dataset": "foveal.data.dataset",
     "read_image": "foveal.data.image",
     "save_model": "foveal.hub.checkpoint",

@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
+from foveal.storage.names import find
 from studies.segblocks.parts import PARTS
 from studies.segblocks.record import check_plots, done, write_index, write_part
 from studies.segblocks.study import Study, Tools
@@ -42,10 +42,7 @@ def choose_parts(names: Iterable[str] | None) -> list[str]:
     """
     wanted = list(PARTS if names is None else names)
     for name in wanted:
-        if name not in PARTS:
-            close = get_close_matches(name, PARTS, 1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise ValueError(f"no part named '{name}'; {hint}available: {', '.join(PARTS)}")
+        find(name, PARTS, "part")
     if not wanted:
         raise ValueError(f"no part is named; available: {', '.join(PARTS)}")
     return [name for name in PARTS if name in wanted]

@@ -24,7 +24,7 @@ from foveal.geometry.layout import BORDERS, Borders
 from foveal.geometry.plan import Plan
 from foveal.kernels.abi import plain
 from foveal.ops import classify
-from foveal.tiles import on_dense, split
+from foveal.tiles import run_dense, split
 
 SOURCE = "SegBlocks (TPAMI 2022), table IX: RN18, Cityscapes val, share 0.4, GTX 1080 Ti"
 PAPER: list[dict[str, Any]] = [
@@ -83,8 +83,8 @@ def borders(
 
 def _ready(model: nn.Module) -> nn.Module:
     """Let the modules that look at the whole map see it on tiles, too."""
-    for name in getattr(model, "global_modules", ()):
-        on_dense(model.get_submodule(name))
+    for name in getattr(model, "dense_modules", ()):
+        run_dense(model.get_submodule(name))
     return model.eval()
 
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from torch import Tensor
 
 from foveal.evaluation.evaluate import Entry
-from foveal.methods import SegBlocks, Segmenter
+from foveal.methods import AdaptiveSegmenter, SegBlocks
 from foveal.methods.base import Prediction
 
 See = Callable[[Prediction, Tensor], None]
 """Called with every prediction and its labels [N, H, W]."""
 
 
-def fixed(method: Segmenter, policy: str, budget: float, name: str = "segblocks") -> Entry:
+def fixed(method: AdaptiveSegmenter, policy: str, budget: float, name: str = "segblocks") -> Entry:
     """Make the row of a method that looks at no labels."""
     return Entry(name, policy, budget, lambda target: method)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from foveal.kernels.processor import processor
 from studies.segblocks.study import Part, Rows, Study
 from studies.segblocks.table import markdown
 
@@ -73,12 +73,9 @@ def write_index(study: Study, names: Iterable[str], failed: Mapping[str, str]) -
 
 def machine() -> dict[str, Any]:
     """Say where it was measured: processor, threads, torch and, in a checkout, the commit."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "commit": _commit(),
-        "machine": names[0] if names else platform.processor() or platform.machine(),
+        "machine": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

@@ -18,19 +18,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from foveal.benchmark.bench import build_tables
 from foveal.fusion import faster
 from foveal.geometry.plan import Plan
 from foveal.kernels.abi import plain
 from foveal.methods import SegBlocks
-from foveal.methods.base import check_image, classify
-from foveal.ops import compose_tiles, cut_tiles, fetch_halo, tuning
-from foveal.ops.op import Implementation, Op
+from foveal.methods.base import check_image
+from foveal.ops import classify, compose_tiles, cut_tiles, fetch_halo, tuning
+from foveal.ops.op import Op
 from foveal.policies import Policy
 from foveal.tiles import TileTensor, split
 from studies.segblocks.memory import ENGINES, check_engine
 
 T = TypeVar("T")
+Run = Callable[..., Tensor]
 PARTS = {
     "policy": "the look and the decision",
     "tables": "where every borrowed sample comes from, once a plan",
@@ -108,13 +108,13 @@ class _Engine:
         self._method = SegBlocks(faster(network) if native else network, policy).eval()
         self._around = nullcontext if native else plain
         plan = self._first(image)
-        self._keys = list(plan.layout._tables)
+        self._known = plan.layout
         self.work = round(float(plan.work.mean()), 4)
 
     @torch.no_grad()
     def _first(self, image: Tensor) -> Plan:
         with self._around(), tuning():
-            plan = self._method.policy(self._method._look(image)[0])
+            plan = self._method.policy(self._method.look(image)[0])
             self._method.network(split(image, plan)).dense()
         return plan
 
@@ -123,9 +123,9 @@ class _Engine:
         """Run once, and return the time of every part [ms]."""
         method, clock = self._method, _Clock()
         with self._around():
-            plan = clock.time("policy", lambda: method.policy(method._look(image)[0]))
+            plan = clock.time("policy", lambda: method.policy(method.look(image)[0]))
             plan = Plan(plan.levels, plan.tile, plan.size)  # whatever the policy knows of an earlier round
-            clock.time("tables", lambda: build_tables(plan.layout, self._keys))
+            clock.time("tables", lambda: plan.layout.rebuild_tables(self._known))
             tiles = clock.time("split", lambda: split(image, plan))
             out: TileTensor = clock.watch(lambda: method.network(tiles))
             logits = clock.time("combine", out.dense)
@@ -156,13 +156,13 @@ class _Clock:
         self.ms["rest"] -= sum(self.ms.get(part, 0.0) for part in dict(WATCHED))
         return value
 
-    def _timed(self, part: str, implementation: Implementation) -> Implementation:
+    def _timed(self, part: str, compute: Run) -> Run:
         def run(*args: Any) -> Tensor:
             if not self._watching:
-                return implementation(*args)
+                return compute(*args)
             self._watching = False
             try:
-                return self.time(part, lambda: implementation(*args))
+                return self.time(part, lambda: compute(*args))
             finally:
                 self._watching = True
 
@@ -170,16 +170,16 @@ class _Clock:
 
 
 @contextmanager
-def _replaced(timed: Callable[[str, Implementation], Implementation]) -> Iterator[None]:
+def _replaced(timed: Callable[[str, Run], Run]) -> Iterator[None]:
     """Let the watched operations be timed for a while."""
-    before = [dict(op.implementations) for _, op in WATCHED]
+    before = [op.backends for _, op in WATCHED]
     try:
         for part, op in WATCHED:
-            op.implementations |= {name: timed(part, run) for name, run in op.implementations.items()}
+            op.backends = tuple(row._replace(run=timed(part, row.run)) for row in op.backends)
         yield
     finally:
-        for (_, op), implementations in zip(WATCHED, before, strict=True):
-            op.implementations = implementations
+        for (_, op), backends in zip(WATCHED, before, strict=True):
+            op.backends = backends
 
 
 def _rows(engine: str, rounds: list[dict[str, float]], work: float) -> Iterator[dict[str, Any]]:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from foveal.cost import alternate
-from foveal.methods import Segmenter
+from foveal.methods import TrainableSegmenter
 from foveal.objectives.segmentation import cross_entropy
-from foveal.tiles import on_dense, split
+from foveal.tiles import run_dense, split
 from studies.segblocks.residual_block import random_blocks
 
 SOURCE = "SegBlocks (TPAMI 2022), Fig. 11 and section 4.4, in words: the figure has no numbers"
@@ -42,7 +42,7 @@ def training_speed(
     shares: Sequence[float] = SHARES,
     block: int = 128,
     repeat: int = 5,
-    methods: Mapping[str, Segmenter] | None = None,
+    methods: Mapping[str, TrainableSegmenter] | None = None,
 ) -> list[dict[str, Any]]:
     """Time a training step, dense and on tiles of new random blocks every step, all in turns.
 
@@ -93,8 +93,8 @@ def _size(batch: tuple[Tensor, Tensor]) -> tuple[int, int]:
 
 def _ready(model: nn.Module) -> nn.Module:
     """Let the modules that look at the whole map see it on tiles, too."""
-    for name in getattr(model, "global_modules", ()):
-        on_dense(model.get_submodule(name))
+    for name in getattr(model, "dense_modules", ()):
+        run_dense(model.get_submodule(name))
     return model
 
 
@@ -128,7 +128,7 @@ def _mixed(
     return loss
 
 
-def _own(method: Segmenter, batch: tuple[Tensor, Tensor]) -> Tensor:
+def _own(method: TrainableSegmenter, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Sum the terms of a method's loss; those without a gradient are there to be logged."""
     terms = [term for term in method.loss(batch[0], batch[1].long()).values() if term.requires_grad]
     return torch.stack(terms).sum()

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,23 @@ from torch import Tensor, nn
 
 from commands import parsed, refused, run, small_model
 from foveal.benchmark import profile_ops as module
-from foveal.benchmark.bench import Task
+from foveal.benchmark.operation_results import OperationsResult
 from foveal.benchmark.profile_ops import geometry, operations
+from foveal.benchmark.task import Task
 from foveal.cost import count_macs
 from foveal.data.dataset import default_palette
 from foveal.data.synthetic import street
 from foveal.fusion import fuse
 from foveal.hub.checkpoint import Card, Model
-from foveal.methods import Request, SegBlocks
-from foveal.ops import Before, Convolution
+from foveal.methods import SegBlocks, SegBlocksConfig
+from foveal.ops import Convolution, Prologue
 from foveal.ops.convolve import ALGORITHMS
-from foveal.reporting.text import operations_text
+from foveal.reporting.bench_text import operations_text
 from foveal.tiles import split
 from samples import error_of, headless, nano, shaken
 
 SIZE = (64, 96)
-REQUEST = Request(0.6, "entropy", 32, 1, 2)
+CONFIG = SegBlocksConfig(0.6, "entropy", 32, 1, 2)
 SPEED = {f"{side}_{what}" for side in ("dense", "tiles") for what in ("macs", "ms", "gflops")}
 
 
@@ -39,13 +41,18 @@ def untuned(monkeypatch: pytest.MonkeyPatch) -> None:
 def task(network: Any, **changes: Any) -> Task:
     card = Card("swiftnet_nano", tuple("abcde"), default_palette(5))
     image = torch.stack([street(seed, SIZE)[0] for seed in (24, 25)])
-    return replace(Task(Model("small", network, card), image, "segblocks", [REQUEST], [], 2), **changes)
+    return replace(Task(Model("small", network, card), image, "segblocks", [CONFIG], [], 2), **changes)
 
 
 @pytest.fixture(scope="module")
-def result() -> dict[str, Any]:
+def found() -> OperationsResult:
     torch.manual_seed(0)
     return operations(task(nano()))
+
+
+@pytest.fixture(scope="module")
+def result(found: OperationsResult) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(found)))
 
 
 def test_every_map_has_a_row(result: dict[str, Any]) -> None:
@@ -69,15 +76,15 @@ def test_macs_are_those_of_the_network(result: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = nano()
     asked = task(network)
-    method = SegBlocks.on_request(fuse(network), REQUEST)
+    method = SegBlocks.from_config(fuse(network), CONFIG)
     with torch.no_grad():
-        plan = method.policy(method._look(asked.image)[0])
+        plan = method.decide(asked.image)
         tiles = count_macs(lambda: method.network(split(asked.image, plan))).total
     everything = result["stages"][-1]
     assert everything["dense_macs"] == result["dense_macs"] == count_macs(lambda: network(asked.image)).total
     assert everything["tiles_macs"] == tiles
     assert result["plan"] == {
-        **{"budget": 0.6, "coarsest": 1, "tile": 32, "policy": "entropy"},
+        **{"budget": 0.6, "max_level": 1, "tile": 32, "policy": "entropy"},
         **{"work": round(float(plan.work.mean()), 4), "tiles": int(plan.tiles.sum())},
     }
 
@@ -105,8 +112,8 @@ def test_what_is_done_around_the_network_is_timed(result: dict[str, Any]) -> Non
     assert (result["model"], result["batch"], result["repeat"], result["size"]) == ("small", 2, 2, [64, 96])
 
 
-def test_the_text_has_every_row(result: dict[str, Any]) -> None:
-    text = operations_text(result)
+def test_the_text_has_every_row(found: OperationsResult, result: dict[str, Any]) -> None:
+    text = operations_text(found)
     for row in (*result["nodes"], *result["stages"]):
         assert row.get("name", row.get("stage")) in text
     for words in ("small", "2 x 96 x 64 px", "tiles of 32 px", "GFLOP/s", "policy", "tables", "1 thread;"):
@@ -124,12 +131,12 @@ def test_any_network_that_can_be_traced_is_timed() -> None:
             return torch.cat([many, few.sigmoid()], 1)
 
     found = operations(task(shaken(Halves()).double(), image=torch.rand(1, 3, *SIZE, dtype=torch.float64)))
-    assert [row["name"] for row in found["nodes"]] == [
+    assert [row.name for row in found.nodes] == [
         *("net.0", "net.3", "net.6"),
         *("getitem", "getitem_1", "sigmoid", "cat"),
     ]
-    assert [row["stage"] for row in found["nodes"]] == ["net.0", "net.3", "net.6", *["network"] * 4]
-    assert {row["dense_algorithm"] for row in found["nodes"]} == {"torch", None}
+    assert [row.stage for row in found.nodes] == ["net.0", "net.3", "net.6", *["network"] * 4]
+    assert {row.dense_algorithm for row in found.nodes} == {"torch", None}
 
 
 def test_the_network_is_left_as_it_was() -> None:
@@ -150,8 +157,8 @@ class ByValue(nn.Module):
         ({"model": Model("by value", ByValue(), None)}, "and ByValue cannot be traced: symbolically"),
         ({"method": "dense"}, "on the one plan of the method segblocks, given 'dense'"),
         ({"method": "coarse_to_fine"}, "given 'coarse_to_fine'"),
-        ({"requests": [replace(REQUEST, budget=0.1)]}, "the cheapest plan"),
-        ({"requests": [replace(REQUEST, policy="oracle")]}, "needs labels"),
+        ({"configs": [replace(CONFIG, budget=0.1)]}, "the cheapest plan"),
+        ({"configs": [replace(CONFIG, policy="oracle")]}, "needs labels"),
         ({"image": torch.full((1, 3, *SIZE), torch.nan)}, "NaN"),
     ],
 )
@@ -163,7 +170,7 @@ def test_a_convolution_in_a_few_words() -> None:
     weight, ones = torch.rand(8, 4, 3, 5), torch.ones(8)
     assert geometry(Convolution(weight)) == "3x5 4>8"
     assert geometry(Convolution(weight, stride=2, dilation=3, groups=2)) == "3x5/2*3 8>8 2 groups"
-    around = Convolution(weight, before=Before(ones, ones), residual_scale=ones, low=0.0)
+    around = Convolution(weight, prologue=Prologue(ones[:4], ones[:4]), residual_scale=ones, low=0.0)
     assert geometry(around) == "3x5 4>8 norm shortcut clamp"
 
 
@@ -174,10 +181,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_command_times_the_plan_of_the_first_budget(model: Path) -> None:
     small = ("bench", "--model", model, "--size", "64x96", "--repeat", 1, "--no-keep-memory", "--ops")
-    found = parsed(run(*small, "--budget", 0.7, 0.6, "--coarsest", 1, "--json"))
-    assert (found["plan"]["budget"], found["plan"]["coarsest"]) == (0.7, 1)
+    found = parsed(run(*small, "--budget", 0.7, 0.6, "--max-level", 1, "--json"))
+    assert (found["plan"]["budget"], found["plan"]["max_level"]) == (0.7, 1)
     assert {"machine", "threads", "torch", "model", "nodes", "stages", "whole", "around"} <= set(found)
     text = run(*small)
     assert text.exit_code == 0 and "at budget 0.4" in text.stdout and "encoder.stem" in text.stdout
-    for words in (("--peers", "torch"), ("--memory",), ("--picture", "x.png")):
+    for words in (("--runtimes", "torch"), ("--memory",), ("--picture", "x.png")):
         assert f"leave {words[0]} out" in refused(run(*small, *words))

@@ -10,26 +10,25 @@ from typing import Any
 
 import pytest
 import torch
-from test_adapt_command import lively
 from torch import Tensor
 
 from foveal.calibration import adapt as module
 from foveal.calibration.adapt import adapt
-from foveal.calibration.profile import Fit
+from foveal.calibration.profile import CalibrationProfile
 from foveal.cost import Timing
 from foveal.data.dataset import default_palette
 from foveal.data.synthetic import CLASSES, street
 from foveal.hub.checkpoint import Card, Model
-from foveal.methods import METHODS, Request
-from foveal.reporting.profile_chart import draw_fit
-from foveal.reporting.profile_text import fit_text
+from foveal.methods import METHODS, CoarseToFineConfig
+from foveal.reporting.profile_chart import draw_profile
+from foveal.reporting.profile_text import profile_text
 from foveal.training.distillation import Unlabelled, distil
 from foveal.training.loop import Schedule, resumed_step
-from samples import error_of, nano
+from samples import error_of, lively, nano
 
 SIZE = (64, 96)
-ASKED = Request(0.4, "weighted_entropy", 32, 2, 2)
-LOOKS = [ASKED, replace(ASKED, look=1, coarsest=1)]
+ASKED = CoarseToFineConfig(0.4, "weighted_entropy", 32, 2)
+LOOKS = [ASKED, replace(ASKED, coarse_level=1)]
 
 
 class Streets:
@@ -83,88 +82,88 @@ def calls() -> list[tuple[str, int, int]]:
 
 
 @pytest.fixture(scope="module")
-def fit(model: Model, calls: list[tuple[str, int, int]]) -> Fit:
+def profile(model: Model, calls: list[tuple[str, int, int]]) -> CalibrationProfile:
     return adapt(model, Streets(6), LOOKS, lambda *state: calls.append(state))
 
 
-def test_what_is_found_is_what_was_asked_for_and_measured(fit: Fit) -> None:
-    assert (fit.images, fit.tile, fit.policy) == (6, 32, "weighted_entropy")
-    assert fit.look in (1, 2)
-    assert len(fit.worth) == fit.look
-    assert max(fit.worth) == 1 and min(fit.worth) > 0
-    assert len(fit.class_weights) == len(CLASSES)
-    assert all(weight > 0 for weight in fit.class_weights)
+def test_what_is_found_is_what_was_asked_for_and_measured(profile: CalibrationProfile) -> None:
+    assert (profile.images, profile.config.tile, profile.config.policy) == (6, 32, "weighted_entropy")
+    assert profile.config.coarse_level in (1, 2)
+    assert len(profile.config.level_gain) == profile.config.coarse_level
+    assert max(profile.config.level_gain) == 1 and min(profile.config.level_gain) > 0
+    assert len(profile.class_weights) == len(CLASSES)
+    assert all(weight > 0 for weight in profile.class_weights)
 
 
-def test_every_part_of_the_work_is_reported_to_its_end(fit: Fit, calls) -> None:
+def test_every_part_of_the_work_is_reported_to_its_end(profile: CalibrationProfile, calls) -> None:
     last = {name: (done, total) for name, done, total in calls}
     assert last["dense answers"] == last["risk"] == last["quality over work"] == (6, 6)
-    assert last["first look and score"] == (2, 2)
+    assert last["first pass and score"] == (2, 2)
 
 
-def test_higher_thresholds_cost_less_and_the_last_refines_next_to_nothing(fit: Fit) -> None:
-    table = fit.risk
+def test_higher_thresholds_cost_less_and_the_last_refines_little(profile: CalibrationProfile) -> None:
+    table = profile.risk
     assert table.thresholds[0] == 0 and table.works[0] == 1
     assert len(table.losses) == 6
     assert all(row[0] == 0 for row in table.losses)
     works = table.works[1:]
     assert all(work <= 1 for work in works)
     assert sorted(works, reverse=True) == list(works)
-    look = METHODS["coarse_to_fine"].on_request(nano(), fit.request(0.9)).least_work(SIZE)
+    look = METHODS["coarse_to_fine"].from_config(nano(), replace(profile.config, budget=0.9)).least_work(SIZE)
     assert look <= works[-1] < look + 0.2 < works[0]
     assert table.curve is not None and list(table.curve.losses) == sorted(table.curve.losses)
     assert table.estimate(0.0) <= table.estimate(10.0)
 
 
-def test_the_curve_has_controls_and_can_be_shown(fit: Fit, tmp_path: Path) -> None:
-    rows = {(row["method"], row["budget"]): row for row in fit.curve}
-    assert rows["dense", 1.0]["agreement"] == rows["dense", 1.0]["work"] == 1
-    assert rows["dense", 1.0]["disagreement"] == 0
+def test_the_curve_has_controls_and_can_be_shown(profile: CalibrationProfile, tmp_path: Path) -> None:
+    rows = {(row.method, row.budget): row for row in profile.curve}
+    assert rows["dense", 1.0].agreement == rows["dense", 1.0].work == 1
+    assert rows["dense", 1.0].disagreement == 0
     budgets = {budget for method, budget in rows if method == "coarse_to_fine"}
     assert budgets == {budget for method, budget in rows if method == "random"} >= {0.4, 0.8}
     for (_, budget), row in rows.items():
-        assert 0 <= row["disagreement"] <= 1 and row["images"] == 6
-        assert row["work"] <= budget + 32**2 / (64 * 96) + 1e-4
-    text = fit_text(fit, Path("x.fit.json"), "")
+        assert 0 <= row.disagreement <= 1 and row.images == 6
+        assert row.work <= budget + 32**2 / (64 * 96) + 1e-4
+    text = profile_text(profile, Path("x.profile.json"), "")
     for word in (
         "coarse to fine",
         "at random",
         "balanced risk",
         "risk 1.0%",
         "needs at least 99",
-        "x.fit.json",
+        "x.profile.json",
     ):
         assert word in text
     pytest.importorskip("matplotlib")
-    draw_fit(fit.curve, tmp_path / "fit.png")
-    draw_fit(fit.curve[:1], tmp_path / "one.png")
+    draw_profile(profile.curve, tmp_path / "fit.png")
+    draw_profile(profile.curve[:1], tmp_path / "one.png")
     assert (tmp_path / "fit.png").stat().st_size > (tmp_path / "one.png").stat().st_size > 1000
 
 
 def test_a_look_that_is_given_is_kept_and_the_same_images_give_the_same_fit(model: Model) -> None:
-    asked = replace(ASKED, look=1, coarsest=1, policy="margin")
+    asked = replace(ASKED, coarse_level=1, policy="margin")
     first, second = (adapt(model, Streets(1), [asked], silent) for _ in range(2))
     assert first == second
-    assert (first.look, first.policy, len(first.worth)) == (1, "margin", 1)
+    assert (first.config.coarse_level, first.config.policy, len(first.config.level_gain)) == (1, "margin", 1)
 
 
 def test_images_of_different_sizes_share_budgets_that_all_can_pay(model: Model) -> None:
     images = Streets(1)
     images.items.append(street(1, (40, 50))[0])
-    found = adapt(model, images, [replace(ASKED, look=1)], silent)
+    found = adapt(model, images, [replace(ASKED, coarse_level=1)], silent)
     # The first look at the small one takes 32 x 32 of 40 x 50 px, 0.51 of the dense work.
-    assert {row["budget"] for row in found.curve if row["method"] == "random"} == {0.55, 0.65, 0.8}
+    assert {row.budget for row in found.curve if row.method == "random"} == {0.55, 0.65, 0.8}
 
 
 @pytest.mark.parametrize(
     ("images", "changes", "message"),
     [
         (0, {}, "there are no images to adapt to"),
-        (1, {"policy": "detail"}, "policy detail does not go by the network's doubt"),
-        (1, {"policy": "entropi"}, "policy entropi"),
-        (1, {"look": 0}, "look is 0"),
+        (1, {"policy": "detail"}, "given detail"),
+        (1, {"policy": "entropi"}, "given entropi"),
+        (1, {"coarse_level": 0}, "coarse_level is 0"),
         (1, {"tile": 20}, "give a multiple of 32"),
-        (1, {"tile": 128, "look": 1}, "the smallest image has 64x96 px, and with tiles of 128 px"),
+        (1, {"tile": 128, "coarse_level": 1}, "the smallest image has 64x96 px, and with tiles of 128 px"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(model: Model, images: int, changes: dict, message: str) -> None:
@@ -175,7 +174,7 @@ def test_what_cannot_be_measured_is_refused(model: Model, images: int, changes: 
 
 
 SCHEDULE = Schedule(2, 1e-3, 0.5, warmup=1, average=0.5, freeze_norms=True, save_every=1)
-ONE = replace(ASKED, look=1, coarsest=1)
+ONE = replace(ASKED, coarse_level=1)
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from commands import small_model
-from foveal.calibration.profile import Fit, find_fit, find_risk, load_fit
+from foveal.calibration.profile import CalibrationProfile, CurveRow, find_profile, find_risk, load_profile
 from foveal.calibration.risk import RiskTable
 from foveal.hub.checkpoint import Model, fingerprint, load_model
+from foveal.methods import CoarseToFineConfig
 from samples import error_of, nano
 
 TABLE = RiskTable.fit(
@@ -27,7 +28,7 @@ TABLE = RiskTable.fit(
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("foveal.calibration.profile.folder", lambda: tmp_path / "cache")
-    return tmp_path / "cache" / "fit"
+    return tmp_path / "cache" / "profile"
 
 
 @pytest.fixture
@@ -35,30 +36,31 @@ def model(tmp_path: Path) -> Model:
     return load_model(small_model(tmp_path))
 
 
-def found(model: Model, **changes: Any) -> Fit:
-    fit = Fit(
-        fingerprint(model.network), 32, 1, "margin", (0.4, 1.0), (1.0,) * 5, 9, TABLE, [{"method": "dense"}]
-    )
-    return replace(fit, **changes)
+def found(model: Model, **changes: Any) -> CalibrationProfile:
+    config = CoarseToFineConfig(0.4, "margin", 32, 1, level_gain=(0.4, 1.0))
+    row = CurveRow("dense", 1.0, 1.0, 1.0, 0.0, 5.0, 9)
+    config = replace(config, **changes)
+    return CalibrationProfile(fingerprint(model.network), config, (1.0,) * 5, 9, TABLE, (row,))
 
 
 def test_what_was_found_lies_beside_the_weights_and_comes_back(model: Model) -> None:
-    fit = found(model)
-    path = fit.save(model)
-    assert path == model.file.with_suffix(".fit.json")
-    assert load_fit(model) == fit == find_fit(model)
-    assert load_fit(load_model(model.file)) == fit
-    request = fit.request(0.3)
-    assert (request.budget, request.policy, request.worth) == (0.3, "margin", (0.4, 1.0))
-    assert (request.tile, request.look, request.coarsest, request.threshold) == (32, 1, 1, None)
+    profile = found(model)
+    path = profile.save(model)
+    assert path == model.file.with_suffix(".profile.json")
+    assert load_profile(model) == profile == find_profile(model)
+    assert load_profile(load_model(model.file)) == profile
+    known = {"policy": "margin", "tile": 32, "coarse_level": 1, "level_gain": (0.4, 1.0)}
+    assert profile.settings(0.31, coarsest=2) == known == profile.settings(0.2, coarsest=1)
+    assert profile.settings(0.29, coarsest=2) == {"policy": "margin", "tile": 32, "coarse_level": 2}
 
 
 def test_other_weights_are_refused(model: Model) -> None:
     path = found(model).save(model)
     other = replace(model, network=nano())
     assert fingerprint(other.network) != fingerprint(model.network)
-    assert f"{path}: belongs to other weights; run foveal adapt again" in error_of(lambda: load_fit(other))
-    assert find_fit(other) is None
+    message = error_of(lambda: load_profile(other))
+    assert f"{path}: belongs to other weights; run foveal adapt again" in message
+    assert find_profile(other) is None
 
 
 def test_a_fingerprint_is_that_of_the_numbers(model: Model) -> None:
@@ -75,48 +77,48 @@ def test_a_fingerprint_is_that_of_the_numbers(model: Model) -> None:
         lambda state: "{ no JSON",
         lambda state: "",
         lambda state: "[1, 2]",
-        lambda state: json.dumps({**state, "extra": 1}),
-        lambda state: json.dumps({**state, "worth": []}),
-        lambda state: json.dumps({**state, "worth": ["much"]}),
-        lambda state: json.dumps({**state, "worth": 3}),
-        lambda state: json.dumps({**state, "tile": "wide"}),
+        lambda state: json.dumps(state | {"config": {**state["config"], "extra": 1}}),
+        lambda state: json.dumps(state | {"config": {**state["config"], "level_gain": []}}),
+        lambda state: json.dumps(state | {"config": {**state["config"], "level_gain": ["much"]}}),
+        lambda state: json.dumps(state | {"config": {**state["config"], "level_gain": 3}}),
+        lambda state: json.dumps(state | {"config": {**state["config"], "tile": "wide"}}),
         lambda state: json.dumps({**state, "risk": {}}),
         lambda state: json.dumps({**state, "risk": None}),
-        lambda state: json.dumps({key: value for key, value in state.items() if key != "policy"}),
+        lambda state: json.dumps({key: value for key, value in state.items() if key != "config"}),
         lambda state: "\x00\x01",
     ],
 )
 def test_damaged_files_are_refused_in_one_sentence(model: Model, damage: Any) -> None:
     path = found(model).save(model)
     path.write_text(damage(json.loads(path.read_text())))
-    message = error_of(lambda: load_fit(model))
+    message = error_of(lambda: load_profile(model))
     assert message.startswith(f"{path}: damaged (")
     assert message.endswith("; run foveal adapt again")
-    assert find_fit(model) is None
+    assert find_profile(model) is None
 
 
 def test_a_folder_that_cannot_be_written_gives_way_to_the_cache(model: Model, cache: Path) -> None:
-    beside = model.file.with_suffix(".fit.json")
+    beside = model.file.with_suffix(".profile.json")
     beside.mkdir()
-    fit = found(model)
-    assert fit.save(model).parent == cache
-    assert load_fit(model) == fit
+    profile = found(model)
+    assert profile.save(model).parent == cache
+    assert load_profile(model) == profile
     cache.rename(cache.with_name("gone"))
     cache.touch()
-    assert "give --out with another folder" in error_of(lambda: fit.save(model))
+    assert "give --out with another folder" in error_of(lambda: profile.save(model))
 
 
 def test_what_is_stale_beside_the_weights_does_not_hide_what_is_good(model: Model, cache: Path) -> None:
     path = found(model).save(model)
-    fit = found(model, look=2)
-    assert fit.save(replace(model, file=None)).parent == cache
-    assert load_fit(model).look == 1
+    profile = found(model, coarse_level=2)
+    assert profile.save(replace(model, file=None)).parent == cache
+    assert load_profile(model).config.coarse_level == 1
     path.write_text("stale")
-    assert load_fit(model) == fit
+    assert load_profile(model) == profile
 
 
 def test_a_model_that_was_not_adapted_is_told_how(model: Model) -> None:
-    assert error_of(lambda: load_fit(model)) == (
+    assert error_of(lambda: load_profile(model)) == (
         f"small has not been adapted yet; run foveal adapt {model.file} --images FOLDER (no labels needed)"
     )
 
@@ -128,7 +130,7 @@ def test_a_risk_chooses_the_least_work_that_keeps_it(model: Model) -> None:
     assert [setting.threshold for setting in settings.values()] == [0.0, 0.2, 0.4]
     assert settings[0.15].dense and not settings[0.2].dense
     assert settings[0.3].bound == pytest.approx(0.28, abs=2e-5)
-    request = find_risk(model, 0.3).request
-    assert (request.budget, request.threshold, request.policy) == (1.0, 0.4, "margin")
+    config = find_risk(model, 0.3).config
+    assert (config.budget, config.threshold, config.policy) == (1.0, 0.4, "margin")
     assert "needs at least 99 calibration images and there are 9" in error_of(lambda: find_risk(model, 0.01))
     assert "risk is nan" in error_of(lambda: find_risk(model, float("nan")))

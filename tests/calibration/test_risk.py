@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from foveal.calibration.risk import RiskTable, Setting, coverage, needed
-from foveal.objectives.disagreement import Curve
+from foveal.calibration.isotonic import IsotonicCurve
+from foveal.calibration.risk import RiskSetting, RiskTable, coverage, needed
 from samples import error_of
 
 SETTINGS = 60
@@ -28,7 +28,7 @@ def measured(images: int, seed: int = 0, noise: float = 0.0) -> tuple[Tensor, Te
 
 def table(images: int = 100, noise: float = 0.0) -> RiskTable:
     losses, works = measured(images, noise=noise)
-    return RiskTable.fit(THRESHOLDS, works, losses, doubts=losses.sqrt())
+    return RiskTable.fit(THRESHOLDS, works, losses, remaining=losses.sqrt())
 
 
 @pytest.mark.parametrize("alpha", [0.02, 0.05, 0.1])
@@ -55,9 +55,9 @@ def test_the_bound_is_that_of_the_source() -> None:
     losses = torch.tensor([[0, 0.1, 0.2], [0, 0.0, 0.4], [0, 0.2, 0.3]], dtype=torch.float64)
     rows = RiskTable.fit((0, 1, 2), torch.tensor([1.0, 0.5, 0.3]), losses)
     second, third = (3 / 4 * mean + 1 / 4 for mean in (0.1, 0.3))
-    assert rows.choose(third + 1e-9) == Setting(2, 2.0, pytest.approx(0.3), pytest.approx(third))
-    assert rows.choose(third - 1e-3) == Setting(1, 1.0, pytest.approx(0.5), pytest.approx(second))
-    assert rows.choose(second - 1e-3) == Setting(0, 0.0, 1.0, 0.0)
+    assert rows.choose(third + 1e-9) == RiskSetting(2, 2.0, pytest.approx(0.3), pytest.approx(third))
+    assert rows.choose(third - 1e-3) == RiskSetting(1, 1.0, pytest.approx(0.5), pytest.approx(second))
+    assert rows.choose(second - 1e-3) == RiskSetting(0, 0.0, 1.0, 0.0)
 
 
 def test_a_larger_risk_never_costs_more_work() -> None:
@@ -88,7 +88,7 @@ def test_dense_is_chosen_and_said_if_nothing_else_keeps_the_risk() -> None:
     losses = torch.tensor([[0.0, 0.5]] * 30)
     chosen = RiskTable.fit((0, 1), torch.tensor([1.0, 0.4]), losses).choose(0.1)
     assert chosen.dense
-    assert chosen == Setting(0, 0.0, 1.0, 0.0)
+    assert chosen == RiskSetting(0, 0.0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -221,32 +221,32 @@ def test_the_curve_is_the_best_growing_one_at_the_points(seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     doubts, losses = torch.rand(2, 9, generator=draw, dtype=torch.float64).tolist()
     points = sorted(zip(doubts, losses, strict=True))
-    curve = Curve.fit(doubts, losses)
+    curve = IsotonicCurve.fit(doubts, losses)
     assert [curve(x) for x, _ in points] == pytest.approx(best_growing(points))
 
 
 def test_equal_doubts_get_the_mean_of_their_losses() -> None:
-    curve = Curve.fit([0.2, 0.2, 0.2, 0.5], [0.1, 0.4, 0.1, 0.3])
+    curve = IsotonicCurve.fit([0.2, 0.2, 0.2, 0.5], [0.1, 0.4, 0.1, 0.3])
     assert (curve(0.2), curve(0.5)) == (pytest.approx(0.2), pytest.approx(0.3))
 
 
 def test_the_curve_is_straight_between_points_level_outside_and_never_falls() -> None:
-    curve = Curve.fit([0, 1, 2], [0, 0.2, 0.3])
+    curve = IsotonicCurve.fit([0, 1, 2], [0, 0.2, 0.3])
     assert [curve(x) for x in (-1, 0.25, 1.5, 7)] == pytest.approx([0, 0.05, 0.25, 0.3])
     doubts = torch.rand(200)
-    noisy = Curve.fit(doubts.tolist(), (doubts + torch.randn(200)).tolist())
+    noisy = IsotonicCurve.fit(doubts.tolist(), (doubts + torch.randn(200)).tolist())
     values = [noisy(x / 100) for x in range(101)]
     assert values == sorted(values)
-    assert len(noisy.doubts) < 100
+    assert len(noisy.gains) < 100
 
 
 def test_the_table_estimates_the_disagreement_of_an_image_from_its_doubt() -> None:
     losses, works = measured(80, noise=0.02)
-    rows = RiskTable.fit(THRESHOLDS, works, losses, doubts=losses.sqrt())
+    rows = RiskTable.fit(THRESHOLDS, works, losses, remaining=losses.sqrt())
     assert rows.estimate(0.0) == 0
     assert rows.estimate(0.5) == pytest.approx(0.25, abs=0.02)
 
 
 @pytest.mark.parametrize("pairs", [([], []), ([0.1, nan], [0.1, 0.2]), ([0.1], [inf])])
 def test_a_curve_needs_finite_points(pairs: tuple[list[float], list[float]]) -> None:
-    assert "give at least one, and only finite numbers" in error_of(lambda: Curve.fit(*pairs))
+    assert "give at least one, and only finite numbers" in error_of(lambda: IsotonicCurve.fit(*pairs))

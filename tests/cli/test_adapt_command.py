@@ -11,29 +11,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from commands import Result, parsed, refused, run
-from foveal.calibration.profile import find_risk, load_fit
-from foveal.cli.segment import make_request
+from foveal.calibration.configure import configure
+from foveal.calibration.profile import find_risk, load_profile
 from foveal.cost import Timing
 from foveal.data.dataset import default_palette
 from foveal.data.image import read_image
 from foveal.data.synthetic import CLASSES
 from foveal.hub.checkpoint import Card, load_model, save_model
 from foveal.inference.runner import Runner
-from samples import error_of, nano, write_folder
+from foveal.methods import Refinement
+from samples import error_of, lively, nano, write_folder
 
 SIZE = (64, 96)
-
-
-@torch.no_grad()
-def lively(network: Any, image: Tensor) -> Any:
-    """Let a random network give the places of an image [3, H, W] different classes."""
-    last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
-    last.weight.mul_(10)
-    last.bias.sub_(network(image[None]).mean((0, 2, 3)))
-    return network
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +48,7 @@ def quick() -> Iterator[None]:
 def cache(quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("foveal.calibration.profile.folder", lambda: tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "cache" / "fit"
+    return tmp_path / "cache" / "profile"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +82,7 @@ def outcome(model: Path, streets: Path, quick: None, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def adapted(outcome: Result) -> Path:
-    return Path(parsed(outcome)["fit"]).parent / "tiny.safetensors"
+    return Path(parsed(outcome)["profile"]).parent / "tiny.safetensors"
 
 
 def segment(model: Path, streets: Path, *words: object) -> Result:
@@ -100,35 +91,46 @@ def segment(model: Path, streets: Path, *words: object) -> Result:
 
 def test_what_is_found_lies_beside_the_model_and_no_label_was_read(outcome: Result, adapted: Path) -> None:
     row = parsed(outcome)
-    assert Path(row["fit"]) == adapted.with_suffix(".fit.json")
-    fit = load_fit(load_model(adapted))
-    assert (row["images"], fit.images) == (6, 6)
-    assert (row["look"], row["tile"], row["policy"]) == (fit.look, 32, "weighted_entropy")
+    assert Path(row["profile"]) == adapted.with_suffix(".profile.json")
+    profile = load_profile(load_model(adapted))
+    assert (row["images"], profile.images) == (6, 6)
+    assert (row["coarse_level"], row["tile"]) == (profile.config.coarse_level, 32)
+    assert row["policy"] == "weighted_entropy"
     assert {r["method"] for r in row["curve"]} == {"dense", "coarse_to_fine", "random", "uniform"}
 
 
 def test_people_get_a_table(model: Path, streets: Path, tmp_path: Path) -> None:
     result = run(
-        "adapt", model, "--images", streets / "images", "--limit", 2, "--look", 1, "--out", tmp_path / "out"
+        "adapt",
+        model,
+        "--images",
+        streets / "images",
+        "--limit",
+        2,
+        "--coarse-level",
+        1,
+        "--out",
+        tmp_path / "out",
     )
     assert result.exit_code == 0, result.output
-    for words in ("coarse to fine", "first look at level 1, tile 32 px", "risk 1.0%", "needs at least 99"):
+    for words in ("coarse to fine", "first pass at level 1, tile 32 px", "risk 1.0%", "needs at least 99"):
         assert words in result.stdout
-    assert load_fit(load_model(tmp_path / "out")).images == 2
-    assert not model.with_suffix(".fit.json").exists()
+    assert load_profile(load_model(tmp_path / "out")).images == 2
+    assert not model.with_suffix(".profile.json").exists()
 
 
-def test_requests_take_what_was_found(model: Path, adapted: Path) -> None:
+def test_settings_are_what_was_found(model: Path, adapted: Path) -> None:
     loaded, plain = load_model(adapted), load_model(model)
-    fit, none = load_fit(loaded), (None, None, None)
-    asked = make_request(loaded, "coarse_to_fine", None, 0.4, none)
-    assert (asked.policy, asked.look, asked.coarsest) == ("weighted_entropy", fit.look, fit.look)
-    assert asked.worth == fit.worth
-    assert make_request(loaded, "coarse_to_fine", "margin", 0.4, none).worth == ()
-    other = make_request(loaded, "coarse_to_fine", None, 0.4, (None, None, 3))
-    assert (other.look, other.coarsest, other.worth) == (3, 3, ())
-    assert make_request(loaded, "segblocks", None, 0.4, none).policy == "entropy"
-    assert make_request(plain, "coarse_to_fine", None, 0.4, none).policy == "weighted_entropy"
+    profile = load_profile(loaded).config
+    assert configure(loaded, "coarse_to_fine", 0.4, {}) == profile
+    other = configure(loaded, "coarse_to_fine", 0.4, {"policy": "margin"})
+    assert (other.policy, other.level_gain) == ("margin", Refinement.level_gain)
+    other = configure(loaded, "coarse_to_fine", 0.4, {"coarse_level": 3})
+    assert (other.coarse_level, other.level_gain) == (3, Refinement.level_gain)
+    assert configure(loaded, "segblocks", 0.4, {}).policy == "entropy"
+    assert configure(plain, "coarse_to_fine", 0.4, {}).policy == "weighted_entropy"
+    message = error_of(lambda: configure(plain, "coarse_to_fine", 0.4, {"max_level": 2}))
+    assert message.startswith("method coarse_to_fine has no setting max_level; it has policy, tile")
 
 
 def test_a_risk_is_kept_estimated_and_reported(adapted: Path, streets: Path) -> None:
@@ -155,7 +157,7 @@ def test_a_risk_that_only_dense_keeps_runs_dense(adapted: Path, streets: Path) -
 
 
 def _bounds(model: Path) -> list[float]:
-    losses = torch.tensor(load_fit(load_model(model)).risk.losses)
+    losses = torch.tensor(load_profile(load_model(model)).risk.losses)
     return [0.0, *((losses.cummax(1).values.sum(0) + 1) / 7)[1:].tolist()]
 
 
@@ -178,7 +180,7 @@ def test_an_image_without_room_for_tiles_is_dense_under_a_risk(adapted: Path) ->
         (("--risk", "nan"), "risk is nan"),
         (("--risk", 0.5, "--budget", 0.4), "--budget 0.4 and --risk 0.5 exclude one another"),
         (("--risk", 0.5, "--latency", 40), "--latency 40 and --risk 0.5 exclude one another"),
-        (("--risk", 0.5, "--tile", 64, "--policy", "margin"), "leave --policy, --tile out"),
+        (("--risk", 0.5, "--tile", 64, "--policy", "margin"), "leave --tile, --policy out"),
     ],
 )
 def test_what_a_risk_cannot_be_is_one_sentence(adapted: Path, streets: Path, words, message: str) -> None:
@@ -243,7 +245,7 @@ def test_steps_write_a_model_that_can_be_used_and_go_on(model: Path, streets: Pa
         streets / "images",
         "--limit",
         1,
-        "--look",
+        "--coarse-level",
         1,
         "--out",
         out,
@@ -253,10 +255,10 @@ def test_steps_write_a_model_that_can_be_used_and_go_on(model: Path, streets: Pa
     row = parsed(result)
     assert "self-distillation, 2 steps on 1 images, from step 0" in result.stderr
     assert "step 2/2" in result.stderr
-    assert Path(row["fit"]) == out / "model.fit.json"
+    assert Path(row["profile"]) == out / "model.profile.json"
     before, after = load_model(model), load_model(out)
     assert not torch.equal(*(next(m.network.parameters()) for m in (before, after)))
-    assert load_fit(after).look == 1
+    assert load_profile(after).config.coarse_level == 1
     assert (
         parsed(segment(out, streets, "--budget", 0.6, "--method", "coarse_to_fine", "--json"))["work"] <= 0.6
     )
@@ -272,8 +274,9 @@ def test_steps_write_a_model_that_can_be_used_and_go_on(model: Path, streets: Pa
         (("--images", "none"), "none"),
         (("--images", "folder:none"), "none"),
         (("--images", "camvid:none"), "none"),
-        (("--policy", "detail"), "policy detail does not go by the network's doubt"),
-        (("--look", 0), "look is 0"),
+        (("--policy", "detail"), "given detail"),
+        (("--max-level", 2), "foveal adapt finds --max-level by itself"),
+        (("--coarse-level", 0), "coarse_level is 0"),
         (("--tile", 33), "give a multiple of 32"),
     ],
 )
@@ -284,4 +287,4 @@ def test_what_cannot_be_adapted_is_one_sentence(model: Path, streets: Path, word
 
 def test_adapt_names_models_that_do_not_exist(streets: Path) -> None:
     assert "no model 'nothing'" in refused(run("adapt", "nothing", "--images", streets))
-    assert error_of(lambda: load_fit(load_model("nothing"))).startswith("no model")
+    assert error_of(lambda: load_profile(load_model("nothing"))).startswith("no model")

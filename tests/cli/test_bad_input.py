@@ -142,9 +142,9 @@ def test_budgets_that_are_no_share_are_refused(segment: Segment, photo: Path, bu
 def test_a_budget_that_nothing_meets_says_what_would(segment: Segment, tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     picture(300, 400).save(path)
-    assert "look at a coarser level" in refused(segment(path, "--budget", 0.05))
+    assert "give a higher coarse level" in refused(segment(path, "--budget", 0.05))
     assert "raise the budget" in refused(
-        segment(path, "--budget", 0.001, "--policy", "detail", "--coarsest", 1)
+        segment(path, "--budget", 0.001, "--policy", "detail", "--max-level", 1)
     )
     assert "raise the budget" in refused(segment(path, "--budget", 0.05, "--method", "coarse_to_fine"))
 
@@ -157,8 +157,8 @@ def test_a_budget_that_nothing_meets_says_what_would(segment: Segment, tmp_path:
         ("--policy", "oracle", "needs labels"),
         ("--tile", 33, "give a multiple of 32, such as 32"),
         ("--tile", 0, "--tile"),
-        ("--coarsest", 99, "--coarsest"),
-        ("--look", -1, "--look"),
+        ("--max-level", 99, "--max-level"),
+        ("--coarse-level", -1, "--coarse-level"),
         ("--repeat", 0, "--repeat"),
         ("--threads", 0, "--threads"),
     ],

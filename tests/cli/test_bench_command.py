@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +8,19 @@ import pytest
 from PIL import Image
 
 from commands import Result, parsed, refused, run, small_model
-from foveal.benchmark import runtimes as peers
-from foveal.cli.bench import requests
+from foveal.benchmark import runtimes as module
+from foveal.benchmark.machine import describe_machine
+from foveal.benchmark.results import BenchResult, BenchRow, DenseRow, Fastest
+from foveal.benchmark.runtimes import pytorch
+from foveal.cli.bench import configurations
 from foveal.cli.options import spread
 from foveal.data.image import save_image
 from foveal.data.synthetic import street
-from foveal.methods import Request
-from foveal.reporting.charts import draw_bench
-from foveal.reporting.text import bench_text
+from foveal.hub.checkpoint import load_model
+from foveal.reporting.bench_chart import draw_bench
+from foveal.reporting.bench_text import bench_text
 
-SMALL = ("--size", "64x96", "--peers", "torch", "--repeat", 1, "--no-keep-memory")
+SMALL = ("--size", "64x96", "--runtimes", "torch", "--repeat", 1, "--no-keep-memory")
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +37,20 @@ def command(model: Path):
 
 
 def test_several_budgets_and_levels_give_a_row_each(command) -> None:
-    result = parsed(command("--budget", 1, 0.6, "--coarsest", 1, 2, "--json"))
-    rows = [(row["budget"], row["coarsest"]) for row in result["adaptive"]]
+    result = parsed(command("--budget", 1, 0.6, "--max-level", 1, 2, "--json"))
+    rows = [(row["budget"], row["max_level"]) for row in result["adaptive"]]
     assert rows == [(1.0, 0), (0.6, 1), (0.6, 2)]
-    assert {(row["tile"], row["look"], row["policy"]) for row in result["adaptive"]} == {(32, 2, "entropy")}
+    assert {(row["tile"], row["coarse_level"], row["policy"]) for row in result["adaptive"]} == {
+        (32, 2, "entropy")
+    }
     assert (result["size"], result["model"]) == ([64, 96], "small")
     assert result["best_static"]["runtime"] == "torch"
 
 
 def test_coarse_to_fine_is_timed_at_every_first_look(command) -> None:
-    arguments = ("--method", "coarse_to_fine", "--budget", 0.4, "--coarsest", 1, 2, "--json")
+    arguments = ("--method", "coarse_to_fine", "--budget", 0.4, "--coarse-level", 1, 2, "--json")
     rows = parsed(command(*arguments))["adaptive"]
-    assert [(row["budget"], row["coarsest"], row["policy"]) for row in rows] == [
+    assert [(row["budget"], row["max_level"], row["policy"]) for row in rows] == [
         (0.4, 1, "weighted_entropy"),
         (0.4, 2, "weighted_entropy"),
     ]
@@ -52,10 +58,10 @@ def test_coarse_to_fine_is_timed_at_every_first_look(command) -> None:
 
 
 def test_words_after_an_option_belong_to_it() -> None:
-    options = {"--budget", "--coarsest"}
+    options = {"--budget", "--max-level"}
     for given, expected in {
         "--budget 1 0.5 --tile 32": "--budget 1 --budget 0.5 --tile 32",
-        "--budget=1 0.5 --coarsest 1 2": "--budget=1 --budget 0.5 --coarsest 1 --coarsest 2",
+        "--budget=1 0.5 --max-level 1 2": "--budget=1 --budget 0.5 --max-level 1 --max-level 2",
         "--budget 1 --budget 2 -h": "--budget 1 --budget 2 -h",
         "--budget -1": "--budget -1",
         "--tile 32 64": "--tile 32 64",
@@ -64,18 +70,18 @@ def test_words_after_an_option_belong_to_it() -> None:
         assert spread(given.split(), options) == expected.split()
 
 
-def test_budget_1_comes_once() -> None:
-    found = requests(Request(tile=64), [1.0, 0.5], [1, 2])
-    assert [(row.budget, row.coarsest, row.tile) for row in found] == [
-        (1.0, 0, 64),
-        (0.5, 1, 64),
-        (0.5, 2, 64),
-    ]
+def test_budget_1_comes_once(model: Path) -> None:
+    loaded = load_model(model)
+    found = configurations(loaded, "segblocks", [1.0, 0.5], {"tile": [64]})
+    rows = [(row.budget, row.settings["max_level"], row.settings["tile"]) for row in found]
+    assert rows == [(1.0, 2, 64), (0.5, 1, 64), (0.5, 2, 64)]
+    found = configurations(loaded, "coarse_to_fine", [0.5], {})
+    assert [row.settings["coarse_level"] for row in found] == [1, 2]
 
 
 def test_the_table_and_the_picture_are_for_people(command, tmp_path: Path) -> None:
     path = tmp_path / "speed.png"
-    result = command("--budget", 0.6, "--coarsest", 1, "--picture", path)
+    result = command("--budget", 0.6, "--max-level", 1, "--picture", path)
     assert result.exit_code == 0, result.output
     for word in ("small", "96 x 64 px", "torch", "foveal", "fastest", "speed-up", "eta", "segblocks"):
         assert word in result.stdout
@@ -88,32 +94,33 @@ def test_the_table_and_the_picture_are_for_people(command, tmp_path: Path) -> No
 def test_an_image_keeps_its_size(command, tmp_path: Path) -> None:
     save_image(street(3, (70, 130))[0], tmp_path / "photo.png")
     small = ("--image", tmp_path / "photo.png", *SMALL[2:], "--batch", 2)
-    result = parsed(command("--budget", 0.7, "--coarsest", 1, "--json", small=small))
+    result = parsed(command("--budget", 0.7, "--max-level", 1, "--json", small=small))
     assert (result["size"], result["batch"]) == ([70, 130], 2)
 
 
-def test_rows_and_peers_that_are_left_out_are_named(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "find_spec", lambda name: None)
-    monkeypatch.setattr(peers, "_compiler", lambda: None)
+def test_rows_and_runtimes_that_are_left_out_are_named(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(pytorch, "find_compiler", lambda: None)
     small = ("--size", "64x96", "--repeat", 1, "--no-keep-memory", "--json")
-    result = command("--budget", 0.6, 0.1, "--coarsest", 1, small=small)
+    result = command("--budget", 0.6, 0.1, "--max-level", 1, small=small)
     assert [row["budget"] for row in parsed(result)["adaptive"]] == [0.6]
     lines = result.stderr.splitlines()
     assert [line.split("'")[1] for line in lines[:3]] == ["compile", "onnxruntime", "openvino"]
-    assert lines[3].startswith("foveal: budget 0.1 with coarsest 1: ")
+    assert lines[3].startswith("foveal: budget 0.1, policy entropy, tile 32, max_level 1")
     assert len(lines) == 4
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--peers", "torch,tensorflow"), "no peer named 'tensorflow'; available: torch, compile"),
-        (("--peers", ","), "no peer is named"),
+        (("--runtimes", "torch,tensorflow"), "no runtime named 'tensorflow'; available: torch, compile"),
+        (("--runtimes", ","), "no runtime is named"),
+        (("--precision", "f16"), "no precision named 'f16'; give some of f32, bf16, int8"),
         (("--size", "64"), "size is '64'"),
         (("--size", "64x0"), "at least 1 px"),
         (("--budget", 0.5, 2), "budget is 2; it must be above 0 and at most 1"),
         (("--budget", "much"), "--budget"),
-        (("--budget", 0.1, "--coarsest", 1), "raise the budget"),
+        (("--budget", 0.1, "--max-level", 1), "raise the budget"),
         (("--model", "nothing"), "no model 'nothing'"),
         (("--model", "swiftnet_rn81"), "swiftnet_rn18"),
         (("--method", "segblock"), "no method named"),
@@ -139,22 +146,46 @@ def test_a_damaged_model_is_not_mistaken_for_a_name(tmp_path: Path) -> None:
     assert "architecture" not in sentence
 
 
-def fake(*rows: tuple[float, int, float, float], **changes: Any) -> dict[str, Any]:
+def fake(*rows: tuple[float, int, float, float], memory: float | None = None, **changes: Any) -> BenchResult:
     """Make a result of rows of budget, coarsest, work and speed-up."""
     adaptive = [
-        {
-            **{"method": "segblocks", "policy": "entropy", "tile": 64, "look": 2, "macs": 10**10},
-            **{"budget": budget, "coarsest": level, "work": work, "speedup": speedup, "eta": speedup * work},
-            **{"ms": 100 / speedup, "p95": 110 / speedup, "agreement": 0.97, "decide_ms": None},
-            **{"own_speedup": speedup / 2},
-        }
+        BenchRow(
+            method="segblocks",
+            policy="entropy",
+            budget=budget,
+            precision="f32",
+            max_level=level,
+            tile=64,
+            coarse_level=2,
+            work=work,
+            macs=10**10,
+            agreement=0.97,
+            ms=100 / speedup,
+            p95=110 / speedup,
+            speedup=speedup,
+            eta=speedup * work,
+            own_speedup=speedup / 2,
+            decide_ms=None,
+            peak_mb=memory,
+            dense_peak_mb=memory and memory + 200,
+        )
         for budget, level, work, speedup in rows
     ]
-    best = {"runtime": "openvino", "ms": 100.0}
-    dense = [{**best, "settings": "latency, f32", "p95": 120.0, "error": 3e-7}]
-    head = {"machine": "A processor", "threads": 2, "model": "swiftnet_rn18", "weights": "random"}
-    numbers = {"size": [1024, 2048], "batch": 1, "repeat": 20, "dense_macs": 10**11}
-    return {**head, **numbers, "dense": dense, "best_static": best, "adaptive": adaptive, **changes}
+    best = Fastest("openvino", "f32", 100.0)
+    result = BenchResult(
+        **vars(describe_machine()),
+        model="swiftnet_rn18",
+        weights="random",
+        size=(1024, 2048),
+        batch=1,
+        repeat=20,
+        dense_macs=10**11,
+        dense=(DenseRow("openvino", "f32", "latency, f32", 100.0, 120.0, 3e-7, 1.0),),
+        best_static=best,
+        best_static_any=Fastest("openvino", "int8", 30.0),
+        adaptive=tuple(adaptive),
+    )
+    return replace(result, **changes)
 
 
 @pytest.mark.parametrize(
@@ -167,15 +198,25 @@ def fake(*rows: tuple[float, int, float, float], **changes: Any) -> dict[str, An
     ],
 )
 def test_charts_of_any_rows_can_be_drawn(rows: list[tuple[float, int, float, float]]) -> None:
-    picture = draw_bench(fake(*rows))
-    assert picture.size == draw_bench(fake((1.0, 0, 1.0, 1.0))).size
+    figure = draw_bench(fake(*rows))
+    figure.canvas.draw()
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    for *_, work, speedup in rows:
+        assert f"{speedup:.2f}x, eta {speedup * work:.2f}" in texts
 
 
 def test_a_batch_and_memory_are_shown() -> None:
-    result = fake((0.4, 1, 0.4, 2.0), batch=4, threads=1)
-    result["adaptive"][0] |= {"peak_mb": 700.4, "dense_peak_mb": 900.2}
-    text = bench_text(result)
-    for words in ("4 x 2048 x 1024 px", "1 thread;", "random weights", "peak MB", "700", "900", "97.00%"):
+    text = bench_text(fake((0.4, 1, 0.4, 2.0), memory=700.4, batch=4, threads=1))
+    for words in (
+        "4 x 2048 x 1024 px",
+        "1 thread;",
+        "random weights",
+        "peak MB",
+        "700",
+        "900",
+        "97.00%",
+        "in any precision: openvino in int8",
+    ):
         assert words in text
     assert "peak MB" not in bench_text(fake((0.4, 1, 0.4, 2.0)))
 
@@ -185,9 +226,10 @@ def test_all_peers_run_beside_the_adaptive_network() -> None:
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         pytest.importorskip(package)
     arguments = ("--model", "swiftnet_nano", "--size", "128x192", "--repeat", 2, "--no-keep-memory", "--json")
-    result = parsed(run("bench", *arguments, "--budget", 0.6, "--coarsest", 2, "--tile", 32))
+    result = parsed(run("bench", *arguments, "--budget", 0.6, "--max-level", 2, "--tile", 32))
     names = [row["runtime"] for row in result["dense"]]
     assert names == ["torch", "compile", "onnxruntime", "openvino", "foveal"]
     assert all(row["error"] < 1e-4 for row in result["dense"])
     fastest = min(result["dense"][:-1], key=lambda row: row["ms"])
-    assert result["best_static"] == {"runtime": fastest["runtime"], "ms": fastest["ms"]}
+    expected = {"runtime": fastest["runtime"], "precision": "f32", "ms": fastest["ms"]}
+    assert result["best_static"] == expected

@@ -19,9 +19,9 @@ from foveal.data.synthetic import street
 from foveal.geometry.plan import Plan
 from foveal.hub.checkpoint import load_model
 from foveal.inference.runner import Runner
-from foveal.methods import METHODS, Request
-from foveal.methods.base import upsample
+from foveal.methods import METHODS, DenseConfig, SegBlocksConfig
 from foveal.models import MODELS
+from foveal.ops import upsample
 from foveal.policies import POLICIES
 from foveal.reporting.text import plan_text
 
@@ -93,7 +93,7 @@ def test_compare_measures_dense_beside(segment, photos: Path) -> None:
 @pytest.mark.parametrize("size", [(96, 160), (33, 47), (1, 1)])
 def test_dense_macs_on_no_device_are_those_that_run(model: Path, size: tuple[int, int]) -> None:
     loaded = load_model(model)
-    runner = Runner(loaded, "dense", Request())
+    runner = Runner(loaded, "dense", DenseConfig())
     counted = count_macs(lambda: upsample(loaded.network(torch.rand(1, 3, *size)), size)).total
     assert runner.dense_macs(size) == counted == runner(torch.rand(3, *size)).macs
 
@@ -114,7 +114,7 @@ def test_everything_at_full_resolution_is_the_dense_network(segment, photos: Pat
 @pytest.mark.parametrize("size", [(1, 1), (5, 70), (40, 40), (31, 1), (129, 18)])
 @pytest.mark.parametrize("method", ["segblocks", "coarse_to_fine"])
 def test_images_too_small_for_tiles_go_to_the_dense_network(model: Path, size, method: str) -> None:
-    result = Runner(load_model(model), method, Request())(torch.rand(3, *size))
+    result = Runner(load_model(model), method, METHODS[method].Config())(torch.rand(3, *size))
     assert "small for tiles of 32 px" in result.reason
     assert result.labels.shape == size
     assert result.macs == result.dense_macs
@@ -186,8 +186,8 @@ def test_a_bad_file_does_not_stop_the_others(segment, photos: Path, tmp_path: Pa
 
 
 def test_cards_recommend_and_options_override(model: Path) -> None:
-    runner = segment_command.make_runner(str(model), "segblocks", "entropy", 0.4, (64, None, 1))
-    assert runner.request == Request(0.4, "entropy", 64, 2, 1)
+    runner = segment_command.make_runner(str(model), "segblocks", 0.4, {"tile": 64, "coarse_level": 1})
+    assert runner.setup.config == SegBlocksConfig(0.4, "entropy", 64, 2, 1)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -260,7 +260,7 @@ def test_check_says_what_to_do(model: Path) -> None:
     result = run("check", "test_cli:flat")
     assert result.exit_code == 1
     assert "group_norm" in result.stdout
-    assert "detours=('1',)" in result.stdout
+    assert "dense_modules=('1',)" in result.stdout
     row = parsed(run("check", model, "--size", "64x96", "--json"))
     assert row["equal"]
     assert row["findings"] == []

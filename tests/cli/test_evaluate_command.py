@@ -52,7 +52,7 @@ def test_a_run_is_not_overwritten_without_being_asked(recipe: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--data", "camvit:x"), "Did you mean 'camvid'"),
+        (("--data", "camvit:x"), "did you mean 'camvid'"),
         (("--data", "camvid:/nowhere"), "/nowhere"),
         (("--budget", "2"), "budget is 2"),
         (("--method", "segblock"), "available"),

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from commands import parsed, refused, run
+from foveal.cli import reproduce as command
+from foveal.cli.reproduce import find_checkout
 from foveal.data.synthetic import CLASSES, PALETTE
 from foveal.hub.checkpoint import Card, save_model
 from foveal.policies import PolicyNet
@@ -92,6 +94,31 @@ def test_settings_reach_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert quick.models == () and quick.out == Path("runs/reproduce_segblocks_quick")
     assert (full.models, full.segblocks, full.policy_steps) == (("a", "b"), ("c", "d"), 9)
     assert full.limit is None and full.out == Path("runs/reproduce_segblocks")
+
+
+def make_study(place: Path) -> Path:
+    """Make an empty study of the paper in a folder."""
+    folder = place / "studies" / "segblocks"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    return place
+
+
+def test_studies_are_found_beside_the_sources_then_in_the_working_directory(tmp_path: Path) -> None:
+    package, working = tmp_path / "checkout" / "src" / "foveal", make_study(tmp_path / "working")
+    assert find_checkout("segblocks", package, working) == working
+    checkout = make_study(tmp_path / "checkout")
+    assert find_checkout("segblocks", package, working) == checkout
+
+
+def test_a_wheel_without_studies_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "PACKAGE", tmp_path / "site-packages" / "foveal")
+    monkeypatch.chdir(tmp_path)
+    result = run("reproduce", "segblocks", "--quick")
+    assert result.exit_code == 2
+    (sentence,) = result.stderr.strip().splitlines()
+    assert "studies are part of the repository and not of the wheel" in sentence
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_an_unknown_kind_is_refused_with_the_list(spec: str) -> None:
 
 
 def test_an_unknown_kind_gets_a_suggestion() -> None:
-    with pytest.raises(ValueError, match="Did you mean 'cityscapes'"):
+    with pytest.raises(ValueError, match="did you mean 'cityscapes'"):
         open_dataset("citiscape:/data")
 
 

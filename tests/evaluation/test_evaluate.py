@@ -12,7 +12,7 @@ from foveal.cost import count_macs
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.evaluation.evaluate import Entry, evaluate
 from foveal.evaluation.metrics import Confusion
-from foveal.methods import METHODS, Dense, Request, SegBlocks
+from foveal.methods import METHODS, Dense, SegBlocks
 from foveal.policies import create_policy
 from samples import headless, write_folder
 
@@ -37,8 +37,10 @@ def network(data: Dataset) -> nn.Module:
 def entry(
     network: nn.Module, method: str = "segblocks", budget: float = 0.5, policy: str = "entropy"
 ) -> Entry:
-    kind, request = METHODS[method], Request(budget, policy, TILE)
-    return Entry(method, policy, budget, lambda target: kind.on_request(network, request))
+    kind = METHODS[method]
+    settings = {} if method == "dense" else {"policy": policy, "tile": TILE}
+    config = kind.Config(budget, **settings)
+    return Entry(method, policy, budget, lambda target: kind.from_config(network, config))
 
 
 def rows_of(network: nn.Module, data: Dataset, *entries: Entry, **options: Any) -> list[dict[str, Any]]:

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-choice = import_module("foveal.ops.convolve.autotune")  # `foveal.ops.convolve` is the operation
+from foveal.ops.convolve.autotune import CHOICES
 
 
 @pytest.fixture(autouse=True)
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+def unmeasured(tmp_path: Path) -> Iterator[None]:
     """Let no measurement of this machine choose the algorithms."""
-    found: dict[str, str] = {}
-    monkeypatch.setattr(choice, "choices", lambda: found)
+    with CHOICES.kept_in(tmp_path / "choices.json"):
+        yield

@@ -20,7 +20,7 @@ from foveal.kernels import build as native
 from foveal.models import MODELS, create_model
 from foveal.models.mobilenet import SamePaddedConv2d
 from foveal.ops.convolve.autotune import algorithms
-from foveal.tiles import on_dense, split
+from foveal.tiles import run_dense, split
 from networks import RandomNetwork
 from samples import nano, shaken
 from strategies import random_plan, random_size, sources
@@ -79,7 +79,7 @@ def test_networks_of_the_table_give_the_same_answer(name: str, kind: torch.dtype
     image, source = torch.rand(2, 3, 65, 97, dtype=kind), Random(0)
     assert_same(fast(image), network(image))
     for module in (fast, network):
-        on_dense(module.get_submodule("head.context"))
+        run_dense(module.get_submodule("head.context"))
     plans = random_plan(source, 2, (65, 97), 32, 1), random_plan(source, 2, (65, 97), 32, 1, skip=0.5)
     assert_same(*(two_passes(n, image, *plans) for n in (fast, network)))
 
@@ -132,7 +132,7 @@ def test_as_many_macs_are_counted(name: str) -> None:
     fast, plan = fuse(network), random_plan(Random(0), 1, (65, 97), 32, 1)
     assert count_macs(lambda: fast(image)) == count_macs(lambda: network(image))
     for module in (fast, network):
-        on_dense(module.get_submodule("head.context"))
+        run_dense(module.get_submodule("head.context"))
     tiles = [count_macs(lambda n=n: n(split(image, plan))) for n in (fast, network)]
     assert tiles[0] == tiles[1]
 
@@ -150,7 +150,7 @@ def test_networks_that_overwrite_values_give_the_same_answer_or_cannot_be_fused(
 @given(source=sources())
 @torch.no_grad()
 def test_modules_that_see_the_whole_map_stay_whole(source: Random) -> None:
-    """They are not among `global_modules` here: what `on_dense` did to them is enough."""
+    """They are not among `dense_modules` here: what `run_dense` did to them is enough."""
     network, size = RandomNetwork(source).double(), random_size(source, TILE, 4)
     fast, image = fuse(network), torch.rand(2, 3, *size, dtype=torch.float64)
     plan = random_plan(source, 2, size, TILE, 2)
@@ -163,7 +163,7 @@ def test_modules_that_see_the_whole_map_stay_whole(source: Random) -> None:
 def test_a_norm_and_an_activation_before() -> None:
     fast = fused(nn.Sequential(conv(3, 8), nn.Hardswish(), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 5, 5)))
     assert others(fast) == ["1"]
-    assert [layer.convolution.before is not None for layer in joined(fast)] == [False, True]
+    assert [layer.convolution.prologue is not None for layer in joined(fast)] == [False, True]
 
 
 @pytest.mark.parametrize("last", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.3, 0.4), nn.ReLU(inplace=True)])

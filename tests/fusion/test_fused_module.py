@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from foveal.fusion import CannotFuse, faster, fuse
 from foveal.kernels import build as native
 from foveal.models.mobilenet import SamePaddedConv2d
+from foveal.ops.convolve.autotune import CHOICES
 from samples import headless, nano, shaken
 from tangled import Net, assert_same, conv
 
@@ -82,7 +82,7 @@ def test_the_given_network_is_not_changed(training: bool) -> None:
 
 class Described(nn.Module):
     classes, stride, coarsest_stride = 8, 1, 1
-    global_modules = ("context",)
+    dense_modules = ("context",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Described(nn.Module):
         return x + F.interpolate(self.context(x), size=x.shape[2:], mode="bilinear")
 
 
-NAMES = ("classes", "stride", "coarsest_stride", "global_modules")
+NAMES = ("classes", "stride", "coarsest_stride", "dense_modules")
 
 
 def test_what_a_network_says_about_itself_survives_in_copies_too() -> None:
@@ -194,17 +194,7 @@ def test_norms_with_tiny_scales_are_no_nan() -> None:
 def test_what_was_measured_for_another_layer_is_used_only_where_it_is_possible(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Always(dict[str, str]):
-        def get(self, key: str, default: Any = None) -> str:
-            return "onednn"
-
-        __getitem__ = get
-
-        def __contains__(self, key: object) -> bool:
-            return True
-
-    found = Always()
-    monkeypatch.setattr(import_module("foveal.ops.convolve.autotune"), "choices", lambda: found)
+    monkeypatch.setattr(CHOICES, "get", lambda case: "onednn")
     image = torch.rand(2, 3, 64, 96)
     for layer in (SamePaddedConv2d(3, 8, 3, 2), nn.Sequential(conv(3, 8, 3, 2), nn.Hardtanh(-0.1, 0.2))):
         network = nn.Sequential(layer).eval()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -422,9 +423,19 @@ def test_a_good_file_of_the_same_kind_is_read(tmp_path: Path) -> None:
     assert Plan.load(path).levels.tolist() == [[[0, -1]]]
 
 
-def test_a_plan_moves_to_a_device_with_its_places() -> None:
-    plan = Plan.uniform(1, (8, 8), 4).to("cpu")
-    assert (plan.tile, plan.size, plan.layout.owner.device.type) == (4, (8, 8), "cpu")
+def test_a_decision_comes_to_the_cpu_once_and_nothing_later_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+    monkeypatch.setattr(Tensor, "cpu", lambda x: moved.append(x) or x)
+    plan = Plan.uniform(1, (8, 8), 4)
+    assert len(moved) == 1
+    assert float(plan.work) == 1 and len(plan.layout) == 4 and plan.layout.inside(4) is None
+    assert len(moved) == 1
+
+
+def test_a_layout_elsewhere_is_refused() -> None:
+    layout = Plan.uniform(1, (8, 8), 4).layout
+    with pytest.raises(ValueError, match="on meta; layouts live on the CPU"):
+        replace(layout, owner=layout.owner.to("meta"))
 
 
 def test_a_step_that_gains_nothing_is_taken_for_what_it_opens() -> None:

@@ -19,8 +19,8 @@ CARD = Card(
     ("road", "car", "sky"),
     ((1, 2, 3), (4, 5, 6), (7, 8, 255)),
     tile=48,
-    coarsest=1,
-    look=1,
+    max_level=1,
+    coarse_level=1,
     training={"miou": 0.5, "recipe": {"seed": 1}},
 )
 

@@ -1,71 +1,60 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
-from foveal.kernels import build as native
-from foveal.ops import Convolution, tuning
-from foveal.ops.convolve import autotune as choice
-from foveal.ops.convolve.native import native as convolve_in_c
-
-pytestmark = pytest.mark.skipif(not native.available(), reason="no compiler")
-
-
-def layer(channels: int = 32, outputs: int = 32, kernel: int = 3, stride: int = 1) -> Convolution:
-    weight = torch.randn(outputs, channels, kernel, kernel)
-    return Convolution(weight, None, stride, (kernel // 2, kernel // 2))
-
-
-@pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Choices of this test alone."""
-    monkeypatch.setattr(choice, "_file", lambda: tmp_path / "choices.json")
-    choice.choices.cache_clear()
-    yield tmp_path / "choices.json"
-    choice.choices.cache_clear()
+from foveal.kernels import autotune
+from foveal.kernels.autotune import Choices, fastest, is_tuning, tuning
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Make every algorithm take the seconds that a test says."""
-    seconds: dict[str, float] = {}
-
-    def fastest(names, run):
-        for name in names:
-            run(name)
-        return min(names, key=lambda name: seconds.get(name, 1.0))
-
-    monkeypatch.setattr(choice, "_fastest", fastest)
-    return seconds
+def choices(tmp_path: Path) -> Iterator[Choices]:
+    """Choices of this test alone."""
+    found = Choices("test", ("slow", "quick"))
+    with found.kept_in(tmp_path / "test.json"):
+        yield found
 
 
-def test_what_was_measured_is_used_and_kept(fresh: Path, clock: dict[str, float]) -> None:
-    x, c = torch.randn(1, 32, 8, 8), layer()
-    clock["winograd2"] = 0.1
+def quickest(names: tuple[str, ...], run: object) -> str:
+    return "quick" if "quick" in names else names[0]
+
+
+@pytest.fixture(autouse=True)
+def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autotune, "fastest", quickest)
+
+
+def test_what_was_measured_is_kept_and_not_measured_again(
+    choices: Choices, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with tuning():
-        out = convolve_in_c(x, None, c)
-    key = choice.describe(x, None, c)
-    assert json.loads(fresh.read_text()) == {key: "winograd2"}
-    choice.choices.cache_clear()
-    assert choice.choose(x, None, c, lambda name: None) == "winograd2"
-    torch.testing.assert_close(convolve_in_c(x, None, c), out)
+        assert is_tuning() and choices.measure("a case", ("slow", "quick"), print) == "quick"
+    assert not is_tuning() and json.loads(choices.path.read_text()) == {"a case": "quick"}
+    choices.reload()
+    monkeypatch.setattr(autotune, "fastest", lambda names, run: pytest.fail("measured again"))
+    assert choices.get("a case") == "quick" and len(choices) == 1
+    assert choices.measure("a case", ("slow", "quick"), print) == "quick"
 
 
-def test_nothing_is_measured_unless_asked_for(fresh: Path, clock: dict[str, float]) -> None:
-    convolve_in_c(torch.randn(1, 32, 8, 8), None, layer())
-    assert not fresh.exists() and not choice.choices()
+def test_a_choice_that_is_not_possible_here_is_measured_anew(choices: Choices) -> None:
+    choices.measure("a case", ("quick",), print)
+    assert choices.measure("a case", ("slow",), print) == "slow"
 
 
-def test_a_layer_used_before_it_was_measured_follows_the_measurement(clock: dict[str, float]) -> None:
-    x, c = torch.randn(1, 32, 16, 16), layer()
-    first = choice.choose(x, None, c, lambda name: None)
-    clock["direct" if first != "direct" else "winograd2"] = 0.1
+def test_nothing_is_written_if_nothing_was_measured(choices: Choices) -> None:
     with tuning():
-        convolve_in_c(x, None, c)
-    assert choice.choose(x, None, c, lambda name: None) != first
+        pass
+    assert not choices.path.exists()
+
+
+def test_choices_elsewhere_are_others(choices: Choices, tmp_path: Path) -> None:
+    choices.measure("a case", ("slow", "quick"), print)
+    with choices.kept_in(tmp_path / "other.json"):
+        assert choices.get("a case") is None
+    assert choices.get("a case") == "quick"
 
 
 def test_the_fastest_of_cold_runs_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,44 +64,18 @@ def test_the_fastest_of_cold_runs_is_taken(monkeypatch: pytest.MonkeyPatch) -> N
     def run(name: str) -> None:
         now[0] += next(seconds)
 
-    monkeypatch.setattr(choice.time, "perf_counter", lambda: now[0])
-    assert choice._fastest(("direct", "onednn"), run) == "onednn"
+    monkeypatch.setattr(autotune.time, "perf_counter", lambda: now[0])
+    assert fastest(("direct", "onednn"), run) == "onednn"
 
 
-@pytest.mark.parametrize("content", ["", "{", '["direct"]', '{"a": "magic", "b": 3}'])
-def test_a_damaged_file_is_measured_again(fresh: Path, content: str) -> None:
-    fresh.write_text(content)
-    assert choice.choices() == {}
+@pytest.mark.parametrize("content", ["", "{", '["quick"]', '{"a": "magic", "b": 3}'])
+def test_a_damaged_file_is_measured_again(choices: Choices, content: str) -> None:
+    choices.path.write_text(content)
+    assert len(choices) == 0 and choices.get("a") is None
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(monkeypatch: pytest.MonkeyPatch, clock) -> None:
-    monkeypatch.setattr(choice, "_file", lambda: Path("/proc/no/such/folder/choices.json"))
-    with tuning():
-        convolve_in_c(torch.randn(1, 32, 8, 8), None, layer())
-    assert len(choice.choices()) == 1
-
-
-@pytest.mark.parametrize(
-    ("c", "names"),
-    [
-        (layer(), {"direct", "winograd2", "winograd4", "onednn"}),
-        (layer(stride=2), {"direct", "onednn"}),
-        (layer(kernel=1), {"direct", "onednn"}),
-        (layer(outputs=33), {"direct", "onednn"}),
-        (Convolution(torch.randn(4, 4, 2, 2), None, 1, (0, 0)), {"direct"}),
-        (
-            Convolution(torch.randn(32, 32, 3, 3), None, 1, (1, 1), high=4.0),
-            {"direct", "winograd2", "winograd4"},
-        ),
-    ],
-)
-def test_only_algorithms_that_can_compute_a_layer_are_tried(c: Convolution, names: set[str]) -> None:
-    assert set(choice.algorithms(c)) <= names
-    assert names - {"onednn"} <= set(choice.algorithms(c))
-
-
-def test_squares_that_hang_over_count_where_nothing_was_measured() -> None:
-    c = layer(64, 64)
-    assert choice.expected(c, torch.empty(1, 64, 64, 64), None) == "winograd4"
-    assert choice.expected(c, torch.empty(100, 64, 2, 2), None) == "winograd2"
-    assert choice.expected(c, torch.empty(100, 64, 1, 1), None) == "direct"
+def test_a_folder_that_cannot_be_written_is_no_error(choices: Choices) -> None:
+    with choices.kept_in(Path("/proc/no/such/folder/choices.json")):
+        with tuning():
+            choices.measure("a case", ("slow", "quick"), print)
+        assert len(choices) == 1

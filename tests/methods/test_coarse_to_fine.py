@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from itertools import pairwise
 from math import prod
@@ -10,53 +9,23 @@ from math import prod
 import pytest
 import torch
 from hypothesis import given, settings
-from torch import Tensor, nn
+from torch import nn
 
+from conformance import answer
 from foveal.cost import count_macs
-from foveal.methods import CoarseToFine, Prediction, Request, SegBlocks
-from foveal.methods.coarse_to_fine import Closer, Lesson
-from foveal.policies import Uniform, View
+from foveal.methods import CoarseToFine, CoarseToFineConfig, Refinement, SegBlocks
+from foveal.policies import Uniform
 from foveal.policies.controls import chance
 from foveal.policies.uncertainty import weighted_entropy
 from networks import RandomNetwork
+from refining import TILE, brightness, held, lit, make
 from samples import error_of, headless, nano
 from strategies import random_size, sizes, sources
-
-TILE = 8
-
-
-def make(network: nn.Module, budget: float = 0.5, coarsest: int = 1, **closer: object) -> CoarseToFine:
-    return CoarseToFine(network, budget, TILE, coarsest, Closer(**closer)).eval()  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def network() -> nn.Module:
     return headless()
-
-
-@torch.no_grad()
-def answer(method: nn.Module, image: Tensor) -> Prediction:
-    return method(image)
-
-
-def held(prediction: Prediction) -> Tensor:
-    """Level [N, Gh, Gw] that the answer comes from."""
-    plans = [step.plan for step in prediction.trace.steps]
-    levels = plans[0].levels
-    for plan in plans[1:]:
-        levels = torch.where(plan.levels >= 0, plan.levels, levels)
-    return levels
-
-
-def brightness(view: View) -> Tensor:
-    return view.image.mean(1)
-
-
-def lit(*rates: float, cells: int = 8) -> Tensor:
-    """Images whose cells differ in brightness, the brighter images by the rate."""
-    steps = torch.linspace(0.1, 1.0, cells * cells).view(1, 1, cells, cells)
-    plain = steps.repeat_interleave(TILE, 2).repeat_interleave(TILE, 3).expand(1, 3, -1, -1)
-    return torch.cat([plain * rate for rate in rates])
 
 
 # What is spent
@@ -76,10 +45,10 @@ def test_the_whole_budget_is_one_pass_at_full_resolution(source: random.Random, 
 
 @given(source=sources())
 def test_the_budget_is_spent_to_within_a_tile_on_every_image(source: random.Random) -> None:
-    size, coarsest = random_size(source, TILE, 7), source.randint(0, 3)
+    size, coarse_level = random_size(source, TILE, 7), source.randint(0, 3)
     budget, score = source.uniform(0.03, 0.99), source.choice([weighted_entropy, brightness, chance])
     image = torch.rand(3, 3, *size) * torch.tensor([1.0, 0.1, 0.0]).view(3, 1, 1, 1)
-    method = make(headless(), budget, coarsest, score=score)
+    method = make(headless(), budget, coarse_level, score=score)
     message = error_of(lambda: answer(method, image))
     assert bool(message) == (method.least_work(size) > budget)
     if message:
@@ -130,11 +99,11 @@ def test_every_pass_is_complete_and_counted(network: nn.Module) -> None:
     assert set(held(last).unique().tolist()) == {0, 1, 2}
 
 
-def test_a_first_look_is_everything_at_its_level(network: nn.Module) -> None:
+def test_the_first_pass_is_everything_at_its_level(network: nn.Module) -> None:
     image = torch.rand(2, 3, 64, 96)
     with torch.no_grad():
-        look = next(make(network, 0.6, 2).stream(image))
-    assert torch.equal(look.logits, answer(SegBlocks(network, Uniform(TILE, 2)), image).logits)
+        first = next(make(network, 0.6, 2).stream(image))
+    assert torch.equal(first.logits, answer(SegBlocks(network, Uniform(TILE, 2)), image).logits)
 
 
 # Where
@@ -142,10 +111,10 @@ def test_a_first_look_is_everything_at_its_level(network: nn.Module) -> None:
 
 def test_a_lower_threshold_refines_a_superset(network: nn.Module) -> None:
     image = torch.rand(1, 3, 64, 90)
-    look = answer(make(network, 1.0, threshold=torch.inf), image)
-    assert len(look.trace.steps) == 1
-    rates = make(network).rates(image, look)
-    before = torch.zeros_like(held(look), dtype=torch.bool)
+    first = answer(make(network, 1.0, threshold=torch.inf), image)
+    assert len(first.trace.steps) == 1
+    rates = make(network).rates(image, first)
+    before = torch.zeros_like(held(first), dtype=torch.bool)
     for share in (0.9, 0.7, 0.5):
         threshold = float(rates.quantile(share))
         refined = held(answer(make(network, 1.0, threshold=threshold), image)) == 0
@@ -176,10 +145,10 @@ def test_one_budget_for_all_images_goes_where_it_gains(network: nn.Module) -> No
     assert torch.equal(single, alone[:1])
 
 
-def test_the_worth_of_steps_decides_between_wide_and_deep(network: nn.Module) -> None:
+def test_the_gain_of_levels_decides_between_wide_and_deep(network: nn.Module) -> None:
     image = lit(1.0)
     wide, deep = (
-        held(answer(make(network, 0.4, 2, score=brightness, worth=w), image))
+        held(answer(make(network, 0.4, 2, score=brightness, level_gain=w), image))
         for w in ((0.01, 1.0), (1.0, 0.01))
     )
     assert int((wide < 2).sum()) > int((deep < 2).sum())
@@ -210,21 +179,21 @@ def test_an_image_that_is_done_is_not_changed_by_the_others(network: nn.Module) 
 
 def test_the_share_that_is_kept_of_the_coarser_answer(network: nn.Module) -> None:
     image = torch.rand(1, 3, 64, 64)
-    look = answer(make(network, threshold=torch.inf), image).logits
-    fresh, half, kept = (answer(make(network, keep=k), image).logits for k in (0.0, 0.5, 1.0))
-    assert not torch.equal(fresh, look)
-    assert torch.equal(kept, look)
-    torch.testing.assert_close(half, (fresh + look) / 2)
+    first = answer(make(network, threshold=torch.inf), image).logits
+    fresh, half, kept = (answer(make(network, logit_blend=k), image).logits for k in (0.0, 0.5, 1.0))
+    assert not torch.equal(fresh, first)
+    assert torch.equal(kept, first)
+    torch.testing.assert_close(half, (fresh + first) / 2)
 
 
 def test_places_away_from_what_is_refined_stay_exactly() -> None:
     network, image = nano(), torch.rand(1, 3, 256, 256) * 0.1
     image[:, :, :32, :32] = 1.0
-    method = CoarseToFine(network, 0.9, 32, 1, Closer(brightness, threshold=0.3)).eval()
+    method = CoarseToFine(network, 0.9, 32, 1, Refinement(brightness, threshold=0.3)).eval()
     with torch.no_grad():
-        look, last = method.stream(image)
+        first, last = method.stream(image)
     assert (held(last)[0] == 0).nonzero().tolist() == [[0, 0]]
-    changed = (look.logits != last.logits).any(1)[0]
+    changed = (first.logits != last.logits).any(1)[0]
     stride = 256 // changed.shape[0]
     assert changed[: 32 // stride, : 32 // stride].any()
     beyond = 64 // stride
@@ -246,117 +215,71 @@ def test_a_refined_tile_is_taught_through_its_coarse_neighbours(network: nn.Modu
     assert bool((gradient[~own] > 0).any())
 
 
-# Training
+# What remains to gain
 
 
-def check_gradients(method: CoarseToFine, losses: dict[str, Tensor]) -> None:
-    sum(losses.values()).backward()
-    for name, parameter in method.network.named_parameters():
-        assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
-        assert bool((parameter.grad != 0).any()), name
-
-
-@pytest.mark.parametrize("taught", [False, True])
-def test_without_labels_only_consistency_counts_and_reaches_everything(taught: bool) -> None:
-    network = nano()
-    teacher = copy.deepcopy(network).eval().requires_grad_(False) if taught else None
-    method = CoarseToFine(network, coarsest=2)
-    method.lesson = Lesson(teacher=teacher, hardest=0.5)
-    losses = method.loss(torch.rand(1, 3, 64, 96), torch.full((1, 64, 96), 255))
-    drawn = {"look_consistency", "closer_consistency"} | ({"dense_consistency"} if taught else set())
-    assert set(losses) == {"dense", "look", "closer"} | drawn
-    values = {name: float(loss.detach()) for name, loss in losses.items()}
-    assert values["dense"] == values["look"] == values["closer"] == 0
-    assert min(values["look_consistency"], values["closer_consistency"]) > 0
-    assert not taught or values["dense_consistency"] == pytest.approx(0, abs=1e-6)
-    check_gradients(method, losses)
-    assert teacher is None or all(p.grad is None for p in teacher.parameters())
-
-
-def test_labels_and_weights_count_where_there_are_some(network: nn.Module) -> None:
-    image, target = torch.rand(2, 3, 48, 48), torch.randint(0, 5, (2, 48, 48))
-    target[1] = 255
-    method = make(network, coarsest=2)
-    method.lesson = Lesson(class_weight=torch.ones(5), consistency=0.0)
-    losses = method.loss(image, target)
-    assert set(losses) == {"dense", "look", "closer"}
-    assert all(float(loss.detach()) > 0 for loss in losses.values())
-    check_gradients(method, losses)
-
-
-@pytest.mark.parametrize("side", [40, 12, 7])
-def test_a_small_view_can_be_trained_on(network: nn.Module, side: int) -> None:
-    method = CoarseToFine(network, tile=32, coarsest=2)
-    for _ in range(4):
-        losses = method.loss(torch.rand(1, 3, side, side), torch.zeros(1, side, side, dtype=torch.long))
-        assert all(bool(loss.isfinite()) for loss in losses.values())
-
-
-def test_what_is_drawn_in_training_is_drawn_from_the_seed_alone(network: nn.Module) -> None:
-    image, target = torch.rand(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.long)
-    found = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        found.append(float(make(network, coarsest=2).loss(image, target)["closer"].detach()))
-    assert found[0] == found[1] != found[2]
-
-
-# Doubt
-
-
-def test_doubt_falls_as_more_is_looked_at(network: nn.Module) -> None:
+def test_less_gain_remains_as_more_is_spent(network: nn.Module) -> None:
     image = torch.rand(6, 3, 64, 72)
-    doubts = []
+    left = []
     for budget in (0.3, 0.5, 0.8, 1.0):
         method = make(network, budget)
-        doubts.append(float(method.doubt(image, answer(method, image)).mean()))
-    assert all(less < more for more, less in pairwise(doubts))
-    assert doubts[-1] == 0
+        left.append(float(method.remaining_gain(image, answer(method, image)).mean()))
+    assert all(less < more for more, less in pairwise(left))
+    assert left[-1] == 0
 
 
-def test_doubt_is_the_gain_per_pixel_of_what_is_coarse(network: nn.Module) -> None:
+def test_what_remains_is_the_gain_per_pixel_of_what_is_coarse(network: nn.Module) -> None:
     image = lit(1.0, 0.5)
     method = make(network, 0.4, threshold=torch.inf, score=brightness)
     expected = image.mean((1, 2, 3)).double()
-    torch.testing.assert_close(method.doubt(image, answer(method, image)), expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        method.remaining_gain(image, answer(method, image)), expected, rtol=1e-5, atol=0
+    )
 
 
 # What is asked for
 
 
-def test_a_request_is_taken_over(network: nn.Module) -> None:
-    request = Request(0.5, "margin", 16, coarsest=1, look=2, threshold=0.3, worth=(0.2, 0.7))
-    method = CoarseToFine.on_request(network, request)
-    assert (method.budget, method.tile, method.coarsest) == (0.5, 16, 1)
-    assert (method.closer.worth, method.closer.threshold) == ((0.2, 0.7), 0.3)
-    assert CoarseToFine.on_request(network, Request(policy="entropy")).closer.worth == Closer.worth
-    assert CoarseToFine.default_policy == "weighted_entropy"
-    assert "given detail" in error_of(lambda: CoarseToFine.on_request(network, Request(policy="detail")))
+def test_settings_are_taken_over(network: nn.Module) -> None:
+    config = CoarseToFineConfig(0.5, "margin", 16, coarse_level=1, threshold=0.3, level_gain=(0.2, 0.7))
+    method = CoarseToFine.from_config(network, config)
+    assert (method.budget, method.tile, method.coarse_level) == (0.5, 16, 1)
+    assert (method.refinement.level_gain, method.refinement.threshold) == ((0.2, 0.7), 0.3)
+    other = CoarseToFine.from_config(network, CoarseToFineConfig(policy="entropy"))
+    assert other.refinement.level_gain == Refinement.level_gain
+    assert CoarseToFineConfig().policy == "weighted_entropy"
+    detail = CoarseToFineConfig(policy="detail")
+    assert "given detail" in error_of(lambda: CoarseToFine.from_config(network, detail))
 
 
 @pytest.mark.parametrize(
     "numbers",
-    [{"worth": ()}, {"worth": (-0.1,)}, {"worth": (torch.nan,)}, {"keep": 1.5}, {"threshold": torch.nan}],
+    [
+        {"level_gain": ()},
+        {"level_gain": (-0.1,)},
+        {"level_gain": (torch.nan,)},
+        {"logit_blend": 1.5},
+        {"threshold": torch.nan},
+    ],
 )
 def test_numbers_that_mean_nothing_are_refused(numbers: dict[str, object]) -> None:
-    assert "give a" in error_of(lambda: Closer(**numbers))  # type: ignore[arg-type]
+    assert "give a" in error_of(lambda: Refinement(**numbers))  # type: ignore[arg-type]
 
 
-def test_a_budget_below_the_first_look_says_what_to_do(network: nn.Module) -> None:
+def test_a_budget_below_the_first_pass_says_what_to_do(network: nn.Module) -> None:
     message = error_of(lambda: answer(make(network, 0.2), torch.rand(1, 3, 64, 64)))
-    assert message == (
-        "budget is 0.2 and the first look at level 1 takes 0.25 of the dense work; raise the budget or look "
-        "more coarsely"
+    assert message.startswith(
+        "budget is 0.2 and the first pass at level 1 takes 0.25 of the dense work; raise the budget or "
     )
-    assert "coarsest is -1" in error_of(lambda: make(network, coarsest=-1))
+    assert "coarse_level is -1" in error_of(lambda: make(network, coarse_level=-1))
 
 
-def test_one_first_look_serves_many_methods(network: nn.Module) -> None:
+def test_one_first_pass_serves_many_methods(network: nn.Module) -> None:
     image = torch.rand(1, 3, 48, 64)
     with torch.no_grad():
-        look = next(make(network, coarsest=2).stream(image))
+        first = next(make(network, coarse_level=2).stream(image))
         for budget in (0.3, 0.5, 0.7):
-            alone, after = make(network, budget, 2)(image), make(network, budget, 2).after(image, look)
+            alone, after = make(network, budget, 2)(image), make(network, budget, 2).after(image, first)
             assert torch.equal(alone.logits, after.logits)
             assert torch.equal(alone.trace.work, after.trace.work)
             assert len(after.trace.steps) > 1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.hub.checkpoint import load_model
-from foveal.methods import METHODS, Request, SegBlocks
+from foveal.methods import Resources, SegBlocks, SegBlocksConfig
 from foveal.objectives.policy_gradient import GRADIENTS, PolicyLoss
 from foveal.policies import Learned, PolicyNet, View
 from foveal.training.build import build_run, save_run
@@ -147,14 +147,13 @@ def test_a_run_moves_the_policy_and_the_network_unless_it_is_frozen(frozen: bool
 def test_what_a_run_saved_is_loaded_and_plans_alike(tmp_path: Path) -> None:
     recipe = recipe_for(tmp_path)
     method, batches, schedule, data = build_run(recipe, tmp_path / "run")
-    network = train(method, batches, schedule, tmp_path / "run")
-    model = load_model(save_run(recipe, tmp_path / "run", network, data, method.policy))
+    train(method, batches, schedule, tmp_path / "run")
+    model = load_model(save_run(recipe, tmp_path / "run", method, data))
     assert model.card.policy == {"block": 64, "width": 8, "depth": 4}
     image = torch.rand(2, 3, 150, 200)
-    made = METHODS["segblocks"].on_request(
-        model.network, Request(0.6, "learned", model.card.tile, net=model.policy)
+    made = SegBlocks.from_config(
+        model.network, SegBlocksConfig(0.6, "learned", model.card.tile), Resources(model.policy)
     )
-    assert isinstance(made, SegBlocks)
     method.policy.net.share, method.policy.budget = model.policy.share, 0.6
     with torch.no_grad():
         found, expected = made.eval()(image).trace, method.eval()(image).trace
@@ -172,8 +171,8 @@ def test_a_recipe_says_what_the_policy_aims_at(tmp_path: Path) -> None:
     assert method.policy.net.config == {"block": 64, "width": 8, "depth": 4}
 
 
-def test_a_request_without_a_policy_network_is_refused() -> None:
+def test_a_learned_policy_without_a_policy_network_is_refused() -> None:
     with pytest.raises(
         ValueError, match="needs a trained policy network; give a model that was trained with one"
     ):
-        METHODS["segblocks"].on_request(nano(), Request(policy="learned"))
+        SegBlocks.from_config(nano(), SegBlocksConfig(policy="learned"))

@@ -32,7 +32,7 @@ SIZE = (256, 256)
 TILE = 16
 COARSE = 16  # tiles of level 2 that cover SIZE
 NAMES = list(POLICIES)
-DOUBTS = [name for name, entry in POLICIES.items() if entry.looks]
+UNCERTAINTIES = [name for name, entry in POLICIES.items() if entry.needs_pass]
 DECISION = 0.02
 """Work of the learned policy itself, on whole blocks."""
 
@@ -87,12 +87,12 @@ def test_a_budget_is_kept_and_used_or_refused_with_reason(name: str, source: Ran
     asked = budget if entry.budget is None else entry.budget
     coarsest = 1 if name == "learned" else coarsest
     cheapest = prod(-(-cells >> coarsest) for cells in grid(size, tile)) * one
-    spent = prod(-(-side >> look) for side in size) / prod(size) if entry.looks and asked < 1 else 0.0
+    spent = prod(-(-side >> look) for side in size) / prod(size) if entry.needs_pass and asked < 1 else 0.0
     if name == "learned" and asked < 1:
         spent = DECISION * prod(-(-side // (2 * tile)) * 2 * tile for side in size) / prod(size)
 
     def answer() -> Prediction:
-        return run(name, image, network, budget=budget, tile=tile, coarsest=coarsest, look=look)
+        return run(name, image, network, budget=budget, tile=tile, max_level=coarsest, coarse_level=look)
 
     if asked not in (0, 1) and (spent >= asked or cheapest > asked - spent + one + 1e-9):
         assert error_of(answer).startswith("budget is ")
@@ -117,7 +117,7 @@ def test_a_budget_is_kept_and_used_or_refused_with_reason(name: str, source: Ran
 @pytest.mark.parametrize("name", NAMES)
 def test_plans_are_deterministic_and_those_of_each_image_alone(name: str) -> None:
     network, image = nano(), torch.rand(3, 3, 100, 132)
-    options = {"budget": 0.5, "tile": 32, "coarsest": 1}
+    options = {"budget": 0.5, "tile": 32, "max_level": 1}
     together = run(name, image, network, **options).trace
     assert torch.equal(together.plan.levels, run(name, image, network, **options).trace.plan.levels)
     for n in range(3):
@@ -136,7 +136,9 @@ def test_more_budget_refines_more_and_unrefines_nothing(name: str) -> None:
 
 
 def test_the_first_look_is_a_step_of_the_trace() -> None:
-    steps = run("entropy", torch.rand(2, 3, 64, 96), headless(), budget=0.5, tile=16, look=1).trace.steps
+    steps = run(
+        "entropy", torch.rand(2, 3, 64, 96), headless(), budget=0.5, tile=16, coarse_level=1
+    ).trace.steps
     assert [step.name for step in steps] == ["look", "network"]
     assert steps[0].work.tolist() == [0.25, 0.25]
     assert steps[0].plan is None
@@ -158,12 +160,12 @@ def certain(stride: int) -> Tensor:
 
 
 @pytest.mark.parametrize("stride", [1, 4, 16])
-@pytest.mark.parametrize("name", [name for name in DOUBTS if name != "regional_entropy"])
+@pytest.mark.parametrize("name", [name for name in UNCERTAINTIES if name != "regional_entropy"])
 @pytest.mark.parametrize(("top", "left"), [(0, 0), (64, 128), (192, 192)])
-def test_doubt_refines_the_doubtful_place(name: str, stride: int, top: int, left: int) -> None:
+def test_uncertainty_refines_the_doubtful_place(name: str, stride: int, top: int, left: int) -> None:
     logits = certain(stride)
     logits[:, :, top // stride : (top + 64) // stride, left // stride : (left + 64) // stride] = 0.0
-    policy = create_policy(name, budget_for(COARSE + 15), TILE, coarsest=2)
+    policy = create_policy(name, budget_for(COARSE + 15), TILE, max_level=2)
     plan = policy(View(torch.rand(1, 3, *SIZE), logits=logits))
     expected = torch.full((16, 16), 2, dtype=torch.int8)
     expected[top // TILE : top // TILE + 4, left // TILE : left // TILE + 4] = 0
@@ -174,7 +176,7 @@ def test_doubt_refines_the_doubtful_place(name: str, stride: int, top: int, left
 def test_regional_doubt_refines_the_doubtful_place_and_its_surroundings(stride: int) -> None:
     logits = certain(stride)
     logits[:, :, 128 // stride : 144 // stride, 128 // stride : 144 // stride] = 0.0
-    policy = create_policy("regional_entropy", budget_for(COARSE + 12), TILE, coarsest=2)
+    policy = create_policy("regional_entropy", budget_for(COARSE + 12), TILE, max_level=2)
     closer = refined(policy(View(torch.rand(1, 3, *SIZE), logits=logits)))
     near = torch.zeros(16, 16, dtype=torch.bool)
     near[4:12, 4:12] = True
@@ -190,7 +192,7 @@ def two_places(first: list[float], second: list[float]) -> View:
 
 
 def choice_between(name: str, view: View) -> str:
-    plan = create_policy(name, budget_for(COARSE + 3), TILE, coarsest=2)(view)
+    plan = create_policy(name, budget_for(COARSE + 3), TILE, max_level=2)(view)
     first, second = (bool(refined(plan)[rows, rows].all()) for rows in (slice(0, 4), slice(12, 16)))
     assert int(refined(plan).sum()) == 16
     return {(True, False): "first", (False, True): "second"}[first, second]
@@ -209,9 +211,9 @@ def test_weighted_entropy_prefers_doubt_about_rare_classes() -> None:
     assert choice_between("weighted_entropy", view) == "second"
 
 
-def test_doubt_of_a_network_with_one_class_is_the_same_everywhere() -> None:
+def test_uncertainty_of_a_network_with_one_class_is_the_same_everywhere() -> None:
     view = View(torch.rand(1, 3, *SIZE), logits=torch.randn(1, 1, 64, 64))
-    for name in DOUBTS:
+    for name in UNCERTAINTIES:
         assert create_policy(name, 0.4, TILE)(view).work <= 0.4 + TILE**2 / prod(SIZE)
 
 
@@ -243,7 +245,7 @@ def test_detail_does_not_depend_on_brightness_or_sign() -> None:
 def test_centre_refines_the_squares_nearest_to_the_centre() -> None:
     image = torch.rand(1, 3, 192, 256)
     for budget in (0.3, 0.5, 0.8):
-        near = refined(create_policy("centre", budget, TILE, coarsest=1)(View(image)))[::2, ::2]
+        near = refined(create_policy("centre", budget, TILE, max_level=1)(View(image)))[::2, ::2]
         y, x = ((torch.arange(n) + 0.5) / n - 0.5 for n in near.shape)
         distance = y[:, None] ** 2 + x[None] ** 2
         assert distance[near].max() <= distance[~near].min() + 1e-6
@@ -298,8 +300,8 @@ def test_the_oracle_ignores_void() -> None:
             for budget in (0, -0.5, 2, float("nan"), float("inf"))
         ],
         ("detail", {"tile": 0}, "tile is 0 px"),
-        ("none", {"coarsest": -1}, "coarsest -1"),
-        ("entropy", {"look": -1}, "look -1"),
+        ("none", {"max_level": -1}, "max_level -1"),
+        ("entropy", {"coarse_level": -1}, "coarse_level -1"),
     ],
 )
 def test_what_is_no_policy_is_refused(name: str, options: dict[str, float], message: str) -> None:
@@ -307,27 +309,27 @@ def test_what_is_no_policy_is_refused(name: str, options: dict[str, float], mess
         create_policy(name, **options)
 
 
-@pytest.mark.parametrize("name", DOUBTS)
-def test_doubt_needs_logits(name: str) -> None:
+@pytest.mark.parametrize("name", UNCERTAINTIES)
+def test_uncertainty_needs_logits(name: str) -> None:
     with pytest.raises(ValueError, match="needs the logits of a coarse pass"):
         create_policy(name)(View(torch.rand(1, 3, 64, 64)))
 
 
 def test_a_budget_that_the_look_uses_up_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"budget is 0\.2 and the first look alone takes 0\.25"):
-        run("entropy", torch.rand(1, 3, 64, 64), headless(), budget=0.2, tile=8, look=1)
+    with pytest.raises(ValueError, match=r"budget is 0\.2 and the coarse pass alone takes 0\.25"):
+        run("entropy", torch.rand(1, 3, 64, 64), headless(), budget=0.2, tile=8, coarse_level=1)
 
 
 def test_a_budget_below_the_cheapest_plan_is_refused() -> None:
     with pytest.raises(ValueError, match=r"budget is 0\.01 .*everything at level 1, takes 0\.25; raise the"):
-        create_policy("detail", 0.01, tile=8, coarsest=1)(View(torch.rand(1, 3, 64, 64)))
+        create_policy("detail", 0.01, tile=8, max_level=1)(View(torch.rand(1, 3, 64, 64)))
 
 
 @pytest.mark.parametrize("name", ["detail", "random", "oracle"])
 @pytest.mark.parametrize("coarsest", [0, 1, 3, 4, 5])
 def test_any_number_of_levels_is_planned(name: str, coarsest: int) -> None:
     image = torch.rand(1, 3, 256, 256)
-    policy = make(name, image, headless(), budget=0.9999, tile=4, coarsest=coarsest)
+    policy = make(name, image, headless(), budget=0.9999, tile=4, max_level=coarsest)
     assert 0.99 < float(policy(View(image)).work) <= 1
 
 
@@ -381,10 +383,10 @@ def test_random_plans_stay_within_their_budgets(source: Random) -> None:
     logits = torch.randn(2, 5, -(-size[0] // 4), -(-size[1] // 4)) if source.random() < 0.5 else None
     plan = policy(View(torch.rand(2, 3, *size), logits=logits))
     one = plan.tile**2 / prod(size)
-    dearest_start = min(1, policy.coarsest)  # a plan draws its coarsest level, from 1 on
+    dearest_start = min(1, policy.max_level)  # a plan draws its coarsest level, from 1 on
     cheapest = prod(-(-cells >> dearest_start) for cells in grid(size, plan.tile)) * one
     assert plan.tile in policy.tiles
-    assert int(plan.levels.max()) <= policy.coarsest
+    assert int(plan.levels.max()) <= policy.max_level
     if cheapest < 1:
         assert float(plan.work.max()) <= max(policy.budgets[1], cheapest) + one + 1e-9
         assert float(plan.work.min()) > min(policy.budgets[0] - 2 * one, 1) - 1e-9

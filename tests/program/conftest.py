@@ -11,7 +11,7 @@ from foveal.fusion import fuse
 from foveal.kernels import build
 from foveal.models import create_model
 from foveal.program import Program, compile_network
-from foveal.tiles import on_dense
+from foveal.tiles import run_dense
 
 NETWORKS = ("swiftnet_nano", "swiftnet_rn18_s16", "swiftnet_mobilenetv2", "swiftnet_efflite1")
 
@@ -42,7 +42,7 @@ def _program(name: str) -> Program:
 def _tiled(name: str) -> nn.Module:
     """The fused network, whose dense modules see the composed map."""
     network = fuse(_network(name))
-    on_dense(network.get_submodule("head.context"))
+    run_dense(network.get_submodule("head.context"))
     return network
 
 

@@ -10,18 +10,14 @@ import torch
 from torch import Tensor
 
 from foveal.geometry.plan import Plan
+from foveal.methods import SegBlocks
+from foveal.methods.coarse_to_fine import CoarseToFine, Refinement
+from foveal.policies import POLICIES, create_policy
 from foveal.program import CoarseToFineRun, PlannedRun, SegBlocksRun
 from foveal.program.spec import SCORES
 from foveal.tiles import split
 from tests.program.conftest import NETWORKS
-from tests.strategies import random_plan
-
-try:
-    from foveal.methods.coarse_to_fine import Closer, CoarseToFine
-except ImportError:  # pragma: no cover
-    pytest.skip("coarse to fine has other names", allow_module_level=True)
-from foveal.methods import SegBlocks
-from foveal.policies import POLICIES, create_policy
+from tests.support.strategies import random_plan
 
 SIZES = ((200, 265), (128, 96), (97, 310))
 TOLERANCE = 1e-4
@@ -71,7 +67,7 @@ def test_random_plans_with_skips(name: str, seed: int, program, tiled) -> None:
 @pytest.mark.parametrize(("coarse_level", "budget"), [(1, 0.6), (2, 0.35), (2, 0.7)])
 def test_coarse_to_fine(name: str, score: str, coarse_level: int, budget: float, program, network) -> None:
     image = torch.rand(2, 3, 200, 265)
-    method = CoarseToFine(network(name), budget, 32, coarse_level, Closer(POLICIES[score].score))
+    method = CoarseToFine(network(name), budget, 32, coarse_level, Refinement(POLICIES[score].score))
     expected = method(image)
     settings = CoarseToFineRun(budget, score, coarse_level=coarse_level)
     result = program(name).run(image, settings, logits=True)
@@ -84,15 +80,13 @@ def test_coarse_to_fine(name: str, score: str, coarse_level: int, budget: float,
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changes", [{"keep": 0.4}, {"threshold": 0.5}, {"shared": True}])
+@pytest.mark.parametrize("changes", [{"logit_blend": 0.4}, {"threshold": 0.5}, {"shared": True}])
 def test_settings_of_coarse_to_fine(changes: dict, program, network) -> None:
     image = torch.rand(2, 3, 160, 200)
     image[1] *= 0.1
     name = "swiftnet_nano"
-    method = CoarseToFine(network(name), 0.7, 32, 2, Closer(worth=(0.3, 0.7), **changes))
+    method = CoarseToFine(network(name), 0.7, 32, 2, Refinement(level_gain=(0.3, 0.7), **changes))
     expected = method(image)
-    if "keep" in changes:
-        changes = {"logit_blend": changes["keep"]}
     settings = CoarseToFineRun(0.7, coarse_level=2, level_gain=(0.3, 0.7), **changes)
     result = program(name).run(image, settings, logits=True)
     assert (result.levels == expected.trace.levels.numpy()).all()

@@ -92,11 +92,11 @@ def test_memory_refuses_what_it_cannot_measure() -> None:
 
 @needs_kernels
 def test_shares_add_up_and_the_kernels_pass_no_borders() -> None:
-    before = dict(fetch_halo.implementations)
+    before = fetch_halo.backends
     image = torch.rand(1, 3, 64, 128)
     policy = create_policy("detail", 0.5, 32, 1)
     rows = plain_rows(shares_part.shares(nano(), image, policy, repeat=1))
-    assert fetch_halo.implementations == before
+    assert fetch_halo.backends == before
     for engine in memory_part.ENGINES:
         ms = {row["part"]: row["ms"] for row in rows if row["engine"] == engine}
         assert set(ms) == {*shares_part.PARTS, "all"}
@@ -115,10 +115,10 @@ def test_nested_operations_count_once() -> None:
 
 
 def test_the_operations_are_given_back_after_an_error() -> None:
-    before = dict(fetch_halo.implementations)
+    before = fetch_halo.backends
     with pytest.raises(ZeroDivisionError):
         shares_part._Clock().watch(lambda: 1 // 0)
-    assert fetch_halo.implementations == before
+    assert fetch_halo.backends == before
 
 
 @needs_kernels

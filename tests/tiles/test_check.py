@@ -88,15 +88,15 @@ def test_all_operations_without_a_rule_are_found_in_one_run() -> None:
         ("adaptive_avg_pool2d", "context.pool"),
     }
     assert {finding.module.split(".")[0] for finding in report.findings} == {"stem", "attention", "context"}
-    assert "name 'stem.1' in detours" in report.findings[0].remedy
+    assert "name 'stem.1' in dense_modules" in report.findings[0].remedy
 
 
-def test_the_suggested_detours_are_few_and_work() -> None:
+def test_the_suggested_dense_modules_are_few_and_work() -> None:
     network = Network().eval()
     report = check_network(network)
-    assert report.detours == ("attention", "context", "stem.1")
+    assert report.dense_modules == ("attention", "context", "stem.1")
     assert report.equal
-    method = SegBlocks(copy.deepcopy(network), create_policy("detail", 0.5), report.detours).eval()
+    method = SegBlocks(copy.deepcopy(network), create_policy("detail", 0.5), report.dense_modules).eval()
     with torch.no_grad():
         assert method(torch.rand(1, 3, 128, 128)).labels.shape == (1, 128, 128)
 
@@ -118,17 +118,17 @@ def test_no_survey_goes_on_afterwards() -> None:
         tiles.flip(3)
 
 
-def test_a_call_in_the_networks_own_forward_has_no_detour() -> None:
+def test_a_call_in_the_networks_own_forward_cannot_run_dense() -> None:
     report = check_network(Rootless())
     assert report.findings == (Finding("flip", "", "Rootless"),)
-    assert (report.detours, report.difference, report.equal) == (None, None, False)
+    assert (report.dense_modules, report.difference, report.equal) == (None, None, False)
     assert "submodule" in report.findings[0].remedy
 
 
 def test_other_failures_are_findings_with_their_module() -> None:
     report = check_network(nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), Breaking()))
     assert report.findings == (Finding("RuntimeError: give me a tensor", "1", "Breaking"),)
-    assert report.detours == ("1",)
+    assert report.dense_modules == ("1",)
     assert report.equal
 
 
@@ -136,7 +136,7 @@ def test_other_failures_are_findings_with_their_module() -> None:
 def test_the_architectures_have_only_rules(name: str) -> None:
     report = check_network(create_model(name, 5), (64, 96))
     assert report.findings == ()
-    assert report.detours == ()
+    assert report.dense_modules == ()
     assert report.declared == ("head.context",)
     assert report.equal
 
@@ -151,7 +151,7 @@ def test_pyramids_of_torchvision(torchvision: ModuleType) -> None:
     network = nn.Sequential(nn.Conv2d(3, CHANNELS, 3, 2, 1), pyramid, nn.Conv2d(CHANNELS, 5, 1))
     report = check_network(network, (128, 160))
     assert {finding.module for finding in report.findings} == {"1"}
-    assert report.detours == ("1",)
+    assert report.dense_modules == ("1",)
     assert report.equal
 
 

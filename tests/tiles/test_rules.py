@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from foveal.geometry.plan import SKIP, Plan
 from foveal.ops import halve
-from foveal.tiles import NoTileRule, TileTensor, on_dense, split
+from foveal.tiles import NoTileRule, TileTensor, run_dense, split
 from strategies import plans, sources
 
 Run = Callable[[Any], Any]
@@ -408,7 +408,7 @@ def test_batch_norm_in_training_gives_zero_mean_over_all_tiles(plan: Plan) -> No
     torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * rows.var(0))
 
 
-# The dense detour
+# Dense modules
 
 
 class Pyramid(nn.Module):
@@ -419,39 +419,37 @@ class Pyramid(nn.Module):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_detour_sees_the_dense_map(size: tuple[int, int]) -> None:
-    assert_equals_dense(on_dense(Pyramid()), image(size))
+def test_a_dense_module_sees_the_dense_map(size: tuple[int, int]) -> None:
+    assert_equals_dense(run_dense(Pyramid()), image(size))
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_a_detour_sees_the_reduced_map_of_an_image_that_is_coarse_everywhere(level: int) -> None:
+def test_a_dense_module_sees_the_reduced_map_of_an_image_that_is_coarse_everywhere(level: int) -> None:
     x, levels = image((32, 32)), torch.zeros(2, 4, 4, dtype=torch.int8)
     levels[1] = level
-    found = on_dense(Pyramid())(split(x, Plan(levels, 8, (32, 32)))).dense()
-    small = x[1:]
-    for _ in range(level):
-        small = halve(small)
+    found = run_dense(Pyramid())(split(x, Plan(levels, 8, (32, 32)))).dense()
+    small = halve(x[1:], level)
     torch.testing.assert_close(found[:1], Pyramid()(x[:1]))
     expected = F.interpolate(Pyramid()(small), scale_factor=2**level, mode="bilinear")
     torch.testing.assert_close(found[1:], expected)
 
 
-def test_what_a_detour_says_of_each_image_comes_back_in_order() -> None:
+def test_what_a_dense_module_says_of_each_image_comes_back_in_order() -> None:
     class Mean(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.mean((2, 3))
 
     levels = torch.tensor([1, 0, 2, 0])[:, None, None].expand(4, 4, 4)
     x = torch.arange(4.0)[:, None, None, None].expand(4, 1, 32, 32)
-    assert on_dense(Mean())(split(x, Plan(levels, 8, (32, 32)))).flatten().tolist() == [0, 1, 2, 3]
+    assert run_dense(Mean())(split(x, Plan(levels, 8, (32, 32)))).flatten().tolist() == [0, 1, 2, 3]
 
 
-def test_a_detour_may_change_the_stride_and_take_and_give_several_maps() -> None:
+def test_a_dense_module_may_change_the_stride_and_take_and_give_several_maps() -> None:
     class Several(nn.Module):
         def forward(self, maps: list[Tensor], factor: int = 1) -> tuple[Tensor, list[Tensor]]:
             return maps[0] * factor, [F.avg_pool2d(maps[1], 2), maps[1].mean((2, 3))]
 
-    module = on_dense(Several())
+    module = run_dense(Several())
 
     def run(x: Any) -> Any:
         first, (second, third) = module([x, x + 1], factor=3)
@@ -461,19 +459,19 @@ def test_a_detour_may_change_the_stride_and_take_and_give_several_maps() -> None
     assert_equals_dense(run, image((16, 24)))
 
 
-def test_a_detour_takes_keyword_arguments() -> None:
+def test_a_dense_module_takes_keyword_arguments() -> None:
     class Named(nn.Module):
         def forward(self, x: Tensor, other: Tensor) -> Tensor:
             assert not isinstance(other, TileTensor)
             return x + F.adaptive_avg_pool2d(other, 3).sum((2, 3), keepdim=True)
 
-    module = on_dense(Named())
+    module = run_dense(Named())
     assert_equals_dense(lambda x: module(x, other=x), image())
     assert_equals_dense(lambda x: module(x=x, other=x), image())
 
 
-def test_a_detour_of_a_detour_is_one() -> None:
-    module = on_dense(on_dense(Pyramid()))
+def test_running_dense_twice_is_running_dense_once() -> None:
+    module = run_dense(run_dense(Pyramid()))
     assert_equals_dense(module, image())
 
 
@@ -485,37 +483,37 @@ def test_a_map_that_is_no_whole_stride_cannot_come_back() -> None:
     with pytest.raises(
         NoTileRule, match=r"map of \(12, 21\), which is no whole stride of the image of 13x21"
     ):
-        on_dense(Odd())(split(image(), Plan.uniform(2, RAGGED, 8)))
+        run_dense(Odd())(split(image(), Plan.uniform(2, RAGGED, 8)))
 
 
 # Refusals
 
-DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
+NO_RULE = "has no rule for tiles; name the module that calls it in `dense_modules`"
 
 
 @pytest.mark.parametrize(
     ("run", "message"),
     [
-        (lambda x: x.view(2, -1), "view " + DETOUR),
-        (lambda x: x.reshape(2, -1), "reshape " + DETOUR),
-        (lambda x: torch.flatten(x, 1), "flatten " + DETOUR),
-        (nn.Flatten(), "flatten " + DETOUR),
-        (lambda x: x.permute(0, 2, 3, 1), "permute " + DETOUR),
-        (lambda x: x.transpose(1, 2), "transpose " + DETOUR),
-        (nn.GroupNorm(2, 4).double(), "group_norm " + DETOUR),
-        (nn.InstanceNorm2d(4), "instance_norm " + DETOUR),
-        (nn.LayerNorm([4, 13, 21]).double(), "layer_norm " + DETOUR),
-        (lambda x: x.mean(3), "mean other than over the image, or over the channels with keepdim " + DETOUR),
+        (lambda x: x.view(2, -1), "view " + NO_RULE),
+        (lambda x: x.reshape(2, -1), "reshape " + NO_RULE),
+        (lambda x: torch.flatten(x, 1), "flatten " + NO_RULE),
+        (nn.Flatten(), "flatten " + NO_RULE),
+        (lambda x: x.permute(0, 2, 3, 1), "permute " + NO_RULE),
+        (lambda x: x.transpose(1, 2), "transpose " + NO_RULE),
+        (nn.GroupNorm(2, 4).double(), "group_norm " + NO_RULE),
+        (nn.InstanceNorm2d(4), "instance_norm " + NO_RULE),
+        (nn.LayerNorm([4, 13, 21]).double(), "layer_norm " + NO_RULE),
+        (lambda x: x.mean(3), "mean other than over the image, or over the channels with keepdim " + NO_RULE),
         (lambda x: x.mean(), "mean other than over the image"),
         (lambda x: x.mean(1), "mean other than over the image, or over the channels with keepdim"),
-        (lambda x: x.sum((2, 3)), "sum along another dimension than the channels " + DETOUR),
-        (lambda x: x.sum(1), "sum that drops the channels " + DETOUR),
-        (lambda x: x.unbind(1), "unbind " + DETOUR),
-        (lambda x: x.softmax(3), "softmax along another dimension than the channels " + DETOUR),
-        (lambda x: x.chunk(2), "chunk along another dimension than the channels " + DETOUR),
-        (lambda x: torch.cat([x, x], 2), "cat along another dimension than the channels " + DETOUR),
-        (lambda x: torch.cat([x, torch.ones(2, 1, 13, 21)], 1), "cat of tiles with plain tensors " + DETOUR),
-        (lambda x: torch.cat([torch.ones(2, 1, 13, 21), x], 1), "cat of tiles with plain tensors " + DETOUR),
+        (lambda x: x.sum((2, 3)), "sum along another dimension than the channels " + NO_RULE),
+        (lambda x: x.sum(1), "sum that drops the channels " + NO_RULE),
+        (lambda x: x.unbind(1), "unbind " + NO_RULE),
+        (lambda x: x.softmax(3), "softmax along another dimension than the channels " + NO_RULE),
+        (lambda x: x.chunk(2), "chunk along another dimension than the channels " + NO_RULE),
+        (lambda x: torch.cat([x, x], 2), "cat along another dimension than the channels " + NO_RULE),
+        (lambda x: torch.cat([x, torch.ones(2, 1, 13, 21)], 1), "cat of tiles with plain tensors " + NO_RULE),
+        (lambda x: torch.cat([torch.ones(2, 1, 13, 21), x], 1), "cat of tiles with plain tensors " + NO_RULE),
         (lambda x: F.adaptive_avg_pool2d(x, 6), "adaptive_avg_pool2d to 6 .only the global mean has one. "),
         (lambda x: F.adaptive_max_pool2d(x, 1), "adaptive_max_pool2d"),
         (
@@ -523,17 +521,17 @@ DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
             r"interpolate from \(13, 21\) to \(20, 30\), .* no whole fac",
         ),
         (lambda x: F.interpolate(x, size=(13, 42)), "upsample by scale_factor and crop, or pad the image"),
-        (lambda x: F.interpolate(x, scale_factor=0.5), "interpolate by 0.5 " + DETOUR),
+        (lambda x: F.interpolate(x, scale_factor=0.5), "interpolate by 0.5 " + NO_RULE),
         (
             lambda x: F.interpolate(x, scale_factor=2),
-            "interpolate by 2 beyond the image's resolution " + DETOUR,
+            "interpolate by 2 beyond the image's resolution " + NO_RULE,
         ),
         (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "interpolate with mode='bicubic'"),
         (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True), "or corners"),
-        (lambda x: F.pixel_shuffle(x, 2), "pixel_shuffle beyond the image's resolution " + DETOUR),
+        (lambda x: F.pixel_shuffle(x, 2), "pixel_shuffle beyond the image's resolution " + NO_RULE),
         (
             nn.ConvTranspose2d(4, 4, 2, 2).double(),
-            "conv_transpose2d beyond the image's resolution " + DETOUR,
+            "conv_transpose2d beyond the image's resolution " + NO_RULE,
         ),
         (
             nn.ConvTranspose2d(4, 4, 3, 2).double(),
@@ -544,50 +542,50 @@ DETOUR = "has no rule for tiles; name the module that calls it in `detours`"
             nn.Conv2d(4, 4, 3).double(),
             r"conv2d with kernel \(3, 3\), .* on a map of \(13, 21\): the result is not the",
         ),
-        (nn.Conv2d(4, 4, 2, 2).double(), "side divided by the stride, rounded up " + DETOUR),
+        (nn.Conv2d(4, 4, 2, 2).double(), "side divided by the stride, rounded up " + NO_RULE),
         (nn.Conv2d(4, 4, 3, padding=2).double(), "conv2d with kernel"),
         (nn.Conv2d(4, 4, 3, (2, 1), 1).double(), r"conv2d with stride \(2, 1\)"),
         (nn.MaxPool2d(3, 2), "max_pool2d with kernel"),
         (nn.MaxPool2d(2, return_indices=True), "max_pool2d with indices|max_pool2d_with_indices"),
         (nn.AvgPool2d(2), "avg_pool2d"),
-        (nn.AvgPool2d(3, 1, 1, divisor_override=4), "avg_pool2d with a divisor " + DETOUR),
-        (nn.AvgPool2d(2, ceil_mode=True), "avg_pool2d that counts padding and goes over the edge " + DETOUR),
-        (nn.ReflectionPad2d(1), "padding with something else than zeros " + DETOUR),
-        (nn.ConstantPad2d(1, 3.0), "padding with something else than zeros " + DETOUR),
-        (lambda x: F.pad(x, (-1, 0)), "padding with something else than zeros " + DETOUR),
-        (lambda x: F.pad(x, (0, 0, 0, 0, 0, 1)), "padding with something else than zeros " + DETOUR),
+        (nn.AvgPool2d(3, 1, 1, divisor_override=4), "avg_pool2d with a divisor " + NO_RULE),
+        (nn.AvgPool2d(2, ceil_mode=True), "avg_pool2d that counts padding and goes over the edge " + NO_RULE),
+        (nn.ReflectionPad2d(1), "padding with something else than zeros " + NO_RULE),
+        (nn.ConstantPad2d(1, 3.0), "padding with something else than zeros " + NO_RULE),
+        (lambda x: F.pad(x, (-1, 0)), "padding with something else than zeros " + NO_RULE),
+        (lambda x: F.pad(x, (0, 0, 0, 0, 0, 1)), "padding with something else than zeros " + NO_RULE),
         (
             lambda x: F.pad(x, (1, 1)).relu(),
             "another operation than conv2d or pooling after an explicit padding",
         ),
         (lambda x: F.pad(x, (1, 1)) * 2, "or with padding"),
-        (lambda x: F.pad(x, (1, 1)) + F.pad(x, (1, 1)), "or with padding " + DETOUR),
+        (lambda x: F.pad(x, (1, 1)) + F.pad(x, (1, 1)), "or with padding " + NO_RULE),
         (lambda x: F.pad(F.pad(x, (1, 1)), (1, 1)), "after an explicit padding"),
         (lambda x: F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 1), "max_pool2d after an explicit padding"),
         (
             lambda x: F.conv2d(F.pad(x, (1, 1)), x.tiles.new_ones(4, 4, 3, 3), padding=1),
-            "conv2d with padding after an explicit padding " + DETOUR,
+            "conv2d with padding after an explicit padding " + NO_RULE,
         ),
         (
             lambda x: F.conv2d(F.pad(x, (1, 0, 1, 0)), x.tiles.new_ones(4, 4, 1, 1), stride=2),
-            "conv2d with a padding that is wider than its kernel reaches " + DETOUR,
+            "conv2d with a padding that is wider than its kernel reaches " + NO_RULE,
         ),
         (
             lambda x: x + torch.ones(2, 4, 13, 21),
-            r"add of tiles with a plain tensor of \(2, 4, 13, 21\) " + DETOUR,
+            r"add of tiles with a plain tensor of \(2, 4, 13, 21\) " + NO_RULE,
         ),
-        (lambda x: x * torch.ones(4), r"mul of tiles with a plain tensor of \(4,\) " + DETOUR),
+        (lambda x: x * torch.ones(4), r"mul of tiles with a plain tensor of \(4,\) " + NO_RULE),
         (lambda x: x + F.max_pool2d(x, 3, 2, 1), "add of maps with strides 2 and 1"),
-        (lambda x: x[0], "indexing other than channels " + DETOUR),
-        (lambda x: x[:, 0], "indexing other than channels " + DETOUR),
-        (lambda x: x[:, ..., :3], "indexing other than channels " + DETOUR),
-        (lambda x: x[:, :, 1:], "indexing other than channels " + DETOUR),
-        (lambda x: x[..., :-1], "indexing other than channels " + DETOUR),
-        (lambda x: x[:, :, ::2, ::2], "indexing other than channels " + DETOUR),
-        (lambda x: x[None], "indexing other than channels " + DETOUR),
-        (lambda x: torch.einsum("nchw->nc", x), "einsum " + DETOUR),
-        (lambda x: torch.matmul(x, x), "matmul " + DETOUR),
-        (lambda x: x.norm(), "norm " + DETOUR),
+        (lambda x: x[0], "indexing other than channels " + NO_RULE),
+        (lambda x: x[:, 0], "indexing other than channels " + NO_RULE),
+        (lambda x: x[:, ..., :3], "indexing other than channels " + NO_RULE),
+        (lambda x: x[:, :, 1:], "indexing other than channels " + NO_RULE),
+        (lambda x: x[..., :-1], "indexing other than channels " + NO_RULE),
+        (lambda x: x[:, :, ::2, ::2], "indexing other than channels " + NO_RULE),
+        (lambda x: x[None], "indexing other than channels " + NO_RULE),
+        (lambda x: torch.einsum("nchw->nc", x), "einsum " + NO_RULE),
+        (lambda x: torch.matmul(x, x), "matmul " + NO_RULE),
+        (lambda x: x.norm(), "norm " + NO_RULE),
     ],
 )
 def test_what_has_no_rule_is_named_with_the_remedy(run: Run, message: str) -> None:
@@ -597,14 +595,14 @@ def test_what_has_no_rule_is_named_with_the_remedy(run: Run, message: str) -> No
 
 def test_torch_batch_norm_with_its_other_order_of_arguments_is_not_mistaken() -> None:
     ones, zeros = torch.ones(4).double(), torch.zeros(4).double()
-    with pytest.raises(NoTileRule, match="batch_norm " + DETOUR):
+    with pytest.raises(NoTileRule, match="batch_norm " + NO_RULE):
         x = split(image(), Plan.uniform(2, RAGGED, 8))
         torch.batch_norm(x, 2 * ones, ones, zeros, ones, False, 0.1, 1e-5, False)
 
 
 def test_tiles_of_different_plans_are_not_mixed() -> None:
     x = image()
-    with pytest.raises(NoTileRule, match="add of tiles of different plans " + DETOUR):
+    with pytest.raises(NoTileRule, match="add of tiles of different plans " + NO_RULE):
         split(x, Plan.uniform(2, RAGGED, 8)) + split(x, Plan.uniform(2, RAGGED, 8, 1))
     with pytest.raises(NoTileRule, match="tiles of different plans"):
         torch.cat([split(x, Plan.uniform(2, RAGGED, 8)), split(x, Plan.uniform(2, RAGGED, 4))], 1)
@@ -654,7 +652,7 @@ def test_every_rule_copes_with_no_tile_at_all() -> None:
         nn.MaxPool2d(2),
         nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.Softmax(1),
-        on_dense(Pyramid()),
+        run_dense(Pyramid()),
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -676,7 +674,7 @@ def test_gradients_of_a_ragged_image_stay_finite_through_max_pooling() -> None:
     assert all(p.grad.isfinite().all() for p in network.parameters())
 
 
-def test_a_detour_can_be_copied() -> None:
+def test_a_dense_module_can_be_copied() -> None:
     class Scale(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -685,7 +683,7 @@ def test_a_detour_can_be_copied() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x * self.factor
 
-    first = on_dense(Scale())
+    first = run_dense(Scale())
     second = copy.deepcopy(first)
     nn.init.constant_(second.factor, 3.0)
     x = split(image(), Plan.uniform(2, RAGGED, 8))
@@ -707,4 +705,4 @@ def test_a_map_with_pending_padding_is_not_composed() -> None:
     with pytest.raises(NoTileRule, match="explicit padding"):
         F.pad(x, (0, 1, 0, 1)).dense()
     with pytest.raises(NoTileRule, match="explicit padding"):
-        on_dense(nn.Identity())(F.pad(x, (0, 1, 0, 1)))
+        run_dense(nn.Identity())(F.pad(x, (0, 1, 0, 1)))

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches
-from foveal.methods import Dense, SegBlocks, Segmenter
+from foveal.methods import Dense, SegBlocks, TrainableSegmenter
 from foveal.models import create_model
 from foveal.policies import RandomPlans, create_policy
 from foveal.training.distributed import joined
@@ -37,7 +37,7 @@ def view(image: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, T
     return image.double(), labels
 
 
-def method_of(name: str) -> Segmenter:
+def method_of(name: str) -> TrainableSegmenter:
     torch.manual_seed(5)
     network = headless(CLASSES) if name == "tiles" else create_model("swiftnet_nano", CLASSES)
     weight = torch.linspace(0.2, 3.0, CLASSES)

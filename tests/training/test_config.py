@@ -65,6 +65,8 @@ def test_all_problems_are_listed_at_once_with_suggestions(tmp_path: Path) -> Non
         zzz = 3
         batch = true
         learning_rate = 1
+        [method]
+        name = "segblocks"
         [data]
         crop = [64]
         scale = [1, "x"]
@@ -75,10 +77,10 @@ def test_all_problems_are_listed_at_once_with_suggestions(tmp_path: Path) -> Non
     assert set(rest) >= {
         "sed   unknown; did you mean 'seed'?",
         "model.nam   unknown; did you mean 'name'?",
-        "train.steps   is 'many'; give a int",
-        "train.batch   is True; give a int",
-        "data.crop   is [64]; give a list of 2",
-        "data.scale   is 'x'; give a float",
+        "train.steps   is 'many'; give a whole number",
+        "train.batch   is True; give a whole number",
+        "data.crop.1   is [64]; give a value",
+        "data.scale.1   is 'x'; give a number",
         "--set train.steps   give section.key=value",
         "method.tiels   unknown; did you mean 'tiles'?",
     }
@@ -90,54 +92,58 @@ def test_all_problems_are_listed_at_once_with_suggestions(tmp_path: Path) -> Non
     [
         ("train.steps=0", "train.steps   is 0; give at least 1"),
         ("train.batch=-1", "train.batch   is -1; give at least 1"),
-        ("train.learning_rate=nan", "train.learning_rate   is nan; give more than 0"),
-        ("train.average=1", "train.average   is 1.0; give 0 to below 1"),
-        ("train.hardest=0", "train.hardest   is 0.0; give above 0 to 1"),
-        ("data.crop=[16, 64]", "data.crop   is [16, 64]; give sides of at least 32 px"),
-        ("data.scale=[2.0, 0.5]", "data.scale   is [2.0, 0.5]; give 0 < low <= high"),
-        ("data.scenes_share=-1", "data.scenes_share   is -1.0; give 0 to 1"),
-        ("data.scenes_share=0.5", "data.scenes   is 0; give at least 1, or scenes_share 0"),
-        ("method.name=segblock", "method.name   is 'segblock'; dense, segblocks or coarse_to_fine"),
-        ("method.coarsest=-1", "method.coarsest   is -1; give 0 or more"),
-        ("method.tiles=[]", "method.tiles   is []; give sides of at least 1 px"),
-        ("method.tiles=[32, 0]", "method.tiles   is [32, 0]; give sides of at least 1 px"),
-        ("method.budgets=[0.0, 0.5]", "method.budgets   is [0.0, 0.5]; give 0 < low <= high"),
-        ("method.budgets=[0.6, 0.5]", "method.budgets   is [0.6, 0.5]; give 0 < low <= high"),
-        ("method.consistency=-1", "method.consistency   is -1.0; give 0 or more"),
-        ("method.block=48", "method.block   is 48; give a multiple of 32 px"),
-        ("method.block=0", "method.block   is 0; give a multiple of 32 px"),
-        ("method.gamma=inf", "method.gamma   is inf; give 0 or more"),
+        ("train.learning_rate=nan", "train.learning_rate   is nan; give a finite number"),
+        ("train.average=1", "train.average   is 1; give less than 1"),
+        ("train.hardest=0", "train.hardest   is 0; give more than 0"),
+        ("data.crop=[16, 64]", "data.crop.0   is 16; give at least 32"),
+        ("data.scale=[2.0, 0.5]", "data   scale is [2.0, 0.5]; give 0 < low <= high"),
+        ("data.scenes_share=-1", "data.scenes_share   is -1; give at least 0"),
+        ("data.scenes_share=0.5", "data   scenes_share is 0.5 of no scenes; give scenes, or 0"),
+        (
+            "method.name=segblock",
+            "method.name   no trainable method named 'segblock'; did you mean 'segblocks'? available: dense, "
+            "segblocks, coarse_to_fine",
+        ),
+        ("method.max_level=-1", "method.max_level   is -1; give at least 0"),
+        ("method.tiles=[]", "method.tiles   is []; give a list of at least 1"),
+        ("method.tiles=[32, 0]", "method.tiles.1   is 0; give at least 1"),
+        ("method.budgets=[0.0, 0.5]", "method.budgets.0   is 0.0; give more than 0"),
+        ("method.budgets=[0.6, 0.5]", "method   budgets are [0.6, 0.5]; give 0 < low <= high"),
+        ("method.consistency=-1", "method.consistency   is -1; give at least 0"),
+        ("method.block=48", "method   block is 48; give a multiple of 32 px, 2^(policy_depth + 1)"),
+        ("method.block=0", "method.block   is 0; give at least 1"),
+        ("method.gamma=inf", "method.gamma   is inf; give a finite number"),
         ("method.policy_width=0", "method.policy_width   is 0; give at least 1"),
-        ("method.look=-1", "method.look   is -1; give 0 or more"),
+        ("method.coarse_level=-1", "method.coarse_level   is -1; give at least 0"),
         (
             "method.policy_depth=1",
-            "method.policy_depth   is 1; give 2 to 10; the stride is 2^(depth + 1) px",
+            "method.policy_depth   is 1; give at least 2",
         ),
         (
             "method.tile=0",
-            "method.tile   is 0; give at least 1; a policy's block holds 2x2, 4x4, ... tiles",
+            "method.tile   is 0; give at least 1",
         ),
         (
-            "method.policy=learned",
-            "method.policy   is 'learned'; random, or learned if method.name is segblocks",
+            "method.policy=learnt",
+            "method.policy   is 'learnt'; give 'random' or 'learned'",
         ),
         (
             "method.frozen=true",
-            "method.frozen   is True; without a learned policy nothing would be trained",
+            "method   frozen is true; without a learned policy nothing would be trained",
         ),
-        ("train.steps=3.5", "train.steps   is 3.5; give a int"),
-        ("train=3", "train   is a section; give its keys"),
+        ("train.steps=3.5", "train.steps   is 3.5; give a whole number"),
+        ("train=3", "train   is 3; give a section with keys"),
         ("seed.x=3", "--set seed.x=3   seed is no section; give section.key=value"),
         ("model.name.x=3", "--set model.name.x=3   name is no section; give section.key=value"),
         ("nothing.here=3", "nothing   unknown; known: seed, model, data, method, train"),
         ("=3", "   unknown; known: seed, model, data, method, train"),
         ("noequals", "--set noequals   give section.key=value"),
-        ("train.steps=", "train.steps   is ''; give a int"),
-        ("data.crop=[1, 2", "data.crop   is '[1, 2'; give a list of 2"),
+        ("train.steps=", "train.steps   is ''; give a whole number"),
+        ("data.crop=[1, 2", "data.crop   is '[1, 2'; give a list"),
     ],
 )
 def test_values_that_no_run_could_use(tmp_path: Path, override: str, problem: str) -> None:
-    path = written(tmp_path, 'seed = 3\n[model]\nname = "swiftnet_nano"\n')
+    path = written(tmp_path, 'seed = 3\n[model]\nname = "swiftnet_nano"\n[method]\nname = "segblocks"\n')
     assert problems(path, override) == ["1 problem", problem]
 
 
@@ -147,7 +153,7 @@ def test_everything_wrong_with_a_method_is_listed_at_once(tmp_path: Path) -> Non
         tmp_path,
         """
         [method]
-        name = "segblock"
+        name = "segblocks"
         policy = "learnt"
         blok = 64
         target = 1.0
@@ -160,22 +166,25 @@ def test_everything_wrong_with_a_method_is_listed_at_once(tmp_path: Path) -> Non
         """,
     )
     first, *rest = problems(path, "method.tile=0", "train.steps=0")
-    assert first == "12 problems"
-    assert rest[0] == "method.blok   unknown; did you mean 'block'?"
-    assert {line.split("   ")[0] for line in rest[1:]} == {
-        *(f"method.{key}" for key in ("name", "policy", "target", "gamma", "policy_weight", "gradient")),
-        *(f"method.{key}" for key in ("policy_width", "budgets", "frozen", "tile")),
+    assert first == "9 problems"
+    assert "method.blok   unknown; did you mean 'block'?" in rest
+    assert {line.split("   ")[0] for line in rest} == {
+        *(f"method.{key}" for key in ("blok", "policy", "target", "gamma", "policy_weight", "gradient")),
+        *(f"method.{key}" for key in ("policy_width", "tile")),
         "train.steps",
     }
-    assert "method.policy_width   is 'wide'; give a int" in rest
+    assert "method.policy_width   is 'wide'; give a whole number" in rest
 
 
 def test_a_learned_policy_needs_blocks_of_whole_squares_of_tiles(tmp_path: Path) -> None:
     path = written(tmp_path, '[method]\nname = "segblocks"\npolicy = "learned"\n')
     assert read_recipe(path).method.block == 2 * read_recipe(path).method.tile
     found = problems(path, "method.tile=64")
-    assert found[1] == "method.tile   is 64; give at least 1; a policy's block holds 2x2, 4x4, ... tiles"
-    assert problems(path, "method.policy_depth=6")[1] == "method.block   is 64; give a multiple of 128 px"
+    assert found[1] == "method   tile is 64; a block of 64 px holds 2x2, 4x4, ... tiles"
+    assert (
+        problems(path, "method.policy_depth=6")[1]
+        == "method   block is 64; give a multiple of 128 px, 2^(policy_depth + 1)"
+    )
 
 
 def test_overrides_replace_values_and_may_leave_out_quotes(tmp_path: Path) -> None:
@@ -225,7 +234,7 @@ def test_a_recipe_is_built_trained_and_saved(folder: Path, tmp_path: Path) -> No
     assert (schedule.steps, schedule.seed) == (2, 3)
     assert batches[0][0].shape == (2, 3, 32, 48)
     network = train(method, batches, schedule, run)
-    model = load_model(save_run(recipe, run, network, data))
+    model = load_model(save_run(recipe, run, method, data))
     assert model.card.classes == data.classes
     assert model.card.tile == 64
     assert model.card.training["recipe"]["seed"] == 3

@@ -27,7 +27,7 @@ def start_processes(count: int, folder: Path) -> None:
         port = free.getsockname()[1]
     common = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+        "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "WORLD_SIZE": str(count),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches
-from foveal.methods import Dense, SegBlocks, Segmenter
+from foveal.methods import Aim, Dense, SegBlocks, TrainableSegmenter
 from foveal.models import create_model
 from foveal.policies import RandomPlans
 from foveal.training.loop import CHECKPOINT, Diverged, Schedule, resumed_step, train
@@ -30,24 +30,28 @@ class Killed(Exception):
     """Stands for whatever ends a run."""
 
 
-def dense() -> Segmenter:
+def dense() -> TrainableSegmenter:
     torch.manual_seed(5)
     network = create_model("swiftnet_nano", CLASSES).to(memory_format=torch.channels_last)
-    return Dense(network, torch.rand(CLASSES), hardest=0.5)
+    return Dense(network, Aim(torch.rand(CLASSES), hardest=0.5))
 
 
-def with_dropout() -> Segmenter:
+def with_dropout() -> TrainableSegmenter:
     torch.manual_seed(5)
     return Dense(headless(CLASSES, dropout=0.3))
 
 
-def mixed() -> Segmenter:
+def mixed() -> TrainableSegmenter:
     torch.manual_seed(5)
     network = create_model("swiftnet_nano", CLASSES).to(memory_format=torch.channels_last)
     return SegBlocks(network, RandomPlans((32,), 1, (0.3, 0.7)), consistency=1.0)
 
 
-METHODS: dict[str, Callable[[], Segmenter]] = {"dense": dense, "with_dropout": with_dropout, "mixed": mixed}
+METHODS: dict[str, Callable[[], TrainableSegmenter]] = {
+    "dense": dense,
+    "with_dropout": with_dropout,
+    "mixed": mixed,
+}
 
 
 def batches() -> Batches:
@@ -121,7 +125,7 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(
 
 
 def test_a_run_survives_kill_9(tmp_path: Path, whole: Callable[[str], dict[str, Tensor]]) -> None:
-    paths = os.pathsep.join(str(Path(__file__).parents[k]) for k in (0, 1))
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     process = subprocess.Popen(
         [sys.executable, "-c", f"import test_loop; test_loop.run_slowly('mixed', {str(tmp_path)!r})"],
         env={**os.environ, "PYTHONPATH": paths},

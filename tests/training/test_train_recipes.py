@@ -14,8 +14,6 @@ from samples import write_folder
 
 ROOT = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(ROOT.rglob("*.toml"))
-PAPER = sorted((ROOT / "segblocks").glob("*.toml"))
-IMAGES = {"cityscapes": (2975, 350), "camvid": (367, 350), "mapillary": (18000, 100)}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -24,31 +22,6 @@ def test_every_recipe_can_be_read(path: Path) -> None:
     assert recipe.model.name in MODELS
     assert path.read_text().startswith("# ")
     assert recipe.train.optimiser in OPTIMISERS
-
-
-def test_there_are_recipes_of_every_data_set_and_network() -> None:
-    networks = ("rn18", "rn50", "efflite1", "mobilenetv2", "nano")
-    wanted = {
-        f"{data}_{network}{kind}" for data in IMAGES for network in networks for kind in ("", "_segblocks")
-    }
-    both = {"cityscapes_rn18_segblocks_paper", "cityscapes_rn18_segblocks_code"}
-    assert {path.stem for path in PAPER} == wanted - {"cityscapes_rn18_segblocks"} | both
-
-
-@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_recipes_have_the_lengths_and_rates_of_the_paper(path: Path) -> None:
-    recipe, (data, network, *_) = read_recipe(path), path.stem.split("_")
-    images, epochs = IMAGES[data]
-    assert recipe.train.steps == images * epochs // recipe.train.batch
-    assert recipe.train.batch == (4 if data == "mapillary" else 8)
-    assert recipe.train.learning_rate * recipe.train.schedule_end == pytest.approx(1e-6)
-    assert recipe.model.name == f"swiftnet_{network}"
-    assert recipe.data.train.startswith(f"{data}:")
-    assert recipe.method.tile * 2 == (64 if data == "camvid" else 128)
-    if "segblocks" in path.stem:
-        aim = (1.0, 1.0) if path.stem.endswith("code") else (10.0, 4.0)
-        assert (recipe.method.gamma, recipe.method.policy_weight) == aim
-        assert (recipe.method.policy, recipe.method.block) == ("learned", 2 * recipe.method.tile)
 
 
 def test_defaults_are_what_they_were() -> None:
@@ -79,15 +52,15 @@ def test_all_wrong_values_of_training_are_listed(tmp_path: Path) -> None:
     lines = [line.strip() for line in str(error.value).splitlines()]
     assert lines[0].endswith(": 9 problems")
     assert set(lines[1:]) == {
-        "train.optimiser   is 'sgd'; adamw or adam",
-        "train.betas   is [0.9, 1.0]; give two of 0 to below 1",
-        "train.schedule_end   is 1.5; give 0 to 1",
+        "train.optimiser   is 'sgd'; give 'adamw' or 'adam'",
+        "train.betas.1   is 1.0; give less than 1",
+        "train.schedule_end   is 1.5; give at most 1",
         "train.save_every   is 0; give at least 1",
-        "train.encoder_factor   is -1.0; give 0 or more",
-        "train.policy_factor   is nan; give 0 or more",
-        "train.encoder_decay_factor   is -0.5; give 0 or more",
-        "train.weight_decay   is -0.001; give 0 or more",
-        "train.warmup   is -1; give 0 or more",
+        "train.encoder_factor   is -1; give at least 0",
+        "train.policy_factor   is nan; give a finite number",
+        "train.encoder_decay_factor   is -0.5; give at least 0",
+        "train.weight_decay   is -0.001; give at least 0",
+        "train.warmup   is -1; give at least 0",
     }
 
 

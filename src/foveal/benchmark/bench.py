@@ -1,79 +1,49 @@
 """Honest speed: an adaptive method in turns with the fastest dense networks that can be had.
 
 Everything is timed from an image in memory to labels at its size, in one process, turn by turn. The dense
-network to beat is the fastest of the peers. `eta`, the speed-up times the work, says how much of the work
-that is saved becomes time that is saved: 1 is all of it. Our own dense network is a row, never the one to
-beat; where it is faster than every peer `eta` may exceed 1, and `own_speedup` is what adapting alone gives.
+network to beat is the fastest static runtime of the same precision; that of any precision is named beside it.
+`eta`, the speed-up times the work, says how much of the work that is saved becomes time that is saved: 1 is
+all of it. Our own dense network is a row, never the one to beat; where it is faster than every runtime `eta`
+may exceed 1, and `own_speedup` is what adapting alone gives.
 """
 
 from __future__ import annotations
 
 import copy
-import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from foveal.benchmark.memory import peak_mb
-from foveal.benchmark.runtimes import PEERS, Case, Runtime, difference, eager, fold_norms, prepare
+from foveal.benchmark.decision import decision_ms
+from foveal.benchmark.peaks import measure_peaks
+from foveal.benchmark.results import BenchResult, BenchRow, DenseRow, Fastest
+from foveal.benchmark.runtimes import (
+    Case,
+    Choice,
+    Precision,
+    Runtime,
+    difference,
+    fold_norms,
+    prepare,
+)
+from foveal.benchmark.runtimes.own import OWN, own_runtime
+from foveal.benchmark.task import Report, Task, describe_task
 from foveal.cost import Timing, alternate, count_macs
 from foveal.fusion import faster
-from foveal.geometry.layout import Layout
-from foveal.geometry.plan import Plan
-from foveal.hub.checkpoint import Model, load_model, save_model
-from foveal.kernels.abi import index_of
-from foveal.methods import METHODS, Request, SegBlocks, Segmenter
-from foveal.methods.base import check_image, classify
-from foveal.models import MODELS
-from foveal.ops import tuning
-from foveal.tiles import split
+from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig, Resources
+from foveal.methods.base import check_image
+from foveal.ops import classify, tuning
+from foveal.storage.names import find
 
-OWN = "foveal"
-"""This package's own dense network among the runtimes."""
+PRECISION: Precision = "f32"
+"""Precision of the adaptive rows."""
 TOLERANCE = 1e-2
-"""Largest difference of a runtime's logits from eager PyTorch's, as a share of the largest logit."""
-DECISIONS = 15
-"""Most timed rounds of a decision."""
-
-Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is measured.
-
-    Attributes:
-        model: The network.
-        image: [N, 3, H, W] in 0..1.
-        method: Name in `foveal.methods.METHODS`.
-        requests: What is asked of the method, row by row.
-        peers: Names in `foveal.benchmark.runtimes.PEERS`, from `choose_peers`.
-        repeat: Timed rounds.
-        memory: Whether peak memory is measured, every row in a process of its own.
-        keep: Whether the allocator keeps freed memory in those processes.
-    """
-
-    model: Model
-    image: Tensor
-    method: str
-    requests: Sequence[Request]
-    peers: Sequence[str]
-    repeat: int = 20
-    memory: bool = False
-    keep: bool = True
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the images [px]."""
-        return self.image.shape[2], self.image.shape[3]
+"""Largest difference of a runtime's logits in f32 from eager PyTorch's, as a share of the largest logit."""
 
 
 @dataclass(frozen=True)
@@ -86,62 +56,61 @@ class _Dense:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A request, its method, and what is known before anything is timed."""
+class _Candidate:
+    """Settings, their method, and what is known before anything is timed."""
 
-    request: Request
-    method: Segmenter
-    values: dict[str, Any]
+    config: MethodConfig
+    method: AdaptiveSegmenter
+    work: float
+    macs: int
+    agreement: float
 
 
 @torch.no_grad()
-def bench(task: Task, report: Report = lambda text: None) -> dict[str, Any]:
+def bench(task: Task, report: Report = lambda text: None) -> BenchResult:
     """Measure a task.
 
     Args:
         task: What is measured.
         report: Called with what is done next.
 
-    Returns:
-        The keys machine, threads, torch, versions, model, weights (trained or random), size, batch, repeat,
-        dense_macs, dense (rows with runtime, settings, ms, p95, error), best_static (the fastest peer),
-        adaptive (rows with method, policy, budget, coarsest, tile, look, work, macs, agreement, ms, p95,
-        speedup and eta over best_static, own_speedup over our own dense network, decide_ms, and peak_mb and
-        dense_peak_mb if asked for) and left_out (sentences about rows that could not be run).
-
     Raises:
-        ValueError: Something that is asked for does not exist or fit, no row can be run, or a peer cannot run
-            the network or gives other logits than eager PyTorch.
+        ValueError: Something that is asked for does not exist or fit, no row can be run, no runtime of the
+            precision of the adaptive rows is given, or a runtime cannot run the network or gives other logits
+            than eager PyTorch.
     """
     check_image(task.image)
+    if not any(precision == PRECISION and name != OWN for name, precision in task.runtimes):
+        raise ValueError(
+            f"adaptive rows are in {PRECISION} and so must be a runtime to compare with; give one"
+        )
     fast = faster(copy.deepcopy(task.model.network).eval())
-    methods = [_method(task.method, fast, request) for request in task.requests]
+    kind, resources = find(task.method, METHODS, "method"), Resources(task.model.policy)
+    methods = [kind.from_config(fast, config, resources).eval() for config in task.configs]
     report("the dense network, counted")
     dense = _run_dense(task)
     with tuning():
         fast(task.image.contiguous(memory_format=torch.channels_last))
         rows, left_out = _first_runs(task, methods, dense, report)
-    peaks = _peaks(task, rows, report) if task.memory else [{} for _ in rows]
+    dense_peak, peaks = None, [None] * len(rows)
+    if task.memory:
+        report("memory, in processes of their own")
+        asked = [row.config for row in rows]
+        dense_peak, peaks = measure_peaks(task.model, task.image, task.method, asked, task.keep)  # type: ignore[assignment]
     statics, times = _measure(task, fast, rows, dense, report)
-    best = min((row for row in statics if row["runtime"] != OWN), key=lambda row: row["ms"])
+    best, own = _fastest(statics, PRECISION), times[OWN].median
     report("the decisions")
-    decisions = [_decide_ms(row.method, task) for row in rows]
     adaptive = [
-        _adaptive_row(row, times[str(k)], best["ms"], times[OWN].median, decisions[k]) | peaks[k]
-        for k, row in enumerate(rows)
+        _row(task, row, times[str(k)], (best.ms, own), (peaks[k], dense_peak)) for k, row in enumerate(rows)
     ]
-    return head(task, dense.macs) | {
-        "dense": statics,
-        "best_static": {"runtime": best["runtime"], "ms": best["ms"]},
-        "adaptive": adaptive,
-        "left_out": left_out,
-    }
-
-
-def _method(name: str, network: nn.Module, request: Request) -> Segmenter:
-    if name not in METHODS:
-        raise ValueError(f"no method named '{name}'; available: {', '.join(METHODS)}")
-    return METHODS[name].on_request(network, request).eval()
+    return BenchResult(
+        **vars(describe_task(task, dense.macs)),
+        dense=tuple(statics),
+        best_static=best,
+        best_static_any=_fastest(statics, None),
+        adaptive=tuple(adaptive),
+        left_out=tuple(left_out),
+    )
 
 
 @torch.no_grad()  # not inference mode, under which less is counted
@@ -159,84 +128,103 @@ def _run_dense(task: Task) -> _Dense:
 
 
 def _first_runs(
-    task: Task, methods: Sequence[Segmenter], dense: _Dense, report: Report
-) -> tuple[list[_Row], list[str]]:
+    task: Task, methods: Sequence[AdaptiveSegmenter], dense: _Dense, report: Report
+) -> tuple[list[_Candidate], list[str]]:
     """Run every row once; say which are left out because the budget does not pay for any plan."""
     rows, left_out = [], []
-    for request, method in zip(task.requests, methods, strict=True):
-        report(f"budget {request.budget:g}, coarsest {request.coarsest}")
+    for config, method in zip(task.configs, methods, strict=True):
+        report(f"budget {config.budget:g}, {_title(config)}")
         try:
-            rows.append(_Row(request, method, _first_run(task, request, method, dense.labels)))
+            rows.append(_first_run(task, config, method, dense.labels))
         except ValueError as error:
-            left_out.append(f"budget {request.budget:g} with coarsest {request.coarsest}: {error}")
+            left_out.append(f"budget {config.budget:g}, {_title(config)}: {error}")
             if len(left_out) == len(methods):
                 raise
     return rows, left_out
 
 
 @torch.no_grad()  # not inference mode, under which less is counted
-def _first_run(task: Task, request: Request, method: Segmenter, labels: Tensor) -> dict[str, Any]:
+def _first_run(task: Task, config: MethodConfig, method: AdaptiveSegmenter, labels: Tensor) -> _Candidate:
     """Compare with the dense labels, and count."""
     image = task.image.contiguous(memory_format=torch.channels_last)
     prediction = method(image)
-    return {
-        "method": task.method,
-        "policy": request.policy,
-        "budget": request.budget,
-        "coarsest": request.coarsest,
-        "tile": request.tile,
-        "look": request.look,
-        "work": float(prediction.trace.work.mean()),
-        "macs": count_macs(lambda: method(image).labels).total,
-        "agreement": round(float((prediction.labels == labels).double().mean()), 5),
-    }
+    return _Candidate(
+        config,
+        method,
+        work=float(prediction.trace.work.mean()),
+        macs=count_macs(lambda: method(image).labels).total,
+        agreement=round(float((prediction.labels == labels).double().mean()), 5),
+    )
+
+
+def _title(config: MethodConfig) -> str:
+    return ", ".join(f"{name} {value}" for name, value in config.settings.items() if value is not None)
 
 
 def _measure(
-    task: Task, fast: nn.Module, rows: Sequence[_Row], dense: _Dense, report: Report
-) -> tuple[list[dict[str, Any]], dict[str, Timing]]:
+    task: Task, fast: nn.Module, rows: Sequence[_Candidate], dense: _Dense, report: Report
+) -> tuple[list[DenseRow], dict[str, Timing]]:
     """Prepare and check the runtimes, and time them in turns with the rows; return the dense rows, too."""
     with tempfile.TemporaryDirectory() as folder:
         runtimes = _runtimes(task, fast, Path(folder), report)
-        errors = {name: _check(name, runtime, task.image, dense.logits) for name, runtime in runtimes.items()}
+        errors = {choice: _check(choice, runtimes[choice], task, dense) for choice in runtimes}
         report(f"{len(runtimes) + len(rows)} runs in turns, {task.repeat} rounds")
         times = _alternate(task, runtimes, rows)
-    statics = [_dense_row(name, runtimes[name], times[name], errors[name]) for name in runtimes]
+    statics = [
+        DenseRow(
+            *choice,
+            settings=runtime.settings,
+            ms=round(times[_key(choice)].median, 2),
+            p95=round(times[_key(choice)].p95, 2),
+            error=float(f"{errors[choice][0]:.2g}"),
+            agreement=round(errors[choice][1], 5),
+        )
+        for choice, runtime in runtimes.items()
+    ]
     return statics, times
 
 
-def _runtimes(task: Task, fast: nn.Module, folder: Path, report: Report) -> dict[str, Runtime]:
-    """Prepare the peers, and our own dense network last."""
-    case = Case(fold_norms(task.model.network), task.image.contiguous(), torch.get_num_threads(), folder)
+def _key(choice: Choice) -> str:
+    return OWN if choice.runtime == OWN else " ".join(choice)
+
+
+def _runtimes(task: Task, fast: nn.Module, folder: Path, report: Report) -> dict[Choice, Runtime]:
+    """Prepare the runtimes, and our own dense network last."""
+    network, image = fold_norms(task.model.network), task.image.contiguous()
+    case = Case(network, image, torch.get_num_threads(), folder, task.calibration)
     runtimes = {}
-    for name in task.peers:
-        report(f"the peer '{name}': {PEERS[name].says}")
-        runtimes[name] = prepare(name, case)
-    return runtimes | {OWN: Runtime(fast, torch.channels_last, "channels last")}
+    for choice in task.runtimes:
+        if choice.runtime != OWN:
+            report(f"the runtime '{choice.runtime}' in {choice.precision}")
+            runtimes[choice] = prepare(choice, case)
+    return runtimes | {Choice(OWN, PRECISION): own_runtime(fast)}
 
 
 @torch.inference_mode()
-def _check(name: str, runtime: Runtime, image: Tensor, logits: Tensor) -> float:
-    """Return how far a runtime's logits are from those of eager PyTorch.
+def _check(choice: Choice, runtime: Runtime, task: Task, dense: _Dense) -> tuple[float, float]:
+    """Return how far logits are from those of eager PyTorch, and the share of the pixels with its label.
 
     Raises:
-        ValueError: Too far.
+        ValueError: Too far in f32, no numbers, or another shape.
     """
-    found = runtime.run(runtime.lay(image))
-    error = difference(found, logits) if found.shape == logits.shape else float("inf")
-    if not error <= TOLERANCE:
+    found = runtime.run(runtime.lay(task.image))
+    error = difference(found, dense.logits) if found.shape == dense.logits.shape else float("nan")
+    if not error <= (TOLERANCE if choice.precision == "f32" else float("inf")):
         raise ValueError(
-            f"the logits of '{name}' differ from eager PyTorch's by {error:.2g} of the largest, at most "
-            f"{TOLERANCE:g} is allowed; leave it out of --peers"
+            f"the logits of '{choice.runtime}' in {choice.precision} differ from eager PyTorch's by "
+            f"{error:.2g} of the largest, at most {TOLERANCE:g} is allowed in f32; leave it out of --runtimes"
         )
-    return error
+    labels = classify(found.contiguous(), task.size)
+    return error, float((labels == dense.labels).double().mean())
 
 
-def _alternate(task: Task, runtimes: Mapping[str, Runtime], rows: Sequence[_Row]) -> dict[str, Timing]:
+def _alternate(
+    task: Task, runtimes: Mapping[Choice, Runtime], rows: Sequence[_Candidate]
+) -> dict[str, Timing]:
     """Time runtimes, by name, and rows, by number, turn by turn up to the labels."""
     runs: dict[str, Callable[[], Tensor]] = {
-        name: partial(_labels, runtime.run, runtime.lay(task.image), task.size)
-        for name, runtime in runtimes.items()
+        _key(choice): partial(_labels, runtime.run, runtime.lay(task.image), task.size)
+        for choice, runtime in runtimes.items()
     }
     image = task.image.contiguous(memory_format=torch.channels_last)
     for k, row in enumerate(rows):
@@ -248,108 +236,45 @@ def _labels(run: Callable[[Tensor], Tensor], image: Tensor, size: tuple[int, int
     return classify(run(image), size)
 
 
-def _predict(method: Segmenter, image: Tensor) -> Tensor:
+def _predict(method: AdaptiveSegmenter, image: Tensor) -> Tensor:
     return method(image).labels
 
 
-def _dense_row(name: str, runtime: Runtime, time: Timing, error: float) -> dict[str, Any]:
-    row = {"runtime": name, "settings": runtime.settings, "ms": round(time.median, 2)}
-    return row | {"p95": round(time.p95, 2), "error": float(f"{error:.2g}")}
+def _fastest(rows: Sequence[DenseRow], precision: str | None) -> Fastest:
+    """Find the fastest runtime of a precision, or of all; never this package's own."""
+    found = [row for row in rows if row.runtime != OWN and precision in (None, row.precision)]
+    best = min(found, key=lambda row: row.ms)
+    return Fastest(best.runtime, best.precision, best.ms)
 
 
-def _adaptive_row(
-    row: _Row, time: Timing, best_ms: float, own_ms: float, decide_ms: float | None
-) -> dict[str, Any]:
-    work, speedup = row.values["work"], best_ms / time.median
-    return row.values | {
-        "work": round(work, 4),
-        "ms": round(time.median, 2),
-        "p95": round(time.p95, 2),
-        "speedup": round(speedup, 4),
-        "eta": round(speedup * work, 4),
-        "own_speedup": round(own_ms / time.median, 4),
-        "decide_ms": None if decide_ms is None else round(decide_ms, 2),
-    }
-
-
-@torch.inference_mode()
-def _decide_ms(method: Segmenter, task: Task) -> float | None:
-    """Time what is not the network on pixels [ms]: the policy, and the tables of a plan seen first.
-
-    The tables are those that the network asked for, built anew. None for a method that does not decide once
-    before the network.
-    """
-    if not isinstance(method, SegBlocks):
-        return None
-    image = task.image.contiguous(memory_format=torch.channels_last)
-    view, _ = method._look(image)
-    known = method.policy(view)
-    method.network(split(image, known)).dense()
-    keys = list(known.layout._tables)
-
-    def fresh() -> None:
-        build_tables(Plan(known.levels, known.tile, known.size).layout, keys)
-
-    times = alternate({"policy": lambda: method.policy(view), "tables": fresh}, DECISIONS)
-    return times["policy"].median + times["tables"].median
-
-
-def build_tables(layout: Layout, keys: Sequence[Any]) -> None:
-    """Build the tables that a run needed, for a layout that has none yet."""
-    for key in keys:
-        if key[0] == "index":
-            index_of(layout, *key[1:])
-        elif key[0] == "inside":
-            layout.inside(key[1])
-        else:
-            layout.halo_table(*key)
-
-
-def _peaks(task: Task, rows: Sequence[_Row], report: Report) -> list[dict[str, float]]:
-    """Measure what one run takes at its peak [MB]: every row, and the dense network in eager PyTorch."""
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(task.model.network, task.model.card, Path(folder) / "model", half=False)
-        save_file({"image": task.image.contiguous()}, Path(folder) / "image.safetensors")
-        report("memory, in processes of their own")
-        dense = peak_mb(_fresh_dense, Path(folder), keep=task.keep)
-        own = [peak_mb(_fresh_method, Path(folder), task.method, row.request, keep=task.keep) for row in rows]
-    return [{"peak_mb": peak, "dense_peak_mb": dense} for peak in own]
-
-
-def _fresh_dense(folder: Path) -> Callable[[], Tensor]:
-    """Load what `_peaks` saved, for one run of the dense network."""
-    runtime = eager(fold_norms(load_model(folder / "model.safetensors").network))
-    image = runtime.lay(load_file(folder / "image.safetensors")["image"])
-    return partial(_labels, runtime.run, image, (image.shape[2], image.shape[3]))
-
-
-def _fresh_method(folder: Path, name: str, request: Request) -> Callable[[], Tensor]:
-    """Load what `_peaks` saved, for one run of the method."""
-    method = _method(name, faster(load_model(folder / "model.safetensors").network), request)
-    image = load_file(folder / "image.safetensors")["image"].clone(memory_format=torch.channels_last)
-    return partial(_predict, method, image)
-
-
-def head(task: Task, macs: int) -> dict[str, Any]:
-    """Say what was measured on what."""
-    packages = sorted({package for name in task.peers for package in PEERS[name].packages})
-    return {
-        "machine": _processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "versions": {package: version(package) for package in packages},
-        "model": task.model.name,
-        "weights": "random" if task.model.name in MODELS else "trained",
-        "size": list(task.size),
-        "batch": len(task.image),
-        "repeat": task.repeat,
-        "dense_macs": macs,
-    }
-
-
-def _processor() -> str:
-    """Name of the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def _row(
+    task: Task,
+    row: _Candidate,
+    time: Timing,
+    dense_ms: tuple[float, float],
+    peaks: tuple[float | None, float | None],
+) -> BenchRow:
+    """Compare a row with the fastest runtime and with our own dense network [ms]."""
+    (best, own), decides = dense_ms, decision_ms(row.method, task.image)
+    settings = row.config.settings
+    speedup = best / time.median
+    return BenchRow(
+        method=task.method,
+        policy=settings.get("policy", ""),
+        budget=row.config.budget,
+        precision=PRECISION,
+        max_level=0 if row.config.is_dense else settings.get("max_level", settings.get("coarse_level", 0)),
+        tile=settings.get("tile", 0),
+        coarse_level=settings.get("coarse_level", 0),
+        work=round(row.work, 4),
+        macs=row.macs,
+        agreement=row.agreement,
+        ms=round(time.median, 2),
+        p95=round(time.p95, 2),
+        speedup=round(speedup, 4),
+        eta=round(speedup * row.work, 4),
+        own_speedup=round(own / time.median, 4),
+        decide_ms=None if decides is None else round(decides, 2),
+        peak_mb=peaks[0],
+        dense_peak_mb=peaks[1],
+    )

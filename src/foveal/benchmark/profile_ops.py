@@ -12,23 +12,32 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from foveal.benchmark.bench import Report, Task, build_tables, head
+from foveal.benchmark.operation_results import (
+    Around,
+    OperationRow,
+    OperationsResult,
+    PlanRow,
+    Speed,
+    StageRow,
+    Whole,
+)
+from foveal.benchmark.task import Report, Task, describe_task
 from foveal.cost import Timing, alternate, count_macs
 from foveal.fusion import CannotFuse, fuse
 from foveal.fusion.layers import Convolve
 from foveal.geometry.plan import Plan
-from foveal.methods import METHODS, SegBlocks
-from foveal.methods.base import check_image, classify
-from foveal.ops import Convolution, tuning
+from foveal.methods import METHODS, Resources, SegBlocks, SegBlocksConfig
+from foveal.methods.base import check_image
+from foveal.ops import Convolution, classify, tuning
 from foveal.ops.convolve.autotune import choose
-from foveal.ops.convolve.native import fits
+from foveal.ops.convolve.native import supports
 from foveal.tiles import TileTensor, split
 
 WARMUP = 2
@@ -66,19 +75,12 @@ class _Side:
         return statistics.median(self.times[name][WARMUP:])
 
 
-def operations(task: Task, report: Report = lambda text: None) -> dict[str, Any]:
-    """Time the operations of a network, dense and on the plan of the task's first request.
+def operations(task: Task, report: Report = lambda text: None) -> OperationsResult:
+    """Time the operations of a network, dense and on the plan of the task's first config.
 
     Args:
-        task: What is measured; peers and memory are not.
+        task: What is measured; runtimes and memory are not.
         report: Called with what is done next.
-
-    Returns:
-        The keys of `benchmark.bench.bench` about machine and network; plan (budget, coarsest, tile, work
-        and tiles); nodes (rows with name, stage, operation, shape, and per side, "dense_" and "tiles_", the
-        algorithm of a convolution, macs, ms and gflops); stages (sums of these rows, then that of all); whole
-        (the network in one call: dense_ms and tiles_ms); around (ms of look, policy, tables, split, compose
-        and classify).
 
     Raises:
         ValueError: The network cannot be fused, or the method does not decide once by a plan.
@@ -88,7 +90,7 @@ def operations(task: Task, report: Report = lambda text: None) -> dict[str, Any]
     method = _method(network, task)
     image = task.image.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        plan = method.policy(method._look(image)[0])
+        plan = method.decide(image)
     report("which algorithms are fastest")
     with torch.no_grad(), tuning():
         network(image)
@@ -97,13 +99,14 @@ def operations(task: Task, report: Report = lambda text: None) -> dict[str, Any]
     sides = _measure(network, image, plan, task.repeat)
     nodes = list(_rows(network, sides))
     whole, around = _whole(method, image, plan, task.repeat)
-    return head(task, sum(row["dense_macs"] for row in nodes)) | {
-        "plan": _plan_row(task, plan),
-        "nodes": nodes,
-        "stages": _stages(nodes),
-        "whole": whole,
-        "around": around,
-    }
+    return OperationsResult(
+        **vars(describe_task(task, sum(row.dense_macs for row in nodes))),
+        plan=_plan_row(task, plan),
+        nodes=tuple(nodes),
+        stages=tuple(_stages(nodes)),
+        whole=whole,
+        around=around,
+    )
 
 
 def _fused(network: nn.Module) -> fx.GraphModule:
@@ -118,10 +121,11 @@ def _fused(network: nn.Module) -> fx.GraphModule:
 
 
 def _method(network: nn.Module, task: Task) -> SegBlocks:
-    name, request = task.method, task.requests[0]
+    name, config = task.method, task.configs[0]
     if METHODS.get(name) is not SegBlocks:
         raise ValueError(f"operations are timed on the one plan of the method segblocks, given '{name}'")
-    return SegBlocks.on_request(network, request).eval()
+    assert isinstance(config, SegBlocksConfig), "settings are those of the method"
+    return SegBlocks.from_config(network, config, Resources(task.model.policy)).eval()
 
 
 def _measure(network: fx.GraphModule, image: Tensor, plan: Plan, repeat: int) -> dict[str, _Side]:
@@ -177,41 +181,55 @@ def _algorithm(module: Convolve, x: Tensor | TileTensor) -> str:
     """Name what computes a convolution."""
     tiles, layout = (x.tiles, x.layout) if isinstance(x, TileTensor) else (x, None)
     c = module.convolution
-    return choose(tiles, layout, c, lambda name: None) if fits(tiles, layout, c) else "torch"
+    return choose(tiles, layout, c, lambda name: None) if supports(tiles, layout, c) else "torch"
 
 
-def _rows(network: fx.GraphModule, sides: Mapping[str, _Side]) -> Iterable[dict[str, Any]]:
+def _rows(network: fx.GraphModule, sides: Mapping[str, _Side]) -> Iterable[OperationRow]:
     waiting = dict.fromkeys(SIDES, 0.0)
     for node in network.graph.nodes:
-        for name, side in sides.items():
-            waiting[name] += side.ms(node.name)
+        for side_name, side in sides.items():
+            waiting[side_name] += side.ms(node.name)
         if node.name not in sides["dense"].places:
             continue
-        row = _node_row(network, node) | {"shape": list(sides["dense"].places[node.name].shape)}
-        for name, side in sides.items():
-            place = side.places[node.name]
-            row |= {f"{name}_algorithm": place.algorithm, f"{name}_macs": place.macs}
-            row |= _speed(name, place.macs, waiting[name])
+        dense, tiles = (sides[side_name].places[node.name] for side_name in SIDES)
+        speed = _speed((dense.macs, tiles.macs), (waiting["dense"], waiting["tiles"]))
+        name, stage, operation = _place_in_network(network, node)
+        yield OperationRow(
+            name=name,
+            stage=stage,
+            operation=operation,
+            shape=dense.shape,
+            dense_algorithm=dense.algorithm,
+            tiles_algorithm=tiles.algorithm,
+            **vars(speed),
+        )
         waiting = dict.fromkeys(SIDES, 0.0)
-        yield row
 
 
-def _speed(side: str, macs: int, ms: float) -> dict[str, float]:
-    """Milliseconds, and billions of nominal FLOPs a second."""
-    return {f"{side}_ms": round(ms, 4), f"{side}_gflops": round(2e-6 * macs / ms, 2) if ms else 0.0}
+def _speed(macs: tuple[int, int], ms: tuple[float, float]) -> Speed:
+    """Relate multiply-accumulates to time [ms], dense and on tiles."""
+    dense, tiles = (round(2e-6 * m / t, 2) if t else 0.0 for m, t in zip(macs, ms, strict=True))
+    return Speed(
+        dense_macs=macs[0],
+        dense_ms=round(ms[0], 4),
+        dense_gflops=dense,
+        tiles_macs=macs[1],
+        tiles_ms=round(ms[1], 4),
+        tiles_gflops=tiles,
+    )
 
 
-def _node_row(network: fx.GraphModule, node: fx.Node) -> dict[str, Any]:
-    """Say where a node is in the network, and what it does."""
+def _place_in_network(network: fx.GraphModule, node: fx.Node) -> tuple[str, str, str]:
+    """Return the name of a node, its stage, and what it does."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     path = stack[-1][0] if stack else ""
     stage = ".".join(path.split(".")[:STAGE]) or "network"
     if node.op != "call_module":
         name = getattr(node.target, "__name__", str(node.target))
-        return {"name": f"{path}.{node.name}".lstrip("."), "stage": stage, "operation": name}
+        return f"{path}.{node.name}".lstrip("."), stage, name
     module = network.get_submodule(str(node.target))
     kind = geometry(module.convolution) if isinstance(module, Convolve) else type(module).__name__
-    return {"name": path or node.name, "stage": stage, "operation": kind}
+    return path or node.name, stage, kind
 
 
 def geometry(c: Convolution) -> str:
@@ -222,58 +240,53 @@ def geometry(c: Convolution) -> str:
         f"{window}{f'/{c.stride}' * (c.stride > 1)}{f'*{c.dilation}' * (c.dilation > 1)}",
         f"{channels}>{outputs}",
         f"{c.groups} groups" if c.groups > 1 else "",
-        "norm" if c.before is not None else "",
+        "norm" if c.prologue is not None else "",
         "shortcut" if c.residual_scale is not None else "",
         "clamp" if (c.low, c.high) != (-math.inf, math.inf) else "",
     ]
     return " ".join(filter(None, parts))
 
 
-def _stages(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _stages(nodes: Sequence[OperationRow]) -> list[StageRow]:
     """Sum the rows of every stage, in the order in which they run, and those of all."""
-    names = dict.fromkeys([*(row["stage"] for row in nodes), ALL])
     rows = []
-    for name in names:
-        within = [row for row in nodes if name in (row["stage"], ALL)]
-        row: dict[str, Any] = {"stage": name}
-        for side in SIDES:
-            macs = sum(node[f"{side}_macs"] for node in within)
-            row |= {f"{side}_macs": macs} | _speed(side, macs, sum(node[f"{side}_ms"] for node in within))
-        rows.append(row)
+    for name in dict.fromkeys([*(row.stage for row in nodes), ALL]):
+        within = [row for row in nodes if name in (row.stage, ALL)]
+        macs = sum(row.dense_macs for row in within), sum(row.tiles_macs for row in within)
+        ms = sum(row.dense_ms for row in within), sum(row.tiles_ms for row in within)
+        rows.append(StageRow(stage=name, **vars(_speed(macs, ms))))
     return rows
 
 
-def _whole(
-    method: SegBlocks, image: Tensor, plan: Plan, repeat: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Time the network in one call, and all that is done around it [ms]."""
+def _whole(method: SegBlocks, image: Tensor, plan: Plan, repeat: int) -> tuple[Whole, Around]:
+    """Time the network in one call, and all that is done around it."""
     size = image.shape[2], image.shape[3]
     with torch.inference_mode():
-        view, tiles = method._look(image)[0], split(image, plan)
+        view, tiles = method.look(image)[0], split(image, plan)
         out = method.network(tiles)
-        logits, keys = out.dense(), list(plan.layout._tables)
+        logits = out.dense()
     runs = {
-        "dense": lambda: method.network(image),
-        "tiles": lambda: method.network(tiles),
-        "look": lambda: method._look(image),
+        "dense_ms": lambda: method.network(image),
+        "tiles_ms": lambda: method.network(tiles),
+        "look": lambda: method.look(image),
         "policy": lambda: method.policy(view),
-        "tables": lambda: build_tables(Plan(plan.levels, plan.tile, plan.size).layout, keys),
+        "tables": lambda: Plan(plan.levels, plan.tile, plan.size).layout.rebuild_tables(plan.layout),
         "split": lambda: split(image, plan),
         "compose": out.dense,
         "classify": lambda: classify(logits, size),
     }
     times: dict[str, Timing] = alternate(runs, repeat)
     ms = {name: round(timing.median, 4) for name, timing in times.items()}
-    return {f"{name}_ms": ms.pop(name) for name in SIDES}, ms
+    return Whole(ms.pop("dense_ms"), ms.pop("tiles_ms")), Around(**ms)
 
 
-def _plan_row(task: Task, plan: Plan) -> dict[str, Any]:
-    request = task.requests[0]
-    return {
-        "budget": request.budget,
-        "coarsest": request.coarsest,
-        "tile": plan.tile,
-        "policy": request.policy,
-        "work": round(float(plan.work.mean()), 4),
-        "tiles": int(plan.tiles.sum()),
-    }
+def _plan_row(task: Task, plan: Plan) -> PlanRow:
+    config = task.configs[0]
+    return PlanRow(
+        budget=config.budget,
+        max_level=config.settings["max_level"],
+        tile=plan.tile,
+        policy=config.settings["policy"],
+        work=round(float(plan.work.mean()), 4),
+        tiles=int(plan.tiles.sum()),
+    )

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -25,6 +24,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from foveal.storage.atomic import write_atomically
 
 VERSION = 1
 """Of the file; one of another version is no cost model."""
@@ -131,9 +132,7 @@ class CostModel:
     def save(self, path: Path) -> None:
         """Write the model as JSON, at once."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n")
-        scratch.replace(path)
+        write_atomically(path, json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> CostModel:

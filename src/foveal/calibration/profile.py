@@ -1,52 +1,83 @@
 """What `foveal adapt` finds out about a trained network, kept as JSON beside its weights.
 
-`MODEL.fit.json` lies in the folder of `MODEL.safetensors`; where that cannot be written, in the folder for
-what is measured once per machine. The fingerprint of the weights says which network it belongs to.
+`MODEL.profile.json` lies in the folder of `MODEL.safetensors`; where that cannot be written, in the folder
+for what is measured once per machine. The fingerprint of the weights says which network it belongs to.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from foveal.calibration.risk import RiskTable, Setting
+from foveal.calibration.risk import RiskSetting, RiskTable
 from foveal.hub.checkpoint import Model, fingerprint
-from foveal.kernels.build import folder
-from foveal.methods import Request
-from foveal.methods.coarse_to_fine import Closer
+from foveal.methods import CoarseToFineConfig
+from foveal.storage.atomic import write_atomically
+from foveal.storage.cache import folder
+
+METHOD = "coarse_to_fine"
+"""The method that is calibrated."""
+LEAST = 1.2
+"""A budget below so many times the work of the first pass that was measured gets the card's coarser one."""
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How a network looks closer best, and what that costs in disagreement with its dense self.
+class CurveRow:
+    """Quality and time at one budget, against the network's own dense answers.
+
+    Attributes:
+        method: Name, or that of a control.
+        budget: Share of the dense work that was asked for.
+        work: Share that was spent.
+        agreement: Share of the pixels with the dense label.
+        disagreement: Class-balanced disagreement, a share.
+        ms: Median time up to the labels [ms].
+        images: Number of images.
+    """
+
+    method: str
+    budget: float
+    work: float
+    agreement: float
+    disagreement: float
+    ms: float
+    images: int
+
+
+@dataclass(frozen=True)
+class CalibrationProfile:
+    """How a network refines best, and what that costs in disagreement with its dense self.
 
     Attributes:
         weights: Fingerprint of the network's weights.
-        tile: Side of a tile [px].
-        look: Level of the first look.
-        policy: Name of the score.
-        worth: What a step to level 0, 1, ... gains, as a share of the score.
+        config: Settings that differ least from dense.
         class_weights: Weight of every class in the disagreement, from the dense network's own answers.
         images: Number of images that it was measured on.
         risk: Losses at every threshold.
-        curve: Quality over work, for people: rows of method, budget, work, agreement, disagreement, ms.
+        curve: Quality over work.
     """
 
     weights: str
-    tile: int
-    look: int
-    policy: str
-    worth: tuple[float, ...]
+    config: CoarseToFineConfig
     class_weights: tuple[float, ...]
     images: int
     risk: RiskTable
-    curve: list[dict[str, Any]] = field(default_factory=list)
+    curve: tuple[CurveRow, ...] = ()
 
-    def request(self, budget: float) -> Request:
-        """Ask for a budget, with what was found."""
-        return Request(budget, self.policy, self.tile, self.look, self.look, worth=self.worth)
+    def settings(self, budget: float, coarsest: int) -> dict[str, Any]:
+        """Return the settings for a budget.
+
+        A budget that hardly pays for the first pass that was measured gets one at level `coarsest`, for which
+        no gains were measured.
+        """
+        level = self.config.coarse_level
+        if budget >= LEAST * 0.25**level or coarsest <= level:
+            return {
+                name: getattr(self.config, name) for name in ("policy", "tile", "coarse_level", "level_gain")
+            }
+        return {"policy": self.config.policy, "tile": self.config.tile, "coarse_level": coarsest}
 
     def save(self, model: Model) -> Path:
         """Write it beside the model, or where this machine keeps measurements; return the file."""
@@ -54,7 +85,7 @@ class Fit:
         for path in _places(model, self.weights):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(state + "\n")
+                write_atomically(path, state + "\n")
                 return path
             except OSError as error:
                 problem = error
@@ -68,20 +99,20 @@ class Risk:
     Attributes:
         allowed: Expected class-balanced disagreement with the dense network, a share.
         setting: Threshold that keeps it, or the dense network.
-        fit: Where it comes from.
+        profile: Where it comes from.
     """
 
     allowed: float
-    setting: Setting
-    fit: Fit
+    setting: RiskSetting
+    profile: CalibrationProfile
 
     @property
-    def request(self) -> Request:
+    def config(self) -> CoarseToFineConfig:
         """What keeps the risk: as many tiles as have the gain, whatever they cost."""
-        return replace(self.fit.request(1.0), threshold=self.setting.threshold)
+        return replace(self.profile.config, budget=1.0, threshold=self.setting.threshold)
 
 
-def load_fit(model: Model) -> Fit:
+def load_profile(model: Model) -> CalibrationProfile:
     """Read what `foveal adapt` found for a model.
 
     Raises:
@@ -105,10 +136,10 @@ def load_fit(model: Model) -> Fit:
     )
 
 
-def find_fit(model: Model) -> Fit | None:
+def find_profile(model: Model) -> CalibrationProfile | None:
     """Read what `foveal adapt` found for a model; None if nothing was, or nothing that can be used."""
     try:
-        return load_fit(model)
+        return load_profile(model)
     except ValueError:
         return None
 
@@ -119,27 +150,30 @@ def find_risk(model: Model, allowed: float) -> Risk:
     Raises:
         ValueError: The model has not been adapted, on too few images, or the risk is no share.
     """
-    fit = load_fit(model)
-    return Risk(allowed, fit.risk.choose(allowed), fit)
+    profile = load_profile(model)
+    return Risk(allowed, profile.risk.choose(allowed), profile)
 
 
 def _places(model: Model, weights: str) -> list[Path]:
-    beside = [model.file.with_suffix(".fit.json")] if model.file else []
-    return [*beside, folder() / "fit" / f"{weights}.json"]
+    beside = [model.file.with_suffix(".profile.json")] if model.file else []
+    return [*beside, folder() / "profile" / f"{weights}.json"]
 
 
-def _read(path: Path, weights: str) -> Fit:
+def _read(path: Path, weights: str) -> CalibrationProfile:
     try:
         state = json.loads(path.read_text())
-        state["risk"] = RiskTable.from_dict(state["risk"])
-        for key in ("worth", "class_weights"):
-            state[key] = tuple(map(float, state[key]))
-        for key in ("tile", "look", "images"):
-            state[key] = int(state[key])
-        fit = Fit(**state)
-        Closer(worth=fit.worth)
+        settings = state["config"] | {"level_gain": tuple(map(float, state["config"]["level_gain"]))}
+        profile = CalibrationProfile(
+            weights=str(state["weights"]),
+            config=CoarseToFineConfig(**settings),
+            class_weights=tuple(map(float, state["class_weights"])),
+            images=int(state["images"]),
+            risk=RiskTable.from_dict(state["risk"]),
+            curve=tuple(CurveRow(**row) for row in state["curve"]),
+        )
+        _ = profile.config.refinement
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: damaged ({error}); run foveal adapt again") from None
-    if fit.weights != weights:
+    if profile.weights != weights:
         raise ValueError(f"{path}: belongs to other weights; run foveal adapt again")
-    return fit
+    return profile

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from foveal.objectives.disagreement import Curve
+from foveal.calibration.isotonic import IsotonicCurve
 
 LARGEST = 1.0
 """Largest loss that an image can have."""
@@ -36,7 +36,7 @@ ROUNDING = 1e-12  # of sums of losses
 
 
 @dataclass(frozen=True)
-class Setting:
+class RiskSetting:
     """What to run so that a risk is kept.
 
     Attributes:
@@ -65,7 +65,8 @@ class RiskTable:
         thresholds: Least gain of a tile that is refined, per setting, growing.
         works: Mean share of the dense work, per setting.
         losses: Loss of every image at every setting, as measured, rounded up.
-        curve: Map from the doubt of an image to its disagreement; None if no doubts were measured.
+        curve: Map from the gain that an image is left with to its disagreement; None if that
+            was not measured.
 
     Raises:
         ValueError: The numbers do not fit together, or are no losses.
@@ -74,7 +75,7 @@ class RiskTable:
     thresholds: tuple[float, ...]
     works: tuple[float, ...]
     losses: tuple[tuple[float, ...], ...]
-    curve: Curve | None = None
+    curve: IsotonicCurve | None = None
 
     def __post_init__(self) -> None:
         settings = len(self.thresholds)
@@ -93,7 +94,7 @@ class RiskTable:
 
     @classmethod
     def fit(
-        cls, thresholds: Sequence[float], works: Tensor, losses: Tensor, doubts: Tensor | None = None
+        cls, thresholds: Sequence[float], works: Tensor, losses: Tensor, remaining: Tensor | None = None
     ) -> RiskTable:
         """Make the table from what was measured on n calibration images at L settings.
 
@@ -101,7 +102,7 @@ class RiskTable:
             thresholds: Least gain of a tile that is refined, per setting; setting 0 is the dense network.
             works: Share of the dense work [n, L], or its mean [L].
             losses: Disagreement with the dense network [n, L].
-            doubts: Gain per pixel of what was not refined [n, L].
+            remaining: Gain per pixel of what was not refined [n, L].
 
         Raises:
             ValueError: Shapes differ, or losses are not in [0, 1], or the dense network's not 0.
@@ -109,10 +110,14 @@ class RiskTable:
         _check_losses(losses)
         rows = tuple(tuple(map(_round_up, row)) for row in losses.tolist())
         mean = works.double().expand_as(losses).mean(0).tolist()
-        curve = None if doubts is None else Curve.fit(doubts.flatten().tolist(), losses.flatten().tolist())
+        curve = (
+            None
+            if remaining is None
+            else IsotonicCurve.fit(remaining.flatten().tolist(), losses.flatten().tolist())
+        )
         return cls(tuple(map(float, thresholds)), tuple(mean), rows, curve)
 
-    def choose(self, alpha: float) -> Setting:
+    def choose(self, alpha: float) -> RiskSetting:
         """Choose the setting of least work whose expected loss is at most alpha; the dense one if need be.
 
         Raises:
@@ -120,20 +125,20 @@ class RiskTable:
         """
         losses, works = (torch.tensor(x, dtype=torch.float64) for x in (self.losses, self.works))
         index, bound = _choose(losses, works, alpha)
-        return Setting(index, self.thresholds[index], self.works[index], bound)
+        return RiskSetting(index, self.thresholds[index], self.works[index], bound)
 
-    def estimate(self, doubt: float) -> float:
-        """Estimate the disagreement of one image from the doubt it is left with; no promise, a mean.
+    def estimate(self, gain: float) -> float:
+        """Estimate the disagreement of one image from the gain that was left; no promise, a mean.
 
         Args:
-            doubt: Gain per pixel of what was not refined.
+            gain: Gain per pixel of what was not refined.
 
         Raises:
-            ValueError: No doubts were measured.
+            ValueError: Remaining gains were not measured.
         """
         if self.curve is None:
-            raise ValueError("the risk table was measured without doubts; calibrate again with them")
-        return self.curve(doubt)
+            raise ValueError("the risk table was measured without remaining gains; calibrate again with them")
+        return self.curve(gain)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the table as plain JSON values."""
@@ -150,8 +155,8 @@ class RiskTable:
         try:
             thresholds, works = (tuple(map(float, state[name])) for name in ("thresholds", "works"))
             losses = tuple(tuple(map(float, row)) for row in state["losses"])
-            points = state["curve"] and [tuple(map(float, state["curve"][x])) for x in ("doubts", "losses")]
-            return cls(thresholds, works, losses, Curve(*points) if points else None)
+            points = state["curve"] and [tuple(map(float, state["curve"][x])) for x in ("gains", "losses")]
+            return cls(thresholds, works, losses, IsotonicCurve(*points) if points else None)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"this is no risk table ({error}); calibrate again") from None
 

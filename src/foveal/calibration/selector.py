@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 from foveal.calibration.cost_model import CostModel
-from foveal.calibration.machine import Report, Setup, cost_model, covers, silent, stored
-from foveal.calibration.risk import Setting
+from foveal.calibration.latency import Report, Setup, cost_model, covers, silent, stored, tile_of
+from foveal.calibration.risk import RiskSetting
 
 SMALL = 4
 """An image with a side of fewer tiles is small: padding may cost more than the tiles save."""
@@ -37,7 +37,7 @@ class Choice:
 
 
 @dataclass
-class Chooser:
+class BudgetSelector:
     """Chooses once per size of an image.
 
     Attributes:
@@ -55,7 +55,7 @@ class Chooser:
     latency: float | None = None
     always_adapt: bool = False
     report: Report = silent
-    setting: Setting | None = None
+    setting: RiskSetting | None = None
     _known: CostModel | None = field(default=None, init=False)
     _choices: dict[tuple[int, int], Choice] = field(default_factory=dict, init=False)
 
@@ -66,9 +66,8 @@ class Chooser:
             raise ValueError(f"latency is {self.latency:g} ms; it must be above 0")
         if not self.setup.adjustable:
             raise ValueError(
-                f"latency is {self.latency:g} ms, and method {self.setup.method} with policy "
-                f"{self.setup.request.policy} has no budget to choose; give another method or policy, or no "
-                "latency"
+                f"latency is {self.latency:g} ms, and method {self.setup.title} has no budget to choose; "
+                "give another method or policy, or no latency"
             )
 
     def __call__(self, size: tuple[int, int]) -> Choice:
@@ -83,21 +82,21 @@ class Chooser:
 
     def _for_budget(self, size: tuple[int, int]) -> Choice:
         """Run dense where tiles cannot pay, or where a stored cost model says so; nothing is measured."""
-        request = self.setup.request
+        config = self.setup.config
         reason = self._cannot_pay(size)
         if not reason and not self.always_adapt:
             self._known = self._known or stored(self.setup)
         if reason or self._known is None or not covers(self._known, size):
-            return Choice(request.budget, reason)
+            return Choice(config.budget, reason)
         least = self.setup.least_work(size)
-        asked = request.budget if self.setting is None else self.setting.work
+        asked = config.budget if self.setting is None else self.setting.work
         work = max(asked, least) if self.setup.adjustable else least
         ours = self._known.predict(math.prod(size), work)
         dense = self._known.dense(math.prod(size))
         if ours < dense:
-            return Choice(request.budget, predicted_ms=ours)
+            return Choice(config.budget, predicted_ms=ours)
         reason = f"predicted {dense:.1f} ms against {ours:.1f} ms on tiles"
-        return Choice(request.budget, reason, dense, overruled=True)
+        return Choice(config.budget, reason, dense, overruled=True)
 
     def _for_latency(self, size: tuple[int, int]) -> Choice:
         """Run dense if that is fast enough, else choose the largest budget that is."""
@@ -120,20 +119,15 @@ class Chooser:
 
     def _cannot_pay(self, size: tuple[int, int]) -> str:
         """Say why tiles cannot pay for an image of this size; empty if they may."""
-        request = self.setup.request
-        if self.setup.method == "dense":
-            return "as asked for"
         if self.setting is not None and self.setting.dense:
             return "nothing that costs less keeps the risk"
+        config, least = self.setup.config, self.setup.least_work(size)
+        tile = tile_of(config)
         if self.setting is not None:
-            small = self.setup.least_work(size) >= 1
-            return f"small for tiles of {request.tile} px, a first look saves nothing" if small else ""
-        if request.budget >= 1 or request.policy == "all":
+            return f"small for tiles of {tile} px, a first pass saves nothing" if least >= 1 else ""
+        if config.is_dense:
             return "everything at full resolution is what the dense network computes"
-        least = self.setup.least_work(size)
-        small = min(size) < SMALL * request.tile
-        if least >= 1 or (small and least > request.budget):
-            return (
-                f"small for tiles of {request.tile} px, the cheapest plan takes {least:.2g} of the dense work"
-            )
+        small = min(size) < SMALL * tile
+        if least >= 1 or (small and least > config.budget):
+            return f"small for tiles of {tile} px, the cheapest plan takes {least:.2g} of the dense work"
         return ""

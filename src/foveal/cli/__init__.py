@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from foveal.cli import adapt, bench, calibrate, evaluate, reproduce, segment, show, train
+from foveal.cli import adapt, bench, calibrate, evaluate, frontier, reproduce, segment, show, train
 from foveal.cli.errors import Door
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it once: large tensors in huge pages
@@ -30,6 +30,7 @@ adapt.add_to(app)
 show.add_to(app)
 evaluate.add_to(app)
 train.add_to(app)
+frontier.add_to(app)
 bench.add_to(app)
 calibrate.add_to(app)
 reproduce.add_to(app)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foveal.cli.errors import echo_json
-from foveal.cli.options import announce, make_folder, prepare
+from foveal.cli.method_options import MethodCommand, Settings, given_settings, option_name
+from foveal.cli.options import JsonOption, ModelArgument, ThreadsOption, announce, make_folder, prepare
 from foveal.cli.progress import parts_bar, steps_bar
-from foveal.cli.segment import JsonOption, LookOption, PolicyOption, ThreadsOption, TileOption
 
 if TYPE_CHECKING:
     from foveal.calibration.adapt import Images
+    from foveal.calibration.profile import CalibrationProfile
     from foveal.hub.checkpoint import Model
-    from foveal.methods import Request
+    from foveal.methods import CoarseToFineConfig
 
 SCORES = ("weighted_entropy", "regional_entropy")
 """Scores to choose from."""
@@ -26,11 +27,12 @@ RATE = 2e-4
 
 def add_to(app: typer.Typer) -> None:
     """Enter the command."""
-    app.command()(adapt)
+    app.command(cls=MethodCommand)(adapt)
 
 
 def adapt(
-    model: Annotated[str, typer.Argument(help="Bundled model, .safetensors file, or folder of a run.")],
+    ctx: typer.Context,
+    model: ModelArgument,
     images: Annotated[
         str, typer.Option(help="Folder of images like those that will come; or a data set KIND:PATH.")
     ],
@@ -44,9 +46,6 @@ def adapt(
         Path | None,
         typer.Option(help="Folder for a copy of the model with what is found; beside it if absent."),
     ] = None,
-    policy: PolicyOption = None,
-    tile: TileOption = None,
-    look: LookOption = None,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -57,48 +56,49 @@ def adapt(
     from foveal.calibration.adapt import adapt as measure
     from foveal.calibration.adapt import check
     from foveal.hub.checkpoint import load_model, save_model
-    from foveal.methods import Request
 
     if steps and out is None:
         raise ValueError("--steps changes the weights; give --out FOLDER for the model that comes of it")
     prepare(threads)
     loaded = load_model(model)
-    card = loaded.card
-    level = look if look is not None else max(1, card.look)
-    requests = [
-        Request(0.4, name, tile or card.tile, at, at)
-        for at in ([look] if look is not None else range(level, 0, -1))
-        for name in ([policy] if policy else SCORES)
-    ]
-    request = requests[0]
+    candidates = _candidates(loaded, given_settings(ctx))
+    first = candidates[0]
     found = _images(images, split, limit)
-    check(loaded, found, request)
+    check(loaded, found, first)
     if out is not None:
         make_folder(out)
-        loaded = _distil(loaded, found, request, steps, out) if steps else loaded
-        card = replace(card, tile=request.tile, look=level)
+        loaded = _distil(loaded, found, first, steps, out) if steps else loaded
+        card = replace(loaded.card, tile=first.tile, coarse_level=first.coarse_level)
         path = save_model(loaded.network, card, out / "model.safetensors", policy=loaded.policy)
         loaded = load_model(path)
-    fit = measure(loaded, found, requests, parts_bar())
-    file = fit.save(loaded)
-    picture = _picture(fit.curve, file)
-    row = {
-        "model": loaded.name,
-        "fit": str(file),
-        "picture": picture,
-        "images": fit.images,
-        "tile": fit.tile,
-        "look": fit.look,
-        "policy": fit.policy,
-        "worth": fit.worth,
-        "curve": fit.curve,
-    }
+    profile = measure(loaded, found, candidates, parts_bar())
+    file = profile.save(loaded)
+    picture = _picture(profile, file)
     if json:
-        echo_json(row)
+        row = {"model": loaded.name, "profile": str(file), "picture": picture, "images": profile.images}
+        echo_json(row | asdict(profile.config) | {"curve": [asdict(row) for row in profile.curve]})
         return
-    from foveal.reporting.profile_text import fit_text
+    from foveal.reporting.profile_text import profile_text
 
-    typer.echo(fit_text(fit, file, picture))
+    typer.echo(profile_text(profile, file, picture))
+
+
+def _candidates(loaded: Model, given: Settings) -> list[CoarseToFineConfig]:
+    """List the settings to choose from: what is given, else scores and levels up to the card's.
+
+    Raises:
+        ValueError: A setting is none that can be chosen.
+    """
+    from foveal.methods import CoarseToFineConfig
+
+    wrong = set(given) - {"policy", "tile", "coarse_level"}
+    if wrong:
+        names = ", ".join(sorted(map(option_name, wrong)))
+        raise ValueError(f"foveal adapt finds {names} by itself, or has no use for it; leave it out")
+    tile, level = given.get("tile", loaded.card.tile), max(1, loaded.card.coarse_level)
+    levels = [given["coarse_level"]] if "coarse_level" in given else range(level, 0, -1)
+    scores = [given["policy"]] if "policy" in given else SCORES
+    return [CoarseToFineConfig(policy=score, tile=tile, coarse_level=at) for at in levels for score in scores]
 
 
 def _images(source: str, split: str, limit: int) -> Images:
@@ -127,7 +127,7 @@ class _Files(list[Any]):
         return read_image(super().__getitem__(index))
 
 
-def _distil(loaded: Model, images: Images, request: Request, steps: int, out: Path) -> Model:
+def _distil(loaded: Model, images: Images, config: CoarseToFineConfig, steps: int, out: Path) -> Model:
     """Run the self-distillation, or go on with it where it was interrupted.
 
     A run belongs to the weights that it started from: those of another network would go unnoticed.
@@ -140,16 +140,16 @@ def _distil(loaded: Model, images: Images, request: Request, steps: int, out: Pa
     schedule = Schedule(steps, RATE, 0.5, warmup=min(30, steps), average=0.99, freeze_norms=True)
     first = resumed_step(run)
     announce(f"self-distillation, {steps} steps on {len(images)} images, from step {first}")
-    return distil(loaded, images, request, schedule, run, steps_bar(steps, first, None))
+    return distil(loaded, images, config, schedule, run, steps_bar(steps, first, None))
 
 
-def _picture(rows: list[dict[str, Any]], file: Path) -> str:
-    """Draw quality over work and over time beside what was found; empty without matplotlib."""
+def _picture(profile: CalibrationProfile, file: Path) -> str:
+    """Draw quality over work and over time beside what was found; empty if it cannot be written."""
+    from foveal.reporting.profile_chart import draw_profile
+
+    path = file.with_suffix(".png")
     try:
-        from foveal.reporting.profile_chart import draw_fit
-
-        path = file.with_suffix(".png")
-        draw_fit(rows, path)
-    except (ImportError, OSError):
+        draw_profile(profile.curve, path)
+    except OSError:
         return ""
     return str(path)

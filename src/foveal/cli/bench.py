@@ -4,41 +4,44 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foveal.cli.errors import complain, echo_json
-from foveal.cli.options import Several, parse_size, prepare
-from foveal.cli.segment import (
-    KeepOption,
-    LookOption,
-    MethodOption,
-    PolicyOption,
-    ThreadsOption,
-    TileOption,
-    make_request,
-)
+from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
+from foveal.cli.options import JsonOption, KeepOption, MethodOption, ThreadsOption, parse_size, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from foveal.methods import Request
+    from foveal.benchmark.operation_results import OperationsResult
+    from foveal.benchmark.results import BenchResult
+    from foveal.hub.checkpoint import Model
+    from foveal.methods import MethodConfig
 
+RuntimesOption = Annotated[
+    str | None,
+    typer.Option(help="torch,compile,onnxruntime,openvino,foveal; those installed if absent."),
+]
 SIZE = "1024x2048"
-BUDGETS, COARSEST = (1.0, 0.55, 0.4, 0.3), (1, 2)
+BUDGETS, LEVELS = (1.0, 0.55, 0.4, 0.3), (1, 2)
 OPS_BUDGETS = (0.4,)
 STREET = 24
 """Seed of the first street of a batch."""
+CALIBRATION = 8
+"""Streets that int8 takes its ranges from."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Enter the command."""
-    app.command(cls=Several)(bench)
+    app.command(cls=MethodsCommand)(bench)
 
 
 def bench(
+    ctx: typer.Context,
     model: Annotated[
         str, typer.Option(help="Bundled model, .safetensors file, folder of a run, or an architecture.")
     ] = "swiftnet_rn18",
@@ -47,15 +50,11 @@ def bench(
     budget: Annotated[
         list[float] | None, typer.Option(help="Shares of the dense work, several; 1 0.55 0.4 0.3.")
     ] = None,
-    coarsest: Annotated[
-        list[int] | None, typer.Option(min=0, max=6, help="Coarsest levels that may occur, several; 1 2.")
-    ] = None,
     method: MethodOption = "segblocks",
-    policy: PolicyOption = None,
-    tile: TileOption = None,
-    look: LookOption = None,
-    peers: Annotated[
-        str | None, typer.Option(help="torch,compile,onnxruntime,openvino; those installed if absent.")
+    runtimes: RuntimesOption = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the static runtimes, several: f32 bf16 int8; f32 is always in."),
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 1,
@@ -69,47 +68,63 @@ def bench(
             "--ops", help="Time the network operation by operation, on the plan of the first budget."
         ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Time the adaptive network in turns with the dense one in the fastest runtimes there are.
 
-    Several values may follow one option: `--budget 1 0.55 0.4 --coarsest 1 2`.
+    Several values may follow one option: `--budget 1 0.55 0.4 --max-level 1 2`.
     """
-    from foveal.benchmark.bench import Task
     from foveal.benchmark.bench import bench as measure
+    from foveal.benchmark.machine import quiet_machine
     from foveal.benchmark.profile_ops import operations
-    from foveal.benchmark.runtimes import choose_peers
+    from foveal.benchmark.runtimes import choose_runtimes
+    from foveal.benchmark.task import Task
     from foveal.hub.untrained import find_model
-    from foveal.methods import Request
 
     check_picture(picture)
-    _check_ops(ops, {"--peers": peers is not None, "--memory": memory, "--picture": picture is not None})
+    _check_ops(
+        ops, {"--runtimes": runtimes is not None, "--memory": memory, "--picture": picture is not None}
+    )
     sides = _sides(size, image)
-    chosen = None if peers is None else [name for name in peers.split(",") if name]
-    names, absent = ([], []) if ops else choose_peers(chosen)
+    precisions = list(dict.fromkeys(["f32", *(precision or [])]))
+    names, absent = ([], []) if ops else choose_runtimes(split_names(runtimes), precisions)
     prepare(threads, keep_memory)
     loaded = find_model(model)
-    first = make_request(loaded, method, policy, Request.budget, (tile, None, look))
-    wanted = requests(first, budget or (OPS_BUDGETS if ops else BUDGETS), coarsest or COARSEST)
-    task = Task(loaded, _images(sides, image, batch), method, wanted, names, repeat, memory, keep_memory)
-    result = (operations if ops else measure)(task, _progress())
-    for sentence in [*absent, *result.get("left_out", [])]:
+    budgets = budget or (OPS_BUDGETS if ops else BUDGETS)
+    wanted = configurations(loaded, method, budgets, given_settings(ctx))
+    pictures = _images(sides, image, batch)
+    ranges = _calibration(pictures, image, "int8" in precisions)
+    task = Task(loaded, pictures, method, wanted, names, repeat, memory, keep_memory, ranges)
+    with quiet_machine():
+        result = operations(task, progress()) if ops else measure(task, progress())
+    for sentence in [*absent, *getattr(result, "left_out", [])]:
         complain(sentence)
     _show(result, picture, json)
 
 
-def requests(first: Request, budgets: Sequence[float], coarsest: Sequence[int]) -> list[Request]:
-    """Ask for every budget with every coarsest level; at budget 1 nothing is coarse, and it comes once.
+def split_names(text: str | None) -> list[str] | None:
+    """Split names at commas; None if nothing is given."""
+    return None if text is None else [name for name in text.split(",") if name]
+
+
+def configurations(
+    loaded: Model, method: str, budgets: Sequence[float], given: Settings
+) -> list[MethodConfig]:
+    """List every budget with every combination of settings; what runs everything comes once.
 
     Raises:
-        ValueError: A budget is no share.
+        ValueError: A budget is no share, or the method has no such setting.
     """
-    from dataclasses import replace
+    from foveal.calibration.configure import configure
+    from foveal.methods import METHODS
+    from foveal.methods.config import settings_of
+    from foveal.storage.names import find
 
-    from foveal.geometry.plan import check_budget
-
-    pairs = [(check_budget(share), level if share < 1 else 0) for level in coarsest for share in budgets]
-    return [replace(first, budget=share, coarsest=level) for share, level in dict.fromkeys(pairs)]
+    known = settings_of(find(method, METHODS, "method").Config)
+    level = next((name for name in ("max_level", "coarse_level") if name in known), None)
+    asked = {level: list(LEVELS)} | given if level else given
+    every = [configure(loaded, method, share, values) for values in combinations(asked) for share in budgets]
+    return list({("dense", c.budget) if c.is_dense else c: c for c in every}.values())
 
 
 def check_picture(path: Path | None) -> None:
@@ -130,7 +145,7 @@ def _check_ops(ops: bool, others: dict[str, bool]) -> None:
     """Refuse options that say nothing about single operations."""
     given = [name for name, there in others.items() if ops and there]
     if given:
-        raise ValueError(f"--ops measures no peers, memory or picture; leave {', '.join(given)} out")
+        raise ValueError(f"--ops measures no runtimes, memory or picture; leave {', '.join(given)} out")
 
 
 def _sides(size: str | None, image: Path | None) -> tuple[int, int]:
@@ -139,7 +154,7 @@ def _sides(size: str | None, image: Path | None) -> tuple[int, int]:
     return parse_size(size or SIZE)
 
 
-def _images(size: tuple[int, int], path: Path | None, batch: int) -> Tensor:
+def _images(size: tuple[int, int], path: Path | None, batch: int, seed: int = STREET) -> Tensor:
     """Read an image as often as the batch is large, or draw streets of a size [px]: [N, 3, H, W]."""
     import torch
 
@@ -148,23 +163,34 @@ def _images(size: tuple[int, int], path: Path | None, batch: int) -> Tensor:
 
     if path is not None:
         return torch.stack([read_image(path)] * batch)
-    return torch.stack([street(STREET + k, size)[0] for k in range(batch)])
+    return torch.stack([street(seed + k, size)[0] for k in range(batch)])
 
 
-def _show(result: dict[str, Any], picture: Path | None, json: bool) -> None:
-    if picture is not None:
-        from foveal.reporting.charts import draw_bench
+def _calibration(image: Tensor, path: Path | None, wanted: bool) -> list[Tensor]:
+    """Give what int8 takes its ranges from: other streets of the same size, or the given image itself."""
+    if not wanted:
+        return []
+    if path is not None:
+        return [image]
+    size = image.shape[2], image.shape[3]
+    return [_images(size, None, len(image), STREET + 100 * (k + 1)) for k in range(CALIBRATION)]
 
-        draw_bench(result).save(picture)
+
+def _show(result: BenchResult | OperationsResult, picture: Path | None, json: bool) -> None:
+    from foveal.benchmark.results import BenchResult
+    from foveal.reporting.bench_text import bench_text, operations_text
+
+    if isinstance(result, BenchResult) and picture is not None:
+        from foveal.reporting.bench_chart import draw_bench
+
+        draw_bench(result).savefig(picture)
     if json:
-        echo_json(result)
+        echo_json(asdict(result))
     else:
-        from foveal.reporting.text import bench_text, operations_text
-
-        typer.echo(operations_text(result) if "nodes" in result else bench_text(result))
+        typer.echo(bench_text(result) if isinstance(result, BenchResult) else operations_text(result))
 
 
-def _progress() -> Callable[[str], None]:
+def progress() -> Callable[[str], None]:
     """Say on stderr what is done next, if somebody watches."""
     if sys.stderr.isatty():
         return lambda text: typer.echo(typer.style(text, dim=True), err=True)

@@ -8,37 +8,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveal.cli.errors import echo_json
-from foveal.cli.options import announce, parse_size, prepare
-from foveal.cli.segment import (
+from foveal.cli.method_options import MethodCommand, given_settings
+from foveal.cli.options import (
     JsonOption,
     KeepOption,
-    LevelOption,
-    LookOption,
     MethodOption,
-    PolicyOption,
+    ModelArgument,
     ThreadsOption,
-    TileOption,
-    make_runner,
+    announce,
+    parse_size,
+    prepare,
 )
+from foveal.cli.segment import make_runner
 
 if TYPE_CHECKING:
     from foveal.calibration.cost_model import CostModel
-    from foveal.calibration.machine import Setup
+    from foveal.calibration.latency import Setup
 
 
 def add_to(app: typer.Typer) -> None:
     """Enter the command."""
-    app.command()(calibrate)
+    app.command(cls=MethodCommand)(calibrate)
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="Bundled model, .safetensors file, or folder of a run.")],
+    ctx: typer.Context,
+    model: ModelArgument,
     size: Annotated[str, typer.Option(help="Height x width of the largest image in pixels.")] = "720x960",
     method: MethodOption = "segblocks",
-    policy: PolicyOption = None,
-    tile: TileOption = None,
-    coarsest: LevelOption = None,
-    look: LookOption = None,
     threads: ThreadsOption = None,
     keep_memory: KeepOption = True,
     json: JsonOption = False,
@@ -47,10 +44,10 @@ def calibrate(
 
     `segment --latency` measures by itself if need be; `segment --budget` only uses what is there.
     """
-    from foveal.calibration.machine import calibrate as measure
+    from foveal.calibration.latency import calibrate as measure
 
     sides = parse_size(size)
-    setup = make_runner(model, method, policy, None, (tile, coarsest, look)).setup
+    setup = make_runner(model, method, None, given_settings(ctx)).setup
     prepare(threads, keep_memory)
     found = measure(setup, sides, announce)
     row = cost_row(setup, found)
@@ -59,15 +56,12 @@ def calibrate(
         return
     from foveal.reporting.profile_text import cost_text
 
-    title = "{model}, {method}, tile {tile} px, coarsest {coarsest}, look {look}, threads {threads}"
-    typer.echo(cost_text(found, title.format(**row)))
+    typer.echo(cost_text(found, f"{setup.name}, {setup.title}, threads {row['threads']}"))
 
 
 def cost_row(setup: Setup, found: CostModel) -> dict[str, Any]:
     """Numbers and measurements of a cost model as plain values [ms], and where it is kept."""
     import torch
 
-    asked = setup.request
-    head = {"model": setup.name, "method": setup.method, "policy": asked.policy, "tile": asked.tile}
-    levels = {"coarsest": asked.coarsest, "look": asked.look, "threads": torch.get_num_threads()}
-    return {**head, **levels, **asdict(found), "file": str(setup.file)}
+    head = {"model": setup.name, "method": setup.method, "config": asdict(setup.config)}
+    return {**head, "threads": torch.get_num_threads(), **asdict(found), "file": str(setup.file)}

@@ -49,7 +49,7 @@ def model_text(row: Mapping[str, Any]) -> str:
         "network": f"{row['network']}, {_mega(row['parameters'])} parameters, {row['bytes'] / 1e6:.1f} MB",
         "cost": f"{giga(row['macs'])} MACs at 1024x2048",
         "classes": f"{len(classes)}: {', '.join(classes)}",
-        "tiles": f"{row['tile']} px, coarsest level {row['coarsest']}, first look at level {row['look']}",
+        "tiles": f"{row['tile']} px, levels up to {row['max_level']}, coarse pass at {row['coarse_level']}",
         **{key: _plain(value) for key, value in row["training"].items()},
     }
     width = max(len(key) for key in entries) + 2
@@ -67,7 +67,7 @@ def check_row(name: str, report: Report) -> dict[str, Any]:
         "network": name,
         "findings": findings,
         "declared": list(report.declared),
-        "detours": None if report.detours is None else list(report.detours),
+        "dense_modules": None if report.dense_modules is None else list(report.dense_modules),
         "equal": report.equal,
         "difference": report.difference,
         "scale": report.scale,
@@ -97,10 +97,10 @@ def check_text(name: str, report: Report) -> str:
 
 
 def _mended(report: Report) -> str:
-    if report.detours is None:
-        return "no detours mend all of this"
-    names = (*report.declared, *report.detours)
-    return f"with {style(f'detours={names}', bold=True)} every operation has a meaning on tiles"
+    if report.dense_modules is None:
+        return "no choice of dense_modules mends all of this"
+    names = (*report.declared, *report.dense_modules)
+    return f"with {style(f'dense_modules={names}', bold=True)} every operation has a meaning on tiles"
 
 
 def _entry(key: str, value: str, width: int, indent: int = 0) -> list[str]:

@@ -6,9 +6,25 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from typer.core import TyperCommand
+
+ModelArgument = Annotated[str, typer.Argument(help="Bundled model, .safetensors file, or folder of a run.")]
+ModelOption = Annotated[str, typer.Option(help="Bundled model, .safetensors file, or folder of a run.")]
+MethodOption = Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")]
+RiskOption = Annotated[
+    float | None,
+    typer.Option(help="Expected disagreement with the dense network to allow, such as 0.01; after `adapt`."),
+]
+BudgetOption = Annotated[
+    float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; 0.4 if absent.")
+]
+RepeatOption = Annotated[int, typer.Option(min=1, help="Timed rounds of a comparison.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads of the processor; all if absent.")]
+KeepOption = Annotated[bool, typer.Option(help="Let the allocator keep freed memory: faster, dense as well.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def find_images(arguments: Iterable[str]) -> tuple[list[Path], list[str]]:
@@ -106,7 +122,10 @@ class Several(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option before every further value, then read on as usual."""
         options = {
-            name for option in self.params if getattr(option, "multiple", False) for name in option.opts
+            name
+            for option in self.get_params(ctx)
+            if getattr(option, "multiple", False)
+            for name in option.opts
         }
         return super().parse_args(ctx, spread(args, options))
 

@@ -11,6 +11,7 @@ import typer
 from foveal.cli.errors import echo_json
 from foveal.cli.options import Several, announce, make_folder, parse_size, prepare
 from foveal.cli.segment import JsonOption, ThreadsOption
+from foveal.storage.names import find
 
 if TYPE_CHECKING:
     from studies.segblocks import Outcome, Tools
@@ -31,6 +32,8 @@ QUICK: dict[str, Any] = {
 }
 """Settings of a brief study of everything."""
 FAILED = 1
+PACKAGE = Path(__file__).resolve().parents[1]
+"""Folder of the package; in a checkout it is `src/foveal`."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -67,10 +70,13 @@ def reproduce(
 
     Several values may follow one option: `--model a.safetensors b.safetensors`.
     """
+    _check_paper(paper)
+    checkout = str(find_checkout(paper, PACKAGE, Path.cwd()))
+    if checkout not in sys.path:
+        sys.path.append(checkout)
     from studies.segblocks import Study, choose_parts
     from studies.segblocks import reproduce as run
 
-    _check_paper(paper)
     names = choose_parts(None if parts is None else [name for name in parts.split(",") if name])
     folder = out or Path("runs") / f"reproduce_{paper}{'_quick' if quick else ''}"
     settings: dict[str, Any] = {
@@ -96,12 +102,27 @@ def reproduce(
 
 
 def _check_paper(name: str) -> None:
-    from difflib import get_close_matches
+    find(name, dict.fromkeys(PAPERS), "paper")
 
-    if name not in PAPERS:
-        close = get_close_matches(name, PAPERS, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"no paper named '{name}'; {hint}available: {', '.join(PAPERS)}")
+
+def find_checkout(paper: str, package: Path, working: Path) -> Path:
+    """Return the folder that has the study of a paper as `studies/PAPER`.
+
+    Args:
+        paper: Name of the paper.
+        package: Folder of the package; the `studies` of its checkout lie beside `src`.
+        working: Folder that is searched next.
+
+    Raises:
+        ValueError: Neither place has the study, as where the package was installed from a wheel.
+    """
+    for place in (package.parent.parent, working):
+        if (place / "studies" / paper / "__init__.py").is_file():
+            return place
+    raise ValueError(
+        f"there is no folder studies/{paper}: studies are part of the repository and not of the wheel; clone "
+        "the repository and run the command in the clone"
+    )
 
 
 def _data(spec: str | None) -> str:
@@ -129,8 +150,8 @@ def _train(recipe: Path, folder: Path) -> Path:
 
     wanted = read_recipe(recipe)
     method, batches, schedule, dataset = build_run(wanted, folder)
-    network = train(method, batches, schedule, folder, wanted.train.device)
-    return save_run(wanted, folder, network, dataset, getattr(method, "policy", None))  # type: ignore[arg-type]
+    train(method, batches, schedule, folder, wanted.train.device)
+    return save_run(wanted, folder, method, dataset)
 
 
 def _show(outcome: Outcome, folder: Path, json: bool) -> None:

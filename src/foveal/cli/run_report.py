@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def describe(wanted: Recipe, folder: Path, first: int, method: Any, dataset: Dataset) -> dict[str, Any]:
     """Say what a run will do, for its first lines and for JSON."""
     trained = [parameter.numel() for parameter in method.parameters() if parameter.requires_grad]
-    policy = wanted.method.policy if wanted.method.name == "segblocks" else ""
+    policy = getattr(wanted.method, "policy", "")
     return {
         "run": str(folder),
         "network": wanted.model.name,

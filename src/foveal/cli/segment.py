@@ -8,61 +8,43 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveal.cli.errors import USER_ERROR, complain, echo_json
-from foveal.cli.options import announce, find_images, free_stems, make_folder, prepare
+from foveal.cli.method_options import MethodCommand, Settings, given_settings, option_name
+from foveal.cli.options import (
+    BudgetOption,
+    JsonOption,
+    KeepOption,
+    MethodOption,
+    ModelOption,
+    RepeatOption,
+    RiskOption,
+    ThreadsOption,
+    announce,
+    find_images,
+    free_stems,
+    make_folder,
+    prepare,
+)
 
 if TYPE_CHECKING:
-    from foveal.hub.checkpoint import Model
     from foveal.inference.runner import Result, Runner
-    from foveal.methods import Request
-
-ModelOption = Annotated[str, typer.Option(help="Bundled model, .safetensors file, or folder of a run.")]
-MethodOption = Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")]
-RiskOption = Annotated[
-    float | None,
-    typer.Option(help="Expected disagreement with the dense network to allow, such as 0.01; after `adapt`."),
-]
-PolicyOption = Annotated[
-    str | None, typer.Option(help="What decides where to look closely; the method's own choice if absent.")
-]
-BudgetOption = Annotated[
-    float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; 0.4 if absent.")
-]
-TileOption = Annotated[
-    int | None, typer.Option(min=1, help="Side of a tile in pixels; as the model recommends.")
-]
-LevelOption = Annotated[
-    int | None, typer.Option(min=0, max=6, help="Coarsest level; as the model recommends.")
-]
-LookOption = Annotated[int | None, typer.Option(min=0, max=6, help="Level of the first look; likewise.")]
-RepeatOption = Annotated[int, typer.Option(min=1, help="Timed rounds of a comparison.")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads of the processor; all if absent.")]
-KeepOption = Annotated[bool, typer.Option(help="Let the allocator keep freed memory: faster, dense as well.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-LEAST = 1.2
-"""A budget below so many times the work of the first look that `adapt` chose gets the card's coarser look."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Enter the commands."""
-    app.command()(segment)
+    app.command(cls=MethodCommand)(segment)
     app.command()(demo)
 
 
 def segment(
+    ctx: typer.Context,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE|FOLDER|GLOB...", show_default=False)],
     model: ModelOption = "camvid_rn18",
     method: MethodOption = "segblocks",
-    policy: PolicyOption = None,
     budget: BudgetOption = None,
     latency: Annotated[
         float | None, typer.Option(help="Milliseconds that an image may take; chooses the budget.")
     ] = None,
     risk: RiskOption = None,
-    tile: TileOption = None,
-    coarsest: LevelOption = None,
-    look: LookOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
     compare: Annotated[bool, typer.Option("--compare", help="Measure the dense network beside.")] = False,
     always_adapt: Annotated[
@@ -78,7 +60,7 @@ def segment(
     """Segment images: write labels, overlay and plan, and say what it cost."""
     aim: dict[str, Any] = {"latency": latency, "always_adapt": always_adapt, "risk": risk}
     aim |= {} if quiet else {"report": announce}
-    runner = make_runner(model, method, policy, budget, (tile, coarsest, look), **aim)
+    runner = make_runner(model, method, budget, given_settings(ctx), **aim)
     files, failures = find_images(images)
     make_folder(out)
     prepare(threads, keep_memory)
@@ -98,7 +80,6 @@ def segment(
 def demo(
     image: Annotated[Path | None, typer.Argument(help="An image; a generated street if absent.")] = None,
     model: ModelOption = "camvid_rn18",
-    policy: PolicyOption = None,
     budget: BudgetOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/demo"),
     repeat: RepeatOption = 5,
@@ -106,7 +87,7 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Segment a generated street, or an image, beside the dense network."""
-    runner = make_runner(model, "segblocks", policy, budget, (None, None, None), always_adapt=True)
+    runner = make_runner(model, "segblocks", budget, {}, always_adapt=True)
     make_folder(out)
     prepare(threads, keep=True)
     picture, truth, path = _scene(image, out)
@@ -122,78 +103,41 @@ def demo(
         typer.echo(text)
 
 
-def make_runner(
-    model: str,
-    method: str,
-    policy: str | None,
-    budget: float | None,
-    settings: tuple[int | None, int | None, int | None],
-    **aim: Any,
-) -> Runner:
-    """Load a model, and prepare the method with the settings (tile, coarsest, look) or the model's own.
+def make_runner(model: str, method: str, budget: float | None, settings: Settings, **aim: Any) -> Runner:
+    """Load a model, and prepare the method with the settings that are given or the model's own.
 
     Args:
         model: Name, file or folder.
         method: Name.
-        policy: Name.
         budget: Share of the dense work; the usual one if absent.
-        settings: Tile, coarsest level and level of the first look.
+        settings: Of the method, by name.
         aim: Latency, risk, always_adapt and report, as of `Runner`; the risk as a number.
 
     Raises:
-        ValueError: There is no such model, method or policy, a number does not fit, or things are given that
+        ValueError: There is no such model, method or setting, a number does not fit, or things are given that
             exclude one another.
     """
-    from foveal.calibration.profile import find_risk
-    from foveal.geometry.plan import check_budget
+    from foveal.calibration.configure import configure
+    from foveal.calibration.profile import METHOD, find_risk
     from foveal.hub.checkpoint import load_model
     from foveal.inference.runner import Runner
-    from foveal.methods import Request
+    from foveal.methods import MethodConfig
 
     allowed = aim.pop("risk", None)
     asked = {"--budget": budget, "--latency": aim.get("latency"), "--risk": allowed}
     given = [f"{name} {value:g}" for name, value in asked.items() if value is not None]
     if len(given) > 1:
         raise ValueError(f"{' and '.join(given)} exclude one another; give one, it chooses the others")
-    chosen = {"--policy": policy, **dict(zip(("--tile", "--coarsest", "--look"), settings, strict=True))}
-    named = [name for name, value in chosen.items() if value is not None]
-    if allowed is not None and named:
+    if allowed is not None and settings:
         raise ValueError(
-            f"--risk goes by what foveal adapt found; leave {', '.join(named)} out, or adapt anew"
+            f"--risk goes by what foveal adapt found; leave {', '.join(map(option_name, settings))} out, or "
+            "adapt anew"
         )
-    budget = check_budget(Request.budget if budget is None else budget)
     loaded = load_model(model)
     if allowed is not None:
-        return Runner(loaded, "coarse_to_fine", find_risk(loaded, allowed), **aim)
-    return Runner(loaded, method, make_request(loaded, method, policy, budget, settings), **aim)
-
-
-def make_request(
-    loaded: Model,
-    method: str,
-    policy: str | None,
-    budget: float,
-    settings: tuple[int | None, int | None, int | None],
-) -> Request:
-    """Ask for a budget: with what is given, else what `adapt` found, else what the card recommends."""
-    from foveal.calibration.profile import find_fit
-    from foveal.methods import METHODS, Request
-
-    card = loaded.card
-    worth: tuple[float, ...] = ()
-    own = (card.tile, card.coarsest, card.look)
-    default = METHODS[method].default_policy if method in METHODS else Request.policy
-    fit = find_fit(loaded) if method == "coarse_to_fine" else None
-    if fit is not None:
-        level = max(fit.look, card.look if budget < LEAST * 0.25**fit.look else 0)
-        own, default = (fit.tile, settings[2] or level, level), fit.policy
-    tile, coarsest, look = (
-        mine if given is None else given for given, mine in zip(settings, own, strict=True)
-    )
-    policy = policy or default
-    if fit is not None and (policy, look) == (fit.policy, fit.look):
-        worth = fit.worth
-    return Request(budget, policy, tile, coarsest, look, loaded.policy, worth=worth)
+        return Runner(loaded, METHOD, find_risk(loaded, allowed), **aim)
+    config = configure(loaded, method, MethodConfig.budget if budget is None else budget, settings)
+    return Runner(loaded, method, config, **aim)
 
 
 def finish(

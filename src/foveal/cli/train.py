@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveal.cli.errors import echo_json
-from foveal.cli.evaluate import DEFAULT_BUDGET, entry, use_threads
+from foveal.cli.evaluate import entry
+from foveal.cli.options import JsonOption, ThreadsOption, prepare
 from foveal.cli.progress import counter, steps_bar
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def train(
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if absent.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the processor to use.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Train a network as a recipe says; a killed run goes on exactly with --resume.
 
@@ -38,7 +39,6 @@ def train(
     from json import dumps
 
     from foveal.cli.run_report import announcement, describe, outcome
-    from foveal.cost import keep_memory
     from foveal.data.dataset import open_dataset
     from foveal.training.build import build_run, save_run
     from foveal.training.config import read_recipe
@@ -53,8 +53,7 @@ def train(
     if first and not resume:
         raise ValueError(f"{folder} holds a run at step {first}; give --resume to go on, or another --run")
     judged = open_dataset(wanted.data.train, wanted.train.evaluate) if wanted.train.evaluate else None
-    keep_memory()
-    use_threads(threads)
+    prepare(threads)
     with joined(wanted.train.device) as device:
         world = World.current()
         method, batches, schedule, dataset = build_run(wanted, folder)
@@ -69,11 +68,10 @@ def train(
             (folder / "recipe.json").write_text(dumps(wanted.as_dict(), indent=1))
             typer.echo(announcement(about), err=True)
             report = steps_bar(schedule.steps, first, batches)
-        network = run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
+        run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
     if not world.first:
         return
-    policy = getattr(method, "policy", None)
-    path = save_run(wanted, folder, network, dataset, policy)  # type: ignore[arg-type]
+    path = save_run(wanted, folder, method, dataset)
     result = about | {"model": str(path), "losses": summary(folder)}
     if judged is not None:
         result["evaluation"] = _judge(wanted, folder, judged)
@@ -87,12 +85,13 @@ def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[dict[str, Any]]:
     """Evaluate what was trained: the dense network and, for an adaptive method, a row at its own budget."""
     from foveal.evaluation.evaluate import evaluate as measure
     from foveal.hub.checkpoint import load_model
+    from foveal.methods import METHODS, MethodConfig
 
-    loaded, part, entries = load_model(folder), wanted.method, []
-    settings = (None, None, None)
-    if loaded.policy is not None:
-        budget = min(1.0, part.target + (1 - part.target) / 4 + loaded.policy.share)
-        entries = [entry(loaded, loaded.network, part.name, "learned", budget, settings)]
-    elif part.name != "dense":
-        entries = [entry(loaded, loaded.network, part.name, None, DEFAULT_BUDGET, settings)]
-    return measure(loaded.network, data, entries, 0, None, counter("images"))
+    loaded, part = load_model(folder), wanted.method
+    if METHODS[part.name].Config().is_dense:
+        return measure(loaded.network, data, [], 0, None, counter("images"))
+    budget, settings = part.trained_budget, {}
+    if loaded.policy is not None and budget is not None:
+        budget, settings = min(1.0, budget + loaded.policy.share), {"policy": "learned"}
+    rows = [entry(loaded, loaded.network, part.name, budget or MethodConfig.budget, settings)]
+    return measure(loaded.network, data, rows, 0, None, counter("images"))

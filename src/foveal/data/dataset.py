@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from foveal.data.camvid import open_camvid
@@ -12,6 +11,7 @@ from foveal.data.cityscapes import open_cityscapes
 from foveal.data.folder import open_folder
 from foveal.data.mapillary import open_mapillary
 from foveal.data.pairs import VOID, Dataset, Pair, default_palette
+from foveal.storage.names import suggestion
 
 __all__ = ["DATASETS", "VOID", "Dataset", "Pair", "default_palette", "open_dataset"]
 
@@ -38,11 +38,9 @@ def open_dataset(spec: str, split: str = "test") -> Dataset:
     """
     kind, _, path = spec.partition(":")
     if kind not in DATASETS:
-        close = get_close_matches(kind, DATASETS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"unknown data set kind {kind!r} in {spec!r}.{hint} Give KIND:PATH with KIND one of"
-            f" {', '.join(DATASETS)}."
+            f"unknown data set kind {kind!r} in {spec!r}; {suggestion(kind, DATASETS)}give KIND:PATH with "
+            f"KIND one of {', '.join(DATASETS)}"
         )
     root = Path(path).expanduser()
     if not path or not root.is_dir():

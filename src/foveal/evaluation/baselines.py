@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.evaluation.evaluate import Entry
-from foveal.methods.base import Prediction, Request, Segmenter, Step, Trace, check_image
+from foveal.methods import AdaptiveSegmenter, MethodConfig, Prediction, Resources, Step, Trace
+from foveal.methods.base import check_image
 
 STRIDE = 4
 """The reduced answer is enlarged to this stride; from there on it goes the way of the dense one."""
 
 
-class Reduced(Segmenter):
+class Reduced(AdaptiveSegmenter):
     """Runs a dense network on the image reduced by a factor.
 
     The paper trains a network of its own for every size; ours is the same network for all.
@@ -33,9 +34,11 @@ class Reduced(Segmenter):
         self.network, self.factor = network, factor
 
     @classmethod
-    def on_request(cls, network: nn.Module, request: Request) -> Reduced:
+    def from_config(
+        cls, network: nn.Module, config: MethodConfig, resources: Resources | None = None
+    ) -> Reduced:
         """Take the factor that makes the budget."""
-        return cls(network, request.budget**0.5)
+        return cls(network, config.budget**0.5)
 
     def forward(self, image: Tensor, memory: object = None) -> Prediction:
         """Segment images [N, 3, H, W]; the work is the share of the pixels that are left."""
@@ -56,13 +59,9 @@ class Reduced(Segmenter):
         """Return the square of the factor."""
         return self.factor**2
 
-    def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Refuse: the network is trained as it is.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError("a reduced image is no method to train with; train the dense network")
+    def decide(self, image: Tensor) -> None:
+        """Return None: whole images run, reduced."""
+        check_image(image)
 
 
 def static(network: nn.Module, work: float) -> Entry:

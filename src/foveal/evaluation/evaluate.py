@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from foveal.cost import Timing, alternate, count_macs
 from foveal.data.dataset import Dataset
 from foveal.evaluation.metrics import BoundaryScore, Confusion
-from foveal.methods.base import Segmenter, classify
+from foveal.methods import AdaptiveSegmenter
 from foveal.objectives.disagreement import disagreement
+from foveal.ops import classify
 
-Make = Callable[[Tensor], Segmenter]
+Make = Callable[[Tensor], AdaptiveSegmenter]
 """Makes the method for an image's labels; only the oracle looks at them."""
 
 
@@ -98,7 +99,7 @@ def _dense(network: nn.Module, image: Tensor) -> Run:
     return lambda: (classify(network(image), size), 1.0)
 
 
-def _adaptive(method: Segmenter, image: Tensor) -> Run:
+def _adaptive(method: AdaptiveSegmenter, image: Tensor) -> Run:
     def run() -> tuple[Tensor, float]:
         prediction = method.eval()(image)
         return prediction.labels, float(prediction.trace.work[0])

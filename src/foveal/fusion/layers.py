@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal.ops import Before, Convolution, convolved
+from foveal.ops import Convolution, Prologue, convolved
 
-NUMBERS = ("weight", "bias", "before_scale", "before_shift", "residual_scale")
+NUMBERS = ("weight", "bias", "prologue_scale", "prologue_shift", "residual_scale")
 
 
 class Convolve(nn.Module):
@@ -22,18 +22,18 @@ class Convolve(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
-    before_scale: Tensor | None
-    before_shift: Tensor | None
+    prologue_scale: Tensor | None
+    prologue_shift: Tensor | None
     residual_scale: Tensor | None
 
     def __init__(self, convolution: Convolution) -> None:
         super().__init__()
-        before = convolution.before
-        scale, shift = (None, None) if before is None else (before.scale, before.shift)
+        prologue = convolution.prologue
+        scale, shift = (None, None) if prologue is None else (prologue.scale, prologue.shift)
         values = (convolution.weight, convolution.bias, scale, shift, convolution.residual_scale)
         for name, value in zip(NUMBERS, values, strict=True):
             self.register_buffer(name, value)
-        self._limits = (-math.inf, math.inf) if before is None else (before.low, before.high)
+        self._limits = (-math.inf, math.inf) if prologue is None else (prologue.low, prologue.high)
         self._convolution = convolution
 
     @property
@@ -44,26 +44,24 @@ class Convolve(nn.Module):
                 self._convolution,
                 weight=self.weight,
                 bias=self.bias,
-                before=self._before(),
+                prologue=self._prologue(),
                 residual_scale=self.residual_scale,
-                _packed={},
-                _chosen={},
             )
         return self._convolution
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         """Forget weights that were laid out for the kernels: they are overwritten in place."""
         super()._load_from_state_dict(*args, **kwargs)
-        self._convolution = replace(self._convolution, _packed={})
+        self._convolution = replace(self._convolution)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is laid out for the kernels: it holds addresses."""
-        return vars(self) | {"_convolution": replace(self._convolution, _packed={}, _chosen={})}
+        return vars(self) | {"_convolution": replace(self._convolution)}
 
-    def _before(self) -> Before | None:
-        if self.before_scale is None or self.before_shift is None:
+    def _prologue(self) -> Prologue | None:
+        if self.prologue_scale is None or self.prologue_shift is None:
             return None
-        return Before(self.before_scale, self.before_shift, *self._limits)
+        return Prologue(self.prologue_scale, self.prologue_shift, *self._limits)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Map [N, C, H, W] to [N, O, H / stride, W / stride], sides rounded up."""
@@ -76,7 +74,7 @@ class Convolve(nn.Module):
         around = [
             name
             for name, there in (
-                ("before", c.before is not None),
+                ("prologue", c.prologue is not None),
                 ("residual", c.residual_scale is not None),
                 ("clamp", (c.low, c.high) != (-math.inf, math.inf)),
             )
@@ -88,7 +86,7 @@ class Convolve(nn.Module):
 
 
 def untouched(module: nn.Module) -> bool:
-    """Whether a module has neither hooks nor a `forward` of its own, as by `on_dense`."""
+    """Whether a module has neither hooks nor a `forward` of its own, as by `run_dense`."""
     return not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 

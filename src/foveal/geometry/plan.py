@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from foveal.geometry.layout import Layout
-from foveal.geometry.planner import choose, choose_shared, rates, spread
+from foveal.geometry.refine import check_budget as check_budget  # part of what a plan is made of
+from foveal.geometry.refine import grid, refine
+from foveal.geometry.squares import group_squares
 
 SKIP = -1
 SHADES = "█▒░·"
@@ -27,6 +27,9 @@ class Plan:
 
     The image is covered by cells of `tile` x `tile` pixels. A level-k tile covers an aligned square of
     2^k x 2^k cells (at the image's right and lower edge, what there is of it) with `tile` x `tile` samples.
+
+    A plan lives on the CPU, wherever images and tiles are: levels that are given on another device are moved
+    here, which waits for that device. Nothing later does.
 
     Attributes:
         levels: Level per cell [N, Gh, Gw]; 0 full resolution, 1 half, 2 a quarter, ..., or SKIP.
@@ -42,6 +45,7 @@ class Plan:
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", self.levels.cpu())  # the one place where a decision changes device
         if self.tile < 1 or min(self.size) < 1:
             raise ValueError(
                 f"a plan needs a tile and sides of at least 1 px, given {self.tile}, {self.size}"
@@ -55,7 +59,7 @@ class Plan:
         if self.levels.is_floating_point() or int(self.levels.min()) < SKIP:
             raise ValueError("levels are integers: 0 full resolution, 1 half, ..., or SKIP (-1)")
         for level in range(1, int(self.levels.max()) + 1):
-            same = _squares(self.levels == level, level, True)
+            same = group_squares(self.levels == level, 2**level)
             if (same.any(-1) & ~same.all(-1)).any():
                 raise ValueError(
                     f"a level-{level} tile must cover an aligned square of {2**level}x{2**level} cells; "
@@ -107,7 +111,7 @@ class Plan:
         Raises:
             ValueError: The budget is no share, or below the cheapest plan, or the scores are not finite.
         """
-        return cls(_refine(scores, tile, size, budget, coarsest, shared=False), tile, size)
+        return cls(refine(scores, tile, size, budget, coarsest, shared=False), tile, size)
 
     @classmethod
     def shared(
@@ -128,7 +132,7 @@ class Plan:
         Raises:
             ValueError: The budget is no share, or below the cheapest plan, or the scores are not finite.
         """
-        return cls(_refine(scores, tile, size, budget, coarsest, shared=True), tile, size)
+        return cls(refine(scores, tile, size, budget, coarsest, shared=True), tile, size)
 
     @cached_property
     def layout(self) -> Layout:
@@ -138,7 +142,7 @@ class Plan:
     @cached_property
     def tiles(self) -> Tensor:
         """Number of tiles per image [N]."""
-        return torch.bincount(self.layout.image, minlength=len(self.levels)).cpu()
+        return torch.bincount(self.layout.image, minlength=len(self.levels))
 
     @property
     def work(self) -> Tensor:
@@ -148,10 +152,6 @@ class Plan:
     def share(self, level: int) -> float:
         """Part of the cells at a level."""
         return float((self.levels == level).double().mean())
-
-    def to(self, device: torch.device | str) -> Plan:
-        """Move the decision to another device."""
-        return Plan(self.levels.to(device), self.tile, self.size)
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON."""
@@ -193,114 +193,21 @@ def overlay(plans: Sequence[Plan]) -> Tensor:
     return levels
 
 
-def grid(size: tuple[int, int], tile: int) -> tuple[int, int]:
-    """Rows and columns of cells that cover an image."""
-    return -(-size[0] // tile), -(-size[1] // tile)
-
-
-def check_budget(budget: float) -> float:
-    """Return the budget if it is a share of the dense work.
-
-    Raises:
-        ValueError: It is not a number above 0 and at most 1.
-    """
-    if not 0 < budget <= 1:
-        raise ValueError(f"budget is {budget:g}; it must be above 0 and at most 1, a share of the dense work")
-    return budget
-
-
 def shade(level: int) -> str:
     """Character that stands for a level."""
     return BLANK if level == SKIP else SHADES[min(level, len(SHADES) - 1)]
 
 
-def _squares(mask: Tensor, level: int, missing: bool) -> Tensor:
-    """Group cells by aligned squares: [N, rows, columns, 4^level]; what lies outside is as its square."""
-    side = 2**level
-    rows, columns = mask.shape[1:]
-    inside = F.pad(torch.ones_like(mask), (0, -columns % side, 0, -rows % side))
-    mask = F.pad(mask, (0, -columns % side, 0, -rows % side))
-    mask, inside = (x.unflatten(2, (-1, side)).unflatten(1, (-1, side)) for x in (mask, inside))
-    mask, inside = (x.transpose(2, 3).flatten(3) for x in (mask, inside))
-    return torch.where(inside, mask, mask.any(-1, keepdim=True) if missing else False)
-
-
 def _layout(plan: Plan) -> Layout:
     """List the tiles by image, then by first cell in reading order."""
     levels = plan.levels.long()
-    device = levels.device
-    row = torch.arange(levels.shape[1], device=device)[:, None]
-    column = torch.arange(levels.shape[2], device=device)[None, :]
+    row = torch.arange(levels.shape[1])[:, None]
+    column = torch.arange(levels.shape[2])[None, :]
     side = torch.ones_like(levels) << levels.clamp(min=0)
     first = (levels >= 0) & (row % side == 0) & (column % side == 0)
     image, rows, columns = first.nonzero().unbind(1)
     number = torch.full_like(levels, -1)
-    number[first] = torch.arange(len(image), device=device)
-    batch = torch.arange(len(levels), device=device)[:, None, None]
+    number[first] = torch.arange(len(image))
+    batch = torch.arange(len(levels))[:, None, None]
     owner = number[batch, row - row % side, column - column % side]
     return Layout(plan.size, plan.tile, image, levels[first], rows, columns, owner, computed=len(image))
-
-
-def _refine(
-    scores: Tensor, tile: int, size: tuple[int, int], budget: float, coarsest: int, shared: bool
-) -> Tensor:
-    """Choose the levels [N, Gh, Gw] within one budget for every image, or one for all of them."""
-    if not bool(scores.isfinite().all()):
-        raise ValueError("scores hold NaN or infinity; give finite gains per cell")
-    if check_budget(budget) == 1:
-        return torch.zeros(scores.shape[-3:], dtype=torch.int8, device=scores.device)
-    scores = scores.unsqueeze(0).expand(max(coarsest, 1), *scores.shape) if scores.ndim == 3 else scores
-    if len(scores) < coarsest:
-        raise ValueError(f"scores are for {len(scores)} levels; coarsest {coarsest} needs {coarsest} of them")
-    spare = _spare(scores.shape[1] if shared else 1, tile, size, budget, coarsest)
-    # On the CPU, where sums have one order and every build has double precision.
-    forests = [_splits(image, coarsest) for image in scores.cpu().double().unbind(1)]
-    entries, costs = [rates(*forest) for forest in forests], [cost for _, cost in forests]
-    if shared:
-        masks = choose_shared(entries, costs, spare)
-    else:
-        masks = [choose(entry, cost, spare) for entry, cost in zip(entries, costs, strict=True)]
-    start = torch.full(scores.shape[2:], coarsest, dtype=torch.int8)
-    return torch.stack([_split_where(mask, start) for mask in masks]).to(scores.device)
-
-
-def _split_where(masks: list[Tensor], start: Tensor) -> Tensor:
-    """Lower the levels [Gh, Gw] by one under every split, coarsest first."""
-    levels = start
-    for level, mask in zip(range(len(masks), 0, -1), masks, strict=True):
-        levels = levels - spread(mask.to(start), 2**level, start)
-    return levels
-
-
-def _spare(images: int, tile: int, size: tuple[int, int], budget: float, coarsest: int) -> float:
-    """Count the tiles that a budget lets add to everything at `coarsest`.
-
-    Raises:
-        ValueError: The budget does not even pay for that.
-    """
-    capacity = images * budget * size[0] * size[1] / tile**2
-    cheapest = math.prod(-(-cells >> coarsest) for cells in grid(size, tile))
-    if images * cheapest > capacity + 1:
-        share = cheapest * tile**2 / (size[0] * size[1])
-        raise ValueError(
-            f"budget is {budget:g} of the dense work for the tiles; the cheapest plan, everything at "
-            f"level {coarsest}, takes {share:.3g}; raise the budget or allow level {coarsest + 1}"
-        )
-    return capacity + 1 - images * cheapest
-
-
-def _splits(scores: Tensor, coarsest: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Sum the scores [levels, Gh, Gw] to the gain of every split; count the tiles that it adds."""
-    shape = scores.shape[1], scores.shape[2]
-    gains, costs = [], []
-    for level in range(coarsest, 0, -1):
-        gains.append(_sum_squares(scores[level - 1], 2**level))
-        parts = torch.ones(grid(shape, 2 ** (level - 1)), dtype=torch.float64)
-        costs.append(_sum_squares(parts, 2) - 1)
-    return gains, costs
-
-
-def _sum_squares(x: Tensor, side: int) -> Tensor:
-    """Sum [H, W] over aligned squares; the last ones may be cut by the edge."""
-    x = F.pad(x, (0, -x.shape[1] % side, 0, -x.shape[0] % side))
-    return x.unflatten(1, (-1, side)).unflatten(0, (-1, side)).sum((1, 3))

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from foveal.cost import relative_macs
 from foveal.models import MODELS, SegmentationNetwork, create_model
 from foveal.policies import PolicyNet
+from foveal.storage.names import suggestion
 
 POLICY = "policy."
 """Names of a policy network's weights start with it."""
@@ -37,8 +37,8 @@ class Card:
         classes: Names of the classes, by id.
         palette: Colour of every class, 0..255.
         tile: Side of a tile that suits the images it was trained on [px].
-        coarsest: Coarsest level that it was trained for.
-        look: Level of the coarse pass for policies that need one.
+        max_level: Coarsest level that it was trained for.
+        coarse_level: Level of the coarse pass, for methods that begin with one.
         policy: Arguments of the policy network that was trained with it; empty if there is none.
         training: How it was trained and what it reached, in words and numbers.
     """
@@ -47,14 +47,23 @@ class Card:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     tile: int = 32
-    coarsest: int = 2
-    look: int = 2
+    max_level: int = 2
+    coarse_level: int = 2
     policy: dict[str, int] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def recommended(self) -> dict[str, int]:
+        """Settings that it recommends for any method that has them."""
+        return {"tile": self.tile, "max_level": self.max_level, "coarse_level": self.coarse_level}
+
     def problem(self) -> str:
         """Say what is wrong with the values; nothing if they can be used."""
-        numbers = {"tile": (self.tile, 1), "coarsest": (self.coarsest, 0), "look": (self.look, 0)}
+        numbers = {
+            "tile": (self.tile, 1),
+            "max_level": (self.max_level, 0),
+            "coarse_level": (self.coarse_level, 0),
+        }
         colours = [c for c in self.palette if len(c) == 3 and all(v in range(256) for v in c)]
         if self.network not in MODELS:
             return f"network '{self.network}' is unknown; known: {', '.join(MODELS)}"
@@ -221,9 +230,8 @@ def _find(name: str) -> Path:
         return path / "model.safetensors"
     if path.suffix == ".safetensors" and path.is_file():
         return path
-    close = get_close_matches(name, known, 1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
     raise CheckpointError(
-        f"no model '{name}'; {hint}bundled: {', '.join(known) or 'none'}; or give a .safetensors file or the "
+        f"no model '{name}'; {suggestion(name, known)}bundled: "
+        f"{', '.join(known) or 'none'}; or give a .safetensors file or the "
         "folder of a run"
     )

@@ -35,7 +35,10 @@ def list_methods() -> list[dict[str, str]]:
 
 def list_policies() -> list[dict[str, Any]]:
     """Name every policy, what it goes by, and whether it takes a first look."""
-    return [{"name": name, "says": entry.says, "looks": entry.looks} for name, entry in POLICIES.items()]
+    return [
+        {"name": name, "says": entry.description, "looks": entry.needs_pass}
+        for name, entry in POLICIES.items()
+    ]
 
 
 def list_models() -> list[dict[str, Any]]:

@@ -6,23 +6,23 @@ import copy
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from foveal.calibration.machine import Report, Setup, on_tiles, silent
+from foveal.calibration.latency import Report, Setup, on_tiles, silent
 from foveal.calibration.profile import Risk
-from foveal.calibration.selector import Choice, Chooser
+from foveal.calibration.selector import BudgetSelector, Choice
 from foveal.cost import Timing, alternate, count_macs
 from foveal.data.image import read_image
 from foveal.fusion import faster
-from foveal.geometry.plan import Plan, check_budget, overlay
+from foveal.geometry.plan import Plan, overlay
 from foveal.hub.checkpoint import Model
-from foveal.methods import METHODS, CoarseToFine, Dense, Prediction, Request, Segmenter
-from foveal.methods.base import upsample
+from foveal.methods import METHODS, AdaptiveSegmenter, Dense, MethodConfig, Prediction, Resources
+from foveal.ops import upsample
+from foveal.storage.names import find
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class Runner:
     Args:
         model: The trained network.
         method: Name in `foveal.methods.METHODS`.
-        request: What is asked of the method; its budget does not count with a latency. Or a disagreement
-            with the dense network to tolerate, and what keeps it.
+        asked: Settings of the method; their budget does not count with a latency. Or a disagreement with the
+            dense network to tolerate, and what keeps it.
         latency: Time that an image may take [ms], the labels included.
         always_adapt: Whether the method runs also where the cost model predicts no gain.
         report: Called with what is done before it takes time.
@@ -115,22 +115,21 @@ class Runner:
         self,
         model: Model,
         method: str,
-        request: Request | Risk,
+        asked: MethodConfig | Risk,
         latency: float | None = None,
         always_adapt: bool = False,
         report: Report = silent,
     ) -> None:
-        self.model, self.risk = model, request if isinstance(request, Risk) else None
-        request = request.request if isinstance(request, Risk) else request
-        request = self.request = replace(request, net=request.net or model.policy)
-        check_budget(request.budget)
+        self.model, self.risk = model, asked if isinstance(asked, Risk) else None
+        config = asked.config if isinstance(asked, Risk) else asked
         self._outline = copy.deepcopy(model.network).to("meta")
         self._dense_macs: dict[tuple[int, int], int] = {}
         network = faster(model.network)
         self._dense = Dense(network).eval()
-        _named(method).on_request(network, request)
-        self.setup = Setup(model.name, model.network, network, method, request)
-        self._choose = Chooser(self.setup, latency, always_adapt, report)
+        resources = Resources(policy_network=model.policy)
+        find(method, METHODS, "method").from_config(network, config, resources)
+        self.setup = Setup(model.name, model.network, network, method, config, resources)
+        self._choose = BudgetSelector(self.setup, latency, always_adapt, report)
         self._choose.setting = self.risk.setting if self.risk else None
 
     def __call__(self, image: Tensor, repeat: int = 0) -> Result:
@@ -170,13 +169,13 @@ class Runner:
         return self._dense_macs[size]
 
     def _estimate(self, batch: Tensor, prediction: Prediction, choice: Choice) -> float | None:
-        """Estimate the disagreement with the dense network from the doubt that is left."""
+        """Estimate the disagreement with the dense network from the gain that is left."""
         if self.risk is None or choice.reason:
             return None if self.risk is None else 0.0
         method = self.setup.make(choice.budget)
         with torch.inference_mode():
-            doubt = method.doubt(batch, prediction) if isinstance(method, CoarseToFine) else torch.zeros(1)
-        return self.risk.fit.risk.estimate(float(doubt[0]))
+            left = method.remaining_gain(batch, prediction)
+        return self.risk.profile.risk.estimate(float(left[0]))
 
     def _run(self, choice: Choice, batch: Tensor, counted: bool) -> tuple[Prediction, float, int]:
         """Run what was chosen; return what it says, its time [ms] and MACs.
@@ -192,7 +191,7 @@ class Runner:
                 runs.append(self._timed(method, batch))
         return *runs[-1], macs
 
-    def _timed(self, method: Segmenter, batch: Tensor) -> tuple[Prediction, float]:
+    def _timed(self, method: AdaptiveSegmenter, batch: Tensor) -> tuple[Prediction, float]:
         """Run the method or the dense network up to the labels, and take the time [ms]."""
         start = time.perf_counter()
         with on_tiles(self.model.name):
@@ -232,12 +231,3 @@ def segment_files(
             if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
                 raise
             yield path, ValueError(f"{path} is too large for the memory of this machine; reduce the image")
-
-
-def _named(method: str) -> type[Segmenter]:
-    """Look a method up."""
-    if method not in METHODS:
-        close = get_close_matches(method, METHODS, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"no method named '{method}'; {hint}available: {', '.join(METHODS)}")
-    return METHODS[method]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from foveal.geometry.layout import Fill, Layout
-from foveal.kernels.build import available, loaded, pointer
+from foveal.kernels.build import available, loaded, pointer, why_not
 
 Address = ctypes.c_void_p
 
@@ -119,10 +119,7 @@ def index_of(layout: Layout, side: int, border: int, edge: bool = False) -> Inde
         border: Samples wanted beyond every side.
         edge: Whether the image's edge is repeated outside it; else such places are -1.
     """
-    key = ("index", side, border, edge)
-    if key not in layout._tables:
-        layout._tables[key] = _build(layout, side, border, edge)  # type: ignore[assignment]
-    return layout._tables[key]  # type: ignore[return-value]
+    return layout.table(("index", side, border, edge), lambda layout: _build(layout, side, border, edge))
 
 
 def _build(layout: Layout, side: int, border: int, edge: bool) -> Index:
@@ -165,6 +162,14 @@ def usable(x: Tensor, layout: Layout | None = None) -> bool:
         and x.device.type == "cpu"
         and not (torch.is_grad_enabled() and x.requires_grad)
         and available()
+    )
+
+
+def requirements() -> str:
+    """Say what `usable` asks for, and what of it is missing here, to go on in an error."""
+    missing = f", which are not available here ({why_not()})" if not available() else ""
+    return (
+        f": it needs single precision on a CPU, no gradients, the usual borders, and the C kernels{missing}"
     )
 
 

@@ -1,8 +1,8 @@
 """The C kernels: built by the machine's own compiler on first use, loaded with ctypes.
 
-Foveal runs without them, in plain PyTorch. They are built once per source, compiler and processor, and kept
-in `FOVEAL_CACHE` (else `~/.cache/foveal`); a wheel may bring prebuilt ones. `FOVEAL_NATIVE=0` switches them
-off, `FOVEAL_KERNELS` names a library to load instead.
+Foveal runs without them, in plain PyTorch, several times slower; one warning then says why. They are built
+once per source, compiler and processor, and kept in the cache folder; a wheel may bring prebuilt ones.
+`FOVEAL_NATIVE=0` switches them off, `FOVEAL_KERNELS` names a library to load instead.
 """
 
 from __future__ import annotations
@@ -15,45 +15,68 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import torch
+
+from foveal.kernels.flags import FLAGS, OPENMP, PREBUILT, architecture
+from foveal.kernels.processor import features
+from foveal.storage.cache import folder
 
 OBSERVER: ContextVar[Callable[[str, int], None] | None] = ContextVar("observer", default=None)
 """If set, told what every kernel did: "convolution" or "interpolation", and multiply-accumulates [MAC]."""
 
 SOURCES = Path(__file__).with_name("cpu")
-FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-fPIC", "-fvisibility=hidden", "-fno-math-errno")
-PREBUILT = {"x86-64-v4": "avx512f", "x86-64-v3": "avx2", "aarch64": "asimd"}
-"""Targets that wheels bring, best first, and the processor feature that each needs."""
 
 
-def folder() -> Path:
-    """Return the folder for what is built or measured once per machine."""
-    return Path(os.environ.get("FOVEAL_CACHE") or Path.home() / ".cache" / "foveal")
+class CannotBuild(RuntimeError):
+    """The kernels cannot be compiled here; the message says why, and what to do."""
+
+
+class Library(NamedTuple):
+    """The kernels, or why there are none.
+
+    Attributes:
+        kernels: The library; None without one.
+        name: What was built, for things that depend on it.
+        why_not: Why there is none, in a sentence; empty with one.
+    """
+
+    kernels: ctypes.CDLL | None
+    name: str
+    why_not: str
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """Load the kernels, building them if need be; None where that is switched off or impossible."""
+def library() -> Library:
+    """Load the kernels, building them if need be; warn once where that is impossible."""
     if os.environ.get("FOVEAL_NATIVE", "1") == "0":
-        return None
-    given = os.environ.get("FOVEAL_KERNELS")
-    path = Path(given) if given else build() or prebuilt()
+        return Library(None, "none", "FOVEAL_NATIVE=0 switches them off")
     try:
-        return None if path is None else ctypes.CDLL(str(path))
-    except OSError:
-        return None
+        path = _locate()
+        return Library(ctypes.CDLL(str(path)), path.stem.removeprefix("kernels-"), "")
+    except (OSError, CannotBuild) as error:
+        reason = " ".join(str(error).split())
+    warnings.warn(
+        f"foveal runs without its C kernels, several times slower: {reason}", RuntimeWarning, stacklevel=2
+    )
+    return Library(None, "none", reason)
 
 
 def available() -> bool:
     """Whether the kernels can be used here."""
-    return library() is not None
+    return library().kernels is not None
+
+
+def why_not() -> str:
+    """Say in a sentence why the kernels cannot be used here; empty if they can."""
+    return library().why_not
 
 
 def loaded() -> ctypes.CDLL:
@@ -62,30 +85,42 @@ def loaded() -> ctypes.CDLL:
     Raises:
         RuntimeError: They are not available.
     """
-    kernels = library()
+    kernels = library().kernels
     if kernels is None:
-        raise RuntimeError("the C kernels are not available: no compiler, or FOVEAL_NATIVE=0")
+        raise RuntimeError(f"the C kernels are not available: {why_not()}")
     return kernels
 
 
-@cache
 def built() -> str:
-    """Name what was built, for things that depend on it."""
-    kernels = library()
-    return "none" if kernels is None else Path(kernels._name).stem.removeprefix("kernels-")
+    """Name what was built, for things that depend on it; "none" without kernels."""
+    return library().name
+
+
+def _locate() -> Path:
+    """Find the library to load: the one that is named, or built, or brought by the package."""
+    given = os.environ.get("FOVEAL_KERNELS")
+    if given:
+        return Path(given)
+    try:
+        return build()
+    except CannotBuild:
+        path = prebuilt()
+        if path is None:
+            raise
+        return path
 
 
 def prebuilt() -> Path | None:
     """Find the kernels that the package brings for this processor, if it brings any."""
-    features = _features()
+    found = features()
     for target, feature in PREBUILT.items():
         path = SOURCES / f"foveal-{sys.platform}-{target}.so"
-        if path.is_file() and feature in features:
+        if path.is_file() and feature in found:
             return path
     return None
 
 
-def build(target: str = "native", path: Path | None = None) -> Path | None:
+def build(target: str = "native", path: Path | None = None) -> Path:
     """Compile the kernels.
 
     Args:
@@ -93,29 +128,45 @@ def build(target: str = "native", path: Path | None = None) -> Path | None:
         path: File to write; one in the cache, which is left as it is if it is there, if absent.
 
     Returns:
-        The library; None without a compiler, or where it fails.
+        The library.
+
+    Raises:
+        CannotBuild: There is no compiler, it fails, or the cache folder cannot be written.
     """
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
     if compiler is None:
-        return None
+        raise CannotBuild("there is no C compiler; install gcc or clang, or name one in CC")
     openmp = _openmp()
     path = path or folder() / f"kernels-{_key(compiler, target, openmp)}.so"
     if path.is_file():
         return path
-    threads = [*(["-fopenmp"] if openmp else [])]
-    arch = "armv8-a" if target == "aarch64" else target
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            objects = [str(Path(scratch) / f"{source.stem}.o") for source in sorted(SOURCES.glob("*.c"))]
-            for source, compiled in zip(sorted(SOURCES.glob("*.c")), objects, strict=True):
-                _run([compiler, *FLAGS, f"-march={arch}", *threads, "-c", str(source), "-o", compiled])
-            linked = str(Path(scratch) / "kernels.so")
-            _run([compiler, "-shared", "-o", linked, *objects, *([openmp] if openmp else []), "-lm"])
-            Path(linked).replace(path)
-    except (OSError, subprocess.SubprocessError):
-        return None
+            _compile(compiler, architecture(target), openmp, Path(scratch)).replace(path)
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().partition("\n")[0][:300]
+        raise CannotBuild(f"{compiler} failed ({said}); name another compiler in CC") from None
+    except subprocess.SubprocessError as error:
+        raise CannotBuild(f"{compiler} failed ({error}); name another compiler in CC") from None
+    except OSError as error:
+        raise CannotBuild(
+            f"the kernels cannot be built in {path.parent} with {compiler} ({error}); name a folder that can "
+            "be written in FOVEAL_CACHE, and a compiler in CC"
+        ) from None
     return path
+
+
+def _compile(compiler: str, arch: str, openmp: str | None, scratch: Path) -> Path:
+    """Compile and link all sources in a folder."""
+    objects = []
+    for source in sorted(SOURCES.glob("*.c")):
+        objects.append(str(scratch / f"{source.stem}.o"))
+        threads = [OPENMP] if openmp else []
+        _run([compiler, *FLAGS, arch, *threads, "-c", str(source), "-o", objects[-1]])
+    linked = scratch / "kernels.so"
+    _run([compiler, "-shared", "-o", str(linked), *objects, *([openmp] if openmp else []), "-lm"])
+    return linked
 
 
 def _run(command: list[str]) -> None:
@@ -131,15 +182,9 @@ def _openmp() -> str | None:
     return min(files, default=None)
 
 
-def _features() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
-
-
 def _key(compiler: str, target: str, openmp: str | None) -> str:
     """Name what a build depends on."""
-    parts = [compiler, target, str(openmp), platform.machine(), _features(), *FLAGS]
+    parts = [compiler, target, str(openmp), platform.machine(), " ".join(sorted(features())), *FLAGS]
     text = "\n".join(parts).encode() + b"".join(
         f.read_bytes() for f in sorted(SOURCES.iterdir()) if f.suffix in ".c.h"
     )

@@ -1,22 +1,36 @@
-"""Adaptive methods, one file each. A ninth is one file and one line in `METHODS`."""
+"""Adaptive methods, one file each. Another one is one file and one line in `METHODS`."""
 
 from __future__ import annotations
 
-from foveal.methods.base import Prediction, Request, Segmenter, Step, Trace
-from foveal.methods.coarse_to_fine import CoarseToFine
-from foveal.methods.dense import Dense
-from foveal.methods.segblocks import SegBlocks
+from foveal.methods.base import AdaptiveSegmenter, TrainableSegmenter
+from foveal.methods.coarse_to_fine import CoarseToFine, CoarseToFineConfig, Refinement
+from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
+from foveal.methods.dense import Dense, DenseConfig
+from foveal.methods.prediction import Prediction, Step, Trace
+from foveal.methods.segblocks import SegBlocks, SegBlocksConfig
 
-METHODS: dict[str, type[Segmenter]] = {"dense": Dense, "segblocks": SegBlocks, "coarse_to_fine": CoarseToFine}
+METHODS: dict[str, type[AdaptiveSegmenter]] = {
+    "dense": Dense,
+    "segblocks": SegBlocks,
+    "coarse_to_fine": CoarseToFine,
+}
 
 __all__ = [
     "METHODS",
+    "AdaptiveSegmenter",
+    "Aim",
     "CoarseToFine",
+    "CoarseToFineConfig",
     "Dense",
+    "DenseConfig",
+    "MethodConfig",
+    "MethodTraining",
     "Prediction",
-    "Request",
+    "Refinement",
+    "Resources",
     "SegBlocks",
-    "Segmenter",
+    "SegBlocksConfig",
     "Step",
     "Trace",
+    "TrainableSegmenter",
 ]

@@ -3,150 +3,107 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from foveal.geometry.plan import overlay
-from foveal.ops import classify, upsample
+from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
+from foveal.methods.prediction import Prediction, Trace
+from foveal.tiles import run_dense
 
 if TYPE_CHECKING:
     from foveal.geometry.plan import Plan
-    from foveal.policies.learned import PolicyNet
     from foveal.tiles.memory import Memory
 
 
-@dataclass(frozen=True)
-class Step:
-    """One decision, and what was computed after it.
-
-    Attributes:
-        name: What ran, "look" or "network" for instance.
-        work: Share of the dense network's work per image [N].
-        plan: Which tiles ran; None if the whole images did.
-    """
-
-    name: str
-    work: Tensor
-    plan: Plan | None = None
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Every decision about a batch of images, in order."""
-
-    steps: tuple[Step, ...] = ()
-
-    @property
-    def work(self) -> Tensor:
-        """Share of the dense network's work per image [N], all passes together."""
-        return torch.stack([step.work for step in self.steps]).sum(0)
-
-    @property
-    def plan(self) -> Plan | None:
-        """The last plan, the one that the prediction comes from; None if whole images ran."""
-        return self.steps[-1].plan
-
-    @property
-    def levels(self) -> Tensor | None:
-        """Level that the answer comes from, per cell [N, Gh, Gw]; None if whole images ran."""
-        plans = [step.plan for step in self.steps if step.plan is not None]
-        return overlay(plans) if plans else None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a method says about a batch of images.
-
-    Attributes:
-        logits: [N, K, h, w] at the network's own stride.
-        size: Height and width of the images [px].
-        trace: The decisions, in order.
-        memory: What the next frame or pass may keep, if the method remembers.
-    """
-
-    logits: Tensor
-    size: tuple[int, int]
-    trace: Trace
-    memory: Memory | None = field(default=None, repr=False)
-
-    @cached_property
-    def labels(self) -> Tensor:
-        """Class per pixel [N, H, W], uint8."""
-        return classify(self.logits, self.size)
-
-    @property
-    def full_logits(self) -> Tensor:
-        """Logits at the size of the images [N, K, H, W]."""
-        return upsample(self.logits, self.size)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks a method for; every method takes from it what it has.
-
-    Attributes:
-        budget: Share of the dense work, above 0 and at most 1.
-        policy: Name in `foveal.policies.POLICIES`.
-        tile: Side of a tile [px].
-        coarsest: Coarsest level that may occur.
-        look: Level of a first look, for policies that need one.
-        net: Policy network, for the policy "learned".
-        threshold: Gain per tile from which a tile is refined, for methods that have one.
-        worth: What a step to level 0, 1, ... gains, as a share of the score, where that was measured.
-    """
-
-    budget: float = 0.4
-    policy: str = "entropy"
-    tile: int = 32
-    coarsest: int = 2
-    look: int = 2
-    net: PolicyNet | None = None
-    threshold: float | None = None
-    worth: tuple[float, ...] = ()
-
-
-class Segmenter(nn.Module, ABC):
+class AdaptiveSegmenter(nn.Module, ABC):
     """Turns images into predictions, and spends as much as the images need.
 
     A final class per method; no method is overridden once written.
 
     Attributes:
         network: The ordinary network that the method runs.
-        default_policy: Policy of requests that name none.
+        Config: Its settings.
+        decides_from: What the decision looks at, in words.
+        supports_risk: Whether a tolerated disagreement can choose what is spent (a `threshold` setting).
+        is_anytime: Whether complete predictions come one after the other (`stream`).
+        uses_memory: Whether it reads what the last call left in `memory`.
     """
 
     network: nn.Module
-    default_policy: ClassVar[str] = "entropy"
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    decides_from: ClassVar[str] = "nothing"
+    supports_risk: ClassVar[bool] = False
+    is_anytime: ClassVar[bool] = False
+    uses_memory: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
-    def on_request(cls, network: nn.Module, request: Request) -> Segmenter:
-        """Make the method for a network, as a user asks for it."""
+    def from_config(cls, network: nn.Module, config: Any, resources: Resources | None = None) -> Self:
+        """Make the method for a network from its config.
+
+        Raises:
+            ValueError: The config does not fit the network, or something that it needs is missing.
+        """
 
     @abstractmethod
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W] in 0..1, given what the last call left in `memory`."""
 
     @abstractmethod
+    def decide(self, image: Tensor) -> Plan | None:
+        """Return the plan for images [N, 3, H, W] without running it; None if whole images would run.
+
+        Where a decision needs a coarse pass of the network, that pass runs; a method of several passes
+        returns the plan of its first.
+        """
+
+    @abstractmethod
     def dense(self) -> nn.Module:
         """Return the network that the method equals when it spends everything."""
+
+    @abstractmethod
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return the least share of the dense work that the method can spend on an image of `size` [px]."""
 
     def dense_labels(self, image: Tensor) -> Tensor:
         """Return what the dense network says, class per pixel [N, H, W], uint8."""
         size = check_image(image)
         return Prediction(self.dense()(image), size, Trace()).labels
 
+    def remaining_gain(self, image: Tensor, prediction: Prediction) -> Tensor:
+        """Return the gain per pixel that was left unspent [N]; 0 for methods that do not estimate it."""
+        return torch.zeros(len(image), dtype=torch.float64)
+
+
+class TrainableSegmenter(AdaptiveSegmenter):
+    """A method that can be trained.
+
+    Attributes:
+        Training: Keys of the section [method] of a recipe, a frozen pydantic model.
+    """
+
+    Training: ClassVar[type[MethodTraining]]
+
+    @classmethod
     @abstractmethod
-    def least_work(self, size: tuple[int, int]) -> float:
-        """Return the least share of the dense work that the method can spend on an image of `size` [px]."""
+    def for_training(cls, network: nn.Module, training: Any, aim: Aim) -> Self:
+        """Make the method for training, as a recipe says.
+
+        Raises:
+            ValueError: The recipe does not fit the network.
+        """
 
     @abstractmethod
     def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the terms to minimise for images [N, 3, H, W] and labels [N, H, W]."""
+
+
+def mark_dense_modules(network: nn.Module, names: tuple[str, ...] | None = None) -> None:
+    """Let submodules see the whole map; those that the network declares if none are named."""
+    for name in getattr(network, "dense_modules", ()) if names is None else names:
+        run_dense(network.get_submodule(name))
 
 
 def check_tile(network: nn.Module, tile: int) -> int:

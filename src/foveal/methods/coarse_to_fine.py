@@ -1,8 +1,8 @@
-"""Coarse to fine: look coarsely at everything, then closely where the network itself is in doubt.
+"""Coarse to fine: run everything at a coarse level first, then closely where the network itself is uncertain.
 
 Adapts   space, the resolution of each tile, pass by pass.
 Decides  the network's own answer of the coarser pass; no labels, no training.
-Knob     budget, the share of the dense work, all passes included; or threshold, the doubt that is looked at.
+Knob     budget, the share of the dense work, all passes included; or threshold, the gain worth refining for.
 Source   this project. The coarse pass is not wasted: its features border the refined tiles, and its answer
          stays where nothing is refined.
 """
@@ -11,20 +11,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from foveal.geometry import planner
-from foveal.geometry.plan import SKIP, Plan, check_budget, grid
-from foveal.methods.base import Prediction, Request, Segmenter, Step, Trace, check_image, check_tile
+from foveal.geometry.plan import SKIP, Plan, check_budget
+from foveal.geometry.squares import sum_squares
+from foveal.methods.base import TrainableSegmenter, check_image, check_tile, mark_dense_modules
+from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources, setting
+from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.objectives.segmentation import cross_entropy, divergence
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import Score, per_cell
 from foveal.policies.uncertainty import weighted_entropy
-from foveal.tiles import on_dense, split
+from foveal.tiles import split
 
 if TYPE_CHECKING:
     from foveal.tiles import Memory
@@ -34,13 +38,14 @@ NOT_OPEN = -1.0
 
 
 @dataclass(frozen=True)
-class Closer:
-    """How a network looks closer; `foveal adapt` measures it for a network.
+class Refinement:
+    """How refined tiles are chosen and used; calibration measures it for a network.
 
     Attributes:
         score: Says from a view with logits how much is gained where [per pixel].
-        worth: What a step to level 0, 1, ... gains, as a share of the score; the last stands for all after.
-        keep: Share of the coarser answer in the answer of a refined place, in logits.
+        level_gain: What a step to level 0, 1, ... gains, as a share of the score; the last stands for all
+            after.
+        logit_blend: Share of the coarser answer in the answer of a refined place, in logits.
         threshold: Gain per tile from which a tile is refined, within the budget; None for as many as the
             budget pays for.
         shared: Whether one budget serves all images of a batch, so that hard ones get more.
@@ -50,197 +55,246 @@ class Closer:
     """
 
     score: Score = weighted_entropy
-    worth: tuple[float, ...] = (0.5, 1.0)
-    keep: float = 0.0
+    level_gain: tuple[float, ...] = (0.5, 1.0)
+    logit_blend: float = 0.0
     threshold: float | None = None
     shared: bool = False
 
     def __post_init__(self) -> None:
-        if not self.worth or not all(0 <= w < math.inf for w in self.worth):
-            raise ValueError(f"worth is {self.worth}; give a finite share of at least 0 for every step")
-        if not 0 <= self.keep <= 1 or math.isnan(self.threshold or 0.0):
-            raise ValueError(f"keep is {self.keep:g} and threshold {self.threshold}; give a share and a gain")
+        if not self.level_gain or not all(0 <= gain < math.inf for gain in self.level_gain):
+            raise ValueError(
+                f"level_gain is {self.level_gain}; give a finite share of at least 0 for every step"
+            )
+        if not 0 <= self.logit_blend <= 1 or math.isnan(self.threshold or 0.0):
+            raise ValueError(
+                f"logit_blend is {self.logit_blend:g} and threshold {self.threshold}; give a share and a gain"
+            )
 
-    def of_step(self, level: int) -> float:
-        """What a step to a level gains, as a share of the score."""
-        return self.worth[min(level, len(self.worth) - 1)]
+    def gain_of(self, level: int) -> float:
+        """Return what a step to a level gains, as a share of the score."""
+        return self.level_gain[min(level, len(self.level_gain) - 1)]
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """How a network is made fit for close looks.
+class CoarseToFineConfig(MethodConfig):
+    """Settings of coarse to fine."""
 
-    Attributes:
-        class_weight: Weight of every class in the loss [K].
-        hardest: Share of the pixels that count.
-        consistency: Weight of drawing every answer to the dense one.
-        budgets: Smallest and largest budget to draw from.
-        teacher: Fixed network whose dense answer is aimed at; the network's own if absent.
-    """
+    policy: str = setting("weighted_entropy", "Score of the network's uncertainty; see `foveal policies`.")
+    tile: int = setting(32, "Side of a tile [px].", 1)
+    coarse_level: int = setting(2, "Level of the first pass: 0 full resolution, 1 half, ...", 0, 10)
+    threshold: float | None = setting(
+        None, "Gain per tile from which a tile is refined; as many as the budget pays for if absent."
+    )
+    level_gain: tuple[float, ...] = field(default=Refinement.level_gain)
 
-    class_weight: Tensor | None = None
-    hardest: float = 1.0
-    consistency: float = 1.0
-    budgets: tuple[float, float] = (0.3, 0.7)
-    teacher: nn.Module | None = None
+    @property
+    def time_key(self) -> tuple[object, ...]:
+        """Tile and level of the first pass."""
+        return self.tile, self.coarse_level
+
+    @property
+    def refinement(self) -> Refinement:
+        """How tiles are refined.
+
+        Raises:
+            ValueError: The policy is none that goes by uncertainty.
+        """
+        entry = POLICIES.get(self.policy)
+        if entry is None or entry.score is None or not entry.needs_pass:
+            names = ", ".join(name for name, entry in POLICIES.items() if entry.needs_pass)
+            raise ValueError(
+                f"coarse_to_fine goes by the network's own uncertainty: policy {names}; given {self.policy}"
+            )
+        return Refinement(entry.score, self.level_gain, threshold=self.threshold)
 
 
-class CoarseToFine(Segmenter):
-    """Runs an ordinary network on everything at a coarse level, then again on the tiles that are in doubt.
+class CoarseToFineTraining(MethodTraining):
+    """Section [method] of a recipe for coarse to fine: training under random refinements."""
+
+    budgets: Annotated[tuple[Annotated[float, Field(gt=0)], float], Field(strict=False)] = (0.3, 0.7)
+    """Smallest and largest budget to draw from."""
+    consistency: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Weight of drawing every answer to the dense one."""
+
+
+class CoarseToFine(TrainableSegmenter):
+    """Runs an ordinary network on everything at a coarse level, then again on the tiles it is uncertain of.
 
     Args:
         network: Module from images [N, 3, H, W] to logits [N, K, h, w].
         budget: Share of the dense work, all passes included.
         tile: Side of a tile [px].
-        coarsest: Level of the first pass.
-        closer: How to look closer.
-        detours: Names of the submodules that must see the dense map; the network's `global_modules` if
-            absent.
+        coarse_level: Level of the first pass.
+        refinement: How tiles are chosen and used.
+        dense_modules: Names of the submodules that must see the dense map; the network's own if absent.
 
     Attributes:
-        lesson: How to train; another may be put in its place.
+        aim: What training minimises; with `training` it may be replaced.
+        training: Budgets and consistency of training.
+        teacher: Fixed network whose dense answer training aims at; the network's own if None.
 
     Raises:
         ValueError: The budget is no share of the dense work, or a tile or level none.
     """
 
-    default_policy = "weighted_entropy"
+    Config = CoarseToFineConfig
+    Training = CoarseToFineTraining
+    decides_from = "the answer of the coarser pass"
+    supports_risk = True
+    is_anytime = True
 
     def __init__(
         self,
         network: nn.Module,
         budget: float = 0.4,
         tile: int = 32,
-        coarsest: int = 1,
-        closer: Closer | None = None,
-        detours: tuple[str, ...] | None = None,
+        coarse_level: int = 1,
+        refinement: Refinement | None = None,
+        dense_modules: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.budget, self.tile, self.coarsest = check_budget(budget), check_tile(network, tile), coarsest
-        if coarsest < 0:
-            raise ValueError(f"coarsest is {coarsest}; give the level of the first look, at least 0")
-        self.closer, self.lesson = closer or Closer(), Lesson()
-        for name in getattr(network, "global_modules", ()) if detours is None else detours:
-            on_dense(network.get_submodule(name))
+        self.budget, self.tile, self.coarse_level = (
+            check_budget(budget),
+            check_tile(network, tile),
+            coarse_level,
+        )
+        if coarse_level < 0:
+            raise ValueError(f"coarse_level is {coarse_level}; give the level of the first pass, at least 0")
+        self.refinement = refinement or Refinement()
+        self.aim, self.training_part = Aim(), CoarseToFineTraining()
+        self.teacher: nn.Module | None = None
+        mark_dense_modules(network, dense_modules)
 
     @classmethod
-    def on_request(cls, network: nn.Module, request: Request) -> CoarseToFine:
-        """Take budget, tile and score from the request; the first look is no coarser than `coarsest`."""
-        entry = POLICIES.get(request.policy)
-        if entry is None or entry.score is None or not entry.looks:
-            names = ", ".join(name for name, entry in POLICIES.items() if entry.looks)
-            raise ValueError(
-                f"coarse_to_fine goes by the network's own doubt: policy {names}; given {request.policy}"
-            )
-        closer = Closer(entry.score, request.worth or Closer.worth, threshold=request.threshold)
-        return cls(network, request.budget, request.tile, min(request.look, request.coarsest), closer)
+    def from_config(
+        cls, network: nn.Module, config: CoarseToFineConfig, resources: Resources | None = None
+    ) -> Self:
+        """Take everything from the config."""
+        return cls(network, config.budget, config.tile, config.coarse_level, config.refinement)
+
+    @classmethod
+    def for_training(cls, network: nn.Module, training: CoarseToFineTraining, aim: Aim) -> Self:
+        """Train under random refinements."""
+        if training.budgets[1] < training.budgets[0]:
+            raise ValueError(f"budgets are {list(training.budgets)}; give 0 < low <= high")
+        method = cls(network, tile=training.tile, coarse_level=training.max_level)
+        method.aim, method.training_part = aim, training
+        return method
 
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W] in 0..1; a memory is not used, every image is seen anew."""
         return self.after(image, None)
 
-    def after(self, image: Tensor, look: Prediction | None) -> Prediction:
-        """Segment images whose first look may have been taken before, with the same tile and level."""
-        for answer in self.stream(image, look):  # one after the other: earlier features are let go
+    def after(self, image: Tensor, first: Prediction | None) -> Prediction:
+        """Segment images whose first pass may have run before, with the same tile and level."""
+        for answer in self.stream(image, first):  # one after the other: earlier features are let go
             last = answer
         return last
 
-    def stream(self, image: Tensor, look: Prediction | None = None) -> Iterator[Prediction]:
+    def stream(self, image: Tensor, first: Prediction | None = None) -> Iterator[Prediction]:
         """Yield a complete prediction after every pass, coarse first; the last is that of `forward`.
 
         Args:
             image: Images [N, 3, H, W] in 0..1.
-            look: What the first pass gave, if it has run before.
+            first: What the first pass gave, if it has run before.
         """
         size = check_image(image)
         if self._sees_all(size):
-            yield self._pass(image, Plan.uniform(len(image), size, self.tile).to(image.device), None)
+            yield self._pass(image, Plan.uniform(len(image), size, self.tile), None)
             return
         plan = self._first(image, size)
-        answer = look or self._pass(image, plan, None, remember=self.coarsest > 0)
+        answer = first or self._pass(image, plan, None, remember=self.coarse_level > 0)
         yield answer
         held = plan.levels
-        for level in range(self.coarsest - 1, -1, -1):
-            plan = self._closer_plan(View(image, logits=answer.logits), held, level, answer.trace.work)
+        for level in range(self.coarse_level - 1, -1, -1):
+            plan = self._refined_plan(View(image, logits=answer.logits), held, level, answer.trace.work)
             if not bool(plan.tiles.any()):
                 return
             answer = self._pass(image, plan, answer, remember=level > 0)
             yield answer
             held = torch.where(plan.levels >= 0, plan.levels, held)
 
-    def rates(self, image: Tensor, look: Prediction) -> Tensor:
-        """Return the gain of every tile that a first look leaves open: what a threshold is compared with."""
-        held = Plan.uniform(len(image), look.size, self.tile, self.coarsest).levels
-        forests = self._forests(View(image, logits=look.logits), held, self.coarsest - 1)
+    def rates(self, image: Tensor, first: Prediction) -> Tensor:
+        """Return the gain of every tile that a first pass leaves open: what a threshold is compared with."""
+        held = Plan.uniform(len(image), first.size, self.tile, self.coarse_level).levels
+        forests = self._forests(View(image, logits=first.logits), held, self.coarse_level - 1)
         return torch.cat([rate.flatten() for forest in forests for rate in planner.rates(*forest)])
 
     def dense(self) -> nn.Module:
         """Return the network."""
         return self.network
 
-    def doubt(self, image: Tensor, prediction: Prediction) -> Tensor:
+    def remaining_gain(self, image: Tensor, prediction: Prediction) -> Tensor:
         """Return the gain per pixel that was left, of all that is not at full resolution [N]."""
         held = prediction.trace.levels
         if held is None:
             return torch.zeros(len(image), dtype=torch.float64)
-        gain = self.closer.score(View(image, logits=prediction.logits))
+        gain = self.refinement.score(View(image, logits=prediction.logits))
         cells = per_cell(gain if isinstance(gain, Tensor) else gain[0], prediction.size, self.tile)
         height, width = prediction.size
         return (cells * (held > 0)).sum((1, 2)).double() * self.tile**2 / (height * width)
 
     def least_work(self, size: tuple[int, int]) -> float:
-        """Return the work of the first look; of everything if the budget is 1."""
-        level = 0 if self._sees_all(size) else self.coarsest
+        """Return the work of the first pass; of everything if the budget is 1."""
+        level = 0 if self._sees_all(size) else self.coarse_level
         return float(Plan.uniform(1, size, self.tile, level).work)
 
+    def decide(self, image: Tensor) -> Plan:
+        """Return the plan of the first pass."""
+        size = check_image(image)
+        if self._sees_all(size):
+            return Plan.uniform(len(image), size, self.tile)
+        return self._first(image, size)
+
     def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the cross entropy of the dense answer, of the first look and of a random refinement.
+        """Return the cross entropy of the dense answer, of the first pass and of a random refinement.
 
         With `consistency`, both are drawn to the dense answer too: without labels (all void) that is all.
         """
-        lesson, dense = self.lesson, self.network(image)
-        weight = None if lesson.class_weight is None else lesson.class_weight.to(image.device)
-        looks = list(self._wandering(check_image(image)).stream(image))
-        answers = {"dense": dense, "look": looks[0].logits, "closer": looks[-1].logits}
+        dense, consistency = self.network(image), self.training_part.consistency
+        weight = None if self.aim.class_weight is None else self.aim.class_weight
+        passes = list(self._random_twin(check_image(image)).stream(image))
+        answers = {"dense": dense, "look": passes[0].logits, "closer": passes[-1].logits}
         with torch.no_grad():
-            goal = dense.detach() if lesson.teacher is None else lesson.teacher(image)
+            goal = dense.detach() if self.teacher is None else self.teacher(image)
         terms = {}
         for name, logits in answers.items():
-            terms[name] = cross_entropy(logits, target, weight, lesson.hardest)
-            if lesson.consistency and (name != "dense" or lesson.teacher is not None):
-                terms[f"{name}_consistency"] = lesson.consistency * divergence(_like(logits, goal), goal)
+            terms[name] = cross_entropy(logits, target, weight, self.aim.hardest)
+            if consistency and (name != "dense" or self.teacher is not None):
+                terms[f"{name}_consistency"] = consistency * divergence(_like(logits, goal), goal)
         return terms
 
-    def _wandering(self, size: tuple[int, int]) -> CoarseToFine:
-        """Draw a budget, a first look and a blurred score: what inference may choose, and more."""
+    def _random_twin(self, size: tuple[int, int]) -> CoarseToFine:
+        """Draw a budget, a first level and a blurred score: what inference may choose, and more."""
         share, chance, blur = torch.rand(3).tolist()
-        coarsest = min(1, self.coarsest) if chance < 0.75 else self.coarsest
-        # On a small view the edge alone may make the first look dearer than the smallest budget.
-        low = max(self.lesson.budgets[0], float(Plan.uniform(1, size, self.tile, coarsest).work))
-        budget = min(1.0, low + max(0.0, self.lesson.budgets[1] - low) * share)
+        level = min(1, self.coarse_level) if chance < 0.75 else self.coarse_level
+        # On a small view the edge alone may make the first pass dearer than the smallest budget.
+        least, most = self.training_part.budgets
+        low = max(least, float(Plan.uniform(1, size, self.tile, level).work))
+        budget = min(1.0, low + max(0.0, most - low) * share)
 
         def score(view: View) -> Tensor:
-            gain = self.closer.score(view)
+            gain = self.refinement.score(view)
             gain = (gain if isinstance(gain, Tensor) else gain[0]).detach()
             noise = torch.rand(len(gain), 1, *(max(1, side // 8) for side in gain.shape[1:]))
             return gain * nn.functional.interpolate(noise.to(gain), gain.shape[1:])[:, 0].pow(blur)
 
-        closer = Closer(score, self.closer.worth)
-        return CoarseToFine(self.network, budget, self.tile, coarsest, closer, detours=())
+        refinement = Refinement(score, self.refinement.level_gain)
+        return CoarseToFine(self.network, budget, self.tile, level, refinement, dense_modules=())
 
     def _sees_all(self, size: tuple[int, int]) -> bool:
-        """Whether everything runs at full resolution at once: it is paid for, and no look saves any of it."""
-        if self.budget < 1 or self.closer.threshold is None:
+        """Whether everything runs at full resolution at once: a first pass would save nothing."""
+        if self.budget < 1 or self.refinement.threshold is None:
             return self.budget >= 1
-        return float(Plan.uniform(1, size, self.tile, self.coarsest).work) >= 1
+        return float(Plan.uniform(1, size, self.tile, self.coarse_level).work) >= 1
 
     def _first(self, image: Tensor, size: tuple[int, int]) -> Plan:
-        plan = Plan.uniform(len(image), size, self.tile, self.coarsest).to(image.device)
+        plan = Plan.uniform(len(image), size, self.tile, self.coarse_level)
         if float(plan.work.max()) > self.budget:
             raise ValueError(
-                f"budget is {self.budget:g} and the first look at level {self.coarsest} takes "
-                f"{float(plan.work.max()):.3g} of the dense work; raise the budget or look more coarsely"
+                f"budget is {self.budget:g} and the first pass at level {self.coarse_level} takes "
+                f"{float(plan.work.max()):.3g} of the dense work; raise the budget or the coarse level"
             )
         return plan
 
@@ -251,12 +305,12 @@ class CoarseToFine(Segmenter):
         memory = before.memory if before else None
         tiles = self.network(split(image, plan, memory, remember))
         logits, step = tiles.dense(), Step("refine" if before else "look", plan.work, plan)
-        if before is not None and self.closer.keep:
-            logits = logits.lerp(before.logits, self.closer.keep)
+        if before is not None and self.refinement.logit_blend:
+            logits = logits.lerp(before.logits, self.refinement.logit_blend)
         earlier = before.trace.steps if before else ()
         return Prediction(logits, plan.size, Trace((*earlier, step)), tiles.memory(attached=True))
 
-    def _closer_plan(self, view: View, held: Tensor, level: int, spent: Tensor) -> Plan:
+    def _refined_plan(self, view: View, held: Tensor, level: int, spent: Tensor) -> Plan:
         """Choose the tiles of a level that replace a part of a coarser one, with the finer ones in mind."""
         forests = self._forests(view, held, level)
         pixels, area = view.size[0] * view.size[1], self.tile**2
@@ -264,11 +318,11 @@ class CoarseToFine(Segmenter):
         levels = torch.full_like(held, SKIP, device="cpu")
         for image, chosen in zip(levels, self._choose(forests, left), strict=True):
             image[planner.spread(chosen, 2**level, image)] = level
-        return Plan(levels.to(held.device), self.tile, view.size)
+        return Plan(levels, self.tile, view.size)
 
     def _forests(self, view: View, held: Tensor, level: int) -> list[tuple[list[Tensor], list[Tensor]]]:
         """Make the forest of every image; on the CPU, where sums have one order."""
-        gain = self.closer.score(view)
+        gain = self.refinement.score(view)
         gains = gain if isinstance(gain, tuple) else (gain,)
         maps = [per_cell(g, view.size, self.tile).cpu() for g in gains]
         return [self._forest([m[n] for m in maps], now, level) for n, now in enumerate(held.cpu())]
@@ -278,31 +332,24 @@ class CoarseToFine(Segmenter):
         is_open = (held == level + 1).double()
         gains, costs = [], []
         for k in range(level, -1, -1):
-            cells = maps[min(k, len(maps) - 1)].double().clamp(min=0) * self.closer.of_step(k)
-            room = _pool(is_open, 2**k) > 0
-            gains.append(torch.where(room, _pool(cells * is_open, 2**k), NOT_OPEN))
+            cells = maps[min(k, len(maps) - 1)].double().clamp(min=0) * self.refinement.gain_of(k)
+            room = sum_squares(is_open, 2**k) > 0
+            gains.append(torch.where(room, sum_squares(cells * is_open, 2**k), NOT_OPEN))
             costs.append(room.double())
         return gains, costs
 
     def _choose(self, forests: list[tuple[list[Tensor], list[Tensor]]], left: list[float]) -> list[Tensor]:
         """Say which tiles of the first map of every forest are chosen, `left` tiles being paid for."""
         rates, costs = [planner.rates(*forest) for forest in forests], [forest[1] for forest in forests]
-        if self.closer.shared:
+        if self.refinement.shared:
             chosen = planner.choose_shared(rates, costs, sum(left))
         else:
             chosen = [planner.choose(r, c, b) for r, c, b in zip(rates, costs, left, strict=True)]
         first = [mask[0] & (cost[0] > 0) for mask, cost in zip(chosen, costs, strict=True)]
-        threshold = self.closer.threshold
+        threshold = self.refinement.threshold
         if threshold is None:
             return first
         return [mask & (rate[0] >= threshold) for mask, rate in zip(first, rates, strict=True)]
-
-
-def _pool(x: Tensor, side: int) -> Tensor:
-    """Sum [Gh, Gw] over aligned squares, the last ones cut by the edge."""
-    rows, columns = grid((x.shape[0], x.shape[1]), side)
-    x = nn.functional.pad(x, (0, columns * side - x.shape[1], 0, rows * side - x.shape[0]))
-    return x.unflatten(1, (columns, side)).unflatten(0, (rows, side)).sum((1, 3))
 
 
 def _like(logits: Tensor, other: Tensor) -> Tensor:

@@ -1,52 +1,81 @@
-"""Dense: every pixel at full resolution. The baseline is a method too.
+"""Dense: the ordinary network, everywhere at full resolution; the baseline of all others.
 
 Adapts   nothing.
-Decides  nothing.
+Decides  nobody.
 Knob     none.
 Source   the network itself.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
-from foveal.methods.base import Prediction, Request, Segmenter, Step, Trace, check_image
+from foveal.methods.base import TrainableSegmenter, check_image
+from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
+from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.objectives.segmentation import cross_entropy
 
 if TYPE_CHECKING:
     from foveal.tiles.memory import Memory
 
 
-class Dense(Segmenter):
+@dataclass(frozen=True)
+class DenseConfig(MethodConfig):
+    """Settings of the dense network: there are none."""
+
+    @property
+    def adjustable(self) -> bool:
+        """Return False: everything is computed, whatever the budget."""
+        return False
+
+    @property
+    def is_dense(self) -> bool:
+        """Return True."""
+        return True
+
+
+class Dense(TrainableSegmenter):
     """Runs an ordinary network as it is.
 
     Args:
         network: Module from images [N, 3, H, W] to logits [N, K, h, w].
-        class_weight: Weight of every class in the loss [K].
-        hardest: Share of the pixels that count in the loss.
+        aim: What training minimises.
     """
 
+    Config = DenseConfig
+    Training = MethodTraining
     class_weight: Tensor | None
 
-    def __init__(self, network: nn.Module, class_weight: Tensor | None = None, hardest: float = 1.0) -> None:
+    def __init__(self, network: nn.Module, aim: Aim | None = None) -> None:
         super().__init__()
+        aim = aim or Aim()
         self.network = network
-        self.hardest = hardest
-        self.register_buffer("class_weight", class_weight, persistent=False)
+        self.hardest = aim.hardest
+        self.register_buffer("class_weight", aim.class_weight, persistent=False)
 
     @classmethod
-    def on_request(cls, network: nn.Module, request: Request) -> Dense:
-        """Take the network; there is nothing to ask for."""
+    def from_config(cls, network: nn.Module, config: DenseConfig, resources: Resources | None = None) -> Self:
+        """Take the network; there is nothing to set."""
         return cls(network)
+
+    @classmethod
+    def for_training(cls, network: nn.Module, training: MethodTraining, aim: Aim) -> Self:
+        """Train the network on labels."""
+        return cls(network, aim)
 
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W]; the trace says that everything was computed."""
         size = check_image(image)
         step = Step("network", torch.ones(len(image), dtype=torch.float64))
         return Prediction(self.network(image), size, Trace((step,)))
+
+    def decide(self, image: Tensor) -> None:
+        """Return None: whole images run."""
+        check_image(image)
 
     def dense(self) -> nn.Module:
         """Return the network."""

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 
 from foveal.models.efficientnet import EfficientNetLiteEncoder
 from foveal.models.mobilenet import MobileNetV2Encoder
@@ -14,6 +13,7 @@ from foveal.models.nano import NanoEncoder
 from foveal.models.network import SegmentationNetwork
 from foveal.models.resnet import ResNetEncoder
 from foveal.models.swiftnet import SwiftNetHead
+from foveal.storage.names import find
 
 HALVES = ((0.5,) * 3, (0.5,) * 3)
 """Mean and deviation of networks trained on x / 127.5 - 1."""
@@ -76,10 +76,7 @@ def create_model(name: str, classes: int = 19) -> SegmentationNetwork:
     Raises:
         ValueError: No network of that name, or less than one class.
     """
-    if name not in MODELS:
-        close = get_close_matches(name, MODELS, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"no network named '{name}'; {hint}available: {', '.join(MODELS)}")
+    network = find(name, MODELS, "network")
     if classes < 1:
         raise ValueError(f"a network needs at least 1 class, given {classes}")
-    return MODELS[name](classes)
+    return network(classes)

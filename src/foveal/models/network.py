@@ -21,7 +21,7 @@ class SegmentationNetwork(nn.Module):
     Attributes:
         classes: Number of classes K.
         stride: Input pixels per logit sample.
-        global_modules: Names of the submodules that look at the whole map at once.
+        dense_modules: Names of the submodules that look at the whole map at once.
     """
 
     mean: Tensor
@@ -41,7 +41,7 @@ class SegmentationNetwork(nn.Module):
         self.classes = classes
         self.stride: int = encoder.strides[0]  # type: ignore[index, assignment]
         self.coarsest_stride: int = encoder.strides[-1]  # type: ignore[index, assignment]
-        self.global_modules: tuple[str, ...] = ("head.context",)
+        self.dense_modules: tuple[str, ...] = ("head.context",)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 

@@ -1,18 +1,10 @@
 """How far an answer is from the dense network's: the share of pixels that differ, rare classes counting more.
 
 No labels are needed: the dense answer is the reference, so this says what adapting costs, not what is right.
-`disagreement` measures it, a `Curve` estimates it from the doubt that an image is left with.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import groupby
-from statistics import fmean
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,60 +66,8 @@ def class_weights(counts: Tensor, power: float = 0.5) -> Tensor:
     return (weights / (share * weights).sum()).float()
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A growing map from the doubt that an image is left with to the disagreement that is expected.
-
-    Straight between the points, level outside them.
-
-    Attributes:
-        doubts: Gain per pixel of what was not refined, growing.
-        losses: Disagreement there, never falling.
-    """
-
-    doubts: tuple[float, ...]
-    losses: tuple[float, ...]
-
-    @classmethod
-    def fit(cls, doubts: Iterable[float], losses: Iterable[float]) -> Curve:
-        """Fit the growing curve of least squared error to pairs of doubt and loss.
-
-        Raises:
-            ValueError: There is no pair, or a number is not finite.
-        """
-        pairs = list(zip(doubts, losses, strict=True))
-        if not pairs or not all(math.isfinite(x) and math.isfinite(y) for x, y in pairs):
-            raise ValueError(
-                f"{len(pairs)} pairs of doubt and loss; give at least one, and only finite numbers"
-            )
-        points = []
-        for first, last, mean, _ in _pool_violators(pairs):
-            points += [(first, mean)] if first == last else [(first, mean), (last, mean)]
-        return cls(tuple(x for x, _ in points), tuple(y for _, y in points))
-
-    def __call__(self, doubt: float) -> float:
-        """Return the disagreement that is expected at a doubt."""
-        return float(np.interp(doubt, self.doubts, self.losses))
-
-
 def _count(classes: Tensor, chosen: Tensor, number: int) -> Tensor:
     """Count the chosen pixels of every image and class: [N, K]."""
     images = len(classes)
     offset = number * torch.arange(images, device=classes.device).view(-1, 1, 1)
     return torch.bincount((classes + offset)[chosen], minlength=images * number).view(images, number)
-
-
-def _pool_violators(pairs: Iterable[tuple[float, float]]) -> list[tuple[float, float, float, int]]:
-    """Fit the growing step function of least squared error: first x, last x, mean y and count of every step.
-
-    Source: the pool-adjacent-violators algorithm, Ayer et al., "An Empirical Distribution Function for
-    Sampling with Incomplete Information", Annals of Mathematical Statistics, 1955.
-    """
-    steps: list[tuple[float, float, float, int]] = []
-    for x, group in groupby(sorted(pairs), key=lambda pair: pair[0]):
-        values = [y for _, y in group]
-        steps.append((x, x, fmean(values), len(values)))
-        while len(steps) > 1 and steps[-2][2] >= steps[-1][2]:
-            (first, _, low, few), (_, last, high, more) = steps[-2:]
-            steps[-2:] = [(first, last, (low * few + high * more) / (few + more), few + more)]
-    return steps

@@ -1,17 +1,19 @@
 """The few operations that know where tiles lie. Everything else is a stock operation on a batch of tiles."""
 
+from foveal.kernels.autotune import tuning
 from foveal.ops.classify import classify, upsample
 from foveal.ops.compose_tiles import compose_tiles
-from foveal.ops.convolve import Before, Convolution, convolve, convolved, tuning
-from foveal.ops.cut_tiles import cut_tiles, halve
+from foveal.ops.convolve import Convolution, Prologue, convolve, convolved
+from foveal.ops.cut_tiles import cut_tiles
 from foveal.ops.enlarge import enlarge
 from foveal.ops.fetch_halo import fetch_halo
+from foveal.ops.halve import halve
 from foveal.ops.max_pool import Pooling, max_pool
 
 __all__ = [
-    "Before",
     "Convolution",
     "Pooling",
+    "Prologue",
     "classify",
     "compose_tiles",
     "convolve",

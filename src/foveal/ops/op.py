@@ -1,52 +1,107 @@
-"""An operation: one meaning, a reference, faster versions, and the choice among them."""
+"""An operation: one meaning, and a table of backends that compute it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-Implementation = Callable[..., Tensor]
+from foveal.kernels.abi import requirements
+
+
+class Backend(NamedTuple):
+    """One way to compute an operation.
+
+    Attributes:
+        name: "native", "torch", "reference", ...
+        supports: Whether it can compute a case, given the arguments of the operation.
+        run: Computes it.
+        needs: Says what it needs, and what of that is missing here, for the error of whoever forces it.
+    """
+
+    name: str
+    supports: Callable[..., bool]
+    run: Callable[..., Tensor]
+    needs: Callable[[], str] = str
+
+
+def always(*given: Any) -> bool:
+    """Support every case."""
+    return True
 
 
 class Op:
-    """A named operation with several implementations of one meaning.
-
-    The reference defines the meaning. A version is chosen by the device of the first argument; whoever
-    names one gets that one or an error, never another.
+    """An operation with several backends of one meaning; the first in the table that supports a case wins.
 
     Args:
-        reference: The readable implementation, for any device and precision, differentiable.
-        fits: Says from the arguments whether the version `native`, in C, can take them; it is then chosen.
-        versions: Faster ones by name; the name of a device makes a version that device's choice.
+        name: Its name.
+        check: Raises ValueError for arguments that do not belong together, whichever backend runs.
+        backends: The table, best first; the last one, the reference, supports every case.
     """
 
-    def __init__(
-        self, reference: Implementation, fits: Callable[..., bool] | None = None, **versions: Implementation
-    ) -> None:
-        self.fits = fits
-        self.name = reference.__module__.rsplit(".", 1)[-1]
-        self.__doc__ = reference.__doc__
-        self.implementations: dict[str, Implementation] = {"reference": reference, **versions}
+    def __init__(self, name: str, check: Callable[..., None], backends: Sequence[Backend]) -> None:
+        self.name = name
+        self.check = check
+        self.backends = tuple(backends)
+        self.__doc__ = self.backends[-1].run.__doc__
 
-    def __call__(self, first: Tensor, *rest: Any, impl: str | None = None) -> Tensor:
-        """Run the operation; `impl` forces an implementation.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the backends, best first."""
+        return tuple(row.name for row in self.backends)
+
+    def supports(self, backend: str, *given: Any) -> bool:
+        """Whether a backend can compute a case.
 
         Raises:
-            ValueError: There is no implementation of that name, or it cannot take these arguments.
+            ValueError: There is no backend of that name.
         """
-        if impl is None and self.fits is not None and self.fits(first, *rest):
-            impl = "native"
-        if impl is None:
-            choice = self.implementations.get(first.device.type, self.implementations.get("cpu"))
-            return (choice or self.implementations["reference"])(first, *rest)
-        if impl not in self.implementations:
-            names = ", ".join(self.implementations)
-            raise ValueError(f"{self.name} has no implementation '{impl}'; available: {names}")
-        if impl == "native" and self.fits is not None and not self.fits(first, *rest):
+        return self._row(backend).supports(*given)
+
+    def __call__(self, *given: Any, backend: str | None = None) -> Tensor:
+        """Compute the operation.
+
+        Args:
+            given: Arguments, as of the reference.
+            backend: Name of the backend to use; the first that supports the case if absent.
+
+        Raises:
+            ValueError: There is no backend of that name, it does not support this case, or the arguments do
+                not belong together.
+        """
+        row = self._first(given) if backend is None else self._row(backend)
+        if backend is not None and not row.supports(*given):
+            others = ", ".join(name for name in self.names if name != backend)
             raise ValueError(
-                f"the C version of {self.name} cannot take these arguments, or is not available here: it "
-                "needs single precision on a CPU, no gradients, and a compiler; use impl='cpu'"
+                f"the backend '{backend}' of {self.name} does not support this case{row.needs()}; use "
+                f"another of {others}"
             )
-        return self.implementations[impl](first, *rest)
+        self.check(*given)
+        return row.run(*given)
+
+    def _first(self, given: tuple[Any, ...]) -> Backend:
+        for row in self.backends[:-1]:
+            if row.supports(*given):
+                return row
+        return self.backends[-1]
+
+    def _row(self, name: str) -> Backend:
+        for row in self.backends:
+            if row.name == name:
+                return row
+        raise ValueError(f"{self.name} has no backend '{name}'; available: {', '.join(self.names)}")
+
+
+def table(
+    native: Callable[..., Tensor],
+    supports: Callable[..., bool],
+    torch: Callable[..., Tensor],
+    reference: Callable[..., Tensor],
+) -> tuple[Backend, ...]:
+    """Make the usual table: C where it can be used, PyTorch elsewhere, the reference if asked for."""
+    return (
+        Backend("native", supports, native, requirements),
+        Backend("torch", always, torch),
+        Backend("reference", always, reference),
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from torch import Tensor
 
@@ -14,14 +13,16 @@ from foveal.policies.controls import centre, chance, even
 from foveal.policies.detail import detail
 from foveal.policies.learned import Learned, PolicyNet
 from foveal.policies.oracle import Benefit
-from foveal.policies.protocol import Policy, View
+from foveal.policies.protocol import FunctionPolicy, Policy, View, as_policy
 from foveal.policies.uncertainty import entropy, margin, regional_entropy, weighted_entropy
 from foveal.policies.uniform import RandomPlans, Uniform
+from foveal.storage.names import find
 
 __all__ = [
     "POLICIES",
     "Benefit",
     "Entry",
+    "FunctionPolicy",
     "Learned",
     "Policy",
     "PolicyNet",
@@ -29,6 +30,7 @@ __all__ = [
     "ScoredPolicy",
     "Uniform",
     "View",
+    "as_policy",
     "create_policy",
 ]
 
@@ -39,14 +41,14 @@ class Entry:
 
     Attributes:
         score: What it goes by; None for a policy that is made from something given.
-        says: One line about it.
-        looks: Whether it needs a coarse pass first.
+        description: One line about it.
+        needs_pass: Whether it needs the logits of a coarse pass.
         budget: A budget that it always has, whatever is asked for.
     """
 
     score: Score | None
-    says: str
-    looks: bool = False
+    description: str
+    needs_pass: bool = False
     budget: float | None = None
 
 
@@ -59,10 +61,12 @@ POLICIES: dict[str, Entry] = {
     "random": Entry(chance, "at random, a control"),
     "centre": Entry(centre, "around the centre, a control"),
     "detail": Entry(detail, "where reducing the image loses detail (SegBlocks 2020)"),
-    "entropy": Entry(entropy, "where a coarse pass of the network is in doubt", looks=True),
-    "margin": Entry(margin, "where its two best classes are close", looks=True),
-    "weighted_entropy": Entry(weighted_entropy, "where it is in doubt about rare classes", looks=True),
-    "regional_entropy": Entry(regional_entropy, "the same, where whole regions are in doubt", looks=True),
+    "entropy": Entry(entropy, "where a coarse pass of the network is uncertain", needs_pass=True),
+    "margin": Entry(margin, "where its two best classes are close", needs_pass=True),
+    "weighted_entropy": Entry(weighted_entropy, "where it is uncertain about rare classes", needs_pass=True),
+    "regional_entropy": Entry(
+        regional_entropy, "the same, where whole regions are uncertain", needs_pass=True
+    ),
     "learned": Entry(None, "where a trained policy network says (SegBlocks 2022)"),
     "oracle": Entry(None, "where labels say that it pays; not a policy but a bound"),
 }
@@ -72,8 +76,8 @@ def create_policy(
     name: str,
     budget: float = 0.4,
     tile: int = 32,
-    coarsest: int = 2,
-    look: int = 2,
+    max_level: int = 2,
+    coarse_level: int = 2,
     given: PolicyNet | Oracle | None = None,
 ) -> Policy:
     """Make a policy of the table.
@@ -82,27 +86,23 @@ def create_policy(
         name: Its name.
         budget: Share of the dense work, the decision included.
         tile: Side of a tile [px].
-        coarsest: Level of the places that gain least.
-        look: Level of the coarse pass, for policies that need one.
+        max_level: Level of the places that gain least.
+        coarse_level: Level of the coarse pass, for policies that need one.
         given: Network and labels for the oracle; a policy network for the learned policy.
 
     Raises:
         ValueError: No policy of that name, nothing given to one that needs it, or a bad budget, tile or
             level.
     """
-    if name not in POLICIES:
-        close = get_close_matches(name, POLICIES, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"no policy named '{name}'; {hint}available: {', '.join(POLICIES)}")
+    entry = find(name, POLICIES, "policy")
     check_budget(budget)
-    if tile < 1 or min(coarsest, look) < 0:
+    if tile < 1 or min(max_level, coarse_level) < 0:
         raise ValueError(
-            f"tile is {tile} px, coarsest {coarsest} and look {look}; give a tile of at least 1 px and "
-            "levels of at least 0"
+            f"tile is {tile} px, max_level {max_level} and coarse_level {coarse_level}; give a tile of at "
+            "least 1 px and levels of at least 0"
         )
-    entry = POLICIES[name]
     if entry.budget == 0:
-        return Uniform(tile, coarsest)
+        return Uniform(tile, max_level)
     score = entry.score
     if name == "learned":
         if not isinstance(given, PolicyNet):
@@ -113,5 +113,7 @@ def create_policy(
     if score is None:
         if not isinstance(given, tuple):
             raise ValueError("the oracle needs labels; use it in `foveal evaluate`")
-        score = Benefit(*given, coarsest=coarsest)
-    return ScoredPolicy(score, entry.budget or budget, tile, coarsest, look if entry.looks else None)
+        score = Benefit(*given, max_level=max_level)
+    return ScoredPolicy(
+        score, entry.budget or budget, tile, max_level, coarse_level if entry.needs_pass else None
+    )

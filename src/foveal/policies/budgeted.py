@@ -28,8 +28,8 @@ class ScoredPolicy:
         score: Says what is gained where.
         budget: Share of the dense work, whatever the decision itself costs included.
         tile: Side of a tile [px].
-        coarsest: Level of the places that gain least.
-        look: Level of a pass over the whole image whose logits the score needs; None if it needs none.
+        max_level: Level of the places that gain least.
+        coarse_level: Level of a pass over the whole image whose logits the score needs; None for none.
 
     Raises:
         ValueError: The budget is no share, or does not pay for the cheapest plan.
@@ -38,36 +38,41 @@ class ScoredPolicy:
     score: Score
     budget: float = 0.4
     tile: int = 32
-    coarsest: int = 2
-    look: int | None = None
+    max_level: int = 2
+    coarse_level: int | None = None
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
 
+    def cost(self, size: tuple[int, int]) -> float:
+        """Return 0: a score costs next to nothing."""
+        return 0.0
+
     def least_work(self, size: tuple[int, int]) -> float:
-        """Return the work of the cheapest plan for an image of `size` [px], the first look included."""
+        """Return the work of the cheapest plan for an image of `size` [px], the coarse pass included."""
         if self.budget >= 1:
             return float(Plan.uniform(1, size, self.tile).work)
-        look = 0.0 if self.look is None else prod(-(-side // 2**self.look) for side in size) / prod(size)
-        return look + float(Plan.uniform(1, size, self.tile, self.coarsest).work)
+        level = self.coarse_level
+        coarse = 0.0 if level is None else prod(-(-side // 2**level) for side in size) / prod(size)
+        return coarse + float(Plan.uniform(1, size, self.tile, self.max_level).work)
 
     def __call__(self, view: View) -> Plan:
         """Plan within the budget, every image by itself."""
         if self.budget >= 1:
-            return Plan.uniform(len(view.image), view.size, self.tile).to(view.image.device)
+            return Plan.uniform(len(view.image), view.size, self.tile)
         if view.spent >= self.budget:
             raise ValueError(
-                f"budget is {self.budget:g} and the first look alone takes {view.spent:.3g} of the dense "
-                "work; raise the budget, or look at a coarser level"
+                f"budget is {self.budget:g} and the coarse pass alone takes {view.spent:.3g} of the dense "
+                "work; raise the budget, or give a higher coarse level"
             )
         maps = self.score(view)
         maps = maps if isinstance(maps, tuple) else (maps,)
-        cells = [per_cell(m, view.size, self.tile) for m in maps[: max(1, self.coarsest)]]
-        scores = torch.stack(cells + cells[-1:] * (self.coarsest - len(cells)))
+        cells = [per_cell(m, view.size, self.tile) for m in maps[: max(1, self.max_level)]]
+        scores = torch.stack(cells + cells[-1:] * (self.max_level - len(cells)))
         try:
-            return Plan.from_scores(scores, self.tile, view.size, self.budget - view.spent, self.coarsest)
+            return Plan.from_scores(scores, self.tile, view.size, self.budget - view.spent, self.max_level)
         except ValueError as error:
-            looked = f" (of {self.budget:g}, after a first look of {view.spent:.3g})" if view.spent else ""
+            looked = f" (of {self.budget:g}, after a coarse pass of {view.spent:.3g})" if view.spent else ""
             raise ValueError(f"{error}{looked}") from None
 
 

@@ -8,6 +8,7 @@ is met exactly and deterministically, where the released code rounds up with ran
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -111,7 +112,9 @@ class Learned(nn.Module):
         self.net, self.tile = net, tile
         self.budget = None if budget is None else check_budget(budget)
 
-    def own_work(self, size: tuple[int, int]) -> float:
+    coarse_level: ClassVar[None] = None
+
+    def cost(self, size: tuple[int, int]) -> float:
         """Return the work of the decision itself, on whole blocks, as a share of the dense work."""
         rows, columns = grid(size, self.net.block)
         return self.net.share * rows * columns * self.net.block**2 / (size[0] * size[1])
@@ -120,13 +123,13 @@ class Learned(nn.Module):
         """Return the work of the cheapest plan for an image of `size` [px], the decision included."""
         if self.budget is not None and self.budget >= 1:
             return float(Plan.uniform(1, size, self.tile).work)
-        return self.own_work(size) + float(Plan.uniform(1, size, self.tile, 1).work)
+        return self.cost(size) + float(Plan.uniform(1, size, self.tile, 1).work)
 
     def forward(self, view: View) -> Plan:
         """Plan within the budget, every image by itself."""
         size = view.size
         if self.budget is not None and self.budget >= 1:
-            return Plan.uniform(len(view.image), size, self.tile).to(view.image.device)
+            return Plan.uniform(len(view.image), size, self.tile)
         logits = self.net(view.image)
         if self.budget is None:
             return self._plan(logits > 0, size)

@@ -26,18 +26,18 @@ class Benefit:
     Attributes:
         network: Images to logits.
         target: Labels [N, H, W] of the images that are scored.
-        coarsest: Number of steps.
+        max_level: Number of steps.
     """
 
     network: Callable[[Tensor], Tensor]
     target: Tensor
-    coarsest: int = 2
+    max_level: int = 2
 
     @torch.no_grad()
     def __call__(self, view: View) -> tuple[Tensor, ...]:
         """Cross entropy [N, H, W] at a level minus that at the next finer one."""
         losses, image = [], view.image
-        for _ in range(max(1, self.coarsest) + 1):
+        for _ in range(max(1, self.max_level) + 1):
             losses.append(self._loss(self.network(image)))
             image = halve(image)
         return tuple(coarse - fine for fine, coarse in pairwise(losses))

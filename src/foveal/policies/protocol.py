@@ -1,9 +1,10 @@
-"""All that a policy may look at."""
+"""What a policy is, and all that it may look at."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -34,5 +35,53 @@ class View:
         return self.image.shape[2], self.image.shape[3]
 
 
-Policy = Callable[[View], Plan]
-"""Anything that looks at a view and says what to compute."""
+@runtime_checkable
+class Policy(Protocol):
+    """Looks at a view and says what to compute."""
+
+    @property
+    def budget(self) -> float | None:
+        """Share of the dense work that plans keep; None if the policy has none to keep."""
+
+    @property
+    def coarse_level(self) -> int | None:
+        """Level of a pass over the whole image whose logits the policy needs; None if it needs none."""
+
+    def cost(self, size: tuple[int, int]) -> float:
+        """Return the work of the decision itself on an image of `size` [px], a coarse pass not included."""
+
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return the work of the cheapest plan for an image of `size` [px], the decision included."""
+
+    def __call__(self, view: View) -> Plan:
+        """Plan every image by itself."""
+
+
+@dataclass(frozen=True)
+class FunctionPolicy:
+    """A policy that is an ordinary function; its cost is not known and counts as nothing.
+
+    Attributes:
+        function: From a view to a plan.
+    """
+
+    function: Callable[[View], Plan]
+    budget: float | None = None
+    coarse_level: int | None = None
+
+    def cost(self, size: tuple[int, int]) -> float:
+        """Return 0."""
+        return 0.0
+
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return 0: what a function may plan is not known."""
+        return 0.0
+
+    def __call__(self, view: View) -> Plan:
+        """Call the function."""
+        return self.function(view)
+
+
+def as_policy(policy: Policy | Callable[[View], Plan]) -> Policy:
+    """Return a policy as it is, and an ordinary function as a policy."""
+    return policy if isinstance(policy, Policy) else FunctionPolicy(policy)

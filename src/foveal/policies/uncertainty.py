@@ -1,4 +1,4 @@
-"""Scores by the doubt of the network's own coarse answer."""
+"""Scores by the uncertainty of the network's own coarse answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def margin(view: View) -> Tensor:
 def weighted_entropy(view: View) -> Tensor:
     """Entropy, weighted by how rare the probable classes are in the coarse answer of the same image.
 
-    mIoU counts classes, not pixels: a doubtful pixel of a rare class is worth more.
+    mIoU counts classes, not pixels: an uncertain pixel of a rare class is worth more.
     """
     probability = _logits(view).softmax(1)
     share = probability.mean((2, 3), keepdim=True)
@@ -42,13 +42,13 @@ def regional_entropy(view: View) -> Tensor:
     Refined places are then compact, and a refined tile has fewer coarse neighbours, which it has to borrow
     its border from.
     """
-    doubt = weighted_entropy(view)
-    stride = max(1, round(view.size[0] / doubt.shape[1]))
+    uncertain = weighted_entropy(view)
+    stride = max(1, round(view.size[0] / uncertain.shape[1]))
     reach = max(1, AROUND // stride)
-    return F.avg_pool2d(doubt[:, None], 2 * reach + 1, 1, reach, count_include_pad=False)[:, 0]
+    return F.avg_pool2d(uncertain[:, None], 2 * reach + 1, 1, reach, count_include_pad=False)[:, 0]
 
 
 def _logits(view: View) -> Tensor:
     if view.logits is None:
-        raise ValueError("a policy of doubt needs the logits of a coarse pass; give it look=1 or 2")
+        raise ValueError("a score by uncertainty needs the logits of a coarse pass; give coarse_level=1 or 2")
     return torch.as_tensor(view.logits).float()

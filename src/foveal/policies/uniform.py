@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import torch
 
@@ -24,6 +25,12 @@ class Uniform:
 
     tile: int = 32
     level: int = 0
+    budget: ClassVar[None] = None
+    coarse_level: ClassVar[None] = None
+
+    def cost(self, size: tuple[int, int]) -> float:
+        """Return 0: nothing is decided."""
+        return 0.0
 
     def least_work(self, size: tuple[int, int]) -> float:
         """Return the work of the plan for an image of `size` [px]."""
@@ -31,7 +38,7 @@ class Uniform:
 
     def __call__(self, view: View) -> Plan:
         """Plan every image alike."""
-        return Plan.uniform(len(view.image), view.size, self.tile, self.level).to(view.image.device)
+        return Plan.uniform(len(view.image), view.size, self.tile, self.level)
 
 
 @dataclass(frozen=True)
@@ -43,27 +50,37 @@ class RandomPlans:
 
     Attributes:
         tiles: Sides of a tile to draw from [px].
-        coarsest: Coarsest level that may occur; every plan draws its own, from 1 on.
+        max_level: Coarsest level that may occur; every plan draws its own, from 1 on.
         budgets: Smallest and largest budget; one above 1 stands for full resolution, one below the cheapest
             plan for that plan.
     """
 
     tiles: tuple[int, ...] = (32, 48, 64)
-    coarsest: int = 2
+    max_level: int = 2
     budgets: tuple[float, float] = (0.2, 0.8)
+    budget: ClassVar[None] = None
+    coarse_level: ClassVar[None] = None
+
+    def cost(self, size: tuple[int, int]) -> float:
+        """Return 0."""
+        return 0.0
+
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return 0: plans are drawn for training, and no budget is kept."""
+        return 0.0
 
     def __call__(self, view: View) -> Plan:
         """Plan with a random tile, number of levels, budget and score."""
-        coarsest = 1 + int(torch.randint(self.coarsest, ())) if self.coarsest else 0
+        max_level = 1 + int(torch.randint(self.max_level, ())) if self.max_level else 0
         tile = self.tiles[int(torch.randint(len(self.tiles), ()))]
         rows, columns = grid(view.size, tile)
         low, high = self.budgets
-        cheapest = prod(-(-cells >> coarsest) for cells in (rows, columns)) * tile**2 / prod(view.size)
+        cheapest = prod(-(-cells >> max_level) for cells in (rows, columns)) * tile**2 / prod(view.size)
         budget = max(low + (high - low) * float(torch.rand(())), cheapest)
         if budget >= 1:
-            return Plan.uniform(len(view.image), view.size, tile).to(view.image.device)
+            return Plan.uniform(len(view.image), view.size, tile)
         scores = torch.rand(len(view.image), rows, columns)
         if view.logits is not None:
             doubt = per_cell(entropy(view), view.size, tile).cpu()
             scores = doubt + scores * doubt.mean() * float(torch.rand(())) * 4
-        return Plan.from_scores(scores, tile, view.size, budget, coarsest).to(view.image.device)
+        return Plan.from_scores(scores, tile, view.size, budget, max_level)

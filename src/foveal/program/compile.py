@@ -10,8 +10,8 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from foveal.fusion import CannotFuse, fuse
-from foveal.fusion.graph import CLAMPS
 from foveal.fusion.layers import Convolve
+from foveal.fusion.nodes import CLAMPS
 from foveal.program.builder import Builder, NotCompiled
 from foveal.program.layers import add_convolution
 from foveal.program.pyramid import add_pyramid
@@ -30,13 +30,13 @@ def compile_network(network: nn.Module, dense_modules: tuple[str, ...] | None = 
 
     Args:
         network: It is taken as in evaluation, and not changed.
-        dense_modules: Submodules that need the whole map, by name; the network's `global_modules` if absent.
+        dense_modules: Submodules that need the whole map, by name; the network's `dense_modules` if absent.
 
     Raises:
         NotCompiled: An operation has no step, or the program's answer is another one; the message says which.
         RuntimeError: The C kernels are not available.
     """
-    names = tuple(getattr(network, "global_modules", ()) if dense_modules is None else dense_modules)
+    names = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
     try:
         traced = fuse(network, names)
     except CannotFuse as error:

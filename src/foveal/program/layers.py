@@ -27,7 +27,7 @@ def add_convolution(
     source = builder.maps[given]
     if source.channels != c.weight.shape[1] * c.groups:
         raise NotCompiled(f"'{name}' takes {c.weight.shape[1] * c.groups} channels, given {source.channels}")
-    if c.groups > 1 and not (c.depthwise and c.kernel[0] * c.kernel[1] <= MOST_TAPS and c.before is None):
+    if c.groups > 1 and not (c.depthwise and c.kernel[0] * c.kernel[1] <= MOST_TAPS and c.prologue is None):
         raise NotCompiled(f"'{name}' is a convolution of {c.groups} groups")
     out = builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid)
     if c.groups > 1:
@@ -35,17 +35,17 @@ def add_convolution(
     fields: dict[str, Any] = {}
     weight, bias, outside = _array(c.weight), _array(c.bias), None
     assert weight is not None
-    if c.before is not None and c.before.linear:
-        scale, shift = (x.double().numpy() for x in (c.before.scale, c.before.shift))
+    if c.prologue is not None and c.prologue.linear:
+        scale, shift = (x.double().numpy() for x in (c.prologue.scale, c.prologue.shift))
         moved = np.einsum("ocij,c->o", weight, shift)
         bias = moved if bias is None else bias + moved
         weight, outside = weight * scale[None, :, None, None], -shift / scale
-    elif c.before is not None:
-        fields["before_scale"] = builder.add_numbers(c.before.scale.numpy())
-        fields["before_shift"] = builder.add_numbers(c.before.shift.numpy())
-        fields |= {"before_low": c.before.low, "before_high": c.before.high}
+    elif c.prologue is not None:
+        fields["before_scale"] = builder.add_numbers(c.prologue.scale.numpy())
+        fields["before_shift"] = builder.add_numbers(c.prologue.shift.numpy())
+        fields |= {"before_low": c.prologue.low, "before_high": c.prologue.high}
     scaled = c.residual_scale is not None and not bool((c.residual_scale == 1).all())
-    clamped = c.before is not None and not c.before.linear
+    clamped = c.prologue is not None and not c.prologue.linear
     builder.add_step(
         name,
         CONVOLVE,

@@ -6,7 +6,7 @@ from torch import nn
 
 from foveal.fusion.layers import as_convolution, norm_of
 from foveal.models.swiftnet import PyramidPooling
-from foveal.ops import Before, Convolution
+from foveal.ops import Convolution, Prologue
 from foveal.program.builder import Builder, NotCompiled
 from foveal.program.layers import add_convolution
 from foveal.program.spec import BINS, COMPOSE, CONCAT, CUT, GRID_POOL, GRID_SPREAD, WHOLE
@@ -51,5 +51,5 @@ def _unit(unit: nn.Module, name: str) -> Convolution:
     norm, convolution = norm_of(parts[0]), as_convolution(parts[2])  # type: ignore[arg-type]
     if norm is None or convolution is None or convolution.kernel != (1, 1):
         raise NotCompiled(f"'{name}' has a unit that is no norm, ReLU and 1x1 convolution")
-    before = Before(norm[0].float(), norm[1].float(), 0.0)
-    return Convolution(convolution.weight, convolution.bias, before=before)
+    prologue = Prologue(norm[0].float(), norm[1].float(), 0.0)
+    return Convolution(convolution.weight, convolution.bias, prologue=prologue)

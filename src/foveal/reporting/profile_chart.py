@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from matplotlib.figure import Figure
+
+from foveal.calibration.profile import CurveRow
 
 NAMES = {
     "coarse_to_fine": ("coarse to fine", "o-", "#266cc4"),
@@ -14,14 +17,8 @@ NAMES = {
 }
 
 
-def draw_fit(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the curve of a `Fit` into a PNG file.
-
-    Raises:
-        ImportError: There is no matplotlib; `pip install 'foveal[plot]'` brings it.
-    """
-    from matplotlib.figure import Figure
-
+def draw_profile(rows: Sequence[CurveRow], path: Path) -> None:
+    """Draw the curve of a calibration profile into a PNG file."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, key, text in (
@@ -29,8 +26,8 @@ def draw_fit(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         (right, "ms", "milliseconds"),
     ):
         for method, (name, style, colour) in NAMES.items():
-            chosen = [row for row in rows if row["method"] == method]
-            across, up = [row[key] for row in chosen], [100 * row["agreement"] for row in chosen]
+            chosen = [row for row in rows if row.method == method]
+            across, up = [getattr(row, key) for row in chosen], [100 * row.agreement for row in chosen]
             axes.plot(across, up, style, color=colour, label=name, markersize=7)
         axes.set_xlabel(text)
         axes.set_xlim(left=0)

@@ -9,40 +9,42 @@ from foveal.reporting.text import table
 
 if TYPE_CHECKING:
     from foveal.calibration.cost_model import CostModel
-    from foveal.calibration.profile import Fit
+    from foveal.calibration.profile import CalibrationProfile
 
 RISKS = (0.005, 0.01, 0.02, 0.05)
 """Risks that a report names."""
 
 
-def fit_text(fit: Fit, file: Path, picture: str) -> str:
+def profile_text(profile: CalibrationProfile, file: Path, picture: str) -> str:
     """What `foveal adapt` found: quality over work and time, and what risks cost."""
     names = {"dense": "dense", "coarse_to_fine": "coarse to fine", "random": "at random", "uniform": "coarse"}
     cells = [
         (
-            names[row["method"]],
-            f"{row['budget']:g}",
-            f"{row['work']:.3f}",
-            f"{row['agreement']:.2%}",
-            f"{row['disagreement']:.2%}",
-            f"{row['ms']:.1f}",
+            names[row.method],
+            f"{row.budget:g}",
+            f"{row.work:.3f}",
+            f"{row.agreement:.2%}",
+            f"{row.disagreement:.2%}",
+            f"{row.ms:.1f}",
         )
-        for row in fit.curve
+        for row in profile.curve
     ]
     head = ("", "budget", "work", "as dense", "balanced risk", "ms")
-    worth = ", ".join(f"{w:g}" for w in fit.worth)
+    config = profile.config
+    gains = ", ".join(f"{gain:g}" for gain in config.level_gain)
     lines = [
         table(head, cells),
-        f"\nfirst look at level {fit.look}, tile {fit.tile} px, score {fit.policy}, worth of steps {worth}",
-        *(_risk_line(fit, allowed) for allowed in RISKS),
-        f"wrote {file}{f' and {picture}' if picture else ' (the picture needs matplotlib: foveal[plot])'}",
+        f"\nfirst pass at level {config.coarse_level}, tile {config.tile} px, score {config.policy}, "
+        f"gain of a step to level 0, 1, ...: {gains}",
+        *(_risk_line(profile, allowed) for allowed in RISKS),
+        f"wrote {file}{f' and {picture}' if picture else ''}",
     ]
     return "\n".join(lines)
 
 
-def _risk_line(fit: Fit, allowed: float) -> str:
+def _risk_line(profile: CalibrationProfile, allowed: float) -> str:
     try:
-        setting = fit.risk.choose(allowed)
+        setting = profile.risk.choose(allowed)
     except ValueError as error:
         return f"risk {allowed:.1%}   {error}"
     how = "the dense network" if setting.dense else f"work {setting.work:.3f} on average"

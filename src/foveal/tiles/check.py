@@ -1,4 +1,4 @@
-"""Survey of a network: which of its operations have no meaning on tiles, and which detours mend that."""
+"""Survey of a network: which of its operations have no meaning on tiles, and which modules must run dense."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from torch.nn.modules import module as hooks
 
 from foveal.geometry.plan import Plan, grid
 from foveal.ops import cut_tiles
-from foveal.tiles import NoTileRule, TileTensor, on_dense, split
+from foveal.tiles import NoTileRule, TileTensor, run_dense, split
+from foveal.tiles.nested import leaves, map_leaves
 from foveal.tiles.tensor import SURVEY
 
 ROUNDS = 6
-"""Detours are added and tried again at most so often."""
+"""Dense modules are added and tried again at most so often."""
 TOLERANCE = 1e-4
 """Largest difference from the dense answer that counts as equal, relative to its largest value."""
 
@@ -44,8 +45,8 @@ class Finding:
     def remedy(self) -> str:
         """What the user can do about it."""
         if not self.module:
-            return "move the call into a submodule and name that in detours, or add a rule"
-        return f"name '{self.module}' in detours, or add a rule"
+            return "move the call into a submodule and name that in dense_modules, or add a rule"
+        return f"name '{self.module}' in dense_modules, or add a rule"
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Report:
 
     Attributes:
         findings: Operations without a rule, in the order of their first call.
-        declared: Detours that the network itself asks for.
-        detours: Further detours that mend all findings, the fewest modules that do; None if none can.
+        declared: Dense modules that the network itself asks for.
+        dense_modules: Further modules to run dense, the fewest that mend all findings; None if none can.
         difference: Largest difference between everything at level 0 and the dense network; None if it
             cannot run.
         scale: Largest value of the dense answer.
@@ -64,7 +65,7 @@ class Report:
 
     findings: tuple[Finding, ...]
     declared: tuple[str, ...]
-    detours: tuple[str, ...] | None
+    dense_modules: tuple[str, ...] | None
     difference: float | None
     scale: float
     notes: tuple[str, ...] = ()
@@ -94,38 +95,38 @@ def check_network(network: nn.Module, size: tuple[int, int] = (256, 256), tile: 
         except Exception as error:
             raise ValueError(f"the network fails on a plain image of {size[0]}x{size[1]}: {error}") from None
         dense, notes = _logits(answer)
-        declared = tuple(getattr(network, "global_modules", ()))
-        findings, detours = _mend(network, image, tile, declared)
+        declared = tuple(getattr(network, "dense_modules", ()))
+        findings, dense_modules = _mend(network, image, tile, declared)
         difference = None
-        if detours is not None:
+        if dense_modules is not None:
             plan = Plan.uniform(1, size, tile)
-            tiled, _ = _logits(_detoured(network, (*declared, *detours))(split(image, plan)))
+            tiled, _ = _logits(_with_dense(network, (*declared, *dense_modules))(split(image, plan)))
             difference = float((_lift(tiled) - dense).abs().max())
-    return Report(findings, declared, detours, difference, float(dense.abs().max()), notes)
+    return Report(findings, declared, dense_modules, difference, float(dense.abs().max()), notes)
 
 
 def _mend(
     network: nn.Module, image: Tensor, tile: int, declared: tuple[str, ...]
 ) -> tuple[tuple[Finding, ...], tuple[str, ...] | None]:
-    """Survey, send the callers through detours, and survey again, until nothing is found."""
+    """Survey, let the callers run dense, and survey again, until nothing is found."""
     first: tuple[Finding, ...] | None = None
-    detours: tuple[str, ...] = ()
+    dense_modules: tuple[str, ...] = ()
     for _ in range(ROUNDS):
-        found = _Survey(_detoured(network, (*declared, *detours))).run(image, tile)
+        found = _Survey(_with_dense(network, (*declared, *dense_modules))).run(image, tile)
         first = found if first is None else first
         if not found:
-            return first, detours
+            return first, dense_modules
         callers = {finding.module for finding in found}
-        if "" in callers or callers <= set(detours):
+        if "" in callers or callers <= set(dense_modules):
             break
-        detours = _outermost({*detours, *callers})
+        dense_modules = _outermost({*dense_modules, *callers})
     return first or (), None
 
 
-def _detoured(network: nn.Module, names: tuple[str, ...]) -> nn.Module:
+def _with_dense(network: nn.Module, names: tuple[str, ...]) -> nn.Module:
     network = copy.deepcopy(network)
     for name in names:
-        on_dense(network.get_submodule(name))
+        run_dense(network.get_submodule(name))
     return network
 
 
@@ -138,7 +139,7 @@ class _Survey:
     """One run of a network on tiles in which operations without a rule are noted instead of refused.
 
     What has no rule runs on dense maps; maps that come out of it, or of the module that called it, are cut
-    into tiles again, so that the run goes on as it would with a detour.
+    into tiles again, so that the run goes on as it would with a dense module.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -177,15 +178,15 @@ class _Survey:
         """Cut what a module with a finding returns; None leaves its output as it is."""
         self.path.pop()
         inside = any(finding.module == self.names.get(id(module)) for finding in self.findings.values())
-        return _map(self._cut, output) if inside else None
+        return map_leaves(self._cut, output) if inside else None
 
     def _without_rule(
         self, error: NoTileRule, function: Callable[..., Any], args: Any, keywords: Mapping[str, Any]
     ) -> Any:
         self._note(_first_line(error).partition(" has no rule for tiles")[0], self._caller())
-        self.like = next(leaf for leaf in _leaves([args, dict(keywords)]) if isinstance(leaf, TileTensor))
-        lifted = {name: _map(_lift, value) for name, value in keywords.items()}
-        return _map(self._cut, function(*_map(_lift, args), **lifted))
+        self.like = next(leaf for leaf in leaves([args, dict(keywords)]) if isinstance(leaf, TileTensor))
+        lifted = {name: map_leaves(_lift, value) for name, value in keywords.items()}
+        return map_leaves(self._cut, function(*map_leaves(_lift, args), **lifted))
 
     def _caller(self) -> nn.Module:
         return next((m for m in reversed(self.path) if id(m) in self.names), self.network)
@@ -232,30 +233,13 @@ def _logits(answer: Any) -> tuple[Any, tuple[str, ...]]:
     """Find the logits in what a network returns, and say so if it is more than them."""
     if isinstance(answer, Tensor | TileTensor):
         return answer, ()
-    found = [leaf for leaf in _leaves(answer) if isinstance(leaf, Tensor | TileTensor)]
+    found = [leaf for leaf in leaves(answer) if isinstance(leaf, Tensor | TileTensor)]
     if isinstance(answer, Mapping):
         found = [answer["out"]] if "out" in answer else found
     if not found:
         raise ValueError(f"the network returns a {type(answer).__name__} without a tensor; logits are needed")
     note = f"the network returns a {type(answer).__name__}; wrap it in a module that returns its logits"
     return found[0], (note,)
-
-
-def _map(change: Callable[[Any], Any], value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return type(value)((key, _map(change, item)) for key, item in value.items())  # type: ignore[call-arg]
-    if isinstance(value, list | tuple) and not isinstance(value, torch.Size):
-        parts = [_map(change, item) for item in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    return change(value)
-
-
-def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        return [leaf for item in value.values() for leaf in _leaves(item)]
-    if isinstance(value, list | tuple):
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [value]
 
 
 def _first_line(error: Exception) -> str:

@@ -67,7 +67,7 @@ class Tape:
         self._chosen = chosen
         self._records: list[Record] = []
 
-    def look(self, operation: str, tiles: Tensor) -> Tensor | None:
+    def exchange(self, operation: str, tiles: Tensor) -> Tensor | None:
         """Record the tiles of an operation, if wanted, and return those kept from before, if any.
 
         Raises:

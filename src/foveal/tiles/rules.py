@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from foveal.geometry.area import areas
 from foveal.tiles.tensor import RULES, NoTileRule, TileTensor, name_of, no_rule
 
 Rule = Callable[..., Any]
@@ -126,7 +127,7 @@ def batch_norm(
     """Normalise; statistics in training are over all samples of all tiles that lie in the image."""
     names = ("weight", "bias", "training", "momentum", "eps")
     settings = dict(zip(names, args, strict=False)) | kwargs
-    inside = x.layout.inside(x.side) if settings.get("training") else None
+    inside = x.layout.inside(x.side, x.device) if settings.get("training") else None
     if inside is None:
         return plain(x).with_tiles(F.batch_norm(x.tiles, mean, var, **settings))
     rows = x.tiles.permute(0, 2, 3, 1)
@@ -155,41 +156,15 @@ def mean(func: Rule, x: TileTensor, dim: Any = None, keepdim: bool = False, **kw
 def global_mean(x: TileTensor) -> Tensor:
     """Mean over the image [N, C]: every sample of a tile counts with the area it stands for."""
     plain(x)
-    kept = x.tape.look("global mean", x.tiles) if x.tape else None
+    kept = x.tape.exchange("global mean", x.tiles) if x.tape else None
     layout = x.layout
     pool = x.tiles if kept is None else torch.cat([x.tiles, kept])
-    area = _area(x).to(pool)
+    area = areas(layout, x.side, pool.device).to(pool.dtype)
     sums = torch.einsum("bchw,bhw->bc", pool.masked_fill(area[:, None] == 0, 0.0), area)
-    total = pool.new_zeros(layout.images, pool.shape[1]).index_add(0, layout.image, sums)
-    norm = pool.new_zeros(layout.images).index_add(0, layout.image, area.sum((1, 2)))
+    image = layout.image_on(pool.device)
+    total = pool.new_zeros(layout.images, pool.shape[1]).index_add(0, image, sums)
+    norm = pool.new_zeros(layout.images).index_add(0, image, area.sum((1, 2)))
     return total / norm.clamp(min=1)[:, None]
-
-
-def _area(x: TileTensor) -> Tensor:
-    """Area of every sample [B, side, side] in samples of level 0; 0 outside the image or where not owner."""
-    layout, side = x.layout.everything, x.side
-    inside = layout.inside(side)
-    ones = torch.ones(len(layout), side, side, device=x.device)
-    area = ones * (4.0 ** layout.level.view(-1, 1, 1)) * (ones if inside is None else inside)
-    if x.layout.computed < len(x.layout):
-        area = area * _owned(x, side)
-    return area
-
-
-def _owned(x: TileTensor, side: int) -> Tensor:
-    """Share of each sample [B, side, side] whose place still belongs to its tile."""
-    layout = x.layout
-    out = torch.zeros(len(layout), side, side, device=x.device)
-    for b, (n, level, row, column) in enumerate(
-        torch.stack([layout.image, layout.level, layout.row, layout.column], 1).tolist()
-    ):
-        mine = (layout.owner[n, row : row + 2**level, column : column + 2**level] == b).float()
-        mine = F.pad(mine, (0, 2**level - mine.shape[1], 0, 2**level - mine.shape[0]), value=1.0)
-        if level == 0 or side % 2**level == 0:
-            out[b] = F.interpolate(mine[None, None], size=(side, side), mode="nearest")[0, 0]
-        else:
-            out[b] = F.adaptive_avg_pool2d(mine[None], side)[0]
-    return out
 
 
 def _operand(value: Any, like: TileTensor, func: Rule) -> Any:
@@ -208,7 +183,7 @@ def _operand(value: Any, like: TileTensor, func: Rule) -> Any:
         f"{name_of(func)} of tiles with a plain tensor of {tuple(value.shape)}",
     )
     if value.ndim == 4 and value.shape[0] > 1:
-        return value[like.layout.image[: like.layout.computed]]
+        return value[like.layout.image_on(value.device)[: like.layout.computed]]
     return value
 
 

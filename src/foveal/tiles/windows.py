@@ -107,7 +107,7 @@ def max_pool2d(
     halo = window.checked_halo(x, pair(padding), "lowest", "max_pool2d", ceil_mode)
     pooling = Pooling(window.kernel, window.stride, window.dilation, halo)
     out = x.with_tiles(max_pool(x.tiles, x.layout, pooling, _kept(x, halo, "max_pool2d")))
-    inside = x.layout.inside(out.side)
+    inside = x.layout.inside(out.side, x.device)
     if inside is None:
         return out
     return out.with_tiles(out.tiles.masked_fill(~inside[:, None], 0.0))  # the lowest number would overflow
@@ -241,7 +241,7 @@ class _Window:
 
 def _kept(x: TileTensor, halo: Halo, name: str) -> Tensor | None:
     """Record what an operation reads, and return what was kept for it."""
-    return x.tape.look(name, x.tiles) if x.tape and not halo.empty else None
+    return x.tape.exchange(name, x.tiles) if x.tape and not halo.empty else None
 
 
 def _fetch(x: TileTensor, halo: Halo, name: str) -> Tensor:

@@ -2,7 +2,7 @@
 
 That is the statistics of BatchNorm, for images and for tiles, and the sum of weights that the cross entropy
 is divided by. Two functions of torch are replaced while the loss is computed, so methods, losses and networks
-know nothing of it. One thing stays apart: norms inside a module that sees the dense map (`on_dense`), while
+know nothing of it. One thing stays apart: norms inside a module that sees the dense map (`run_dense`), while
 it is given tiles. It runs once per finest level that occurs in a part, not equally often everywhere.
 """
 
@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from foveal.tiles.tensor import TileTensor
 
 
-def detours(method: nn.Module) -> list[nn.Module]:
+def dense_modules(method: nn.Module) -> list[nn.Module]:
     """Find the modules that see the dense map of tiles."""
     return [module for module in method.modules() if isinstance(module.forward, partial)]
 
@@ -31,8 +31,8 @@ def detours(method: nn.Module) -> list[nn.Module]:
 def as_one(method: nn.Module) -> Iterator[None]:
     """Compute the loss of a method as if the parts of the batch were together."""
     mode = AsOne()
-    handles = [module.register_forward_pre_hook(mode.enter_module) for module in detours(method)]
-    handles += [module.register_forward_hook(mode.leave_module) for module in detours(method)]
+    handles = [module.register_forward_pre_hook(mode.enter_module) for module in dense_modules(method)]
+    handles += [module.register_forward_hook(mode.leave_module) for module in dense_modules(method)]
     try:
         with mode:
             yield

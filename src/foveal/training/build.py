@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -11,21 +12,18 @@ from foveal.data.batches import Batches, class_shares
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.synthetic import StreetScenes
 from foveal.hub.checkpoint import Card, load_model, save_model
-from foveal.methods import CoarseToFine, Dense, SegBlocks, Segmenter
-from foveal.methods.base import check_tile
-from foveal.methods.coarse_to_fine import Lesson
+from foveal.methods import METHODS, Aim, TrainableSegmenter
 from foveal.models import SegmentationNetwork, create_model
 from foveal.models.weights import calibrate_norms, load_encoder
-from foveal.objectives.policy_gradient import PolicyLoss
 from foveal.objectives.segmentation import balanced_weights
-from foveal.policies import Learned, PolicyNet, RandomPlans
+from foveal.policies import Learned
 from foveal.training.config import Recipe
 from foveal.training.loop import Schedule, resumed_step
 
 CALIBRATION_BATCHES = 4
 
 
-def build_run(recipe: Recipe, run: Path) -> tuple[Segmenter, Batches, Schedule, Dataset]:
+def build_run(recipe: Recipe, run: Path) -> tuple[TrainableSegmenter, Batches, Schedule, Dataset]:
     """Make the method, the batches and the schedule of a training run.
 
     Raises:
@@ -51,7 +49,7 @@ def build_run(recipe: Recipe, run: Path) -> tuple[Segmenter, Batches, Schedule, 
         weight_decay=train.weight_decay,
         warmup=train.warmup,
         average=train.average,
-        freeze_norms=train.freeze_norms or recipe.method.frozen,
+        freeze_norms=train.freeze_norms or recipe.method.freezes_network,
         bf16=train.bf16,
         seed=recipe.seed,
         save_every=train.save_every,
@@ -61,25 +59,27 @@ def build_run(recipe: Recipe, run: Path) -> tuple[Segmenter, Batches, Schedule, 
         optimiser=train.optimiser,
         betas=train.betas,
     )
-    return _method(recipe, network, weight), batches, schedule, dataset
+    kind = METHODS[recipe.method.name]
+    assert issubclass(kind, TrainableSegmenter), "a recipe names a method that can be trained"
+    aim = Aim(weight, train.hardest, recipe.seed)
+    return kind.for_training(network, recipe.method, aim), batches, schedule, dataset
 
 
-def save_run(
-    recipe: Recipe, run: Path, network: SegmentationNetwork, dataset: Dataset, policy: object = None
-) -> Path:
+def save_run(recipe: Recipe, run: Path, method: TrainableSegmenter, dataset: Dataset) -> Path:
     """Write what a run trained as `model.safetensors` with its card, a learned policy in the same file."""
-    net = policy.net if isinstance(policy, Learned) else None
+    policy = next((part for part in method.modules() if isinstance(part, Learned)), None)
+    net = policy.net if policy else None
     card = Card(
         network=recipe.model.name,
         classes=dataset.classes,
         palette=dataset.palette,
         tile=recipe.method.tile,
-        coarsest=recipe.method.coarsest,
-        look=recipe.method.look,
+        max_level=recipe.method.max_level,
+        coarse_level=recipe.method.coarse_level,
         policy=net.config if net else {},
         training={"recipe": recipe.as_dict()},
     )
-    return save_model(network, card, run / "model.safetensors", policy=net)
+    return save_model(cast(SegmentationNetwork, method.network), card, run / "model.safetensors", policy=net)
 
 
 def _network(recipe: Recipe, classes: int, batches: Batches, fresh: bool) -> SegmentationNetwork:
@@ -98,31 +98,3 @@ def _network(recipe: Recipe, classes: int, batches: Batches, fresh: bool) -> Seg
         images = (batches[step][0] for step in range(CALIBRATION_BATCHES))
         calibrate_norms(network.encoder, ((image - network.mean) / network.std for image in images))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _method(recipe: Recipe, network: SegmentationNetwork, weight: torch.Tensor) -> Segmenter:
-    part = recipe.method
-    if part.name == "dense":
-        return Dense(network, weight, recipe.train.hardest)
-    if part.policy == "learned":
-        return _learned(recipe, network, weight)
-    if part.name == "coarse_to_fine":
-        closer = CoarseToFine(network, tile=part.tile, coarsest=part.coarsest)
-        closer.lesson = Lesson(weight, recipe.train.hardest, part.consistency, part.budgets)
-        return closer
-    for tile in part.tiles:
-        check_tile(network, tile)
-    plans = RandomPlans(part.tiles, part.coarsest, part.budgets)
-    return SegBlocks(network, plans, None, weight, hardest=recipe.train.hardest, consistency=part.consistency)
-
-
-def _learned(recipe: Recipe, network: SegmentationNetwork, weight: torch.Tensor) -> SegBlocks:
-    """SegBlocks with a policy network to train, beside the network or alone."""
-    part = recipe.method
-    check_tile(network, part.tile)
-    network.requires_grad_(not part.frozen)
-    torch.manual_seed(recipe.seed)
-    policy = Learned(PolicyNet(part.block, part.policy_width, part.policy_depth), part.tile)
-    method = SegBlocks(network, policy, None, weight, hardest=recipe.train.hardest)
-    method.policy_loss = PolicyLoss(part.target, part.gamma, part.policy_weight, part.gradient)
-    return method

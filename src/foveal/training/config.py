@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
-from math import inf
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
-METHODS = ("dense", "segblocks", "coarse_to_fine")
-DEEPEST = 10
-"""Convolutions that a policy network has at most."""
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+
+from foveal.methods import METHODS, MethodTraining, TrainableSegmenter
+from foveal.storage.names import find, suggestion
+
+Pair = Field(strict=False)
+"""TOML has lists where a recipe has pairs."""
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class RecipeError(ValueError):
     """Everything that is wrong with a recipe."""
 
 
-@dataclass(frozen=True)
-class ModelPart:
+class Section(BaseModel):
+    """A section of a recipe. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelPart(Section):
     """The network and what it starts from."""
 
     name: str = "swiftnet_rn18_s16"
@@ -32,101 +38,71 @@ class ModelPart:
     """Trained model (name, file or run) to start from; empty for none."""
 
 
-@dataclass(frozen=True)
-class DataPart:
+class DataPart(Section):
     """Images, labels and their augmentation."""
 
     train: str = "camvid:data/camvid"
     """Data set to train on, KIND:PATH."""
     split: str = "train"
-    """Split to train on."""
-    scenes: int = 0
+    """Split to train on; "train+val" joins two."""
+    scenes: Annotated[int, Field(ge=0)] = 0
     """Number of generated street scenes to mix in."""
-    scenes_share: float = 0.0
+    scenes_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the places in a batch that they fill."""
-    crop: tuple[int, int] = (384, 384)
+    crop: Annotated[tuple[Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]], Pair] = (384, 384)
     """Height and width of a training view [px]."""
-    scale: tuple[float, float] = (0.5, 2.0)
+    scale: Annotated[tuple[Annotated[float, Field(gt=0)], float], Pair] = (0.5, 2.0)
     """Smallest and largest magnification."""
-    jitter: float = 0.3
+    jitter: Factor = 0.3
     """Largest relative change of brightness, contrast and saturation."""
-    colour: float = 0.0
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest relative change of each colour channel, and of gamma."""
 
-
-@dataclass(frozen=True)
-class MethodPart:
-    """How the network runs while it is trained."""
-
-    name: str = "dense"
-    """dense, segblocks, or coarse_to_fine."""
-    policy: str = "random"
-    """random plans (mixed resolution), or learned: a policy network, for segblocks."""
-    tiles: tuple[int, ...] = (32, 64)
-    """Sides of a tile to draw from [px]."""
-    coarsest: int = 2
-    """Coarsest level of the random plans."""
-    budgets: tuple[float, float] = (0.2, 0.8)
-    """Budgets of the random plans; 1 and above means full resolution."""
-    consistency: float = 0.0
-    """Weight of drawing the answer on tiles to the dense one."""
-    block: int = 64
-    """Side of a block that a learned policy decides about [px]."""
-    target: float = 0.4
-    """Share of the blocks that a learned policy should see closely."""
-    gamma: float = 10.0
-    """Weight of that aim against the loss of the blocks."""
-    policy_weight: float = 4.0
-    """Weight of the loss of the policy."""
-    gradient: str = "reinforce"
-    """reinforce, or expected for the same gradient with less noise."""
-    policy_width: int = 64
-    """Channels of the policy network."""
-    policy_depth: int = 4
-    """Convolutions of the policy network."""
-    frozen: bool = False
-    """Whether the network stays as it is, and only the policy learns."""
-    tile: int = 32
-    """Side of a tile that the trained model's card recommends [px]."""
-    look: int = 2
-    """Level of the first look that the card recommends."""
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.scale[1] < self.scale[0]:
+            raise ValueError(f"scale is {list(self.scale)}; give 0 < low <= high")
+        if self.scenes_share and not self.scenes:
+            raise ValueError(f"scenes_share is {self.scenes_share:g} of no scenes; give scenes, or 0")
+        return self
 
 
-@dataclass(frozen=True)
-class TrainPart:
+class TrainPart(Section):
     """Length, speed and aim."""
 
-    steps: int = 4000
+    steps: Annotated[int, Field(ge=1)] = 4000
     """Optimiser steps."""
-    batch: int = 8
+    batch: Annotated[int, Field(ge=1)] = 8
     """Images a step."""
-    learning_rate: float = 6e-4
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 6e-4
     """Peak learning rate of new layers."""
-    encoder_factor: float = 0.25
+    encoder_factor: Factor = 0.25
     """Learning rate of the encoder, as a share of that."""
-    policy_factor: float = 1.0
+    policy_factor: Factor = 1.0
     """Learning rate of a learned policy, as a share of that."""
-    weight_decay: float = 1e-2
+    weight_decay: Factor = 1e-2
     """Weight decay of all but norms and biases; decoupled in adamw, part of the gradient in adam."""
-    encoder_decay_factor: float = 1.0
+    encoder_decay_factor: Factor = 1.0
     """Weight decay of the encoder, as a share of that."""
-    optimiser: str = "adamw"
+    optimiser: Literal["adamw", "adam"] = "adamw"
     """adamw or adam."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: Annotated[
+        tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Pair
+    ] = (0.9, 0.999)
     """Its decays of the first and the second moment."""
-    warmup: int = 150
+    warmup: Annotated[int, Field(ge=0)] = 150
     """Steps until the peak."""
-    schedule_end: float = 0.01
+    schedule_end: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Learning rate at the end, as a share of the peak."""
-    save_every: int = 250
+    save_every: Annotated[int, Field(ge=1)] = 250
     """Steps between checkpoints."""
     evaluate: str = ""
     """Split to evaluate on at the end; empty for none."""
-    average: float = 0.999
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the moving average of the weights."""
     class_balance: float = 0.5
     """Exponent of the class weights: 0 counts pixels, 1 classes."""
-    hardest: float = 1.0
+    hardest: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the pixels, the hardest, that count."""
     freeze_norms: bool = False
     """Whether the statistics of the norms stay as they are."""
@@ -136,20 +112,30 @@ class TrainPart:
     """Where to compute."""
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(Section):
     """All that determines a training run."""
 
     seed: int = 0
     """Seed of everything random."""
-    model: ModelPart = field(default_factory=ModelPart)
-    data: DataPart = field(default_factory=DataPart)
-    method: MethodPart = field(default_factory=MethodPart)
-    train: TrainPart = field(default_factory=TrainPart)
+    model: ModelPart = ModelPart()
+    data: DataPart = DataPart()
+    method: SerializeAsAny[MethodTraining] = MethodTraining()
+    """Keys of the method that is named; see its file."""
+    train: TrainPart = TrainPart()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Return plain values, for JSON."""
+        return self.model_dump(mode="json")
+
+
+def training_of(name: str) -> type[MethodTraining]:
+    """Return the keys of a method that can be trained.
+
+    Raises:
+        ValueError: There is no such method, or it cannot be trained.
+    """
+    trainable = {n: kind for n, kind in METHODS.items() if issubclass(kind, TrainableSegmenter)}
+    return find(name, trainable, "trainable method").Training
 
 
 def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -166,12 +152,73 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     problems: list[str] = []
     for override in overrides:
         _override(values, override, problems)
-    recipe: Recipe = _build(Recipe, values, "", problems)
-    problems += _check(recipe)
-    if problems:
+    recipe = _validate(values, problems)
+    if problems or recipe is None:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise RecipeError(f"{path}: {count}\n" + "\n".join(f"  {problem}" for problem in problems))
     return recipe
+
+
+def _validate(values: dict[str, Any], problems: list[str]) -> Recipe | None:
+    """Check the method's section by its own keys, then the rest; collect everything that is wrong."""
+    given, method = values.get("method", {}), MethodTraining()
+    if isinstance(given, dict):
+        try:
+            kind = training_of(str(given.get("name", "dense")))
+            method = kind.model_validate(given)
+        except ValidationError as error:
+            problems += [_sentence(e, kind, "method") for e in error.errors()]
+        except ValueError as error:
+            problems.append(f"method.name   {error}")
+        values = values | {"method": method}
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems += [_sentence(e, Recipe, "") for e in error.errors()]
+        return None
+
+
+def _sentence(error: Mapping[str, Any], kind: type[BaseModel], section: str) -> str:
+    """Say where a value is wrong, what it is, and what to give."""
+    place = [str(part) for part in error["loc"]]
+    name = ".".join([*([section] if section else []), *place])
+    if error["type"] == "extra_forbidden":
+        for part in place[:-1]:
+            inner = kind.model_fields[part].annotation
+            kind = inner if isinstance(inner, type) else MethodTraining
+        hint = suggestion(place[-1], kind.model_fields).strip() or f"known: {', '.join(kind.model_fields)}"
+        return f"{name}   unknown; {hint}"
+    if error["type"] == "value_error":
+        return f"{name}   {error['ctx']['error']}"
+    return f"{name}   is {error['input']!r}; give {_wanted(error)}"
+
+
+WANTED = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:g}",
+    "finite_number": "a finite number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "missing": "a value",
+    "literal_error": "{expected}",
+    "model_type": "a section with keys",
+    "model_attributes_type": "a section with keys",
+}
+"""What to give instead, by pydantic's kinds of errors."""
+
+
+def _wanted(error: Mapping[str, Any]) -> str:
+    """Say what to give instead."""
+    text = WANTED.get(error["type"])
+    return text.format(**error.get("ctx", {})) if text else f"something else: {error['msg']}"
 
 
 def _override(values: dict[str, Any], override: str, problems: list[str]) -> None:
@@ -190,113 +237,3 @@ def _override(values: dict[str, Any], override: str, problems: list[str]) -> Non
             problems.append(f"--set {override}   {section} is no section; give section.key=value")
             return
     values[name] = value
-
-
-def _build(kind: Any, values: dict[str, Any], prefix: str, problems: list[str]) -> Any:
-    """Make a dataclass of plain values; collect problems, and leave what has one at its default."""
-    hints = get_type_hints(kind)
-    known = [f.name for f in fields(kind)]
-    arguments = {}
-    for key, value in values.items():
-        name, before = f"{prefix}{key}", len(problems)
-        if key not in known:
-            close = get_close_matches(key, known, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-            problems.append(f"{name}   unknown; {hint}")
-        elif is_dataclass(hints[key]):
-            if isinstance(value, dict):
-                arguments[key] = _build(hints[key], value, f"{name}.", problems)
-            else:
-                problems.append(f"{name}   is a section; give its keys")
-        else:
-            made = _value(hints[key], value, name, problems)
-            if len(problems) == before:
-                arguments[key] = made
-    return kind(**arguments)
-
-
-def _value(hint: Any, value: Any, name: str, problems: list[str]) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is tuple:
-        many = arguments[-1] is Ellipsis
-        if isinstance(value, list) and (many or len(value) == len(arguments)):
-            return tuple(_value(arguments[0], item, name, problems) for item in value)
-        problems.append(f"{name}   is {value!r}; give a list{'' if many else f' of {len(arguments)}'}")
-        return None
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    kinds = arguments if origin is UnionType else (hint,)
-    if not any(type(value) is kind for kind in kinds):
-        problems.append(f"{name}   is {value!r}; give a {getattr(hint, '__name__', hint)}")
-    return value
-
-
-def _check(recipe: Recipe) -> list[str]:
-    """Find values that no run could use."""
-    return _check_data(recipe.data) + _check_method(recipe.method) + _check_train(recipe.train)
-
-
-Checks = dict[str, tuple[bool, str]]
-"""For a key, whether its value is wrong, and what to do."""
-
-
-def _say(section: str, part: Any, checks: Checks) -> list[str]:
-    values = {key: getattr(part, key) for key, (wrong, _) in checks.items() if wrong}
-    shown = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-    return [f"{section}.{key}   is {value!r}; {checks[key][1]}" for key, value in shown.items()]
-
-
-def _check_data(part: DataPart) -> list[str]:
-    checks: Checks = {
-        "crop": (min(part.crop) < 32, "give sides of at least 32 px"),
-        "scale": (not 0 < part.scale[0] <= part.scale[1], "give 0 < low <= high"),
-        "colour": (not 0 <= part.colour < 1, "give 0 to below 1"),
-        "scenes_share": (not 0 <= part.scenes_share <= 1, "give 0 to 1"),
-        "scenes": (part.scenes < 1 and part.scenes_share > 0, "give at least 1, or scenes_share 0"),
-    }
-    return _say("data", part, checks)
-
-
-def _check_method(part: MethodPart) -> list[str]:
-    learned, depth = part.policy == "learned", min(max(part.policy_depth, 2), DEEPEST)
-    stride, uneven = 2 ** (depth + 1), learned and part.block % max(1, 2 * part.tile) != 0
-    checks: Checks = {
-        "name": (part.name not in METHODS, "dense, segblocks or coarse_to_fine"),
-        "policy": (
-            part.policy not in ("random", "learned")
-            or (learned and part.name in ("dense", "coarse_to_fine")),
-            "random, or learned if method.name is segblocks",
-        ),
-        "tiles": (not part.tiles or min(part.tiles) < 1, "give sides of at least 1 px"),
-        "coarsest": (part.coarsest < 0, "give 0 or more"),
-        "budgets": (not 0 < part.budgets[0] <= part.budgets[1], "give 0 < low <= high"),
-        "consistency": (not 0 <= part.consistency < inf, "give 0 or more"),
-        "block": (part.block < 1 or part.block % stride != 0, f"give a multiple of {stride} px"),
-        "target": (not 0 < part.target < 1, "give a share between 0 and 1"),
-        "gamma": (not 0 <= part.gamma < inf, "give 0 or more"),
-        "policy_weight": (not 0 < part.policy_weight < inf, "give more than 0"),
-        "gradient": (part.gradient not in ("reinforce", "expected"), "reinforce or expected"),
-        "policy_width": (part.policy_width < 1, "give at least 1"),
-        "policy_depth": (part.policy_depth != depth, f"give 2 to {DEEPEST}; the stride is 2^(depth + 1) px"),
-        "frozen": (part.frozen and not learned, "without a learned policy nothing would be trained"),
-        "tile": (part.tile < 1 or uneven, "give at least 1; a policy's block holds 2x2, 4x4, ... tiles"),
-        "look": (part.look < 0, "give 0 or more"),
-    }
-    return _say("method", part, checks)
-
-
-def _check_train(part: TrainPart) -> list[str]:
-    factors = ("encoder_factor", "policy_factor", "weight_decay", "encoder_decay_factor", "warmup")
-    checks: Checks = {name: (not getattr(part, name) >= 0, "give 0 or more") for name in factors}
-    checks |= {
-        "steps": (part.steps < 1, "give at least 1"),
-        "batch": (part.batch < 1, "give at least 1"),
-        "learning_rate": (not part.learning_rate > 0, "give more than 0"),
-        "average": (not 0 <= part.average < 1, "give 0 to below 1"),
-        "hardest": (not 0 < part.hardest <= 1, "give above 0 to 1"),
-        "optimiser": (part.optimiser not in ("adamw", "adam"), "adamw or adam"),
-        "betas": (not all(0 <= beta < 1 for beta in part.betas), "give two of 0 to below 1"),
-        "schedule_end": (not 0 <= part.schedule_end <= 1, "give 0 to 1"),
-        "save_every": (part.save_every < 1, "give at least 1"),
-    }
-    return _say("train", part, checks)

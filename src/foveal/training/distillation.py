@@ -14,8 +14,7 @@ from foveal.calibration.adapt import Images
 from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches
 from foveal.hub.checkpoint import Model
-from foveal.methods import CoarseToFine, Request
-from foveal.methods.coarse_to_fine import Lesson
+from foveal.methods import CoarseToFine, CoarseToFineConfig
 from foveal.training.loop import Schedule, train
 
 VOID = 255
@@ -43,7 +42,7 @@ class Unlabelled:
 def distil(
     model: Model,
     images: Images,
-    request: Request,
+    config: CoarseToFineConfig,
     schedule: Schedule,
     run: Path,
     report: Callable[[int, dict[str, float]], None] = lambda step, values: None,
@@ -53,7 +52,7 @@ def distil(
     Args:
         model: The network; it stays as it is, and teaches.
         images: Images like those that will come; labels are not needed.
-        request: Tile and level of the first look.
+        config: Tile and level of the first pass.
         schedule: Length and speed.
         run: Folder of the run, for checkpoints.
         report: Called after every step.
@@ -63,9 +62,10 @@ def distil(
     """
     network = copy.deepcopy(model.network)
     teacher = copy.deepcopy(model.network).eval().requires_grad_(False)
-    method = CoarseToFine(network, tile=request.tile, coarsest=max(1, request.look))
-    method.lesson = Lesson(consistency=1.0, teacher=teacher)
-    side = max(request.tile << max(1, request.look), CROP)
+    level = max(1, config.coarse_level)
+    method = CoarseToFine(network, tile=config.tile, coarse_level=level)
+    method.teacher = teacher
+    side = max(config.tile << level, CROP)
     view = Augment((side, side))
     train(method, Batches(Unlabelled(images), view, BATCH, schedule.seed), schedule, run, report=report)
     return replace(model, network=network)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch import distributed as group
 
 from foveal.data.batches import Batches
-from foveal.training.batch_sync import as_one, detours
+from foveal.training.batch_sync import as_one, dense_modules
 
 SEEDS_APART = 7_919_000_003
 """Between the seeds of two processes: more than the steps of a run."""
@@ -108,7 +108,7 @@ class World:
         """Average the statistics of norms that every process took from its own part alone."""
         if self.size == 1:
             return
-        for module in detours(method):
+        for module in dense_modules(method):
             for value in module.buffers():
                 if value.is_floating_point():
                     group.all_reduce(value)

@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from foveal.storage.atomic import write_atomically
+
 LOG = "log.jsonl"
 WINDOW = 20
 """Steps that a row of the summary is the mean of, at most."""
@@ -70,9 +72,7 @@ def summary(run: Path) -> list[dict[str, Any]]:
 
 def _replace(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the lines at once: a kill leaves the old file or the new one."""
-    part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    part.replace(path)
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _tensorboard(run: Path) -> Any:

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from foveal.data.batches import Batches
-from foveal.methods.base import Segmenter
+from foveal.methods import TrainableSegmenter
 from foveal.training.distributed import World
 from foveal.training.log import History
 from foveal.training.optim import MOMENTS, Schedule, create_optimiser, follow, set_rate, trained
@@ -33,7 +33,7 @@ class Diverged(ValueError):
 
 
 def train(
-    method: Segmenter,
+    method: TrainableSegmenter,
     batches: Batches,
     schedule: Schedule,
     run: Path,

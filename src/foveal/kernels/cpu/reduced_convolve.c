@@ -1,5 +1,9 @@
 /* Which instructions compute a convolution in reduced precision. */
 #include <stdlib.h>
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 #include "export.h"
 #include "reduced_work.h"
 #include "region.h"
@@ -19,6 +23,8 @@ static Path function_of(int32_t type, int32_t path) {
     if (path == AVX_VNNI && fma && bytes && __builtin_cpu_supports("avxvnni")) return convolve_u8_vnni;
     if (path == AVX512 && wide && bytes && __builtin_cpu_supports("avx512vnni")) return convolve_u8_avx512;
     if (path == AVX512 && wide && !bytes && __builtin_cpu_supports("avx512bf16")) return convolve_bf16_avx512;
+#elif defined(__aarch64__) && defined(__linux__)
+    if (path == NEON_DOT && bytes && getauxval(AT_HWCAP) & HWCAP_ASIMDDP) return convolve_u8_neon;
 #endif
     return 0;
 }

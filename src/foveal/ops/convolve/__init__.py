@@ -12,13 +12,14 @@ from typing import Any
 
 from torch.overrides import handle_torch_function, has_torch_function
 
-from foveal.ops.convolve.autotune import ALGORITHMS, tuning
-from foveal.ops.convolve.native import fits, native
-from foveal.ops.convolve.spec import Before, Convolution
-from foveal.ops.convolve.torch import cpu, reference
-from foveal.ops.op import Op
+from foveal.ops.convolve import native, reference, spec, torch
+from foveal.ops.convolve.autotune import ALGORITHMS
+from foveal.ops.convolve.spec import Convolution, Prologue
+from foveal.ops.op import Op, table
 
-__all__ = ["ALGORITHMS", "Before", "Convolution", "convolve", "convolved", "tuning"]
+__all__ = ["ALGORITHMS", "Convolution", "Prologue", "convolve", "convolved"]
+
+convolve = Op("convolve", spec.check, table(native.run, native.supports, torch.run, reference.run))
 
 
 def convolved(x: Any, convolution: Convolution, residual: Any = None) -> Any:
@@ -26,6 +27,3 @@ def convolved(x: Any, convolution: Convolution, residual: Any = None) -> Any:
     if has_torch_function((x, residual)):
         return handle_torch_function(convolved, (x, residual), x, convolution, residual)
     return convolve(x, None, convolution, residual)
-
-
-convolve = Op(reference, cpu=cpu, native=native, fits=fits)

@@ -35,8 +35,8 @@ def run(
     x: Tensor, layout: Layout | None, c: Convolution, residual: Tensor | None, kept: Tensor | None
 ) -> Tensor:
     """Convolve; arguments and result as of the reference."""
-    if c.before is not None:
-        x, kept = c.before(x), None if kept is None else c.before(kept)
+    if c.prologue is not None:
+        x, kept = c.prologue(x), None if kept is None else c.prologue(kept)
     padding = [0, 0]
     if layout is not None:
         if not c.halo.empty or (c.kernel != (1, 1) and layout.held(x.shape[2]) is not None):
@@ -46,7 +46,7 @@ def run(
     window = padding, [c.stride] * 2, [c.dilation] * 2
     name, numbers = CLAMPS[c.low, c.high]
     convolution = torch.ops.mkldnn._convolution_pointwise
-    weight = _packed(c, x, *window)
+    weight = c.prepared("onednn", lambda: _reorder(c, list(x.shape), *window))
     if residual is None:
         return convolution(x, weight, c.bias, *window, c.groups, name, numbers, "")
     unary = "relu" if name == "relu" else None  # nothing else can follow a sum there
@@ -54,11 +54,7 @@ def run(
     return out.clamp_(c.low, c.high) if name == "hardtanh" else out
 
 
-def _packed(c: Convolution, x: Tensor, *window: Any) -> Tensor:
-    """Reorder the weights once."""
-    if "onednn" not in c._packed:
-        weight = c.weight.contiguous(memory_format=torch.channels_last)
-        c._packed["onednn"] = torch.ops.mkldnn._reorder_convolution_weight(
-            weight, *window, c.groups, list(x.shape)
-        )
-    return c._packed["onednn"]
+def _reorder(c: Convolution, shape: list[int], *window: Any) -> Tensor:
+    """Lay the weights out as oneDNN wants them for a map of a shape."""
+    weight = c.weight.contiguous(memory_format=torch.channels_last)
+    return torch.ops.mkldnn._reorder_convolution_weight(weight, *window, c.groups, shape)

@@ -1,0 +1,239 @@
+"""Who takes part in a frontier: static runtimes on the shrunk image, and adaptive methods.
+
+A contender is prepared for one size of images and then turns an image into labels at that size. Whatever can
+do so may take part; it needs no base class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foveal.benchmark.runtimes import Case, Choice, Precision, Runtime, prepare
+from foveal.cost import alternate
+from foveal.methods import METHODS, MethodConfig
+from foveal.ops import classify, halve, tuning
+
+STRIDE = 4
+"""Logits of a shrunk image are enlarged to this stride, and from there on as those of the whole image."""
+TRIALS = 3
+"""Timed runs of every way to shrink."""
+
+Kind = Literal["static", "adaptive"]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """A contender that is ready for one size of images.
+
+    Attributes:
+        run: From an image [1, 3, H, W] that `lay` returned to labels [1, H, W], uint8.
+        layout: Memory format in which it takes images.
+        settings: What was chosen where something is left to choose.
+    """
+
+    run: Callable[[Tensor], Tensor]
+    layout: torch.memory_format = torch.contiguous_format
+    settings: str = ""
+
+    def lay(self, image: Tensor) -> Tensor:
+        """Copy an image into the layout."""
+        return image.clone(memory_format=self.layout)
+
+
+class Contender(Protocol):
+    """A row of a frontier."""
+
+    @property
+    def name(self) -> str:
+        """Runtime or method."""
+        ...
+
+    @property
+    def kind(self) -> Kind:
+        """Which of the two curves it belongs to."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
+        ...
+
+    @property
+    def setting(self) -> float:
+        """Scale of the image if static, else budget."""
+        ...
+
+    def prepare(self, size: Size) -> Labeller:
+        """Make it ready for images of a size [px].
+
+        Raises:
+            ValueError: It cannot run the network, or the budget pays for no plan.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class StaticRivals:
+    """What all static contenders share.
+
+    Attributes:
+        network: The dense network from `fold_norms`.
+        calibration: Images [1, 3, H, W] that int8 takes its ranges from.
+        folder: Place for files.
+        threads: Threads of the processor.
+    """
+
+    network: nn.Module
+    calibration: Sequence[Tensor]
+    folder: Path
+    threads: int
+
+
+@dataclass(frozen=True)
+class StaticContender:
+    """A runtime on the whole image, shrunk by a scale of its sides.
+
+    Attributes:
+        choice: Runtime and precision.
+        setting: Scale, above 0 and at most 1.
+        shared: What it has in common with the others.
+    """
+
+    choice: Choice
+    setting: float
+    shared: StaticRivals = field(repr=False)
+    kind: Kind = "static"
+
+    @property
+    def name(self) -> str:
+        """Name of the runtime."""
+        return self.choice.runtime
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the runtime."""
+        return self.choice.precision
+
+    def prepare(self, size: Size) -> Labeller:
+        """Compile the network for the shrunk size, and find the fastest way to shrink."""
+        sides = shrunk_size(size, self.setting)
+        folder = self.shared.folder / "x".join(map(str, sides))
+        folder.mkdir(exist_ok=True)
+        images = (
+            [shrink(image, sides) for image in self.shared.calibration] if self.precision == "int8" else []
+        )
+        images = [image for image in images if image.shape[2:] == sides]
+        example = torch.rand(1, 3, *sides, generator=torch.Generator().manual_seed(0))
+        runtime = prepare(
+            self.choice, Case(self.shared.network, example, self.shared.threads, folder, images)
+        )
+        if sides == size:
+            return Labeller(partial(_label, runtime.run, size=size), runtime.layout, runtime.settings)
+        choices = {way.name: _shrinking(runtime, way, size, sides) for way in shrinking_ways(size, sides)}
+        image, times = torch.rand(1, 3, *size), {}
+        for name, labeller in choices.items():
+            run = partial(labeller.run, labeller.lay(image))
+            times[name] = alternate({name: run}, TRIALS, warmup=1)[name].median
+        return choices[min(times, key=lambda name: times[name])]
+
+
+@dataclass(frozen=True)
+class AdaptiveContender:
+    """A method of the eager engine at a budget.
+
+    Attributes:
+        name: Name in `foveal.methods.METHODS`.
+        network: From `foveal.fusion.faster`.
+        config: Its settings.
+    """
+
+    name: str
+    network: nn.Module = field(repr=False)
+    config: MethodConfig
+    kind: Kind = "adaptive"
+    precision: Precision = "f32"
+
+    @property
+    def setting(self) -> float:
+        """Budget."""
+        return self.config.budget
+
+    def prepare(self, size: Size) -> Labeller:
+        """Make the method, and run it once: kernels are chosen, and a budget that is too small is refused."""
+        method = METHODS[self.name].from_config(self.network, self.config).eval()
+
+        @torch.inference_mode()
+        def run(image: Tensor) -> Tensor:
+            return method(image).labels
+
+        labeller = Labeller(
+            run,
+            torch.channels_last,
+            ", ".join(f"{name} {value}" for name, value in self.config.settings.items()),
+        )
+        with tuning():
+            run(labeller.lay(torch.rand(1, 3, *size)))
+        return labeller
+
+
+def shrunk_size(size: Size, scale: float) -> Size:
+    """Return height and width of the shrunk image [px]."""
+    if scale == 1:
+        return size
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def shrink(image: Tensor, sides: Size) -> Tensor:
+    """Shrink an image [N, 3, H, W] with antialiasing."""
+    if tuple(image.shape[2:]) == sides:
+        return image
+    return F.interpolate(image, size=sides, mode="bilinear", align_corners=False, antialias=True)
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """A way to shrink an image."""
+
+    name: str
+    layout: torch.memory_format
+    run: Callable[[Tensor], Tensor]
+
+
+def shrinking_ways(size: Size, sides: Size) -> list[Shrinking]:
+    """List the ways to shrink: antialiased in both layouts, and by means of two by two where that fits."""
+    filtered = partial(shrink, sides=sides)
+    ways = [
+        Shrinking("antialiased", torch.contiguous_format, filtered),
+        Shrinking("antialiased, channels last", torch.channels_last, filtered),
+    ]
+    if (sides[0] * 2, sides[1] * 2) == size:
+        ways += [Shrinking("means of 2 x 2, channels last", torch.channels_last, halve)]
+        ways += [Shrinking("means of 2 x 2", torch.contiguous_format, halve)]
+    return ways
+
+
+@torch.inference_mode()
+def _label(run: Callable[[Tensor], Tensor], image: Tensor, size: Size) -> Tensor:
+    return classify(run(image), size)
+
+
+def _shrinking(runtime: Runtime, way: Shrinking, size: Size, sides: Size) -> Labeller:
+    """Put a way to shrink before a runtime, and the enlarging of its logits after it."""
+    large = -(-size[0] // STRIDE), -(-size[1] // STRIDE)
+
+    @torch.inference_mode()
+    def run(image: Tensor) -> Tensor:
+        small = way.run(image).contiguous(memory_format=runtime.layout)
+        logits = F.interpolate(runtime.run(small), size=large, mode="bilinear", align_corners=False)
+        return classify(logits, size)
+
+    return Labeller(run, way.layout, f"{runtime.settings}; {way.name}")

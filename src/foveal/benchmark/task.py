@@ -1,0 +1,63 @@
+"""What `foveal bench` measures, on generated or given images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from foveal.benchmark.machine import describe_machine
+from foveal.benchmark.results import Measured
+from foveal.benchmark.runtimes import Choice, packages_of
+from foveal.hub.checkpoint import Model
+from foveal.methods import MethodConfig
+from foveal.models import MODELS
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is measured.
+
+    Attributes:
+        model: The network.
+        image: [N, 3, H, W] in 0..1.
+        method: Name in `foveal.methods.METHODS`.
+        configs: Settings of the method, row by row.
+        runtimes: From `choose_runtimes`; one of f32 at least.
+        repeat: Timed rounds.
+        memory: Whether peak memory is measured, every row in a process of its own.
+        keep: Whether the allocator keeps freed memory in those processes.
+        calibration: Images [N, 3, H, W] that int8 takes its ranges from.
+    """
+
+    model: Model
+    image: Tensor
+    method: str
+    configs: Sequence[MethodConfig]
+    runtimes: Sequence[Choice]
+    repeat: int = 20
+    memory: bool = False
+    keep: bool = True
+    calibration: Sequence[Tensor] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images [px]."""
+        return self.image.shape[2], self.image.shape[3]
+
+
+def describe_task(task: Task, macs: int) -> Measured:
+    """Say what was measured on what."""
+    machine = describe_machine(packages_of(task.runtimes))
+    return Measured(
+        **vars(machine),
+        model=task.model.name,
+        weights="random" if task.model.name in MODELS else "trained",
+        size=task.size,
+        batch=len(task.image),
+        repeat=task.repeat,
+        dense_macs=macs,
+    )

@@ -1,0 +1,258 @@
+"""How fast this machine is with a network: measured once and kept, one cost model per setup.
+
+Time depends on how many samples are computed, not on which, so a generated picture stands for any image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveal import __version__
+from foveal.calibration.cost_model import CostModel, Measurement
+from foveal.cost import alternate
+from foveal.hub.checkpoint import fingerprint
+from foveal.kernels.build import built
+from foveal.methods import METHODS, AdaptiveSegmenter, Dense, MethodConfig, Resources
+from foveal.methods.config import settings_of
+from foveal.ops import tuning
+from foveal.storage.cache import folder
+from foveal.tiles import NoTileRule
+
+AREAS = (1.0, 0.5, 0.25)
+"""Areas of the images that are measured, as shares of the area that is asked for."""
+TILES = 8, 4
+"""Least tiles along a side of the largest image, and of any: with fewer, most of them hang over the edge."""
+LARGEST = 1 << 22
+"""Pixels from which on time is proportional to the area, and larger images need no measurement [px]."""
+REACH = 2
+"""A model is good for images of so many times the pixels of the largest that it was measured on."""
+BUDGETS = (0.25, 0.5, 0.8)
+"""Budgets that are measured; one that pays for no plan is replaced by that of the cheapest."""
+ANY = 0.5
+"""A budget to make a method with where only its cheapest plan is asked for."""
+ROUNDS = 5
+GRAIN = 32
+"""Side of the patches of the picture that is measured on [px]."""
+
+Report = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a cost model is of. The number of threads is taken as it is when time matters.
+
+    Attributes:
+        name: Name of the network, for messages.
+        network: The network as it was trained.
+        fast: The network that runs.
+        method: Name in `foveal.methods.METHODS`.
+        config: Settings of the method; the budget is not part of the setup.
+        resources: What the method may use besides the network.
+    """
+
+    name: str
+    network: nn.Module
+    fast: nn.Module
+    method: str
+    config: MethodConfig
+    resources: Resources = field(default_factory=Resources)
+
+    def make(self, budget: float) -> AdaptiveSegmenter:
+        """Make the method with a budget."""
+        config = replace(self.config, budget=budget)
+        return METHODS[self.method].from_config(self.fast, config, self.resources).eval()
+
+    @property
+    def adjustable(self) -> bool:
+        """Whether the method has a budget to choose."""
+        return self.config.adjustable
+
+    @property
+    def title(self) -> str:
+        """Method and settings in words."""
+        shown = {name: getattr(self.config, name) for name in settings_of(type(self.config))}
+        return " ".join([self.method, *(f"{k} {v}" for k, v in shown.items() if v is not None)])
+
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return the work of the cheapest plan for an image of `size` [px], the coarse pass included."""
+        return self.make(ANY).least_work(size)
+
+    @cached_property
+    def weights(self) -> str:
+        """Fingerprint of the trained numbers."""
+        return fingerprint(self.network)
+
+    @property
+    def file(self) -> Path:
+        """Where the cost model is kept: another file for anything that time depends on."""
+        parts = (self.weights, self.method, *self.config.time_key, torch.get_num_threads())
+        text = "\n".join(str(part) for part in (*parts, built(), torch.__version__, __version__))
+        return folder() / "cost" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def stored(setup: Setup) -> CostModel | None:
+    """Return what was measured before; None if nothing was, or the file is damaged."""
+    if not (folder() / "cost").is_dir():  # before the weights are read
+        return None
+    try:
+        return CostModel.load(setup.file)
+    except (OSError, ValueError):
+        return None
+
+
+def covers(model: CostModel, size: tuple[int, int]) -> bool:
+    """Whether a model is good for an image of `size` [px].
+
+    It is for any smaller image than the largest that was measured, for images of up to `REACH` times its
+    pixels, and for any image once `LARGEST` pixels are within that reach.
+    """
+    return min(math.prod(size), LARGEST) <= REACH * model.largest
+
+
+def cost_model(
+    setup: Setup, size: tuple[int, int], report: Report = silent, known: CostModel | None = None
+) -> CostModel:
+    """Return the cost model that is known or stored; measure first if there is none, or none for `size` [px].
+
+    Raises:
+        ValueError: There is no budget, no plan cheaper than dense, or no meaning of the network on tiles.
+    """
+    known = known or stored(setup)
+    if known is not None and covers(known, size):
+        return known
+    return calibrate(setup, size, report, known)
+
+
+def calibrate(
+    setup: Setup, size: tuple[int, int], report: Report = silent, known: CostModel | None = None
+) -> CostModel:
+    """Measure, and keep the cost model. A folder that cannot be written is no error: it is measured again.
+
+    Args:
+        setup: What is measured.
+        size: Height and width of the image that is asked for [px].
+        report: Called with what is done, before it takes time.
+        known: An earlier cost model; its measurements at other sizes count as well.
+
+    Raises:
+        ValueError: There is no budget, no plan cheaper than dense, or no meaning of the network on tiles.
+    """
+    if not setup.adjustable:
+        raise ValueError(
+            f"method {setup.title} has no budget to predict times for; give another method or policy"
+        )
+    report("measuring how fast this machine is, once")
+    rows = measure(setup, sizes(size, tile_of(setup.config)))
+    new = {row.size for row in rows}
+    old = [row for row in known.rows if row.size not in new] if known else []
+    model = CostModel.fit([*old, *rows])
+    try:
+        model.save(setup.file)
+    except OSError:
+        return model
+    return model
+
+
+def sizes(size: tuple[int, int], tile: int) -> list[tuple[int, int]]:
+    """Choose the images to measure for one of `size` [px], the largest first.
+
+    The largest has the size that is asked for, but at least `TILES[0]` tiles along each side, and `LARGEST`
+    pixels at most where tiles allow it.
+    """
+    first, least = (count * tile for count in TILES)
+    sides = [max(side, first) for side in size]
+    area = min(1.0, LARGEST / math.prod(sides))
+    found = []
+    for share in AREAS:
+        height, width = (max(round(side * math.sqrt(area * share)), least) for side in sides)
+        found.append((height, width))
+    return list(dict.fromkeys(found))
+
+
+@torch.no_grad()
+def measure(setup: Setup, found: Sequence[tuple[int, int]]) -> list[Measurement]:
+    """Time the dense network and the method in turns, on parts of one picture [px], the largest first.
+
+    Algorithms are chosen along the way, for these sizes as for the images that follow.
+
+    Raises:
+        ValueError: There is no budget, no plan cheaper than dense, or no meaning of the network on tiles.
+    """
+    image = picture(found[0])
+    with on_tiles(setup.name):
+        return [_measure(setup, image[:, :, :height, :width]) for height, width in found]
+
+
+def picture(size: tuple[int, int]) -> Tensor:
+    """Draw patches of random colours [1, 3, H, W] in 0..1, the same for the same size [px]."""
+    draw = torch.Generator().manual_seed(0)
+    rows, columns = (-(-side // GRAIN) for side in size)
+    patches = torch.rand(1, 3, rows, columns, generator=draw)
+    return patches.repeat_interleave(GRAIN, 2).repeat_interleave(GRAIN, 3)[:, :, : size[0], : size[1]]
+
+
+def tile_of(config: MethodConfig) -> int:
+    """Return the side of a tile [px] of a method; 1 for one without tiles."""
+    return int(getattr(config, "tile", 1))
+
+
+@contextmanager
+def on_tiles(name: str) -> Iterator[None]:
+    """Say in one sentence that a network cannot run on tiles.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    try:
+        yield
+    except NoTileRule as error:
+        raise ValueError(f"{name} cannot run on tiles: {error}") from None
+
+
+def _measure(setup: Setup, part: Tensor) -> Measurement:
+    """Measure on one image [1, 3, H, W]; the first run of everything is for choosing algorithms."""
+    image = part.contiguous(memory_format=torch.channels_last)
+    size = (image.shape[2], image.shape[3])
+    methods = {str(budget): setup.make(budget) for budget in _budgets(setup, size)}
+    with tuning():
+        works = {name: float(method(image).trace.work[0]) for name, method in methods.items()}
+        methods["dense"] = Dense(setup.fast).eval()
+        methods["dense"](image)
+    runs: dict[str, Callable[[], Any]] = {
+        name: partial(_labels, method, image) for name, method in methods.items()
+    }
+    times = {name: timing.median for name, timing in alternate(runs, ROUNDS, warmup=1).items()}
+    return Measurement(size, times["dense"], tuple((works[name], times[name]) for name in works))
+
+
+def _budgets(setup: Setup, size: tuple[int, int]) -> list[float]:
+    """Choose budgets that pay for a plan.
+
+    Raises:
+        ValueError: None below 1 does.
+    """
+    least = setup.least_work(size)
+    if least >= 1:
+        raise ValueError(
+            f"no plan for {size[0]}x{size[1]} px is cheaper than the dense network with {setup.title}; allow "
+            "a coarser level"
+        )
+    return list(dict.fromkeys(max(budget, least) for budget in BUDGETS))
+
+
+def _labels(method: AdaptiveSegmenter, image: Tensor) -> Tensor:
+    return method(image).labels

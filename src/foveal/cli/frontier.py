@@ -1,0 +1,189 @@
+"""`foveal frontier`: quality over milliseconds, beside every static runtime, precision and scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from foveal.cli.bench import RuntimesOption, progress, split_names
+from foveal.cli.errors import complain, echo_json
+from foveal.cli.options import Several, ThreadsOption, make_folder, prepare
+from foveal.cli.progress import counter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from foveal.benchmark.conclusion import FrontierResult
+    from foveal.benchmark.contenders import Contender
+    from foveal.benchmark.frontier import Effort, Measurement
+    from foveal.benchmark.runtimes import Choice
+    from foveal.data.pairs import Dataset
+    from foveal.hub.checkpoint import Model
+
+SCALES = (1.0, 0.75, 0.5, 0.35)
+BUDGETS = (0.15, 0.2, 0.25, 0.3, 0.4, 0.55)
+OURS = ("segblocks", "coarse_to_fine")
+EAGER_ONLY = "the eager engine computes in f32"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Enter the command."""
+    app.command(cls=Several)(frontier)
+
+
+def frontier(
+    model: Annotated[str, typer.Argument(help="Bundled model, .safetensors file or folder of a run.")],
+    data: Annotated[str, typer.Option(help="camvid:PATH, cityscapes:PATH, mapillary:PATH or folder:PATH.")],
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
+    scales: Annotated[
+        list[float] | None, typer.Option(help="Sides of the image for static runtimes; 1 0.75 0.5 0.35.")
+    ] = None,
+    budget: Annotated[
+        list[float] | None, typer.Option(help="Shares of the dense work; 0.15 0.2 0.25 0.3 0.4 0.55.")
+    ] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option(help="See `foveal methods`; segblocks coarse_to_fine.")
+    ] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="f32 bf16 int8, all if absent.")] = None,
+    runtimes: RuntimesOption = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use the first images only.")] = None,
+    calibration: Annotated[int, typer.Option(min=1, help="Images that int8 takes its ranges from.")] = 16,
+    calibration_split: Annotated[
+        str | None, typer.Option(help="Their split; train, or the measured one if there is no train.")
+    ] = None,
+    timed: Annotated[int, typer.Option(min=1, help="Images that are timed.")] = 4,
+    repeat: Annotated[int, typer.Option(min=1, help="Timed rounds over them.")] = 5,
+    threads: ThreadsOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for frontier.json and frontier.png.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure quality over milliseconds, from an image in memory to labels at its full size.
+
+    Static rivals are every runtime, precision and scale of the whole image; ours are methods and budgets.
+    Several values may follow one option: `--scales 1 0.5`.
+    """
+    from foveal.benchmark.conclusion import Subject, summarise
+    from foveal.benchmark.frontier import Effort
+    from foveal.benchmark.machine import quiet_machine
+    from foveal.benchmark.runtimes import PRECISIONS, choose_runtimes, packages_of
+    from foveal.data.dataset import open_dataset
+    from foveal.hub.checkpoint import load_model
+
+    wanted = list(dict.fromkeys(precision or PRECISIONS))
+    choices, absent = choose_runtimes(split_names(runtimes), wanted)
+    shares = check_shares("--scales", scales or SCALES)
+    loaded, dataset = load_model(model), open_dataset(data, split)
+    check_classes(loaded, dataset)
+    if out is not None:
+        make_folder(out)
+    prepare(threads)
+    ours, unable = adaptive_contenders(loaded, methods or OURS, budget or BUDGETS, wanted)
+    ranges = _calibration(data, calibration_split, dataset, calibration) if "int8" in wanted else []
+    effort = Effort(limit, timed, repeat, quiet_machine)
+    found = _measure(loaded, dataset, (choices, shares, ranges), ours, effort)
+    packages, left_out = frozenset(packages_of(choices)), (*absent, *unable)
+    _show(summarise(found, Subject(loaded.name, dataset.name, len(ranges), packages, left_out)), out, json)
+
+
+def _measure(
+    loaded: Model,
+    dataset: Dataset,
+    static: tuple[Sequence[Choice], Sequence[float], Sequence[Tensor]],
+    ours: Sequence[Contender],
+    effort: Effort,
+) -> Measurement:
+    """Measure static runtimes, given with scales and calibration images, and adaptive contenders."""
+    import tempfile
+
+    import torch
+
+    from foveal.benchmark.contenders import StaticContender, StaticRivals
+    from foveal.benchmark.frontier import measure_frontier
+    from foveal.benchmark.runtimes import fold_norms
+
+    choices, scales, ranges = static
+    with tempfile.TemporaryDirectory() as folder:
+        shared = StaticRivals(fold_norms(loaded.network), ranges, Path(folder), torch.get_num_threads())
+        rivals = [StaticContender(choice, scale, shared) for choice in choices for scale in scales]
+        return measure_frontier([*rivals, *ours], dataset, effort, progress(), counter("images"))
+
+
+def check_shares(option: str, values: Sequence[float]) -> list[float]:
+    """Return shares of one, each once.
+
+    Raises:
+        ValueError: One is not above 0 and at most 1.
+    """
+    for value in values:
+        if not 0 < value <= 1:
+            raise ValueError(f"{option} is {value:g}; give shares above 0 and at most 1, such as 0.5")
+    return list(dict.fromkeys(values))
+
+
+def check_classes(loaded: Model, dataset: Dataset) -> None:
+    """See that a model and a data set have as many classes.
+
+    Raises:
+        ValueError: They have not.
+    """
+    if len(dataset.classes) != len(loaded.card.classes):
+        raise ValueError(
+            f"{loaded.name} knows {len(loaded.card.classes)} classes and {dataset.name} has "
+            f"{len(dataset.classes)}; give a model that was trained on these classes"
+        )
+
+
+def adaptive_contenders(
+    loaded: Model, methods: Sequence[str], budgets: Sequence[float], precisions: Sequence[str]
+) -> tuple[list[Contender], list[str]]:
+    """List every method at every budget, and sentences about the precisions that methods do not have.
+
+    Raises:
+        ValueError: There is no method of that name, or a budget is no share.
+    """
+    from foveal.benchmark.contenders import AdaptiveContender
+    from foveal.calibration.configure import configure
+    from foveal.fusion import faster
+
+    shares, chosen = check_shares("--budget", budgets), list(dict.fromkeys(methods))
+    configs = [(name, configure(loaded, name, share, {})) for name in chosen for share in shares]
+    others = [name for name in precisions if name != "f32"]
+    unable = [f"the methods are not available in {' and '.join(others)}: {EAGER_ONLY}"] if others else []
+    network = faster(loaded.network.eval())
+    return [AdaptiveContender(name, network, config) for name, config in configs], unable
+
+
+def _calibration(data: str, split: str | None, dataset: Dataset, count: int) -> list[Tensor]:
+    """Read images spread over the training split; over the measured one, with a word, if there is none."""
+    from foveal.data.dataset import open_dataset
+
+    try:
+        source = open_dataset(data, split or "train")
+    except ValueError:
+        if split is not None:
+            raise
+        complain(f"{data} has no split 'train'; int8 takes its ranges from {dataset.name} itself")
+        source = dataset
+    count = min(count, len(source))
+    return [source[k * len(source) // count][0][None].contiguous() for k in range(count)]
+
+
+def _show(result: FrontierResult, out: Path | None, json: bool) -> None:
+    from json import dumps
+
+    from foveal.reporting.frontier_chart import draw_frontier
+    from foveal.reporting.frontier_text import frontier_text
+
+    for sentence in result.left_out:
+        complain(sentence)
+    if out is not None:
+        (out / "frontier.json").write_text(dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
+        draw_frontier(result).savefig(out / "frontier.png")
+    if json:
+        echo_json(asdict(result))
+    else:
+        typer.echo(frontier_text(result))

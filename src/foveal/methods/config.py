@@ -1,0 +1,138 @@
+"""Settings of methods: values that the command line, recipes and reports read from one declaration."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Bounded
+from torch import Tensor
+
+from foveal.geometry.plan import check_budget
+
+if TYPE_CHECKING:
+    from foveal.policies.learned import PolicyNet
+
+
+def setting(default: Any, description: str, low: float | None = None, high: float | None = None) -> Any:
+    """Declare a setting of a method: the command line and `foveal methods` read it from here.
+
+    Args:
+        default: Value if none is given; a model's card or calibration profile comes before it.
+        description: One line for people, units included.
+        low: Least value allowed.
+        high: Largest value allowed.
+    """
+    return field(default=default, metadata={"description": description, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Settings of a method. Every method has a frozen class of its own; what all have is here.
+
+    Attributes:
+        budget: Share of the dense work that may be spent, above 0 and at most 1.
+
+    Raises:
+        ValueError: A value is not allowed.
+    """
+
+    budget: float = 0.4
+
+    def __post_init__(self) -> None:
+        check_budget(self.budget)
+        for name, (low, high) in bounds(type(self)).items():
+            value = getattr(self, name)
+            if value is not None and not (low <= value <= high):
+                ends = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+                raise ValueError(f"{name} is {value:g}; give a value {ends}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Declared settings by name."""
+        return {name: getattr(self, name) for name in settings_of(type(self))}
+
+    @property
+    def adjustable(self) -> bool:
+        """Whether a budget changes what runs."""
+        return True
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether everything is computed at full resolution."""
+        return self.budget >= 1
+
+    @property
+    def time_key(self) -> tuple[object, ...]:
+        """Everything that a run's time depends on besides network, image size and work."""
+        return ()
+
+
+def settings_of(kind: type[MethodConfig]) -> dict[str, Field[Any]]:
+    """Return the declared settings of a method's config by name; the budget is not among them."""
+    return {f.name: f for f in fields(kind) if "description" in f.metadata}
+
+
+def bounds(kind: type[MethodConfig]) -> dict[str, tuple[float, float]]:
+    """Return the least and the largest value of every bounded setting."""
+    found = {}
+    for name, f in settings_of(kind).items():
+        low, high = f.metadata["low"], f.metadata["high"]
+        if low is not None or high is not None:
+            found[name] = (-math.inf if low is None else low, math.inf if high is None else high)
+    return found
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a method may use besides the network.
+
+    Attributes:
+        policy_network: Trained together with the network.
+        labels: True labels of the images [N, H, W]; only an oracle looks at them.
+    """
+
+    policy_network: PolicyNet | None = None
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What every training minimises.
+
+    Attributes:
+        class_weight: Weight of every class in the loss [K].
+        hardest: Share of the pixels, the hardest, that count.
+        seed: Seed of new parts, such as a policy network.
+    """
+
+    class_weight: Tensor | None = None
+    hardest: float = 1.0
+    seed: int = 0
+
+
+class MethodTraining(BaseModel):
+    """Section [method] of a recipe: what all methods have. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str = "dense"
+    """Name of the method."""
+    tile: Annotated[int, Bounded(ge=1)] = 32
+    """Side of a tile that the trained model's card recommends [px]."""
+    max_level: Annotated[int, Bounded(ge=0, le=10)] = 2
+    """Coarsest level that the card recommends."""
+    coarse_level: Annotated[int, Bounded(ge=0, le=10)] = 2
+    """Level of a first pass that the card recommends."""
+
+    @property
+    def freezes_network(self) -> bool:
+        """Whether the network stays as it is."""
+        return False
+
+    @property
+    def trained_budget(self) -> float | None:
+        """Budget that the method is evaluated at after training; None for that of its config."""
+        return None

@@ -1,0 +1,135 @@
+"""What `foveal bench` found, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from typer import style
+
+from foveal.benchmark.operation_results import OperationRow, OperationsResult, Speed, StageRow
+from foveal.benchmark.results import BenchResult, BenchRow, DenseRow, Fastest, Measured
+from foveal.reporting.text import giga, table
+
+
+def bench_text(result: BenchResult) -> str:
+    """Write the speed of static runtimes and of adaptive rows."""
+    random = ", random weights: agreement says nothing" if result.weights == "random" else ""
+    best, any_best = result.best_static, result.best_static_any
+    where = f"{_where(result)}; median of {result.repeat} in turns, from image to labels"
+    explained = (
+        f"speed-up over {best.runtime} in {best.precision}, {best.ms:.1f} ms; own: over our own dense "
+        "network; eta is speed-up x work, 1 if all is saved"
+    )
+    beside = f"fastest in any precision: {any_best.runtime} in {any_best.precision}, {any_best.ms:.1f} ms"
+    parts = [
+        f"{style(result.model, bold=True)}  {_what(result)}, {giga(result.dense_macs)} MACs{random}",
+        f"{style(where, dim=True)}\n",
+        f"{_dense_table(result.dense, best)}\n",
+        _adaptive_table(result.adaptive),
+        explained,
+        *([beside] if any_best != best else []),
+    ]
+    return "\n".join(parts)
+
+
+def operations_text(result: OperationsResult) -> str:
+    """Write speed operation by operation and stage by stage."""
+    plan, whole = result.plan, result.whole
+    where = f"{_where(result)}; median of {result.repeat} rounds in turns"
+    decided = f"{plan.tiles} tiles of {plan.tile} px, work {plan.work:.3f} at budget {plan.budget:g}"
+    calls = f"in one call: dense {whole.dense_ms:.2f} ms, tiles {whole.tiles_ms:.2f} ms"
+    around = ", ".join(f"{name} {ms:.2f}" for name, ms in vars(result.around).items())
+    parts = [
+        f"{style(result.model, bold=True)}  {_what(result)}, {decided}",
+        f"{style(where, dim=True)}\n",
+        f"{_operation_table(result.nodes)}\n",
+        f"{_stage_table(result.stages)}\n",
+        f"{calls}; around it: {around} ms",
+        "GFLOP/s are nominal: two FLOPs a multiply-accumulate of the plain convolution",
+    ]
+    return "\n".join(parts)
+
+
+def _what(result: Measured) -> str:
+    height, width = result.size
+    batch = f"{result.batch} x " if result.batch > 1 else ""
+    return f"{batch}{width} x {height} px"
+
+
+def _where(result: Measured) -> str:
+    return f"{result.machine}, {result.threads} thread{'s' if result.threads > 1 else ''}"
+
+
+def _operation_table(rows: Sequence[OperationRow]) -> str:
+    head = ["operation", "what", "map", "dense", "dense ms", "GFLOP/s", "tiles", "tiles ms", "GFLOP/s"]
+    cells = [
+        (
+            row.name,
+            row.operation,
+            " x ".join(map(str, row.shape[1:])),
+            row.dense_algorithm or "-",
+            *_dense_speed(row),
+            row.tiles_algorithm or "-",
+            *_tiles_speed(row),
+        )
+        for row in rows
+    ]
+    return table(head, cells)
+
+
+def _stage_table(rows: Sequence[StageRow]) -> str:
+    head = ["stage", "dense ms", "GFLOP/s", "tiles ms", "GFLOP/s"]
+    return table(head, [(row.stage, *_dense_speed(row), *_tiles_speed(row)) for row in rows])
+
+
+def _dense_speed(row: Speed) -> tuple[str, str]:
+    return f"{row.dense_ms:.3f}", f"{row.dense_gflops:.1f}"
+
+
+def _tiles_speed(row: Speed) -> tuple[str, str]:
+    return f"{row.tiles_ms:.3f}", f"{row.tiles_gflops:.1f}"
+
+
+def _dense_table(rows: Sequence[DenseRow], best: Fastest) -> str:
+    head = ("dense", "precision", "settings", "ms", "p95", "error", "agrees", "")
+    cells = [
+        (
+            row.runtime,
+            row.precision,
+            row.settings,
+            f"{row.ms:.1f}",
+            f"{row.p95:.1f}",
+            f"{row.error:.0e}",
+            f"{row.agreement:.2%}",
+            "fastest" if (row.runtime, row.precision) == (best.runtime, best.precision) else "",
+        )
+        for row in rows
+    ]
+    return table(head, cells)
+
+
+COLUMNS: tuple[tuple[str, Callable[[BenchRow], str]], ...] = (
+    ("method", lambda row: row.method),
+    ("policy", lambda row: row.policy),
+    ("tile", lambda row: f"{row.tile}"),
+    ("budget", lambda row: f"{row.budget:.2f}"),
+    ("max level", lambda row: f"{row.max_level}"),
+    ("work", lambda row: f"{row.work:.3f}"),
+    ("MACs", lambda row: giga(row.macs)),
+    ("ms", lambda row: f"{row.ms:.1f}"),
+    ("p95", lambda row: f"{row.p95:.1f}"),
+    ("speed-up", lambda row: f"{row.speedup:.2f}"),
+    ("eta", lambda row: f"{row.eta:.2f}"),
+    ("own", lambda row: f"{row.own_speedup:.2f}"),
+    ("agrees", lambda row: f"{row.agreement:.2%}"),
+    ("decides", lambda row: "-" if row.decide_ms is None else f"{row.decide_ms:.1f}"),
+)
+MEMORY: tuple[tuple[str, Callable[[BenchRow], str]], ...] = (
+    ("peak MB", lambda row: f"{row.peak_mb:.0f}"),
+    ("dense MB", lambda row: f"{row.dense_peak_mb:.0f}"),
+)
+
+
+def _adaptive_table(rows: Sequence[BenchRow]) -> str:
+    columns = COLUMNS if rows[0].peak_mb is None else COLUMNS + MEMORY
+    return table([name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows])

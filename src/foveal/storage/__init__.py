@@ -1,0 +1,1 @@
+"""What every floor needs of disk and names: writing at once, the cache folder, look-up with a suggestion."""

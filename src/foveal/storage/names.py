@@ -1,0 +1,33 @@
+"""Looking something up by its name, with a suggestion where the name is close to one that exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def find(name: str, table: Mapping[str, T], what: str) -> T:
+    """Return the entry of a name.
+
+    Args:
+        name: The name that was given.
+        table: Entries by name.
+        what: What the entries are, in the singular: "policy", "method", ...
+
+    Raises:
+        ValueError: There is no entry of that name; the message names the closest one, and all.
+    """
+    if name not in table:
+        raise ValueError(
+            f"no {what} named '{name}'; {suggestion(name, table)}available: {', '.join(table) or 'none'}"
+        )
+    return table[name]
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean '...'? " with the closest known name; empty if none is close."""
+    close = get_close_matches(name, list(known), 1)
+    return f"did you mean '{close[0]}'? " if close else ""

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from commands import Result, parsed, refused, run
+from foveal.benchmark import runtimes as module
+from foveal.data.dataset import default_palette
+from foveal.data.synthetic import CLASSES
+from foveal.hub.checkpoint import Card, save_model
+from samples import nano, write_folder
+
+SMALL = ("--scales", 1, 0.5, "--budget", 0.6, "--methods", "segblocks", "--timed", 1, "--repeat", 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("frontier")
+    card = Card("swiftnet_nano", tuple(CLASSES), default_palette(len(CLASSES)))
+    save_model(nano(len(CLASSES)), card, root / "small.safetensors")
+    write_folder(root, 2)
+    return root
+
+
+@pytest.fixture
+def command(folder: Path):
+    def frontier(*arguments: object, model: object = None) -> Result:
+        data = f"folder:{folder}"
+        return run("frontier", model or folder / "small.safetensors", "--data", data, *SMALL, *arguments)
+
+    return frontier
+
+
+def test_rows_table_picture_and_sentences(command, tmp_path: Path) -> None:
+    words = ("--runtimes", "torch,foveal", "--precision", "f32", "--out", tmp_path / "out")
+    result = command(*words)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "out" / "frontier.json").read_text())
+    assert [(row["kind"], row["name"], row["setting"]) for row in found["rows"]] == [
+        *(("static", "torch", 1.0), ("static", "torch", 0.5)),
+        *(("static", "foveal", 1.0), ("static", "foveal", 0.5), ("adaptive", "segblocks", 0.6)),
+    ]
+    assert {"machine", "commit", "command", "versions", "comparison", "left_out"} <= set(found)
+    assert (found["images"], found["size"], found["calibration"]) == (2, [64, 96], 0)
+    for words in (found["at_equal_quality"], found["at_equal_time"], "segblocks", "torch", "mIoU"):
+        assert words in result.stdout
+    with Image.open(tmp_path / "out" / "frontier.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 500
+
+
+def test_what_is_not_available_is_named(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    result = command("--limit", 1, "--json", "--precision", "f32", "int8", "--runtimes", "torch,foveal")
+    found = parsed(result)
+    assert "the runtime 'torch' is not available in int8" in result.stderr
+    assert "the methods are not available in int8" in result.stderr
+    assert "has no split 'train'" in result.stderr or found["calibration"] == 2
+    assert found["images"] == 1
+    assert [sentence.split(":")[0] for sentence in found["left_out"]] == [
+        "the runtime 'torch' is not available in int8",
+        "the runtime 'foveal' is not available in int8",
+        "the methods are not available in int8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--runtimes", "openvin"), "did you mean 'openvino'"),
+        (("--precision", "f16"), "no precision named 'f16'"),
+        (("--scales", 2), "--scales is 2; give shares above 0 and at most 1"),
+        (("--budget", 0), "--budget is 0"),
+        (("--methods", "segblock"), "no method named 'segblock'"),
+        (("--limit", 0), "--limit"),
+    ],
+)
+def test_bad_input_is_one_sentence(command, words: tuple[object, ...], message: str) -> None:
+    assert message in refused(command("--precision", "f32", *words))
+
+
+def test_a_model_of_other_classes_is_refused(command, tmp_path: Path) -> None:
+    card = Card("swiftnet_nano", ("soil", "crop"), default_palette(2))
+    model = save_model(nano(2), card, tmp_path / "weeds.safetensors")
+    assert "weeds knows 2 classes" in refused(command("--precision", "f32", model=model))

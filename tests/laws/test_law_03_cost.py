@@ -1,0 +1,85 @@
+"""Law 3: spending less costs less, and counted MACs are the plan's arithmetic."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from conformance import ADAPTIVE, NAMES, Networks, answer, make
+from foveal.cost import count_macs
+from foveal.tiles import split
+from samples import nano
+from strategies import sources
+from tile_runs import TILE, a_plan, conv_macs, everything, network_and_image, remembered
+
+# The tile engine
+
+
+@settings(max_examples=15)
+@given(source=sources())
+def test_counted_macs_are_those_of_a_tile_times_the_tiles(source: Random) -> None:
+    network, image = network_and_image(source, context=False)
+    plan = a_plan(source, image, skip=source.choice([0.0, 0.5]))
+    one = conv_macs(lambda: network(torch.zeros(1, 3, TILE, TILE, dtype=torch.float64)))
+    assert conv_macs(lambda: network(split(image, plan))) == one * int(plan.tiles.sum())
+
+
+@settings(max_examples=15)
+@given(source=sources())
+def test_counted_macs_do_not_depend_on_a_memory(source: Random) -> None:
+    network, image = network_and_image(source, context=False)
+    memory = remembered(network, image, a_plan(source, image)).memory()
+    plan = a_plan(source, image, skip=0.5)
+    without = conv_macs(lambda: network(split(image, plan)))
+    assert conv_macs(lambda: network(split(image, plan, memory))) == without
+
+
+@settings(max_examples=15)
+@given(source=sources())
+def test_counted_macs_never_rise_with_a_level(source: Random) -> None:
+    network, image = network_and_image(source, context=False)
+    whole = [everything(image, level) for level in range(3)]
+    macs = [conv_macs(lambda p=plan: network(split(image, p))) for plan in whole]
+    assert macs == sorted(macs, reverse=True)
+
+
+# Every method
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_counted_macs_fall_with_the_budget(name: str) -> None:
+    network, image = nano(), torch.rand(1, 3, 192, 256)
+    budgets = (0.3, 0.45, 0.6, 0.8, 1.0)
+    methods = [make(name, network, budget=budget) for budget in budgets]
+    macs = [count_macs(lambda m=m: m(image)).convolution for m in methods]
+    dense = count_macs(lambda: network(image)).convolution
+    assert all(less <= more for less, more in pairwise(macs))
+    assert macs[-1] == dense
+    if name in ADAPTIVE:
+        assert all(less < more for less, more in pairwise(macs))
+        for budget, ours in zip(budgets[:-1], macs[:-1], strict=True):
+            assert ours <= (budget + 0.1) * dense
+
+
+@pytest.mark.parametrize("budget", [0.35, 0.6, 1.0])
+@pytest.mark.parametrize("name", NAMES)
+def test_counted_macs_are_those_of_the_trace(name: str, budget: float, networks: Networks) -> None:
+    network, image = networks.headless(), torch.rand(2, 3, 128, 192)
+    method = make(name, network, budget=budget, tile=16)
+    steps = answer(method, image).trace.steps
+    dense, tile = (
+        count_macs(lambda size=size: network(torch.rand(1, 3, *size))).convolution
+        for size in ((128, 192), (16, 16))
+    )
+    expected = 0
+    for step in steps:
+        if step.plan is None:
+            expected += round(dense * float(step.work.sum()))
+        else:
+            expected += tile * int(step.plan.tiles.sum())
+            assert torch.equal(step.work, step.plan.work)
+    assert count_macs(lambda: method(image)).convolution == expected

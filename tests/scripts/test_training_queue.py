@@ -1,0 +1,66 @@
+"""The training queue: a kill of everything changes nothing in what comes out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from samples import write_folder
+
+ROOT = Path(__file__).parents[2]
+STEPS = 12
+
+
+def queue(home: Path, *words: object) -> str:
+    call = [sys.executable, ROOT / "scripts" / "training_queue.py", *map(str, words), "--home", home]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(call, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def wait_until(home: Path, name: str, seconds: float = 100) -> None:
+    end = time.monotonic() + seconds
+    while not (home / "clone" / "runs" / name).exists():
+        assert time.monotonic() < end, (home / "worker.log").read_text()
+        time.sleep(0.02)
+
+
+@pytest.mark.slow  # six starts of torch
+def test_a_queue_that_is_killed_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "images", 3, (64, 96))
+    recipe, jobs = tmp_path / "tiny.toml", tmp_path / "jobs.toml"
+    recipe.write_text(
+        f'model.name = "swiftnet_nano"\ndata = {{ train = "folder:{data}", crop = [64, 64] }}\n'
+        f"train = {{ steps = {STEPS}, batch = 2, warmup = 1, save_every = 1 }}\n"
+    )
+    jobs.write_text(
+        "".join(f'[[job]]\nname = "{k}"\nrecipe = "{recipe}"\nset = ["seed={k}"]\n' for k in (0, 1))
+    )
+    words = (jobs, "--data", tmp_path, "--threads", 1, "--in-place")
+    for home in (tmp_path / "calm", tmp_path / "killed"):
+        queue(home, *words)
+        if home.name == "killed":
+            wait_until(home, "0/checkpoint.safetensors")
+            os.killpg(int((home / "pid").read_text()), signal.SIGKILL)
+            time.sleep(0.2)
+            assert "not running" in queue(home, "--status")
+            assert not (home / "clone" / "runs" / "0" / "model.json").exists()
+            queue(home, *words)
+        wait_until(home, "1/model.json")
+    for name in "01":
+        calm, killed = (
+            (tmp_path / kind / "clone" / "runs" / name / "model.safetensors").read_bytes()
+            for kind in ("calm", "killed")
+        )
+        assert calm == killed
+    assert queue(tmp_path / "killed", "--status").count(f"finished of {STEPS}") == 2
+    queue(tmp_path / "killed", "--collect", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").glob("*.safetensors")} == {
+        "0.safetensors",
+        "1.safetensors",
+    }

@@ -1,0 +1,112 @@
+"""Small networks, images and data sets for the tests of policies, methods and loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from foveal.data.synthetic import CLASSES, street
+from foveal.models import SegmentationNetwork, create_model
+
+
+def headless(classes: int = 5, dropout: float = 0.0) -> nn.Sequential:
+    """Make a network of stride 4 without global context."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(8, 8, 3, 2, 1),
+        nn.Dropout(dropout),
+        nn.ReLU(),
+        nn.Conv2d(8, classes, 3, padding=1),
+    ).eval()
+
+
+def nano(classes: int = 5) -> SegmentationNetwork:
+    """Make the smallest network of the table, its norms not at their start."""
+    return shaken(create_model("swiftnet_nano", classes)).eval()
+
+
+def shaken(network: Any) -> Any:
+    """Give every norm other statistics, scales and shifts."""
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for value, low, high in (
+                (norm.weight, 0.5, 1.5),
+                (norm.bias, -0.5, 0.5),
+                (norm.running_mean, -0.5, 0.5),
+                (norm.running_var, 0.5, 1.5),
+            ):
+                nn.init.uniform_(value, low, high)
+    return network
+
+
+@torch.no_grad()
+def lively(network: Any, image: Tensor) -> Any:
+    """Let a random network give the places of an image [3, H, W] different classes."""
+    last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
+    last.weight.mul_(10)
+    last.bias.sub_(network(image[None]).mean((0, 2, 3)))
+    return network
+
+
+_street = cache(street)
+
+
+class Scenes:
+    """A few street scenes in memory."""
+
+    classes = CLASSES
+
+    def __init__(self, count: int, size: tuple[int, int] = (48, 64)) -> None:
+        self.items = [_street(seed, size) for seed in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.items[index]
+
+
+def write_folder(root: Path, count: int, size: tuple[int, int] = (64, 96)) -> Path:
+    """Write street scenes as a plain folder of images and masks."""
+    for seed in range(count):
+        image, labels = street(seed, size)
+        if seed == 0:
+            labels[0, : len(CLASSES)] = torch.arange(len(CLASSES))
+        for name, picture in (
+            ("images", (image * 255).round().byte().permute(1, 2, 0)),
+            ("masks", labels),
+        ):
+            path = root / name / f"{seed}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture.contiguous().numpy()).save(path)
+    return root
+
+
+def error_of(run: Callable[[], Any]) -> str:
+    """Message of the ValueError that a call raises; empty if it raises none."""
+    try:
+        run()
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def assert_same(found: Tensor, expected: Tensor, inputs: list[Tensor]) -> None:
+    """Compare results in double precision, and their slopes if they have any."""
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    if not expected.requires_grad:
+        return
+    weight = torch.randn_like(expected)
+    slopes = [
+        torch.autograd.grad(y, inputs, weight, allow_unused=True, materialize_grads=True)
+        for y in (found, expected)
+    ]
+    torch.testing.assert_close(*slopes, rtol=1e-12, atol=1e-12)

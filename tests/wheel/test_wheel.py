@@ -1,0 +1,142 @@
+"""Wheels, installed cold: with prebuilt kernels or without, on a machine that has no compiler."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foveal.data.image import save_image
+from foveal.data.synthetic import street
+
+pytest.importorskip("hatchling", reason="hatchling is not installed; `make setup` installs it")
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+import foveal
+from foveal.cli import main
+from foveal.kernels.build import built
+try:
+    main()
+finally:
+    print("package", foveal.__path__[0], file=sys.stderr)
+    print("kernels", built(), file=sys.stderr)
+"""
+"""Runs the command line, and says at the end where the package lies and which kernels it loaded."""
+
+
+def build_wheel(folder: Path, prebuilt: bool) -> Path:
+    """Build the wheel of this checkout into a folder."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "FOVEAL_PREBUILT": str(int(prebuilt))},
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = folder.iterdir()  # and nothing that the build left behind
+    return wheel
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `foveal segment` did: its JSON, its labels [H, W], and the lines that it wrote to stderr."""
+
+    row: dict[str, Any]
+    labels: Tensor
+    said: list[str]
+
+    def told(self, about: str) -> str:
+        """Return what the line that begins with a word says."""
+        (line,) = (line for line in self.said if line.startswith(about))
+        return line.removeprefix(about).strip()
+
+    @property
+    def warnings(self) -> list[str]:
+        """Lines that are warnings."""
+        return [line for line in self.said if "Warning: " in line]
+
+
+def segment_with(wheel: Path, folder: Path) -> Run:
+    """Install a wheel beside the packages that are there, and segment a street without a compiler."""
+    package, empty = folder / "package", folder / "empty"
+    install = ["-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(package), str(wheel)]
+    subprocess.run([sys.executable, *install], check=True, capture_output=True)
+    empty.mkdir()
+    save_image(street(3, (180, 240))[0], folder / "street.png")
+    words = ["segment", str(folder / "street.png"), "--budget", "0.5", "--json", "--out", str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words],
+        cwd=empty,
+        env={"PATH": str(empty), "HOME": str(empty), "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    with Image.open(row["files"]["mask"]) as mask:
+        width, height = mask.size
+        labels = torch.frombuffer(bytearray(mask.tobytes()), dtype=torch.uint8).view(height, width)
+    run = Run(row, labels, done.stderr.splitlines())
+    assert Path(run.told("package")).parent == package
+    return run
+
+
+@pytest.fixture(scope="module")
+def pure_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("pure"), prebuilt=False)
+
+
+@pytest.fixture(scope="module")
+def prebuilt_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not sys.platform.startswith("linux") or shutil.which("gcc") is None:
+        pytest.skip("kernels are prebuilt on Linux with gcc")
+    return build_wheel(tmp_path_factory.mktemp("prebuilt"), prebuilt=True)
+
+
+@pytest.fixture(scope="module")
+def pure(pure_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return segment_with(pure_wheel, tmp_path_factory.mktemp("installed"))
+
+
+def test_a_wheel_brings_the_package_and_its_models_and_nothing_else(pure_wheel: Path) -> None:
+    with ZipFile(pure_wheel) as files:
+        names = files.namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"foveal"}
+    assert any(name.startswith("foveal/hub/weights/") and name.endswith(".safetensors") for name in names)
+    assert any(name.endswith(".c") for name in names)
+    assert not any(name.endswith((".so", ".o")) for name in names)
+    assert pure_wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_prebuilt_kernels_are_loaded_without_a_compiler(
+    prebuilt_wheel: Path, pure: Run, tmp_path: Path
+) -> None:
+    assert "-py3-none-linux_" in prebuilt_wheel.name
+    with ZipFile(prebuilt_wheel) as files:
+        assert not any(name.endswith(".o") for name in files.namelist())
+    run = segment_with(prebuilt_wheel, tmp_path)
+    assert run.told("kernels").startswith("foveal-linux-")
+    assert run.warnings == []
+    assert float((run.labels == pure.labels).double().mean()) > 0.999  # logits may be equal but for rounding
+    assert (run.row["work"], run.row["levels"]) == (pure.row["work"], pure.row["levels"])
+
+
+def test_a_pure_wheel_says_once_what_is_lost_without_a_compiler(pure: Run) -> None:
+    assert pure.told("kernels") == "none"
+    assert len(pure.warnings) == 1
+    assert "foveal runs without its C kernels" in pure.warnings[0]
+    assert "there is no C compiler" in pure.warnings[0]
