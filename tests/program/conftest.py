@@ -22,6 +22,12 @@ def needs_kernels() -> None:
         pytest.skip("no compiler")
 
 
+@pytest.fixture(params=NETWORKS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Name of each of the networks in turn."""
+    return request.param
+
+
 @cache
 def _network(name: str) -> nn.Module:
     torch.manual_seed(0)

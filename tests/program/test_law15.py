@@ -10,18 +10,13 @@ import torch
 from torch import Tensor
 
 from foveal.geometry.plan import Plan
+from foveal.methods import SegBlocks
+from foveal.methods.coarse_to_fine import CoarseToFine, Refinement
+from foveal.policies import POLICIES, create_policy
 from foveal.program import CoarseToFineRun, PlannedRun, SegBlocksRun
 from foveal.program.spec import SCORES
 from foveal.tiles import split
 from strategies import random_plan
-from tests.program.conftest import NETWORKS
-
-try:
-    from foveal.methods.coarse_to_fine import CoarseToFine, Refinement
-except ImportError:  # pragma: no cover
-    pytest.skip("coarse to fine has other names", allow_module_level=True)
-from foveal.methods import SegBlocks
-from foveal.policies import POLICIES, create_policy
 
 SIZES = ((200, 265), (128, 96), (97, 310))
 TOLERANCE = 1e-4
@@ -34,11 +29,6 @@ def error(found: np.ndarray, expected: Tensor) -> float:
     other = expected.permute(0, 2, 3, 1).detach().numpy()
     assert found.shape == other.shape
     return float(abs(found - other).max() / abs(other).max())
-
-
-@pytest.fixture(params=NETWORKS)
-def name(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @torch.no_grad()

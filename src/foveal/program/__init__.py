@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from foveal.program.builder import NotCompiled
-from foveal.program.run import Program, ProgramResult
+from foveal.program.run import Program, ProgramResult, load_program
 from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, SegBlocksRun
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ __all__ = [
     "ProgramResult",
     "SegBlocksRun",
     "compile_network",
+    "load_program",
 ]
 
 

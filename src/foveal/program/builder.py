@@ -50,7 +50,7 @@ class Builder:
 
     def add_map(self, channels: int, stride: int, kind: int = TILED, grid: int = 0) -> int:
         """Add a map and return its number."""
-        self.maps.append(MapSpec(kind, channels, stride, 0, grid))
+        self.maps.append(MapSpec(kind, channels, stride, 0, grid, 1.0))
         return len(self.maps) - 1
 
     def add_numbers(self, values: Any) -> int:

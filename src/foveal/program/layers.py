@@ -32,8 +32,8 @@ def add_convolution(
     out = builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid)
     if c.groups > 1:
         return _add_depthwise(builder, name, c, (given, out), residual)
+    fields: dict[str, Any] = {}
     weight, bias, outside = _array(c.weight), _array(c.bias), None
-    fields: dict[str, float] = {}
     assert weight is not None
     if c.prologue is not None and c.prologue.linear:
         scale, shift = (x.double().numpy() for x in (c.prologue.scale, c.prologue.shift))

@@ -6,11 +6,13 @@ import ctypes
 import os
 import weakref
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from foveal.program.builder import Tables
+from foveal.program.file import read_tables, write_tables
 from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, SegBlocksRun, Settings
 from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 
@@ -69,7 +71,7 @@ class Program:
         self._address = address
         weakref.finalize(self, native().foveal_program_free, address)
 
-    def run(  # noqa: PLR0913 - what is wanted beside the labels is a switch each
+    def run(  # noqa: PLR0913
         self,
         image: Any,
         settings: Settings | None = None,
@@ -132,6 +134,38 @@ class Program:
             {} if times is None else dict(zip((*self.tables.names, *PHASES), times.tolist(), strict=False))
         )
         return ProgramResult(**out, macs=request.macs, passes=request.passes, step_ms=named)  # type: ignore[arg-type]
+
+    def save(self, path: str | Path) -> None:
+        """Write the program as one safetensors file that `load_program` reads without PyTorch."""
+        write_tables(self.tables, Path(path))
+
+    def observe(self, image: Array, span: Array, counts: Array | None = None) -> None:
+        """Note the values of all maps of a dense run of images [N, 3, H, W], float32.
+
+        Args:
+            image: Images in 0..1.
+            span: Smallest and largest value per map [maps, 2], float32, widened if `counts` is absent.
+            counts: Values per map in equal parts of that span [maps, bins], float32, added to.
+        """
+        request = Request()
+        keep = _take_image(request, image)
+        _fill(request, DenseRun(int(self.tables.head.coarsest_stride)))
+        request.threads, request.range = _threads(), span.ctypes.data
+        work = np.zeros(len(keep))
+        request.work = work.ctypes.data
+        if counts is not None:
+            request.histogram, request.bins = counts.ctypes.data, counts.shape[1]
+        if native().foveal_program_run(self._address, ctypes.addressof(request)):
+            raise MemoryError(f"a run of a program failed: {request.error.decode() or 'no memory'}")
+
+
+def load_program(path: str | Path) -> Program:
+    """Read a program that `Program.save` wrote; PyTorch is not needed.
+
+    Raises:
+        ValueError: The file holds no program, or one of another version.
+    """
+    return Program(read_tables(Path(path)))
 
 
 def _take_image(request: Request, image: Array) -> Array:

@@ -39,7 +39,8 @@ class MapSpec(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("kind", "channels", "stride", "precision", "grid")),
-        ("spare", ctypes.c_int32 * 3),
+        ("scale", ctypes.c_float),
+        *((name, ctypes.c_int32) for name in ("zero", "spare")),
     ]
 
 
@@ -70,9 +71,9 @@ class Request(ctypes.Structure):
         *((name, ctypes.c_double) for name in ("budget", "threshold", "blend")),
         ("level_gain", ctypes.c_double * MOST_LEVELS),
         *((name, _Address) for name in ("plan", "mask", "labels", "confidence", "logits", "levels")),
-        *((name, _Address) for name in ("work", "step_ms")),
+        *((name, _Address) for name in ("work", "step_ms", "range", "histogram")),
         ("macs", ctypes.c_int64),
-        *((name, ctypes.c_int32) for name in ("passes", "spare")),
+        *((name, ctypes.c_int32) for name in ("passes", "bins")),
         ("error", ctypes.c_char * 256),
     ]
 

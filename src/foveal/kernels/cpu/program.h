@@ -8,10 +8,10 @@
 
 #include <pthread.h>
 #include "index.h"
+#include "reduced.h"
 #include "team.h"
 
 enum { PROGRAM_VERSION = 1 };
-enum { F32, BF16, U8 };           /* precision of a map */
 enum { TILED, WHOLE, BINS };      /* a map in tiles; one of whole images, in a dense module; a small grid of it */
 enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT };
 enum { DIRECT, WINOGRAD2, WINOGRAD4, ALGORITHMS };
@@ -23,7 +23,8 @@ typedef struct {
 typedef struct {
     int32_t kind, channels, stride, precision; /* stride: input pixels per sample at level 0 */
     int32_t grid;                              /* rows of BINS */
-    int32_t spare[3];
+    float scale;                               /* a sample q stands for scale * (q - zero); 1 and 0 but for U8 */
+    int32_t zero, spare;
 } MapSpec;
 
 /* Offsets count floats in the program's numbers; -1 for none. */
@@ -46,12 +47,20 @@ enum { MOST_TABLES = 32, MOST_LEVELS = 8, MOST_THREADS = 64 };
 
 typedef struct Context Context;
 
+/* What a step on a map in reduced precision reads besides it, in units of its output. */
+typedef struct {
+    void *weight, *outside;
+    int32_t *start;
+    float *scale, *bias, *residual_scale, low, high;
+} ReducedTables;
+
 typedef struct {
     ProgramHead head;
     MapSpec *maps;
     StepSpec *steps;
     float *numbers;
     float **packed;          /* [steps][ALGORITHMS], laid out when first wanted */
+    ReducedTables *reduced;  /* [steps] */
     int32_t *table;          /* [steps]: index that a step reads through on tiles; -1 for none */
     TableSpec tables[MOST_TABLES];
     int32_t table_count;
@@ -59,7 +68,7 @@ typedef struct {
     int32_t *alias;          /* [maps]: map that stands for a WHOLE one where no tiles are; -1 for none */
     float *outside;          /* zeros [widest], then the lowest number [widest] */
     int32_t widest;          /* channels of the widest map */
-    int64_t winograd;        /* floats of scratch per thread */
+    int64_t scratch;         /* floats of scratch that steps need per thread */
     pthread_mutex_t lock;
     Context *idle;
 } Program;
@@ -100,8 +109,10 @@ typedef struct {
     int8_t *levels;          /* level that the answer comes from [images][rows][columns] */
     double *work;            /* share of the dense work [images] */
     double *step_ms;         /* [steps + 8], added to; or NULL */
+    float *range;            /* smallest and largest value of every map [maps][2], widened; or NULL */
+    float *histogram;        /* values of every map between these [maps][bins], added to; or NULL */
     int64_t macs;
-    int32_t passes, spare;
+    int32_t passes, bins;
     char error[256];
 } Request;
 
@@ -128,6 +139,7 @@ typedef struct {
     float *pyramid[MOST_LEVELS];
     float *means;            /* averages of finer samples, of the step that runs */
     float *scratch[MOST_THREADS];
+    int64_t scratch_bytes;   /* from thread to thread */
     int8_t *held;            /* level per cell; SKIP */
     double *spent;           /* per image */
     int stop;
@@ -150,6 +162,15 @@ void meet(Run *r, Team team);
 const float *weights_of(const Program *p, int32_t step, int32_t algorithm);
 int32_t algorithm_for(const Run *r, int32_t step, int64_t tiles, int32_t height, int32_t width);
 
+/* program_reduced.c */
+int reduced_prepare(Program *p);
+void reduced_free(Program *p);
+void reduced_step(Run *r, int32_t step, Team team);
+int is_reduced(const Program *p, const StepSpec *s);
+
+/* program_observe.c */
+void observe(Run *r, int32_t map);
+
 /* program_memory.c */
 void *room(Room *r, size_t bytes);
 void room_free(Room *r);
@@ -164,6 +185,14 @@ void build_tables(Run *r, Team team);
 int add_tiles(Run *r, const int8_t *levels);
 
 /* program_steps.c */
+/* Maps, tiles or whole images as a step sees them. */
+typedef struct {
+    int64_t tiles;
+    int32_t height, width;
+} Shape;
+
+Shape shape_of(const Run *r, int32_t map);
+const Table *table_of(const Run *r, int32_t step);
 void run_steps(Run *r, Team team);
 void account(Run *r, int32_t step);
 
@@ -171,6 +200,7 @@ void account(Run *r, int32_t step);
 void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, Team team);
 void grid_pool_step(const Run *r, const StepSpec *s, Team team);
 void grid_spread_step(const Run *r, const StepSpec *s, Team team);
+void convert_plain_step(const Run *r, int32_t from, int32_t to, Team team);
 void cut_whole_step(const Run *r, const StepSpec *s, Team team);
 
 /* program_input.c */

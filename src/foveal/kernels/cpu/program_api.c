@@ -27,8 +27,9 @@ static int find_tables(Program *p) {
         const MapSpec *in = &p->maps[s->in];
         int32_t edge, border = in->kind == TILED ? reach_of(s, &edge) : 0, t = 0;
         p->table[k] = -1;
-        if (s->kind == COMPOSE) p->alias[s->out] = s->in, p->reached[s->in] = 1;
-        if (s->kind == CUT) p->alias[s->in] = s->out;
+        const int same = in->precision == p->maps[s->out].precision;
+        if (s->kind == COMPOSE) p->alias[s->out] = same ? s->in : -1, p->reached[s->in] = 1;
+        if (s->kind == CUT && same) p->alias[s->in] = s->out;
         if (!border) continue;
         p->reached[s->in] = 1;
         while (t < p->table_count && (p->tables[t].stride != in->stride || p->tables[t].edge != edge)) t++;
@@ -61,6 +62,7 @@ EXPORT void foveal_program_free(Program *p) {
     }
     for (int64_t k = 0; p->packed && k < (int64_t)p->head.steps * ALGORITHMS; k++) free(p->packed[k]);
     free(p->maps), free(p->steps), free(p->numbers), free(p->packed), free(p->table), free(p->reached), free(p->alias), free(p->outside);
+    reduced_free(p);
     pthread_mutex_destroy(&p->lock);
     free(p);
 }
@@ -92,8 +94,12 @@ EXPORT Program *foveal_program_make(const ProgramHead *head, const MapSpec *maps
             if (s->kind != CONVOLVE || maps[s->in].channels % LANES || maps[s->out].channels % LANES) s->rate[a] = 0;
             if (s->rate[a] <= 0) continue;
             const int64_t floats = winograd_scratch(maps[s->in].channels, a == WINOGRAD2 ? 2 : 4);
-            p->winograd = floats > p->winograd ? floats : p->winograd;
+            p->scratch = floats > p->scratch ? floats : p->scratch;
         }
+    if (reduced_prepare(p)) {
+        foveal_program_free(p);
+        return NULL;
+    }
     return p;
 }
 
@@ -148,8 +154,13 @@ static int prepare(Run *r) {
         floor += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * 12);
     }
     const int64_t label = 3 * p->head.classes * padded_columns(columns), line = 6 * (int64_t)q->width;
-    int64_t floats = p->winograd > label ? p->winograd : label;
+    int64_t floats = p->scratch > label ? p->scratch : label;
+    for (int32_t k = 0; k < p->head.maps; k++) { /* a line of a tile as floats */
+        const int64_t tile = (int64_t)q->tile * p->maps[k].channels;
+        floats = p->maps[k].precision != F32 && tile > floats ? tile : floats;
+    }
     floats = ((line > floats ? line : floats) + 15) / 16 * 16;
+    r->scratch_bytes = floats * 4;
     float *workers = room(&c->workers, (size_t)(floats * r->threads) * 4);
     for (int32_t k = 0; workers && k < r->threads; k++) r->scratch[k] = workers + k * floats;
     return workers ? 0 : -1;

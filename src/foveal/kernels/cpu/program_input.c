@@ -1,5 +1,6 @@
 /* Images into maps: plain, reduced, or as tiles. */
 #include "program.h"
+#include "samples.h"
 #include "tiles.h"
 
 enum { RGB = 3 };
@@ -47,6 +48,23 @@ static void first_halving(Run *r, Team team) {
     }
 }
 
+/* Where a line of the input map is written first: where it belongs, or beside, to be stored by `put_line`. */
+static float *line_of(const Run *r, float *out, int64_t sample, Team team) {
+    return r->program->maps[r->program->head.input].precision == F32 ? out + sample * RGB : r->scratch[team.thread];
+}
+
+/* Store a line in the input map's precision, channels that an image lacks being 0. */
+static void put_line(const Run *r, const float *line, float *out, int64_t sample, int64_t count) {
+    const MapSpec *m = &r->program->maps[r->program->head.input];
+    if (m->precision == F32) return;
+    const float factor = m->precision == U8 ? 1 / m->scale : 1;
+    for (int64_t x = 0; x < count; x++) {
+        float values[RGB + 1] = {0, 0, 0, 0};
+        for (int c = 0; c < RGB; c++) values[c] = line[x * RGB + c] * factor;
+        write_values(out, m->precision, (sample + x) * m->channels, values, m->channels < RGB + 1 ? m->channels : RGB + 1);
+    }
+}
+
 /* Reduce the images up to a level, those up to `from` being there; the pyramid has a place for each. */
 void reduce_input(Run *r, int32_t from, int32_t level, Team team) {
     for (int32_t k = from; k < level; k++) {
@@ -60,16 +78,15 @@ void reduce_input(Run *r, int32_t from, int32_t level, Team team) {
 void plain_input(Run *r, Team team) {
     const Request *q = r->request;
     float *out = current(r, r->program->head.input);
-    if (r->pass.level) {
-        const size_t floats = (size_t)q->images * (size_t)rows_at(r, 1, r->pass.level) * (size_t)columns_at(r, 1, r->pass.level) * RGB;
-        if (team.thread == 0) memcpy(out, r->pyramid[r->pass.level], floats * sizeof(float));
-        meet(r, team);
-        return;
-    }
-    const int64_t lines = (int64_t)q->images * q->height, size = lines_per_task(lines, &team);
+    const int32_t level = r->pass.level, height = rows_at(r, 1, level), width = columns_at(r, 1, level);
+    const int64_t lines = (int64_t)q->images * height, size = lines_per_task(lines, &team);
     for (int64_t first; (first = take(&team) * size) < lines;)
-        for (int64_t line = first; line < first + size && line < lines; line++)
-            read_line(q, line / q->height, line % q->height, 0, q->width, out + line * q->width * RGB);
+        for (int64_t line = first; line < first + size && line < lines; line++) {
+            float *to = line_of(r, out, line * width, team);
+            if (level) memcpy(to, r->pyramid[level] + line * width * RGB, (size_t)(width * RGB) * sizeof(float));
+            else read_line(q, line / height, line % height, 0, width, to);
+            put_line(r, to, out, line * width, width);
+        }
     meet(r, team);
 }
 
@@ -85,11 +102,12 @@ void cut_input_step(const Run *r, Team team) {
             const int64_t t = g->first + line / side, image = g->image[t];
             const int32_t level = (int32_t)g->level[t], y = (int32_t)(g->row[t] * side >> level) + (int32_t)(line % side);
             const int32_t left = (int32_t)(g->column[t] * side >> level);
-            float *to = out + line * side * RGB;
+            float *to = line_of(r, out, line * side, team);
             if (level) {
                 const int32_t height = rows_at(r, 1, level), width = columns_at(r, 1, level);
                 const Dense d = {r->pyramid[level] + image * height * width * RGB, height, width, RGB};
                 cut_line(&d, 0, y, left, side, to);
+                put_line(r, to, out, line * side, side);
                 continue;
             }
             int64_t inside = y < q->height ? q->width - left : 0;
@@ -97,5 +115,6 @@ void cut_input_step(const Run *r, Team team) {
             if (inside > 0) read_line(q, image, y, left, inside, to);
             else inside = 0;
             memset(to + inside * RGB, 0, (size_t)((side - inside) * RGB) * sizeof(float));
+            put_line(r, to, out, line * side, side);
         }
 }

@@ -8,13 +8,7 @@
 static const float *zeros(const Run *r) { return r->program->outside; }
 static const float *lowest(const Run *r) { return r->program->outside + r->program->widest; }
 
-/* Maps, tiles or whole images as a step sees them. */
-typedef struct {
-    int64_t tiles;
-    int32_t height, width;
-} Shape;
-
-static Shape shape_of(const Run *r, int32_t map) {
+Shape shape_of(const Run *r, int32_t map) {
     const MapSpec *m = &r->program->maps[map];
     if (m->kind == BINS) {
         int64_t rows = 0;
@@ -28,7 +22,7 @@ static Shape shape_of(const Run *r, int32_t map) {
     return (Shape){r->grid.computed, side_of(r, m->stride), side_of(r, m->stride)};
 }
 
-static const Table *table_of(const Run *r, int32_t step) {
+const Table *table_of(const Run *r, int32_t step) {
     const int32_t table = r->program->table[step];
     return r->pass.plain || table < 0 ? NULL : &r->context->tables[table];
 }
@@ -175,13 +169,23 @@ void account(Run *r, int32_t step) {
 
 static void run_step(Run *r, int32_t step, Team team) {
     const StepSpec *s = &r->program->steps[step];
+    if (is_reduced(r->program, s)) {
+        reduced_step(r, step, team);
+        return;
+    }
     switch (s->kind) {
         case CONVOLVE: convolve(r, step, team); break;
         case DEPTHWISE: window(r, step, 1, team); break;
         case MAX_POOL: window(r, step, 0, team); break;
         case ENLARGE: enlarge(r, step, team); break;
-        case COMPOSE: if (!r->pass.plain) compose_step(r, s->in, current(r, s->out), r->base, 0, team); break;
-        case CUT: if (!r->pass.plain) cut_whole_step(r, s, team); break;
+        case COMPOSE:
+            if (!r->pass.plain) compose_step(r, s->in, current(r, s->out), r->base, 0, team);
+            else if (r->program->alias[s->out] < 0) convert_plain_step(r, s->in, s->out, team);
+            break;
+        case CUT:
+            if (!r->pass.plain) cut_whole_step(r, s, team);
+            else if (r->program->alias[s->in] < 0) convert_plain_step(r, s->in, s->out, team);
+            break;
         case GRID_POOL: grid_pool_step(r, s, team); break;
         case GRID_SPREAD: grid_spread_step(r, s, team); break;
         default: pointwise(r, step, team);
@@ -198,6 +202,7 @@ void run_steps(Run *r, Team team) {
         meet(r, team);
         if (team.thread == 0) {
             r->request->macs += macs_of(r, &r->program->steps[step]);
+            if (r->request->range) observe(r, r->program->steps[step].out);
             account(r, step);
         }
     }

@@ -1,37 +1,51 @@
 /* Dense modules: tiles into whole maps, a grid of means over them, and whole maps into tiles again. */
 #include "program.h"
+#include "samples.h"
 #include "tiles.h"
 
+typedef struct {
+    const Run *run;
+    const void *pool;
+    const MapSpec *map;
+    int32_t side, channels;
+    int64_t image;
+    float blend;
+    float *beside; /* five rows */
+} Compose;
+
+/* A sample as floats, where it lies or copied. */
+static const float *value_of(const Compose *c, int64_t row, float *beside) {
+    const MapSpec *m = c->map;
+    if (m->precision == F32) return (const float *)c->pool + row * c->channels;
+    read_values(beside, c->pool, m->precision, row * c->channels, c->channels);
+    for (int32_t k = 0; m->precision == U8 && k < c->channels; k++) beside[k] = m->scale * (beside[k] - (float)m->zero);
+    return beside;
+}
+
 /* Add the mean of the samples that finer tiles hold under a coordinate; what is unknown counts as 0. */
-static void add_finer(const Run *r, int32_t side, const float *pool, int32_t channels, int64_t image, int32_t level, int32_t y, int32_t x, float share, float *to) {
-    const Grid *g = &r->grid;
-    const int32_t unit = (g->tile / side) << (level - 1);
+static void add_finer(const Compose *c, int32_t level, int32_t y, int32_t x, float share, float *to) {
+    const Grid *g = &c->run->grid;
+    const int32_t unit = (g->tile / c->side) << (level - 1);
     const int32_t rows = (int64_t)(2 * y + 1) * unit < g->height ? 2 : 1, columns = (int64_t)(2 * x + 1) * unit < g->width ? 2 : 1;
     share /= (float)(rows * columns);
     for (int32_t i = 0; i < rows; i++)
         for (int32_t j = 0; j < columns; j++) {
-            const int64_t row = find(g, side, image, level - 1, 2 * y + i, 2 * x + j);
-            if (row == FINER) add_finer(r, side, pool, channels, image, level - 1, 2 * y + i, 2 * x + j, share, to);
+            const int64_t row = find(g, c->side, c->image, level - 1, 2 * y + i, 2 * x + j);
+            if (row == FINER) add_finer(c, level - 1, 2 * y + i, 2 * x + j, share, to);
             if (row < 0) continue;
-            for (int32_t c = 0; c < channels; c++) to[c] += share * pool[row * channels + c];
+            const float *from = value_of(c, row, c->beside + 4 * c->channels);
+            for (int32_t k = 0; k < c->channels; k++) to[k] += share * from[k];
         }
 }
 
-/* The sample at a coordinate of a level, as a pointer into the pool, or `beside` filled with it. */
-static const float *sample(const Run *r, int32_t side, const float *pool, int32_t channels, int64_t image, int32_t level, int32_t y, int32_t x, float *beside) {
-    const int64_t row = find(&r->grid, side, image, level, y, x);
-    if (row >= 0) return pool + row * channels;
-    memset(beside, 0, (size_t)channels * sizeof(float));
-    if (row == FINER) add_finer(r, side, pool, channels, image, level, y, x, 1.0f, beside);
+/* The sample at a coordinate of a level, where it lies or copied. */
+static const float *sample(const Compose *c, int32_t level, int32_t y, int32_t x, float *beside) {
+    const int64_t row = find(&c->run->grid, c->side, c->image, level, y, x);
+    if (row >= 0) return value_of(c, row, beside);
+    memset(beside, 0, (size_t)c->channels * sizeof(float));
+    if (row == FINER) add_finer(c, level, y, x, 1.0f, beside);
     return beside;
 }
-
-typedef struct {
-    const float *pool;
-    int32_t map, side, channels;
-    float blend;
-    float *beside; /* four rows */
-} Compose;
 
 static void put(const Compose *c, const float *const p[4], const float w[4], float *restrict to) {
     const float keep = c->blend, more = 1 - c->blend;
@@ -43,9 +57,9 @@ static void put(const Compose *c, const float *const p[4], const float w[4], flo
 }
 
 /* A run of samples [x, end) of line y of a map at `base`, owned by coarser content of a level. */
-static void enlarge_run(const Run *r, const Compose *c, int64_t image, int32_t base, int32_t level, int32_t y, int32_t x, int32_t end, float *to) {
-    const int32_t factor = 1 << (level - base), channels = c->channels, stride = r->program->maps[c->map].stride;
-    const int32_t last_y = rows_at(r, stride, level) - 1, last_x = columns_at(r, stride, level) - 1;
+static void enlarge_run(const Compose *c, int32_t base, int32_t level, int32_t y, int32_t x, int32_t end, float *to) {
+    const int32_t factor = 1 << (level - base), channels = c->channels, stride = c->map->stride;
+    const int32_t last_y = rows_at(c->run, stride, level) - 1, last_x = columns_at(c->run, stride, level) - 1;
     const float v = ((float)y + 0.5f) / (float)factor - 0.5f;
     const int32_t upper = (int32_t)floorf(v), y0 = within(upper, last_y), y1 = within(upper + 1, last_y);
     const float below = v - (float)upper;
@@ -56,10 +70,10 @@ static void enlarge_run(const Run *r, const Compose *c, int64_t image, int32_t b
         const int32_t left = (int32_t)floorf(u);
         if (left != have) {
             const int32_t x0 = within(left, last_x), x1 = within(left + 1, last_x);
-            p[0] = sample(r, c->side, c->pool, channels, image, level, y0, x0, c->beside);
-            p[1] = sample(r, c->side, c->pool, channels, image, level, y0, x1, c->beside + channels);
-            p[2] = sample(r, c->side, c->pool, channels, image, level, y1, x0, c->beside + 2 * channels);
-            p[3] = sample(r, c->side, c->pool, channels, image, level, y1, x1, c->beside + 3 * channels);
+            p[0] = sample(c, level, y0, x0, c->beside);
+            p[1] = sample(c, level, y0, x1, c->beside + channels);
+            p[2] = sample(c, level, y1, x0, c->beside + 2 * channels);
+            p[3] = sample(c, level, y1, x1, c->beside + 3 * channels);
             have = left;
         }
         const float after = u - (float)left;
@@ -68,10 +82,10 @@ static void enlarge_run(const Run *r, const Compose *c, int64_t image, int32_t b
 }
 
 /* One line of a map at `base`, run by run of one owner. */
-static void compose_line(const Run *r, const Compose *c, int64_t image, int32_t base, int32_t y, int32_t width, float *to) {
-    const Grid *g = &r->grid;
+static void compose_line(const Compose *c, int32_t base, int32_t y, int32_t width, float *to) {
+    const Grid *g = &c->run->grid;
     const int32_t channels = c->channels, side = c->side;
-    const int64_t line = (image * g->rows + ((int64_t)y << base) / side) * g->columns;
+    const int64_t line = (c->image * g->rows + ((int64_t)y << base) / side) * g->columns;
     for (int32_t x = 0; x < width;) {
         int64_t cell = ((int64_t)x << base) / side;
         const int64_t owner = g->owner[line + cell];
@@ -79,15 +93,16 @@ static void compose_line(const Run *r, const Compose *c, int64_t image, int32_t 
         int64_t end = ((cell + 1) * side + (1 << base) - 1) >> base;
         end = end > width ? width : end;
         float *at = to + (int64_t)x * channels;
+        const int32_t level = owner == PLAIN ? g->plain_level : owner < 0 ? base : (int32_t)g->level[owner];
         if (owner == UNKNOWN) memset(at, 0, (size_t)(end - x) * (size_t)channels * sizeof(float));
+        else if (level > base) enlarge_run(c, base, level, y, x, (int32_t)end, at);
         else {
-            const int32_t level = owner == PLAIN ? g->plain_level : (int32_t)g->level[owner];
-            const int64_t row = level == base ? find(g, side, image, level, y, x) : -1;
-            if (level > base) enlarge_run(r, c, image, base, level, y, x, (int32_t)end, at);
-            else if (c->blend == 0) memcpy(at, c->pool + row * channels, (size_t)(end - x) * (size_t)channels * sizeof(float));
-            else
-                for (int64_t k = 0; k < (end - x) * channels; k++)
-                    at[k] = c->blend * at[k] + (1 - c->blend) * c->pool[row * channels + k];
+            const int64_t row = find(g, side, c->image, level, y, x);
+            for (int64_t k = 0; k < end - x; k++, at += channels) {
+                const float *from = value_of(c, row + k, c->beside);
+                if (c->blend == 0) memcpy(at, from, (size_t)channels * sizeof(float));
+                else for (int32_t i = 0; i < channels; i++) at[i] = c->blend * at[i] + (1 - c->blend) * from[i];
+            }
         }
         x = (int32_t)end;
     }
@@ -97,8 +112,8 @@ static void compose_line(const Run *r, const Compose *c, int64_t image, int32_t 
    bilinearly. With a blend, that share of what is there stays. */
 void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, Team team) {
     const MapSpec *m = &r->program->maps[map];
-    float beside[4 * m->channels];
-    const Compose c = {pool_of(r, map), map, side_of(r, m->stride), m->channels, blend, beside};
+    float beside[5 * m->channels];
+    Compose c = {r, pool_of(r, map), m, side_of(r, m->stride), m->channels, 0, blend, beside};
     int64_t lines = 0, rows = 0, image = 0, before = 0;
     for (int64_t n = 0; n < r->request->images; n++) lines += rows_at(r, m->stride, base[n]);
     for (int64_t line; (line = take(&team)) < lines;) {
@@ -108,7 +123,8 @@ void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, fl
             image++;
         }
         const int32_t y = (int32_t)(line - before), width = columns_at(r, m->stride, base[image]);
-        compose_line(r, &c, image, base[image], y, width, out + (rows + (int64_t)y * width) * m->channels);
+        c.image = image;
+        compose_line(&c, base[image], y, width, out + (rows + (int64_t)y * width) * m->channels);
     }
 }
 
@@ -173,12 +189,36 @@ void grid_spread_step(const Run *r, const StepSpec *s, Team team) {
     }
 }
 
+/* Write floats into a map in reduced precision. */
+static void store_values(const MapSpec *m, float *values, void *out, int64_t at, int32_t count) {
+    for (int32_t k = 0; m->precision == U8 && k < count; k++) values[k] = values[k] / m->scale + (float)m->zero;
+    write_values(out, m->precision, at, values, count);
+}
+
+/* Copy a map of plain maps into another of another precision. */
+void convert_plain_step(const Run *r, int32_t from, int32_t to, Team team) {
+    const MapSpec *a = &r->program->maps[from], *b = &r->program->maps[to];
+    const Shape shape = shape_of(r, from);
+    const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team);
+    const int32_t channels = a->channels;
+    const void *in = current(r, from);
+    void *out = current(r, to);
+    float values[channels];
+    for (int64_t first; (first = take(&team) * size) < rows;)
+        for (int64_t row = first; row < first + size && row < rows; row++) {
+            read_values(values, in, a->precision, row * channels, channels);
+            for (int32_t k = 0; a->precision == U8 && k < channels; k++) values[k] = a->scale * (values[k] - (float)a->zero);
+            store_values(b, values, out, row * channels, channels);
+        }
+}
+
 /* Whole maps into the tiles that are computed now. */
 void cut_whole_step(const Run *r, const StepSpec *s, Team team) {
     const MapSpec *m = &r->program->maps[s->out];
     const int32_t side = side_of(r, m->stride);
     const float *in = current(r, s->in);
-    float *out = current(r, s->out);
+    void *out = current(r, s->out);
+    float *scratch = r->scratch[team.thread];
     const Grid *g = &r->grid;
     const int64_t lines = g->computed * side, size = lines_per_task(lines, &team);
     for (int64_t first; (first = take(&team) * size) < lines;)
@@ -186,7 +226,9 @@ void cut_whole_step(const Run *r, const StepSpec *s, Team team) {
             const int64_t t = g->first + line / side, image = g->image[t];
             const int32_t base = r->base[image], level = (int32_t)g->level[t];
             const Dense d = {in + whole_rows(r, m->stride, image) * m->channels, rows_at(r, m->stride, base), columns_at(r, m->stride, base), m->channels};
+            float *to = m->precision == F32 ? (float *)out + line * side * m->channels : scratch;
             cut_line(&d, level - base, (int32_t)(g->row[t] * side >> level) + (int32_t)(line % side),
-                     (int32_t)(g->column[t] * side >> level), side, out + line * side * m->channels);
+                     (int32_t)(g->column[t] * side >> level), side, to);
+            if (m->precision != F32) store_values(m, scratch, out, line * side * m->channels, side * m->channels);
         }
 }

@@ -1,0 +1,234 @@
+"""Programs in 8 bits or bfloat16, from a program in single precision and images alone.
+
+Every map between image and logits gets one scale and zero point for all levels: those that lose least on the
+images that it is calibrated on. Weights have a scale per output. Dense modules and logits stay in single
+precision. Needs NumPy, not PyTorch.
+
+Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018, section 2 (scales and zero points); Krishnamoorthi, "Quantizing deep convolutional
+networks for efficient inference", arXiv:1806.08342, section 3 (a scale per output of the weights).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foveal.program.builder import Builder, NotCompiled, Tables
+from foveal.program.ranges import Ranges, observe
+from foveal.program.run import Program
+from foveal.program.spec import (
+    AFFINE,
+    CONCAT,
+    CONVOLVE,
+    DEPTHWISE,
+    MAX_POOL,
+    PRECISIONS,
+    TILED,
+    MapSpec,
+    StepSpec,
+)
+
+Array = np.ndarray[Any, Any]
+F32, BF16, U8 = range(3)
+NUMBER_FIELDS = ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside")
+IMAGE_CHANNELS = 4
+"""Channels of an image in reduced precision: a fourth one is 0, so that rows are whole words."""
+TRIES = 4
+"""How often more maps are left in bfloat16 where labels agree too little."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A program in reduced precision, and how well it keeps the labels.
+
+    Attributes:
+        program: The program.
+        agreement: Share of the pixels of the calibration images with the label of the given program.
+        kept: Steps whose result stays in bfloat16.
+    """
+
+    program: Program
+    agreement: float
+    kept: tuple[str, ...]
+
+
+def quantise(
+    program: Program, images: Sequence[Any], precision: str = "u8", least_agreement: float = 0.98
+) -> Quantised:
+    """Put a program into reduced precision.
+
+    Args:
+        program: In single precision, as `compile_network` makes it.
+        images: Batches of images for calibration [N, 3, H, W] in 0..1, without labels.
+        precision: "u8" (8-bit integers) or "bf16".
+        least_agreement: Share of the labels that must stay; maps that lose most are left in bfloat16 until
+            they do, or half of them are.
+
+    Raises:
+        ValueError: There are no images, or there is no such precision.
+        NotCompiled: A step has no kernel in this precision.
+    """
+    if precision not in PRECISIONS[1:] or not len(images):
+        raise ValueError(
+            f"precision is {precision!r} with {len(images)} batches; give u8 or bf16, and images"
+        )
+    plain = split_prologues(program.tables)
+    expected = [program.run(image).labels for image in images]
+    if precision == "bf16":
+        made = Program(reduced(plain, None, ()))
+        return Quantised(made, _agreement(made, images, expected), ())
+    ranges = observe(Program(plain), images)
+    order = sorted(_maps(plain), key=lambda m: -ranges.loss[m])
+    kept: list[int] = []
+    for turn in range(TRIES):
+        made = Program(reduced(plain, ranges, kept))
+        agreement = _agreement(made, images, expected)
+        if agreement >= least_agreement or turn == TRIES - 1:
+            break
+        kept = order[: len(order) * (turn + 1) // (2 * (TRIES - 1))]
+    names = tuple(plain.names[k] for k, step in enumerate(plain.steps) if step.out in kept)
+    return Quantised(made, agreement, names)
+
+
+def _agreement(program: Program, images: Sequence[Any], expected: Sequence[Array]) -> float:
+    """Share of pixels with the same label."""
+    same = [program.run(image).labels == labels for image, labels in zip(images, expected, strict=True)]
+    return float(sum(s.sum() for s in same) / sum(s.size for s in same))
+
+
+def _maps(tables: Tables) -> list[int]:
+    """List the maps that may be in reduced precision."""
+    output = tables.head.output
+    return [k for k, m in enumerate(tables.maps) if m.kind == TILED and k != output]
+
+
+def _numbers(tables: Tables, at: int, count: int) -> Array | None:
+    return None if at < 0 else tables.numbers[at : at + count]
+
+
+def _counts(tables: Tables, step: StepSpec) -> dict[str, int]:
+    """How many floats every field of a step has."""
+    given, out = tables.maps[step.input].channels, tables.maps[step.out].channels
+    taps = step.rows * step.columns
+    weight = taps * out * (given if step.kind == CONVOLVE else 1)
+    return {
+        "weight": weight,
+        "bias": out,
+        "residual_scale": out,
+        "before_scale": given,
+        "before_shift": given,
+        "outside": given,
+    }
+
+
+class _Copy(Builder):
+    """Copies the steps of tables, with changes."""
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__()
+        self.tables = tables
+        self.maps = [MapSpec.from_buffer_copy(m) for m in tables.maps]
+
+    def copy_step(self, k: int, **changes: Any) -> None:
+        """Copy step `k`; `changes` replace fields, arrays among them those of numbers."""
+        old = self.tables.steps[k]
+        new = StepSpec.from_buffer_copy(old)
+        counts = _counts(self.tables, old)
+        for name in NUMBER_FIELDS:
+            values = (
+                changes.pop(name)
+                if name in changes
+                else _numbers(self.tables, getattr(old, name), counts[name])
+            )
+            setattr(new, name, self.add_numbers(values))
+        for name, value in changes.items():
+            setattr(new, name, value)
+        self.steps.append(new)
+        self.names.append(self.tables.names[k])
+
+    def done(self) -> Tables:
+        """Return the tables."""
+        head = self.tables.head
+        return self.finish(head.input, head.output, head.classes)
+
+
+def split_prologues(tables: Tables) -> Tables:
+    """Let what comes before a convolution of tiles be a step of its own, whose result can have a scale."""
+    copy = _Copy(tables)
+    for k, step in enumerate(tables.steps):
+        source = tables.maps[step.input]
+        if step.kind != CONVOLVE or step.before_scale < 0 or source.kind != TILED:
+            copy.copy_step(k)
+            continue
+        changed = copy.add_map(source.channels, source.stride)
+        scale, shift = (
+            _numbers(tables, at, source.channels) for at in (step.before_scale, step.before_shift)
+        )
+        copy.add_step(
+            f"{tables.names[k]}.before",
+            AFFINE,
+            step.input,
+            changed,
+            before_scale=copy.add_numbers(scale),
+            before_shift=copy.add_numbers(shift),
+            low=step.before_low,
+            high=step.before_high,
+        )
+        copy.copy_step(k, input=changed, before_scale=None, before_shift=None)
+    return copy.done()
+
+
+def reduced(tables: Tables, ranges: Ranges | None, kept: Collection[int]) -> Tables:
+    """Give maps their precision: 8 bits with a scale from `ranges`, bfloat16 where absent or for maps `kept`.
+
+    Raises:
+        NotCompiled: A step has no kernel in reduced precision.
+    """
+    copy = _Copy(tables)
+    image = tables.head.input
+    for k in _maps(tables):
+        m = copy.maps[k]
+        if ranges is None or (k in kept and k != image):
+            m.precision = BF16
+        else:
+            m.precision, m.scale, m.zero = U8, float(ranges.scale[k]), int(ranges.zero[k])
+    if ranges is not None:
+        copy.maps[image].scale, copy.maps[image].zero = 1 / 255, 0
+    copy.maps[image].channels = IMAGE_CHANNELS
+    for k, step in enumerate(tables.steps):
+        if step.kind == MAX_POOL:  # the largest sample is one of the input's
+            given, out = copy.maps[step.input], copy.maps[step.out]
+            out.precision, out.scale, out.zero = given.precision, given.scale, given.zero
+        _check(copy, step, tables.names[k])
+        if step.input != image:
+            copy.copy_step(k)
+            continue
+        if step.kind != CONVOLVE:
+            raise NotCompiled(f"'{tables.names[k]}' reads the image and is no convolution")
+        copy.copy_step(k, **_padded(tables, step))
+    return copy.done()
+
+
+def _padded(tables: Tables, step: StepSpec) -> dict[str, Array | None]:
+    """Give a convolution of images weights for the channel that is 0."""
+    counts = _counts(tables, step)
+    channels, out = tables.maps[step.input].channels, tables.maps[step.out].channels
+    more = IMAGE_CHANNELS - channels
+    weight, outside = (_numbers(tables, getattr(step, f), counts[f]) for f in ("weight", "outside"))
+    assert weight is not None
+    shaped = np.pad(weight.reshape(out, channels, -1), ((0, 0), (0, more), (0, 0)))
+    return {"weight": shaped, "outside": None if outside is None else np.pad(outside, (0, more))}
+
+
+def _check(copy: _Copy, step: StepSpec, name: str) -> None:
+    """Refuse a step that the kernels do not have in the precision of its maps."""
+    given = copy.maps[step.input]
+    if step.kind == CONCAT and given.kind == TILED:
+        raise NotCompiled(f"'{name}' joins maps, which has no kernel in reduced precision")
+    words = 4 if given.precision == U8 else 2
+    if step.kind in (CONVOLVE, DEPTHWISE) and given.precision != F32 and given.channels % words:
+        raise NotCompiled(f"'{name}' has {given.channels} channels, no multiple of {words}")
