@@ -6,7 +6,6 @@ import torch
 
 from foveal.program import CoarseToFineRun, PlannedRun, Program, SegBlocksRun
 from foveal.program.quantise import quantise, split_prologues
-from tests.program.conftest import NETWORKS
 
 
 def images() -> list[np.ndarray]:
@@ -15,7 +14,6 @@ def images() -> list[np.ndarray]:
     return [torch.nn.functional.interpolate(small, scale_factor=8, mode="bilinear").numpy()]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
 def test_splitting_prologues_changes_nothing(name: str, program) -> None:
     image = images()[0]
     one, two = (
@@ -25,7 +23,6 @@ def test_splitting_prologues_changes_nothing(name: str, program) -> None:
     np.testing.assert_allclose(one.logits, two.logits, rtol=1e-4, atol=1e-4 * float(abs(one.logits).max()))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize(("precision", "limit"), [("bf16", 0.02), ("u8", 0.1)])
 def test_methods_in_reduced_precision(name: str, precision: str, limit: float, program) -> None:
     """Law 15: within the error of the same-precision dense network, on mixed levels too."""
