@@ -29,7 +29,7 @@ ARROWS: dict[str, str] = {
     "hub": "storage cost models policies methods data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost methods hub data",
     "evaluation": "ops objectives cost methods data",
-    "benchmark": "storage geometry kernels ops tiles fusion models data cost methods hub calibration "
+    "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
     "evaluation",
     "inference": "storage geometry ops fusion data cost methods hub calibration",
     "training": "storage tiles models data objectives policies methods hub calibration",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 SCALES = (1.0, 0.75, 0.5, 0.35)
 BUDGETS = (0.15, 0.2, 0.25, 0.3, 0.4, 0.55)
-OURS = ("segblocks", "coarse_to_fine")
-EAGER_ONLY = "the eager engine computes in f32"
+OURS = ("dense", "segblocks", "coarse_to_fine")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -81,8 +80,9 @@ def frontier(
     if out is not None:
         make_folder(out)
     prepare(threads)
-    ours, unable = adaptive_contenders(loaded, methods or OURS, budget or BUDGETS, wanted)
-    ranges = _calibration(data, calibration_split, dataset, calibration) if "int8" in wanted else []
+    reduced = set(wanted) - {"f32"}
+    ranges = _calibration(data, calibration_split, dataset, calibration) if reduced else []
+    ours, unable = adaptive_contenders(loaded, methods or OURS, budget or BUDGETS, (wanted, ranges))
     effort = Effort(limit, timed, repeat, quiet_machine)
     found = _measure(loaded, dataset, (choices, shares, ranges), ours, effort)
     packages, left_out = frozenset(packages_of(choices)), (*absent, *unable)
@@ -138,23 +138,40 @@ def check_classes(loaded: Model, dataset: Dataset) -> None:
 
 
 def adaptive_contenders(
-    loaded: Model, methods: Sequence[str], budgets: Sequence[float], precisions: Sequence[str]
+    loaded: Model,
+    methods: Sequence[str],
+    budgets: Sequence[float],
+    precision: tuple[Sequence[Any], Sequence[Tensor]],
 ) -> tuple[list[Contender], list[str]]:
-    """List every method at every budget, and sentences about the precisions that methods do not have.
+    """List every method at every budget and precision, and sentences about what there cannot be.
+
+    The compiled program runs where the network has one, else the eager engine, which computes in f32.
+
+    Args:
+        loaded: The model.
+        methods: Names in `foveal.methods.METHODS`.
+        budgets: Shares of the dense work; the dense network has one row.
+        precision: Precisions, and images [1, 3, H, W] that their ranges are taken from.
 
     Raises:
         ValueError: There is no method of that name, or a budget is no share.
     """
     from foveal.benchmark.contenders import AdaptiveContender
+    from foveal.benchmark.programs import ProgramContender, compile_programs
     from foveal.calibration.configure import configure
     from foveal.fusion import faster
 
     shares, chosen = check_shares("--budget", budgets), list(dict.fromkeys(methods))
-    configs = [(name, configure(loaded, name, share, {})) for name in chosen for share in shares]
-    others = [name for name in precisions if name != "f32"]
-    unable = [f"the methods are not available in {' and '.join(others)}: {EAGER_ONLY}"] if others else []
-    network = faster(loaded.network.eval())
-    return [AdaptiveContender(name, network, config) for name, config in configs], unable
+    every = [(name, configure(loaded, name, share, {})) for name in chosen for share in shares]
+    configs = list({(name, c.is_dense or c): (name, c) for name, c in every}.values())
+    network = loaded.network.eval()
+    programs, unable = compile_programs(network, *precision)
+    if programs:
+        made = programs.items()
+        ours = [ProgramContender(n, program, c, p) for p, program in made for n, c in configs]
+        return [*ours], unable
+    fast = faster(network)
+    return [AdaptiveContender(name, fast, config) for name, config in configs], unable
 
 
 def _calibration(data: str, split: str | None, dataset: Dataset, count: int) -> list[Tensor]:
