@@ -63,7 +63,6 @@ def test_what_is_not_available_is_named(command, monkeypatch: pytest.MonkeyPatch
     assert [sentence.split(":")[0] for sentence in found["left_out"]] == [
         "the runtime 'torch' is not available in int8",
         "the runtime 'foveal' is not available in int8",
-        "the methods are not available in int8",
     ]
 
 
