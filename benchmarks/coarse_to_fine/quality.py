@@ -27,7 +27,6 @@ from foveal.evaluation.evaluate import Entry, evaluate
 from foveal.fusion import faster
 from foveal.hub.checkpoint import load_model
 from foveal.methods import CoarseToFine, SegBlocks, Segmenter
-from foveal.methods.coarse_to_fine import Refinement
 from foveal.ops import classify, halve, upsample
 from foveal.policies import POLICIES, Learned, PolicyNet, ScoredPolicy, View
 from foveal.policies.benefit import (
@@ -39,6 +38,7 @@ from foveal.policies.benefit import (
     fit_thumbnail,
 )
 from foveal.policies.budgeted import Score
+from foveal.policies.refinement import Refinement
 
 BUDGETS = (0.3, 0.4, 0.55, 0.65)
 LOW = 0.2

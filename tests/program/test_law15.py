@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from foveal.geometry.plan import Plan
-from foveal.methods import SegBlocks
-from foveal.methods.coarse_to_fine import CoarseToFine, Refinement
+from foveal.methods import CoarseToFine, Refinement, SegBlocks
 from foveal.policies import POLICIES, create_policy
 from foveal.program import CoarseToFineRun, PlannedRun, SegBlocksRun
 from foveal.program.spec import SCORES

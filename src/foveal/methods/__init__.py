@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from foveal.methods.base import AdaptiveSegmenter, TrainableSegmenter
-from foveal.methods.coarse_to_fine import CoarseToFine, CoarseToFineConfig, Refinement
+from foveal.methods.coarse_to_fine import CoarseToFine, CoarseToFineConfig
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.methods.segblocks import SegBlocks, SegBlocksConfig
+from foveal.policies.refinement import Refinement
 
 METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "dense": Dense,
