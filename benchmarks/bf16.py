@@ -6,11 +6,13 @@ import copy
 import json
 import os
 import sys
+from dataclasses import asdict
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
 
+from foveal.benchmark.machine import describe_machine
 from foveal.benchmark.runtimes import fold_norms
 from foveal.cost import alternate, keep_memory
 from foveal.data.synthetic import street
@@ -49,8 +51,7 @@ def main() -> None:
         }
         for key, time in times.items()
     ]
-    command = " ".join(["python", *sys.argv])
-    print(json.dumps({"command": command, "threads": torch.get_num_threads(), "rows": rows}, indent=1))
+    print(json.dumps(asdict(describe_machine()) | {"rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

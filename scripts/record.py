@@ -31,10 +31,9 @@ def main() -> None:
     if not commands or arguments[0] != "--":
         sys.exit("usage: record.py OUT.json -- COMMAND OF FOVEAL [-- ANOTHER COMMAND]...")
     record = asdict(describe_machine()) | {
-        "commands": [shlex.join(["foveal", *command, "--json"]) for command in commands],
+        "command": " && ".join(shlex.join(["foveal", *command, "--json"]) for command in commands),
         "rows": [row for command in commands for row in run(command)],
     }
-    del record["command"]  # that of this script; `commands` are what was measured
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(record, indent=1) + "\n")

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.benchmark.machine import describe_machine
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.evaluation.metrics import Confusion
 from foveal.hub.checkpoint import load_model
@@ -114,10 +114,7 @@ def main() -> None:
         rows.append(
             {"context": key[0], "budget": key[1], "miou": round(tally.miou, 4), "agreement": agreement}
         )
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    record = {
-        "command": " ".join(["python", *sys.argv]),
-        "commit": commit.stdout.strip(),
+    record = asdict(describe_machine()) | {
         "images": len(range(0, len(test), options.every)),
         "explained": round(explained, 3),
         "rows": rows,

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from foveal.benchmark.machine import describe_machine
 from foveal.cost import keep_memory
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.evaluation.baselines import static
@@ -159,8 +159,7 @@ def main() -> None:
         else:
             entries = rows_of(network, train, options.scores, options.only)
         rows = evaluate(network, data, entries, 0, options.limit, lambda done, total: bar.update())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    record = {"command": " ".join(["python", *sys.argv]), "commit": commit.stdout.strip(), "rows": rows}
+    record = asdict(describe_machine()) | {"rows": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1) + "\n")
     for row in rows:

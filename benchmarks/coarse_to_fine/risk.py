@@ -1,6 +1,6 @@
 """How well risks are kept: random splits of the images of a fit into calibration and test.
 
-foveal adapt MODEL --images camvid:data/camvid --split test --look 1 --out FOLDER
+foveal adapt MODEL --images camvid:data/camvid --split test --coarse-level 1 --out FOLDER
 python benchmarks/coarse_to_fine/risk.py OUT.json FOLDER/model.fit.json NAME
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from foveal.benchmark.machine import describe_machine
 from foveal.calibration.risk import RiskTable, coverage
 
 RISKS = (0.005, 0.01, 0.02, 0.05)
@@ -27,8 +28,8 @@ def main() -> None:
         {"threshold": t, "work": round(w, 4), "disagreement": round(x, 5)}
         for t, w, x in zip(table.thresholds, table.works, losses.mean(0).tolist(), strict=True)
     ]
-    record = {
-        "commands": [line.strip() for line in (__doc__ or "").splitlines()[2:4]],
+    record = asdict(describe_machine()) | {
+        "command": " && ".join(line.strip() for line in (__doc__ or "").splitlines()[2:4]),
         "rows": rows,
         "mean": mean,
     }
