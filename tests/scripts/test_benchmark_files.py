@@ -15,4 +15,4 @@ FILES = sorted(path for path in FOLDER.rglob("*.json") if not path.with_suffix("
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_figures_name_their_command_commit_and_machine(path: Path) -> None:
     found = json.loads(path.read_text())
-    assert all(isinstance(found[key], str) and found[key] for key in ("command", "commit", "machine"))
+    assert [key for key in ("command", "commit", "machine") if not found.get(key)] == []
