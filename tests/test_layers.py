@@ -20,17 +20,17 @@ ARROWS: dict[str, str] = {
     "fusion": "ops",
     "models": "",
     "data": "",
-    "cost": "kernels",
+    "cost": "geometry kernels",
     "objectives": "",
     "policies": "geometry ops",
     "methods": "geometry ops tiles policies objectives",
     "hub": "cost models policies methods data",
     "calibration": "geometry kernels ops tiles fusion policies objectives cost methods hub data",
-    "evaluation": "objectives cost methods data",
+    "evaluation": "objectives policies cost methods data",
     "benchmark": "geometry kernels ops tiles fusion models cost methods hub",
     "inference": "geometry fusion data cost methods hub calibration",
     "training": "tiles models data objectives policies methods hub calibration",
-    "reporting": "geometry data cost calibration inference",
+    "reporting": "geometry data cost calibration evaluation inference",
 }
 """For every folder the folders that it may import, lower floors only."""
 TOP = {"cli", "__main__"}

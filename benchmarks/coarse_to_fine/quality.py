@@ -158,7 +158,8 @@ def main() -> None:
             entries = learned(network, model.policy)
         else:
             entries = rows_of(network, train, options.scores, options.only)
-        rows = evaluate(network, data, entries, 0, options.limit, lambda done, total: bar.update())
+        found = evaluate(network, data, entries, 0, options.limit, lambda done, total: bar.update())
+        rows = [as_json(row) for row in found]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     record = {"command": " ".join(["python", *sys.argv]), "commit": commit.stdout.strip(), "rows": rows}
     options.out.parent.mkdir(parents=True, exist_ok=True)

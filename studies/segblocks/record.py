@@ -27,7 +27,7 @@ def check_plots() -> None:
         ValueError: matplotlib is missing.
     """
     if find_spec("matplotlib") is None:
-        raise ValueError("figures need matplotlib, which is not installed; pip install 'foveal[plot]'")
+        raise ValueError("figures need matplotlib, which is not installed; pip install 'foveal'")
 
 
 def write_part(study: Study, name: str, part: Part, rows: Rows, head: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from foveal.calibration.profile import Fit
 from foveal.cost import Timing
 from foveal.data.dataset import default_palette
 from foveal.data.synthetic import CLASSES, street
-from foveal.hub.checkpoint import Card, Model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, Request
 from foveal.reporting.profile_chart import draw_fit
 from foveal.reporting.profile_text import fit_text

@@ -20,7 +20,8 @@ from foveal.cost import Timing
 from foveal.data.dataset import default_palette
 from foveal.data.image import read_image
 from foveal.data.synthetic import CLASSES
-from foveal.hub.checkpoint import Card, load_model, save_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import load_model, save_model
 from foveal.inference.runner import Runner
 from samples import error_of, nano, write_folder
 

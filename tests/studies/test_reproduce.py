@@ -14,7 +14,8 @@ from foveal.data.dataset import Dataset, open_dataset
 from foveal.evaluation.baselines import Reduced, static
 from foveal.evaluation.evaluate import evaluate
 from foveal.geometry.plan import Plan
-from foveal.hub.checkpoint import Card, Model, save_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import Model, save_model
 from foveal.methods.base import Prediction, Step, Trace
 from foveal.policies import PolicyNet
 from samples import error_of, headless, nano, write_folder

@@ -58,6 +58,7 @@ def adapt(
     from foveal.calibration.adapt import check
     from foveal.hub.checkpoint import load_model, save_model
     from foveal.methods import Request
+    from foveal.reporting.profile_chart import draw_fit
 
     if steps and out is None:
         raise ValueError("--steps changes the weights; give --out FOLDER for the model that comes of it")
@@ -81,11 +82,12 @@ def adapt(
         loaded = load_model(path)
     fit = measure(loaded, found, requests, parts_bar())
     file = fit.save(loaded)
-    picture = _picture(fit.curve, file)
+    picture = file.with_suffix(".png")
+    draw_fit(fit.curve, picture)
     row = {
         "model": loaded.name,
         "fit": str(file),
-        "picture": picture,
+        "picture": str(picture),
         "images": fit.images,
         "tile": fit.tile,
         "look": fit.look,
@@ -141,15 +143,3 @@ def _distil(loaded: Model, images: Images, request: Request, steps: int, out: Pa
     first = resumed_step(run)
     announce(f"self-distillation, {steps} steps on {len(images)} images, from step {first}")
     return distil(loaded, images, request, schedule, run, steps_bar(steps, first, None))
-
-
-def _picture(rows: list[dict[str, Any]], file: Path) -> str:
-    """Draw quality over work and over time beside what was found; empty without matplotlib."""
-    try:
-        from foveal.reporting.profile_chart import draw_fit
-
-        path = file.with_suffix(".png")
-        draw_fit(rows, path)
-    except (ImportError, OSError):
-        return ""
-    return str(path)

@@ -159,7 +159,7 @@ def _show(result: dict[str, Any], picture: Path | None, json: bool) -> None:
     if json:
         echo_json(result)
     else:
-        from foveal.reporting.text import bench_text, operations_text
+        from foveal.reporting.bench_text import bench_text, operations_text
 
         typer.echo(operations_text(result) if "nodes" in result else bench_text(result))
 

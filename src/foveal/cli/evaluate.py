@@ -59,7 +59,7 @@ def evaluate(
     from foveal.evaluation.evaluate import evaluate as measure
     from foveal.fusion import faster
     from foveal.hub.checkpoint import load_model
-    from foveal.reporting.text import evaluation_table
+    from foveal.reporting.evaluation_text import evaluation_table
 
     loaded, dataset = load_model(model), open_dataset(data, split)
     if len(dataset.classes) != len(loaded.card.classes):

@@ -1,4 +1,4 @@
-"""The picture of `foveal adapt`: agreement with the dense network over work and over time, with controls."""
+"""The chart of `foveal adapt`: agreement with the dense network over work and over time, with controls."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ NAMES = {
 def draw_fit(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the curve of a `Fit` into a PNG file.
 
+    Args:
+        rows: The curve: method, work (a share), ms [ms] and agreement (a share) of every row.
+        path: The file.
+
     Raises:
-        ImportError: There is no matplotlib; `pip install 'foveal[plot]'` brings it.
+        OSError: The file cannot be written.
     """
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # takes half a second, only where a chart is drawn
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foveal.reporting.text import table
+from foveal.reporting.table import table
 
 if TYPE_CHECKING:
     from foveal.calibration.cost_model import CostModel
@@ -15,7 +15,7 @@ RISKS = (0.005, 0.01, 0.02, 0.05)
 """Risks that a report names."""
 
 
-def fit_text(fit: Fit, file: Path, picture: str) -> str:
+def fit_text(fit: Fit, file: Path, picture: Path) -> str:
     """What `foveal adapt` found: quality over work and time, and what risks cost."""
     names = {"dense": "dense", "coarse_to_fine": "coarse to fine", "random": "at random", "uniform": "coarse"}
     cells = [
@@ -35,7 +35,7 @@ def fit_text(fit: Fit, file: Path, picture: str) -> str:
         table(head, cells),
         f"\nfirst look at level {fit.look}, tile {fit.tile} px, score {fit.policy}, worth of steps {worth}",
         *(_risk_line(fit, allowed) for allowed in RISKS),
-        f"wrote {file}{f' and {picture}' if picture else ' (the picture needs matplotlib: foveal[plot])'}",
+        f"wrote {file} and {picture}",
     ]
     return "\n".join(lines)
 

@@ -10,7 +10,8 @@ from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches, class_shares
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.synthetic import StreetScenes
-from foveal.hub.checkpoint import Card, load_model, save_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import load_model, save_model
 from foveal.methods import CoarseToFine, Dense, SegBlocks, Segmenter
 from foveal.methods.base import check_tile
 from foveal.methods.coarse_to_fine import Lesson
