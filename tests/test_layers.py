@@ -21,7 +21,7 @@ ARROWS: dict[str, str] = {
     "fusion": "ops",
     "models": "storage",
     "data": "storage",
-    "cost": "kernels",
+    "cost": "geometry kernels",
     "objectives": "",
     "policies": "storage geometry ops",
     "methods": "storage geometry ops tiles policies objectives",

@@ -39,6 +39,7 @@ from foveal.policies.benefit import (
 )
 from foveal.policies.budgeted import Score
 from foveal.policies.refinement import Refinement
+from foveal.reporting.rows import as_json
 
 BUDGETS = (0.3, 0.4, 0.55, 0.65)
 LOW = 0.2
@@ -159,13 +160,13 @@ def main() -> None:
         else:
             entries = rows_of(network, train, options.scores, options.only)
         rows = evaluate(network, data, entries, 0, options.limit, lambda done, total: bar.update())
-    record = asdict(describe_machine()) | {"rows": rows}
+    record = asdict(describe_machine()) | {"rows": as_json(rows)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1) + "\n")
     for row in rows:
         print(
-            f"{row['method']:15} {row['policy']:28} {row['budget']:<5} {row['work']:.3f} "
-            f"{100 * row['miou']:.2f} {100 * row['agreement']:.2f}"
+            f"{row.method:15} {row.policy:28} {row.budget:<5} {row.work:.3f} "
+            f"{100 * (row.miou or 0):.2f} {100 * row.agreement:.2f}"
         )
 
 

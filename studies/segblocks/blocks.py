@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveal.evaluation.evaluate import evaluate
-from studies.segblocks.entries import fixed
+from studies.segblocks.entries import fixed, measured
 from studies.segblocks.seeds import over_seeds
 from studies.segblocks.study import Rows
 from studies.segblocks.workshop import Workshop, budget_of, learned
@@ -38,7 +37,7 @@ def blocks(workshop: Workshop) -> Rows:
             model = workshop.policy(target, seed, block=side)
             entries.append(fixed(learned(model, budget_of(model, target)), str(side), target))
         timed = 0 if seed else workshop.study.timed
-        repeats.append(evaluate(workshop.dense(seed).network, workshop.data, entries, timed))
+        repeats.append(measured(workshop.dense(seed).network, workshop.data, entries, timed))
     keys = ("miou", "miou_std", "gmacs", "work", "ms", "images_s", "seeds")
     heads: Rows = [{"block": None, "tile": None}, *({"block": side, "tile": side // 2} for side in sides)]
     return [

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveal.evaluation.evaluate import evaluate
 from foveal.evaluation.metrics import VOID
 from foveal.methods import Prediction
-from studies.segblocks.entries import watched
+from studies.segblocks.entries import measured, watched
 from studies.segblocks.seeds import mean_of
 from studies.segblocks.study import Row, Rows
 from studies.segblocks.workshop import Workshop, learned
@@ -95,7 +94,7 @@ def _repeat(workshop: Workshop, seed: int) -> Rows:
         watched(learned(workshop.segblocks(target, seed)), "learned", target, counts[target].see)
         for target in targets
     ]
-    dense, *ours = evaluate(workshop.dense(seed).network, workshop.data, entries, timed=0)
+    dense, *ours = measured(workshop.dense(seed).network, workshop.data, entries, timed=0)
     rows: Rows = []
     total = int(counts[targets[0]].all.sum())
     for index, name in enumerate(names):

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import Any
 
-from foveal.evaluation.evaluate import evaluate
-from studies.segblocks.entries import fixed
+from studies.segblocks.entries import fixed, measured
 from studies.segblocks.main_table import RULES
 from studies.segblocks.study import Row, Rows
 from studies.segblocks.workshop import Workshop, budget_of, learned, single
@@ -34,7 +33,7 @@ def distribution(workshop: Workshop) -> Rows:
     network = workshop.dense().network
     rows: Rows = []
     for index in range(min(MOST, len(workshop.data))):
-        found = evaluate(network, single(workshop.data, index), entries, timed=0)[1:]
+        found = measured(network, single(workshop.data, index), entries, timed=0)[1:]
         rows += [
             {"image": index, **head, "gmacs": round(row["macs"] / 1e9, 4), "work": row["work"]}
             for head, row in zip(heads, found, strict=True)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from foveal.evaluation.evaluate import Entry
+from foveal.data.dataset import Dataset
+from foveal.evaluation.evaluate import Entry, evaluate
 from foveal.methods import AdaptiveSegmenter, Prediction, SegBlocks
+from foveal.reporting.rows import as_json
+from studies.segblocks.study import Rows
 
 See = Callable[[Prediction, Tensor], None]
 """Called with every prediction and its labels [N, H, W]."""
+
+
+def measured(network: nn.Module, data: Dataset, entries: Sequence[Entry], timed: int = 16) -> Rows:
+    """Evaluate the dense network and entries; return the rows as plain values, as studies keep them."""
+    return [as_json(row) for row in evaluate(network, data, entries, timed)]
 
 
 def fixed(method: AdaptiveSegmenter, policy: str, budget: float, name: str = "segblocks") -> Entry:
@@ -19,11 +27,16 @@ def fixed(method: AdaptiveSegmenter, policy: str, budget: float, name: str = "se
 
 
 def watched(method: SegBlocks, policy: str, budget: float, see: See) -> Entry:
-    """Make the row of a method whose predictions are seen, with the labels of the image."""
+    """Make the row of a method whose predictions are seen once an image, with the labels of the image."""
 
     def make(target: Tensor) -> SegBlocks:
         twin = SegBlocks(method.network, method.policy).eval()
-        twin.register_forward_hook(lambda module, images, prediction: see(prediction, target))
+
+        def once(module: object, images: object, prediction: Prediction) -> None:
+            handle.remove()  # counting may run an image twice
+            see(prediction, target)
+
+        handle = twin.register_forward_hook(once)
         return twin
 
     return Entry("segblocks", policy, budget, make)

@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from foveal.evaluation.baselines import static
-from foveal.evaluation.evaluate import evaluate
-from studies.segblocks.entries import fixed
+from studies.segblocks.entries import fixed, measured
 from studies.segblocks.seeds import over_seeds
 from studies.segblocks.study import Row, Rows, work_of
 from studies.segblocks.workshop import Workshop, budget_of, learned
@@ -115,4 +114,4 @@ def _repeat(workshop: Workshop, backbone: str, seed: int) -> Rows:
     works = [*(work_of(target) for target in workshop.targets(backbone)), HALF]
     entries += [static(dense.network, work) for work in works]
     timed = 0 if seed else workshop.study.timed
-    return evaluate(dense.network, workshop.data, entries, timed)
+    return measured(dense.network, workshop.data, entries, timed)

@@ -11,9 +11,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from foveal.evaluation.evaluate import evaluate
 from foveal.methods import SegBlocks
-from studies.segblocks.entries import fixed
+from studies.segblocks.entries import fixed, measured
 from studies.segblocks.study import Rows
 from studies.segblocks.workshop import Workshop, learned, single, spread
 
@@ -36,7 +35,7 @@ def panels(workshop: Workshop) -> Rows:
     rows: Rows = []
     pictures = []
     for index in range(len(data)):
-        found = evaluate(workshop.dense().network, single(data, index), entries, timed=0)[1:]
+        found = measured(workshop.dense().network, single(data, index), entries, timed=0)[1:]
         line, shares = _line(workshop, methods, *data[index])
         pictures.append(line)
         for target, share, row in zip(methods, shares, found, strict=True):

@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from foveal.evaluation.baselines import static
-from foveal.evaluation.evaluate import Entry, evaluate
+from foveal.evaluation.evaluate import Entry
 from foveal.hub.checkpoint import Model
 from foveal.methods import SegBlocks
 from foveal.policies import create_policy
+from studies.segblocks.entries import measured
 from studies.segblocks.seeds import over_seeds
 from studies.segblocks.study import Row, Rows, work_of
 from studies.segblocks.workshop import Workshop, learned
@@ -49,7 +50,7 @@ def policies(workshop: Workshop) -> Rows:
             model = workshop.segblocks(target, seed)
             entries, absent = _entries(model, budget, workshop.size)
             entries.append(static(model.network, budget))
-            repeats.append(evaluate(model.network, workshop.data, entries, timed=0))
+            repeats.append(measured(model.network, workshop.data, entries, timed=0))
         joined = [_row(row, budget) for row in over_seeds(repeats)]
         rows += joined[1:] if rows else joined  # the dense network is the same every time
         rows += [{"policy": name, "budget": round(budget, 4), "work": None, "miou": None} for name in absent]

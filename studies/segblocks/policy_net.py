@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveal.evaluation.evaluate import evaluate
-from studies.segblocks.entries import fixed
+from studies.segblocks.entries import fixed, measured
 from studies.segblocks.gmacs import policy_gmacs
 from studies.segblocks.seeds import over_seeds
 from studies.segblocks.study import Rows, work_of
@@ -44,7 +43,7 @@ def policy_net(workshop: Workshop) -> Rows:
     for seed in workshop.seeds():
         models = [workshop.policy(target, seed, shape=shape) for shape in shapes]
         entries = [fixed(learned(free(model), work_of(target)), "learned", target) for model in models]
-        repeats.append(evaluate(workshop.dense(seed).network, workshop.data, entries, timed=0)[1:])
+        repeats.append(measured(workshop.dense(seed).network, workshop.data, entries, timed=0)[1:])
     rows = over_seeds(repeats)
     return [
         {

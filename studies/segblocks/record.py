@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from foveal.kernels.processor import processor
+from foveal.benchmark.machine import describe_machine
 from studies.segblocks.study import Part, Rows, Study
 from studies.segblocks.table import markdown
 
@@ -27,7 +25,7 @@ def check_plots() -> None:
         ValueError: matplotlib is missing.
     """
     if find_spec("matplotlib") is None:
-        raise ValueError("figures need matplotlib, which is not installed; pip install 'foveal[plot]'")
+        raise ValueError("figures need matplotlib, which is not installed; pip install 'foveal'")
 
 
 def write_part(study: Study, name: str, part: Part, rows: Rows, head: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,28 +70,8 @@ def write_index(study: Study, names: Iterable[str], failed: Mapping[str, str]) -
 
 
 def machine() -> dict[str, Any]:
-    """Say where it was measured: processor, threads, torch and, in a checkout, the commit."""
-    return {
-        "commit": _commit(),
-        "machine": processor(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-
-
-def _commit() -> str | None:
-    """Return the commit of the checkout that this file lies in; None if it lies in none."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError:
-        return None
-    return found.stdout.strip() or None
+    """Describe machine, packages and commit, for JSON; the command is the study's own."""
+    return {key: value for key, value in asdict(describe_machine()).items() if key != "command"}
 
 
 def _draw(part: Part, rows: Rows, path: Path) -> None:

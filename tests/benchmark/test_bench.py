@@ -21,7 +21,8 @@ from foveal.benchmark.task import Task
 from foveal.cost import count_macs
 from foveal.data.dataset import default_palette
 from foveal.data.synthetic import street
-from foveal.hub.checkpoint import Card, Model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import Model
 from foveal.hub.untrained import find_model, random_network
 from foveal.methods import CoarseToFineConfig, MethodConfig, SegBlocksConfig
 from foveal.models import MODELS

@@ -20,7 +20,8 @@ from foveal.cost import count_macs
 from foveal.data.dataset import default_palette
 from foveal.data.synthetic import street
 from foveal.fusion import fuse
-from foveal.hub.checkpoint import Card, Model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import Model
 from foveal.methods import SegBlocks, SegBlocksConfig
 from foveal.ops import Convolution, Prologue
 from foveal.ops.convolve import ALGORITHMS

@@ -18,7 +18,8 @@ from foveal.calibration.profile import CalibrationProfile
 from foveal.cost import Timing
 from foveal.data.dataset import default_palette
 from foveal.data.synthetic import CLASSES, street
-from foveal.hub.checkpoint import Card, Model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, CoarseToFineConfig
 from foveal.reporting.profile_chart import draw_profile
 from foveal.reporting.profile_text import profile_text

@@ -19,7 +19,8 @@ from foveal.cost import Timing
 from foveal.data.dataset import default_palette
 from foveal.data.image import read_image
 from foveal.data.synthetic import CLASSES
-from foveal.hub.checkpoint import Card, load_model, save_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import load_model, save_model
 from foveal.inference.runner import Runner
 from foveal.methods import Refinement
 from samples import error_of, lively, nano, write_folder

@@ -23,7 +23,7 @@ from foveal.methods import METHODS, DenseConfig, SegBlocksConfig
 from foveal.models import MODELS
 from foveal.ops import upsample
 from foveal.policies import POLICIES
-from foveal.reporting.text import plan_text
+from foveal.reporting.plan_text import plan_text
 
 SIZE = (96, 160)
 
@@ -124,7 +124,7 @@ def test_a_slower_method_is_said_to_be_slower(segment, photos: Path, monkeypatch
     def alternate(runs, repeat, warmup):
         return {name: Timing((90.0 if name == "method" else 60.0,)) for name in runs}
 
-    monkeypatch.setattr("foveal.inference.runner.alternate", alternate)
+    monkeypatch.setattr("foveal.inference.runner.Runner.timer", staticmethod(alternate))
     text = segment(photos / "0.png", "--compare").stdout
     assert "dense is faster here: 60 ms against 90 ms; use --method dense" in text
 

@@ -10,7 +10,8 @@ from commands import Result, parsed, refused, run
 from foveal.benchmark import runtimes as module
 from foveal.data.dataset import default_palette
 from foveal.data.synthetic import CLASSES
-from foveal.hub.checkpoint import Card, save_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import save_model
 from samples import nano, write_folder
 
 SMALL = ("--scales", 1, 0.5, "--budget", 0.6, "--methods", "segblocks", "--timed", 1, "--repeat", 1)

@@ -10,7 +10,8 @@ from commands import parsed, refused, run
 from foveal.cli import reproduce as command
 from foveal.cli.reproduce import find_checkout
 from foveal.data.synthetic import CLASSES, PALETTE
-from foveal.hub.checkpoint import Card, save_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import save_model
 from foveal.policies import PolicyNet
 from samples import nano, write_folder
 from studies.segblocks import Study
@@ -73,7 +74,7 @@ def test_a_part_that_fails_gives_exit_code_1(
 def test_without_matplotlib_nothing_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_file, "find_spec", lambda name: None)
     sentence = refused(run("reproduce", "segblocks", "--quick", "--out", tmp_path))
-    assert "pip install 'foveal[plot]'" in sentence
+    assert "pip install 'foveal'" in sentence
 
 
 def test_settings_reach_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,8 +58,7 @@ def test_a_class_that_is_predicted_but_never_true_does_not_enter_the_mean() -> N
 def test_nothing_but_void_is_no_success() -> None:
     confusion = Confusion(2)
     confusion.add(torch.zeros(1, 4, 4, dtype=torch.uint8), torch.full((1, 4, 4), 255, dtype=torch.uint8))
-    assert confusion.accuracy == 0
-    assert math.isnan(confusion.miou)
+    assert math.isnan(confusion.accuracy) and math.isnan(confusion.miou)
 
 
 def brute_boundary(guess: Tensor, target: Tensor, tolerance: int) -> tuple[int, int, int, int]:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foveal.cost import count_macs
-from foveal.hub.checkpoint import Card, CheckpointError, bundled, load_model, save_model
+from foveal.hub.card import Card, CheckpointError
+from foveal.hub.checkpoint import bundled, load_model, save_model
 from foveal.policies import Learned, PolicyNet, View
 from samples import nano, shaken
 

@@ -16,7 +16,7 @@ from foveal.data.synthetic import street
 from foveal.hub.checkpoint import load_model
 from foveal.inference.runner import Runner
 from foveal.methods import METHODS
-from foveal.reporting.text import advice
+from foveal.reporting.segment_text import advice
 from samples import error_of
 
 SIZE = (128, 192)
@@ -200,7 +200,7 @@ def test_a_comparison_measures_what_was_overruled(runner, picture, monkeypatch) 
         seen.append(sorted(runs))
         return {name: Timing((90.0 if name == "method" else 60.0,)) for name in runs}
 
-    monkeypatch.setattr("foveal.inference.runner.alternate", alternate)
+    monkeypatch.setattr("foveal.inference.runner.Runner.timer", staticmethod(alternate))
     result = runner(SLOW, budget=0.5)(picture, repeat=2)
     assert (result.timing.median, result.dense_timing.median, result.method_timing.median) == (60, 60, 90)
     assert result.agreement == 1

@@ -12,7 +12,8 @@ from conformance import ADAPTIVE, CLASSES, NAMES, answer, make
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.cost import count_macs
 from foveal.data.dataset import default_palette
-from foveal.hub.checkpoint import Card, Model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import Model
 from foveal.inference.runner import Result, Runner
 from foveal.methods import METHODS
 from samples import nano

@@ -14,7 +14,8 @@ from commands import parsed, refused, run, small_model
 from foveal.data.image import save_image
 from foveal.data.pairs import default_palette
 from foveal.data.synthetic import CLASSES, street
-from foveal.hub.checkpoint import Card, save_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import save_model
 from foveal.methods import METHODS
 from foveal.training.config import RecipeError, read_recipe
 from samples import nano, write_folder

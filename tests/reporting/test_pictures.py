@@ -10,6 +10,7 @@ from torch import Tensor
 from foveal.cost import Timing
 from foveal.data.image import read_image, read_labels
 from foveal.geometry.plan import SKIP, Plan
+from foveal.inference.result import level_shares
 from foveal.inference.runner import Result
 from foveal.reporting.pictures import (
     JPEG_LIMIT,
@@ -19,7 +20,6 @@ from foveal.reporting.pictures import (
     overlay,
     picture_files,
     save_pictures,
-    shares,
 )
 
 PALETTE = ((255, 0, 0), (0, 255, 0))
@@ -86,7 +86,7 @@ def test_any_size_makes_a_readable_picture(size: tuple[int, int]) -> None:
 
 def test_shares_are_listed_finest_first() -> None:
     levels = torch.tensor([[SKIP, 2], [0, 0]])
-    assert list(shares(levels).items()) == [(0, 0.5), (2, 0.25), (SKIP, 0.25)]
+    assert list(level_shares(levels).items()) == [(0, 0.5), (2, 0.25), (SKIP, 0.25)]
     assert [level_name(level) for level in (0, 1, 2, 3, SKIP)] == ["full", "half", "quarter", "1/8", "skip"]
 
 

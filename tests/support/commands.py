@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 
 from foveal.cli import app
 from foveal.data.dataset import default_palette
-from foveal.hub.checkpoint import Card, save_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import save_model
 from samples import nano
 
 CLASSES = ("sky", "road", "tree", "car", "person")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveal.hub.checkpoint import Card, load_model, save_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import load_model, save_model
 from foveal.methods import Dense, SegBlocks
 from foveal.models import MODELS, create_model
 from foveal.training.build import build_run, save_run

@@ -49,8 +49,14 @@ def complain(sentence: str) -> None:
 
 
 def echo_json(value: Any) -> None:
-    """Write a result for other programs."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    """Write a result for other programs: rows, alone or within lists and mappings.
+
+    Raises:
+        ValueError: A number is NaN or infinite.
+    """
+    from foveal.reporting.rows import as_json
+
+    typer.echo(json.dumps(as_json(value), indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def _sentence(error: Exception) -> str | None:

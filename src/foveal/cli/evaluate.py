@@ -53,7 +53,7 @@ def evaluate(
     from foveal.fusion import faster
     from foveal.hub.checkpoint import load_model
     from foveal.methods import METHODS, MethodConfig
-    from foveal.reporting.text import evaluation_table
+    from foveal.reporting.evaluation_text import evaluation_table
     from foveal.storage.names import find
 
     loaded, dataset = load_model(model), open_dataset(data, split)

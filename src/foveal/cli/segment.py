@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,7 +27,9 @@ from foveal.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from foveal.inference.runner import Result, Runner
+    from foveal.inference.result import Result
+    from foveal.inference.row import SegmentRow
+    from foveal.inference.runner import Runner
 
 
 def add_to(app: typer.Typer) -> None:
@@ -71,7 +74,7 @@ def segment(
     if json and (rows or not one_file):
         echo_json(rows[0] if one_file else rows)
     if show and len(files) > 1 and rows:
-        from foveal.reporting.text import summary
+        from foveal.reporting.segment_text import summary
 
         typer.echo(summary(rows, out))
     _list_failures(failures, len(rows) + len(failures))
@@ -94,9 +97,9 @@ def demo(
     result = runner(picture, repeat)
     row, text = finish(path, result, out / path.stem, runner, short=False)
     if truth is not None and runner.model.card.classes == _street_classes():
-        right = {"accuracy": result.labels, "dense_accuracy": result.dense_labels}
-        row |= {key: round(float((labels == truth).double().mean()), 5) for key, labels in right.items()}
-        text += f"\n  right    {row['accuracy']:.2%} of the pixels, dense {row['dense_accuracy']:.2%}"
+        ours, theirs = (_share_right(labels, truth) for labels in (result.labels, result.dense_labels))
+        row = replace(row, accuracy=ours, dense_accuracy=theirs)
+        text += f"\n  right    {row.accuracy:.2%} of the pixels, dense {row.dense_accuracy:.2%}"
     if json:
         echo_json(row)
     else:
@@ -142,23 +145,24 @@ def make_runner(model: str, method: str, budget: float | None, settings: Setting
 
 def finish(
     path: Path, outcome: Result | Exception, stem: Path, runner: Runner, short: bool
-) -> tuple[dict[str, Any], str]:
+) -> tuple[SegmentRow, str]:
     """Write the pictures of a result; return its row and its text.
 
     Raises:
         ValueError: The outcome is an error, or a picture cannot be made.
         OSError: A file cannot be read or written.
     """
-    from foveal.reporting import pictures, text
+    from foveal.inference.row import segment_row
+    from foveal.reporting import pictures, segment_text
 
     if isinstance(outcome, Exception):
         raise outcome
     card = runner.model.card
     files = pictures.save_pictures(outcome, card.palette, stem)
-    row = text.segment_row(path, outcome, files, card.classes)
+    row = segment_row(path, outcome, files, card.classes)
     if short:
-        return row, text.segment_line(path, outcome)
-    return row, text.segment_text(path, outcome, files, card.classes)
+        return row, segment_text.segment_line(path, outcome)
+    return row, segment_text.segment_text(path, outcome, files, card.classes)
 
 
 def _segment_all(
@@ -169,14 +173,14 @@ def _segment_all(
     repeat: int,
     show: bool,
     hidden: bool | None,
-) -> list[dict[str, Any]]:
+) -> list[SegmentRow]:
     """Segment files, write and show each as soon as it is done; return the rows, and add to the failures.
 
     The progress bar is hidden, shown, or (None) shown in a terminal.
     """
     from tqdm import tqdm
 
-    from foveal.inference.runner import segment_files
+    from foveal.inference.files import segment_files
 
     many = len(files) > 1
     rows = []
@@ -204,6 +208,11 @@ def _list_failures(failures: list[str], inputs: int) -> None:
         complain(f"{len(failures)} of {inputs} inputs could not be segmented")
     if failures:
         raise typer.Exit(USER_ERROR)
+
+
+def _share_right(labels: Any, truth: Any) -> float:
+    """Return the share of the pixels with the true label."""
+    return round(float((labels == truth).double().mean()), 5)
 
 
 def _scene(image: Path | None, out: Path) -> tuple[Any, Any, Path]:

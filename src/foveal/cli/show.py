@@ -23,18 +23,18 @@ def add_to(app: typer.Typer) -> None:
 
 def methods(json: JsonOption = False) -> None:
     """List the adaptive methods."""
-    from foveal.cli.listing import listing
+    from foveal.cli.listing import methods_text
     from foveal.hub.listing import list_methods
 
-    echo_json(list_methods()) if json else typer.echo(listing(list_methods()))
+    echo_json(list_methods()) if json else typer.echo(methods_text(list_methods()))
 
 
 def policies(json: JsonOption = False) -> None:
     """List what can decide where to look closely."""
-    from foveal.cli.listing import listing
+    from foveal.cli.listing import policies_text
     from foveal.hub.listing import list_policies
 
-    echo_json(list_policies()) if json else typer.echo(listing(list_policies()))
+    echo_json(list_policies()) if json else typer.echo(policies_text(list_policies()))
 
 
 def models(json: JsonOption = False) -> None:
@@ -42,8 +42,11 @@ def models(json: JsonOption = False) -> None:
     from foveal.cli.listing import models_text
     from foveal.hub.listing import list_architectures, list_models
 
-    found = {"models": list_models(), "architectures": list_architectures()}
-    echo_json(found) if json else typer.echo(models_text(found["models"], found["architectures"]))
+    bundled, architectures = list_models(), list_architectures()
+    if json:
+        echo_json({"models": bundled, "architectures": architectures})
+    else:
+        typer.echo(models_text(bundled, architectures))
 
 
 def show(
@@ -85,7 +88,7 @@ def check(
 
 def _show_plan(path: Path, json: bool) -> None:
     from foveal.geometry.plan import Plan
-    from foveal.reporting.text import plan_row, plan_text
+    from foveal.reporting.plan_text import plan_row, plan_text
 
     plan = Plan.load(path)
     if json:

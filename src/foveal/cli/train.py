@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,7 @@ from foveal.cli.progress import counter, steps_bar
 
 if TYPE_CHECKING:
     from foveal.data.dataset import Dataset
+    from foveal.evaluation.rows import EvalRow
     from foveal.training.config import Recipe
 
 
@@ -38,7 +40,7 @@ def train(
     """
     from json import dumps
 
-    from foveal.cli.run_report import announcement, describe, outcome
+    from foveal.cli.run_report import RunPlace, announcement, describe, outcome
     from foveal.data.dataset import open_dataset
     from foveal.training.build import build_run, save_run
     from foveal.training.config import read_recipe
@@ -57,11 +59,8 @@ def train(
     with joined(wanted.train.device) as device:
         world = World.current()
         method, batches, schedule, dataset = build_run(wanted, folder)
-        about = describe(wanted, folder, first, method, dataset) | {
-            "epochs": round(batches.epoch(schedule.steps), 2),
-            "device": device,
-            "processes": world.size,
-        }
+        epochs = round(batches.epoch(schedule.steps), 2)
+        about = describe(wanted, folder, method, dataset, RunPlace(first, epochs, device, world.size))
         report = None
         if world.first:
             folder.mkdir(parents=True, exist_ok=True)
@@ -72,16 +71,15 @@ def train(
     if not world.first:
         return
     path = save_run(wanted, folder, method, dataset)
-    result = about | {"model": str(path), "losses": summary(folder)}
-    if judged is not None:
-        result["evaluation"] = _judge(wanted, folder, judged)
+    evaluation = None if judged is None else _judge(wanted, folder, judged)
+    result = replace(about, model=str(path), losses=summary(folder), evaluation=evaluation)
     if json:
         echo_json(result)
     else:
         typer.echo(outcome(result))
 
 
-def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[dict[str, Any]]:
+def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     """Evaluate what was trained: the dense network and, for an adaptive method, a row at its own budget."""
     from foveal.evaluation.evaluate import evaluate as measure
     from foveal.hub.checkpoint import load_model

@@ -1,7 +1,21 @@
 """What a method costs: multiply-accumulates that ran and milliseconds, the dense network always beside."""
 
+from foveal.cost.by_plan import Counted, MacsByPlan, plan_key
 from foveal.cost.macs import Macs, count_macs, relative_macs
 from foveal.cost.measure import Cost, measure
-from foveal.cost.timing import Timing, alternate, keep_memory
+from foveal.cost.timing import Timer, Timing, alternate, keep_memory
 
-__all__ = ["Cost", "Macs", "Timing", "alternate", "count_macs", "keep_memory", "measure", "relative_macs"]
+__all__ = [
+    "Cost",
+    "Counted",
+    "Macs",
+    "MacsByPlan",
+    "Timer",
+    "Timing",
+    "alternate",
+    "count_macs",
+    "keep_memory",
+    "measure",
+    "plan_key",
+    "relative_macs",
+]

@@ -33,6 +33,10 @@ class Timing:
         return sorted(self.runs)[min(len(self.runs) - 1, int(0.95 * len(self.runs)))]
 
 
+Timer = Callable[[dict[str, Callable[[], Any]], int, int], dict[str, Timing]]
+"""Times runs by name in turns: runs, rounds, rounds before that; `alternate` is one."""
+
+
 @torch.inference_mode()
 def alternate(runs: dict[str, Callable[[], Any]], repeat: int = 10, warmup: int = 2) -> dict[str, Timing]:
     """Time several things turn by turn, so that a noisy moment hits all of them.

@@ -1,30 +1,43 @@
-"""Quality and cost of a method over a data set, dense first."""
+"""Quality and cost of methods over a data set, the dense network first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import isnan
-from statistics import fmean
-from typing import Any
+from statistics import fmean, median
 
 import torch
 from torch import Tensor, nn
 
-from foveal.cost import Timing, alternate, count_macs
+from foveal.cost import MacsByPlan, alternate
 from foveal.data.dataset import Dataset
 from foveal.evaluation.metrics import BoundaryScore, Confusion
-from foveal.methods import AdaptiveSegmenter
+from foveal.evaluation.rows import EvalRow
+from foveal.methods import AdaptiveSegmenter, Dense, Prediction, Step
 from foveal.objectives.disagreement import disagreement
-from foveal.ops import classify
 
+ROUNDS = 3
+"""Timed rounds on every image that is timed."""
+
+Runs = dict[str, Callable[[], Tensor]]
 Make = Callable[[Tensor], AdaptiveSegmenter]
 """Makes the method for an image's labels; only the oracle looks at them."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row to measure: a name, the budget or risk that is asked for, and how to make the method."""
+    """A row to measure: a name, the budget or risk that is asked for, and how to make the method.
+
+    Attributes:
+        method: Name of the method.
+        policy: Name of what decides.
+        budget: Work that is asked for, a share of the dense network's.
+        make: Makes the method for an image's labels.
+        risk: Disagreement with the dense network that is tolerated.
+        weights: Weight of every class [K] in the disagreement with the dense network.
+    """
 
     method: str
     policy: str
@@ -32,32 +45,20 @@ class Entry:
     make: Make
     risk: float | None = None
     weights: Tensor | None = None
-    """Weight of every class [K] in the disagreement with the dense network."""
-
-
-@dataclass
-class _Tally:
-    confusion: Confusion
-    boundary: BoundaryScore = field(default_factory=BoundaryScore)
-    works: list[float] = field(default_factory=list)
-    macs: list[int] = field(default_factory=list)
-    agreement: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
 
 
 def evaluate(
     network: nn.Module,
     data: Dataset,
-    entries: list[Entry],
+    entries: Sequence[Entry],
     timed: int = 16,
     limit: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> list[dict[str, Any]]:
+) -> list[EvalRow]:
     """Measure the dense network and every entry on the same images.
 
     Args:
-        network: The dense network; evaluation mode.
+        network: The dense network; it is put into evaluation mode.
         data: Labelled images.
         entries: Rows to measure.
         timed: Images that are timed, all rows alternating on each; 0 for none.
@@ -65,82 +66,108 @@ def evaluate(
         report: Called with the images done and their total.
 
     Returns:
-        Rows with the keys method, policy, budget, work, miou, iou, pixel_accuracy, boundary_f, agreement
-        (with dense), macs, ms, images, with weights disagreement, and risk where one was asked for; the
-        dense row first.
+        The dense row, then a row per entry.
     """
-    network.eval()
+    dense = Dense(network.eval())
     count = min(len(data), limit or len(data))
-    tallies = [_Tally(Confusion(len(data.classes))) for _ in range(len(entries) + 1)]
+    asked = [Entry("dense", "", 1.0, lambda target: dense), *entries]
+    tallies = [_Tally(entry, len(data.classes)) for entry in asked]
     turns = {index * count // timed for index in range(min(timed, count))} if timed else set()
     for index in range(count):
         image, target = data[index]
         image, target = image[None].to(memory_format=torch.channels_last), target[None]
-        runs = [_dense(network, image), *(_adaptive(entry.make(target), image) for entry in entries)]
-        _count(runs, target, tallies, [None, *(entry.weights for entry in entries)])
+        methods = [entry.make(target).eval() for entry in asked]
+        reference: Tensor | None = None
+        for tally, method in zip(tallies, methods, strict=True):
+            labels = tally.add(method, image, target, reference)
+            reference = labels if reference is None else reference
         if index in turns:
-            names = [str(k) for k in range(len(runs))]
-            times = alternate(dict(zip(names, (run for run in runs), strict=True)), repeat=3, warmup=1)
-            for tally, name in zip(tallies, names, strict=True):
-                tally.times.append(times[name].median)
+            runs: Runs = {str(k): partial(_labels, each, image) for k, each in enumerate(methods)}
+            times = alternate(runs, ROUNDS, warmup=1)
+            for number, tally in enumerate(tallies):
+                tally.times.append(times[str(number)].median)
         report(index + 1, count)
-    heads = [("dense", "", 1.0), *((e.method, e.policy, e.budget) for e in entries)]
-    rows = [_row(head, tally, data, count) for head, tally in zip(heads, tallies, strict=True)]
-    for row, entry in zip(rows[1:], entries, strict=True):
-        row |= {} if entry.risk is None else {"risk": entry.risk}
-    return rows
+    return [tally.row(data.classes) for tally in tallies]
 
 
-Run = Callable[[], tuple[Tensor, float]]
+def _labels(method: AdaptiveSegmenter, image: Tensor) -> Tensor:
+    return method(image).labels
 
 
-def _dense(network: nn.Module, image: Tensor) -> Run:
-    size = (image.shape[2], image.shape[3])
-    return lambda: (classify(network(image), size), 1.0)
+def _passes(prediction: Prediction) -> Sequence[Step]:
+    return prediction.trace.steps
 
 
-def _adaptive(method: AdaptiveSegmenter, image: Tensor) -> Run:
-    def run() -> tuple[Tensor, float]:
-        prediction = method.eval()(image)
-        return prediction.labels, float(prediction.trace.work[0])
+def _segment(method: AdaptiveSegmenter, image: Tensor) -> Prediction:
+    """Segment an image up to the labels, which are kept with the prediction."""
+    prediction: Prediction = method(image)
+    _ = prediction.labels
+    return prediction
 
-    return run
 
+@dataclass
+class _Tally:
+    """Sums of one row over the images."""
 
-def _count(runs: list[Run], target: Tensor, tallies: list[_Tally], weights: list[Tensor | None]) -> None:
-    reference: Tensor | None = None
-    for run, tally, weight in zip(runs, tallies, weights, strict=True):
-        found: list[tuple[Tensor, float]] = []
-        tally.macs.append(count_macs(lambda run=run, found=found: found.append(run())).total)  # type: ignore[misc]
-        labels, work = found[0]
+    entry: Entry
+    classes: int
+    confusion: Confusion = field(init=False)
+    boundary: BoundaryScore = field(default_factory=BoundaryScore)
+    costs: MacsByPlan = field(default_factory=lambda: MacsByPlan(_passes))
+    works: list[float] = field(default_factory=list)
+    macs: list[int] = field(default_factory=list)
+    agreement: list[float] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.confusion = Confusion(self.classes)
+
+    @torch.no_grad()
+    def add(
+        self, method: AdaptiveSegmenter, image: Tensor, target: Tensor, reference: Tensor | None
+    ) -> Tensor:
+        """Segment an image [1, 3, H, W], count it, and return its labels [1, H, W].
+
+        Args:
+            method: What segments.
+            image: The image.
+            target: Its labels [1, H, W].
+            reference: Labels of the dense network [1, H, W]; None for the dense network itself.
+        """
+        run = self.costs.run(partial(_segment, method, image), image.shape)
+        labels = run.value.labels
         reference = labels if reference is None else reference
-        tally.works.append(work)
-        tally.confusion.add(labels, target)
-        tally.boundary.add(labels, target)
-        tally.agreement.append(float((labels == reference).double().mean()))
-        if weight is not None:
-            tally.losses.append(float(disagreement(labels, reference, weight)[0]))
+        self.macs.append(run.macs)
+        self.works.append(float(run.value.trace.work[0]))
+        self.confusion.add(labels, target)
+        self.boundary.add(labels, target)
+        self.agreement.append(float((labels == reference).double().mean()))
+        if self.entry.weights is not None:
+            self.losses.append(float(disagreement(labels, reference, self.entry.weights)[0]))
+        return labels
+
+    def row(self, classes: Sequence[str]) -> EvalRow:
+        """Return the means over the images that were counted."""
+        return EvalRow(
+            method=self.entry.method,
+            policy=self.entry.policy,
+            budget=self.entry.budget,
+            work=round(fmean(self.works), 4),
+            work_max=round(max(self.works), 4),
+            miou=_rounded(self.confusion.miou),
+            iou=dict(zip(classes, map(_rounded, self.confusion.iou.tolist()), strict=True)),
+            pixel_accuracy=_rounded(self.confusion.accuracy),
+            boundary_f=_rounded(self.boundary.score),
+            agreement=round(fmean(self.agreement), 5),
+            disagreement=round(fmean(self.losses), 5) if self.losses else None,
+            macs=round(fmean(self.macs)),
+            ms=round(median(self.times), 2) if self.times else None,
+            images=len(self.works),
+            risk=self.entry.risk,
+        )
 
 
-def _row(head: tuple[str, str, float], tally: _Tally, data: Dataset, count: int) -> dict[str, Any]:
-    method, policy, budget = head
-    iou = {
-        name: None if isnan(value) else round(value, 4)
-        for name, value in zip(data.classes, tally.confusion.iou.tolist(), strict=True)
-    }
-    return {
-        "method": method,
-        "policy": policy,
-        "budget": budget,
-        "work": round(fmean(tally.works), 4),
-        "work_max": round(max(tally.works), 4),
-        "miou": round(tally.confusion.miou, 4),
-        "iou": iou,
-        "pixel_accuracy": round(tally.confusion.accuracy, 4),
-        "boundary_f": round(tally.boundary.score, 4),
-        "agreement": round(fmean(tally.agreement), 5),
-        **({"disagreement": round(fmean(tally.losses), 5)} if tally.losses else {}),
-        "macs": round(fmean(tally.macs)),
-        "ms": round(Timing(tuple(tally.times)).median, 2) if tally.times else None,
-        "images": count,
-    }
+def _rounded(value: float) -> float | None:
+    """Round a score; None for one that the labels do not define."""
+    return None if isnan(value) else round(value, 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,13 +36,13 @@ class Confusion:
 
     @property
     def miou(self) -> float:
-        """Mean IoU over the classes that occur in the labels."""
+        """Mean IoU over the classes that occur in the labels; NaN if none does."""
         return float(self.iou[self.counts.sum(1) > 0].mean())
 
     @property
     def accuracy(self) -> float:
-        """Share of the labelled pixels that are right."""
-        return float(self.counts.diag().sum() / self.counts.sum().clamp(min=1))
+        """Share of the labelled pixels that are right; NaN if none is labelled."""
+        return float(self.counts.diag().sum() / self.counts.sum())
 
 
 class BoundaryScore:
@@ -67,7 +69,9 @@ class BoundaryScore:
 
     @property
     def score(self) -> float:
-        """F score."""
+        """F score; NaN if neither the predictions nor the labels have a boundary outside of void."""
+        if not int(self.sums[1] + self.sums[3]):
+            return math.nan
         precision, recall = (float(self.sums[k] / self.sums[k + 1].clamp(min=1)) for k in (0, 2))
         return 2 * precision * recall / max(precision + recall, 1e-12)
 

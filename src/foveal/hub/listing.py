@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from foveal.cost import count_macs
 from foveal.hub.checkpoint import bundled, load_model
+from foveal.hub.rows import ArchitectureRow, MethodRow, ModelRow, PolicyRow
 from foveal.methods import METHODS
 from foveal.models import MODELS, create_model
 from foveal.policies import POLICIES
@@ -23,58 +22,59 @@ SIZE = (1024, 2048)
 """Height and width at which architectures are compared [px]."""
 
 
-def list_methods() -> list[dict[str, str]]:
-    """Name every method, with the first line of its file and the lines after it, by their first word."""
+def list_methods() -> list[MethodRow]:
+    """Describe every method by the docstring of its file: its first line, and the entries after it."""
     rows = []
     for name, kind in METHODS.items():
         text = inspect.getdoc(inspect.getmodule(kind)) or ""
-        row = {"name": name, "says": text.partition("\n")[0].partition(": ")[2] or text.partition("\n")[0]}
-        rows.append(row | {key.lower(): _field(text, key) for key in ("Adapts", "Decides", "Knob", "Source")})
+        first = text.partition("\n")[0]
+        entries = [_field(text, key) for key in ("Adapts", "Decides", "Knob", "Source")]
+        rows.append(MethodRow(name, first.partition(": ")[2] or first, *entries))
     return rows
 
 
-def list_policies() -> list[dict[str, Any]]:
-    """Name every policy, what it goes by, and whether it takes a first look."""
-    return [
-        {"name": name, "says": entry.description, "looks": entry.needs_pass}
-        for name, entry in POLICIES.items()
-    ]
+def list_policies() -> list[PolicyRow]:
+    """Describe every policy: what it goes by, and whether it takes a coarse pass first."""
+    return [PolicyRow(name, entry.description, entry.needs_pass) for name, entry in POLICIES.items()]
 
 
-def list_models() -> list[dict[str, Any]]:
+def list_models() -> list[ModelRow]:
     """Describe the models that come with the package."""
     return [describe_model(name) for name in bundled()]
 
 
-def describe_model(name: str) -> dict[str, Any]:
-    """Say what is on a model's card, how large it is, and what it costs.
+def describe_model(name: str) -> ModelRow:
+    """Describe a model: its card, how large it is, and what it costs.
 
     Raises:
         CheckpointError: It does not exist, or is damaged.
     """
-    model = load_model(name)
-    card = asdict(model.card)
-    path = Path(bundled().get(name, name))
-    path = path / "model.safetensors" if path.is_dir() else path
-    return {
-        "name": model.name,
-        "network": card.pop("network"),
-        "parameters": count_parameters(model.network),
-        "bytes": path.stat().st_size,
-        **card,
-        "macs": dense_macs(model.network),
-    }
+    model, path = load_model(name), Path(bundled().get(name, name))
+    card = model.card
+    return ModelRow(
+        name=model.name,
+        network=card.network,
+        parameters=count_parameters(model.network),
+        bytes=(path / "model.safetensors" if path.is_dir() else path).stat().st_size,
+        classes=card.classes,
+        palette=card.palette,
+        tile=card.tile,
+        max_level=card.max_level,
+        coarse_level=card.coarse_level,
+        policy=card.policy,
+        training=card.training,
+        macs=dense_macs(model.network),
+    )
 
 
-def list_architectures(size: tuple[int, int] = SIZE) -> list[dict[str, Any]]:
-    """Name every architecture, with parameters and MACs at a size [px], counted without running it."""
+def list_architectures(size: tuple[int, int] = SIZE) -> list[ArchitectureRow]:
+    """Describe every architecture, its MACs counted at a size [px] without running it."""
     rows = []
     for name, builder in MODELS.items():
         with torch.device("meta"):
             network = create_model(name)
         says = (inspect.getdoc(builder) or "").partition("\n")[0].rstrip(".")
-        row = {"name": name, "says": says, "parameters": count_parameters(network)}
-        rows.append(row | {"macs": dense_macs(network, size), "size": list(size)})
+        rows.append(ArchitectureRow(name, says, count_parameters(network), dense_macs(network, size), size))
     return rows
 
 

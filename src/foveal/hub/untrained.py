@@ -9,7 +9,8 @@ from torch import nn
 
 from foveal.data.pairs import default_palette
 from foveal.data.synthetic import street
-from foveal.hub.checkpoint import Card, CheckpointError, Model, load_model
+from foveal.hub.card import Card, CheckpointError
+from foveal.hub.checkpoint import Model, load_model
 from foveal.models import MODELS, SegmentationNetwork, create_model
 
 CLASSES, TILE = 19, 64

@@ -8,7 +8,7 @@ from typer import style
 
 from foveal.benchmark.operation_results import OperationRow, OperationsResult, Speed, StageRow
 from foveal.benchmark.results import BenchResult, BenchRow, DenseRow, Fastest, Measured
-from foveal.reporting.text import giga, table
+from foveal.reporting.table import giga, table
 
 
 def bench_text(result: BenchResult) -> str:

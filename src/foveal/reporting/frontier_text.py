@@ -6,7 +6,7 @@ from typer import style
 
 from foveal.benchmark.conclusion import FrontierResult
 from foveal.benchmark.frontier import FrontierRow
-from foveal.reporting.text import table
+from foveal.reporting.table import table
 
 
 def frontier_text(result: FrontierResult) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -13,13 +12,11 @@ from torch.nn import functional as F
 
 from foveal.data.image import save_image, save_labels
 from foveal.geometry.plan import SKIP
-
-if TYPE_CHECKING:
-    from foveal.inference.runner import Result
+from foveal.inference.result import Result, level_shares
+from foveal.reporting.plan_text import level_name
 
 Colour = tuple[int, int, int]
 
-LEVEL_NAMES = {0: "full", 1: "half", 2: "quarter", SKIP: "skip"}
 TINTS: dict[int, tuple[Colour, float]] = {
     0: ((255, 255, 255), 0.0),
     1: ((38, 108, 196), 0.30),
@@ -37,11 +34,6 @@ THINNEST = 6
 """Tiles narrower than this in the picture get no borders [px]."""
 JPEG_LIMIT = 65_500
 """Longest side that a JPEG file can have [px]."""
-
-
-def level_name(level: int) -> str:
-    """Name of a level: full, half, quarter, 1/8, ..., skip."""
-    return LEVEL_NAMES.get(level, f"1/{2 ** max(level, 0)}")
 
 
 def colours(labels: Tensor, palette: Sequence[Colour]) -> Tensor:
@@ -74,13 +66,7 @@ def draw_plan(image: Tensor, levels: Tensor, tile: int, caption: str = "") -> Im
     picture = _to_pillow(_tinted(image, levels, tile)).resize((width, height), smooth)
     if levels.numel() > 1 and tile * scale >= THINNEST:
         _draw_borders(picture, levels, tile * scale)
-    return _with_legend(picture, shares(levels), caption)
-
-
-def shares(levels: Tensor) -> dict[int, float]:
-    """Share of the cells [Gh, Gw] at every level that occurs, finest first, SKIP last."""
-    found = sorted(set(levels.flatten().tolist()), key=lambda level: (level == SKIP, level))
-    return {level: float((levels == level).double().mean()) for level in found}
+    return _with_legend(picture, level_shares(levels), caption)
 
 
 def save_pictures(result: Result, palette: Sequence[Colour], stem: Path) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foveal.reporting.text import table
+from foveal.reporting.table import table
 
 if TYPE_CHECKING:
     from foveal.calibration.cost_model import CostModel

@@ -11,7 +11,8 @@ from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches, class_shares
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.synthetic import StreetScenes
-from foveal.hub.checkpoint import Card, load_model, save_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import load_model, save_model
 from foveal.methods import METHODS, Aim, TrainableSegmenter
 from foveal.models import SegmentationNetwork, create_model
 from foveal.models.weights import calibrate_norms, load_encoder

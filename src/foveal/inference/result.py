@@ -1,0 +1,87 @@
+"""What a network says about one image, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from foveal.calibration.profile import Risk
+from foveal.calibration.selector import Choice
+from foveal.cost import Timing
+from foveal.geometry.plan import SKIP, Plan, overlay
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a network says about one image, and what it cost.
+
+    Attributes:
+        image: [3, H, W] in 0..1.
+        labels: Class per pixel [H, W], uint8.
+        plans: Which tiles ran, pass by pass; none if the dense network ran.
+        work: Share of the dense work, the decision included.
+        macs: Multiply-accumulates that ran [MAC].
+        dense_macs: Those of the dense network [MAC].
+        timing: Wall time up to the labels [ms]; without a comparison that of one run.
+        dense_timing: That of the dense network, measured in turns with it; None without a comparison.
+        dense_labels: Labels of the dense network [H, W]; None without a comparison.
+        method_timing: That of the method where the cost model chose the dense network; None else, and without
+            a comparison.
+        choice: What was chosen to run, and why.
+        risk: What was tolerated, and the setting that keeps it; None if a budget or latency was given.
+        estimate: Estimated class-balanced disagreement with the dense network, a share; None without a risk.
+        counted: Whether MACs were counted during the one run that was timed, which makes it slower.
+    """
+
+    image: Tensor
+    labels: Tensor
+    plans: tuple[Plan, ...]
+    work: float
+    macs: int
+    dense_macs: int
+    timing: Timing
+    dense_timing: Timing | None = None
+    dense_labels: Tensor | None = None
+    method_timing: Timing | None = None
+    choice: Choice = field(default_factory=Choice)
+    risk: Risk | None = None
+    estimate: float | None = None
+    counted: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Why the dense network ran; empty if it did not."""
+        return self.choice.reason
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image [px]."""
+        return self.labels.shape[0], self.labels.shape[1]
+
+    @property
+    def tile(self) -> int:
+        """Side of a cell of `levels` [px]."""
+        return self.plans[0].tile if self.plans else max(self.size)
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """Level [Gh, Gw] that the answer comes from, per cell: what a later pass skips stays as it was."""
+        if not self.plans:
+            return torch.zeros(1, 1, dtype=torch.int8)
+        return overlay(self.plans)[0]
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the pixels with the dense network's label; None without a comparison."""
+        return (
+            None if self.dense_labels is None else float((self.dense_labels == self.labels).double().mean())
+        )
+
+
+def level_shares(levels: Tensor) -> dict[int, float]:
+    """Return the share of the cells [Gh, Gw] at every level that occurs, finest first, SKIP last."""
+    found = sorted(set(levels.flatten().tolist()), key=lambda level: (level == SKIP, level))
+    return {level: float((levels == level).double().mean()) for level in found}

@@ -1,0 +1,41 @@
+"""Quality and cost over a data set, as terminal text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from foveal.evaluation.rows import EvalRow
+from foveal.reporting.table import giga, table
+
+HEAD = ("method", "policy", "budget", "work", "mIoU", "pixels", "boundary F", "agrees", "MACs", "ms")
+NONE = "-"
+"""Stands for a figure that there is not."""
+
+
+def evaluation_table(rows: Sequence[EvalRow]) -> str:
+    """Tabulate methods over a data set, the dense network first."""
+    risky = any(row.disagreement is not None for row in rows)
+    cells = [_cells(row) + ([_share(row.risk), _share(row.disagreement)] if risky else []) for row in rows]
+    head = (*HEAD, *(("risk", "disagreement") if risky else ()))
+    note = "mIoU, pixels, boundary F and agreement in percent"
+    return f"{table(head, cells)}\n{rows[0].images} images; {note}"
+
+
+def _cells(row: EvalRow) -> list[str]:
+    return [
+        row.method,
+        row.policy or NONE,
+        f"{row.budget:.2f}",
+        f"{row.work:.3f}",
+        *(_percent(value) for value in (row.miou, row.pixel_accuracy, row.boundary_f, row.agreement)),
+        giga(row.macs),
+        NONE if row.ms is None else f"{row.ms:.0f}",
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return NONE if value is None else f"{100 * value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return NONE if value is None else f"{value:.2%}"
