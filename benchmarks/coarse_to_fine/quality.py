@@ -29,7 +29,10 @@ from foveal.hub.checkpoint import load_model
 from foveal.methods import CoarseToFine, SegBlocks, Segmenter
 from foveal.ops import classify, halve, upsample
 from foveal.policies import POLICIES, Learned, PolicyNet, ScoredPolicy, View
-from foveal.policies.benefit import (
+from foveal.policies.budgeted import Score
+from foveal.policies.refinement import Refinement
+from foveal.reporting.rows import as_json
+from studies.learned_scores import (
     BenefitHead,
     ThumbnailGain,
     cell_features,
@@ -37,9 +40,6 @@ from foveal.policies.benefit import (
     fit_benefit,
     fit_thumbnail,
 )
-from foveal.policies.budgeted import Score
-from foveal.policies.refinement import Refinement
-from foveal.reporting.rows import as_json
 
 BUDGETS = (0.3, 0.4, 0.55, 0.65)
 LOW = 0.2

@@ -16,6 +16,7 @@ from typing import Any
 __version__ = "0.2.0"
 
 _HOMES = {
+    "CoarseToFineRun": "foveal.program",
     "Dense": "foveal.methods",
     "METHODS": "foveal.methods",
     "MODELS": "foveal.models",
@@ -25,6 +26,7 @@ _HOMES = {
     "SKIP": "foveal.geometry.plan",
     "SegBlocks": "foveal.methods",
     "View": "foveal.policies",
+    "compile_network": "foveal.program",
     "create_model": "foveal.models",
     "create_policy": "foveal.policies",
     "fuse": "foveal.fusion",

@@ -287,7 +287,7 @@ def test_calibrate_measures_and_shows(model: Path, monkeypatch: pytest.MonkeyPat
     arguments = ("calibrate", model, "--size", "256x512", "--no-keep-memory")
     result = run(*arguments)
     assert result.exit_code == 0, result.output
-    for words in ("small, segblocks policy entropy tile 32", "512 x 256", "524.3", "predicted", "tiles pay"):
+    for words in ("small, segblocks policy entropy, tile 32", "512 x 256", "524.3", "predicted", "tiles pay"):
         assert words in result.stdout
     row = parsed(run(*arguments, "--json"))
     assert [part["size"] for part in row["rows"]] == [[256, 512], [181, 362], [128, 256]]

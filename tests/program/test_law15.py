@@ -66,10 +66,12 @@ def test_coarse_to_fine(name: str, score: str, coarse_level: int, budget: float,
     result = program(name).run(image, settings, logits=True)
     same = result.levels == expected.trace.levels.numpy()
     np.testing.assert_allclose(result.work, expected.trace.work.numpy())
-    assert same.mean() > 0.95  # scores that differ in their last bits may order two tiles otherwise
-    if same.all():
-        assert error(result.logits, expected.logits) < TOLERANCE
-        assert (result.labels == expected.labels.numpy()).mean() > 0.9999
+    if (name, score) == ("swiftnet_efflite1", "regional_entropy") and not same.all():
+        assert same.mean() > 0.95  # two averages that differ in their last bit order two tiles otherwise
+        return
+    assert same.all()
+    assert error(result.logits, expected.logits) < TOLERANCE
+    assert (result.labels == expected.labels.numpy()).mean() > 0.9999
 
 
 @torch.no_grad()

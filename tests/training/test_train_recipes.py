@@ -81,10 +81,10 @@ def test_what_a_recipe_says_reaches_the_schedule(tmp_path: Path) -> None:
     overrides = [f"train.{key}={value}" for key, value in wanted.items()]
     schedule = build_run(read_recipe(path, overrides), tmp_path / "run")[2]
     assert (schedule.optimiser, schedule.betas, schedule.policy_factor) == ("adam", (0.5, 0.99), 0.1)
-    assert (schedule.encoder_decay_factor, schedule.end, schedule.save_every) == (0.25, 0.5, 7)
+    assert (schedule.encoder_decay_factor, schedule.schedule_end, schedule.save_every) == (0.25, 0.5, 7)
 
 
 def test_the_rate_ends_where_it_should() -> None:
-    schedule = Schedule(1000, 4e-4, warmup=0, end=0.0025)
+    schedule = Schedule(1000, 4e-4, warmup=0, schedule_end=0.0025)
     assert schedule.rate(0) == 4e-4
     assert schedule.rate(1000) == pytest.approx(1e-6)

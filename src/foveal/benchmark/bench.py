@@ -133,11 +133,11 @@ def _first_runs(
     """Run every row once; say which are left out because the budget does not pay for any plan."""
     rows, left_out = [], []
     for config, method in zip(task.configs, methods, strict=True):
-        report(f"budget {config.budget:g}, {_title(config)}")
+        report(f"budget {config.budget:g}, {config.title}")
         try:
             rows.append(_first_run(task, config, method, dense.labels))
         except ValueError as error:
-            left_out.append(f"budget {config.budget:g}, {_title(config)}: {error}")
+            left_out.append(f"budget {config.budget:g}, {config.title}: {error}")
             if len(left_out) == len(methods):
                 raise
     return rows, left_out
@@ -155,10 +155,6 @@ def _first_run(task: Task, config: MethodConfig, method: AdaptiveSegmenter, labe
         macs=count_macs(lambda: method(image).labels).total,
         agreement=round(float((prediction.labels == labels).double().mean()), 5),
     )
-
-
-def _title(config: MethodConfig) -> str:
-    return ", ".join(f"{name} {value}" for name, value in config.settings.items() if value is not None)
 
 
 def _measure(

@@ -178,7 +178,7 @@ class AdaptiveContender:
         labeller = Labeller(
             run,
             torch.channels_last,
-            ", ".join(f"{name} {value}" for name, value in self.config.settings.items()),
+            self.config.title,
         )
         with tuning():
             run(labeller.lay(torch.rand(1, 3, *size)))

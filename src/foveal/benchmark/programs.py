@@ -55,8 +55,7 @@ class ProgramContender:
         def run(image: Tensor) -> Tensor:
             return torch.from_numpy(self.program.run(image.numpy(), settings).labels)
 
-        shown = ", ".join(f"{name} {value}" for name, value in self.config.settings.items())
-        labeller = Labeller(run, torch.channels_last, shown)
+        labeller = Labeller(run, torch.channels_last, self.config.title)
         run(labeller.lay(torch.rand(1, 3, *size)))
         return labeller
 

@@ -23,7 +23,6 @@ from foveal.cost import alternate
 from foveal.hub.checkpoint import fingerprint
 from foveal.kernels.build import built
 from foveal.methods import METHODS, AdaptiveSegmenter, Dense, MethodConfig, Resources
-from foveal.methods.config import settings_of
 from foveal.ops import tuning
 from foveal.storage.cache import folder
 from foveal.tiles import NoTileRule
@@ -84,8 +83,7 @@ class Setup:
     @property
     def title(self) -> str:
         """Method and settings in words."""
-        shown = {name: getattr(self.config, name) for name in settings_of(type(self.config))}
-        return " ".join([self.method, *(f"{k} {v}" for k, v in shown.items() if v is not None)])
+        return " ".join(filter(None, [self.method, self.config.title]))
 
     def least_work(self, size: tuple[int, int]) -> float:
         """Return the work of the cheapest plan for an image of `size` [px], the coarse pass included."""

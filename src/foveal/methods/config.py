@@ -55,6 +55,11 @@ class MethodConfig:
         return {name: getattr(self, name) for name in settings_of(type(self))}
 
     @property
+    def title(self) -> str:
+        """Settings in words: "policy entropy, tile 32"."""
+        return ", ".join(f"{name} {value}" for name, value in self.settings.items() if value is not None)
+
+    @property
     def adjustable(self) -> bool:
         """Whether a budget changes what runs."""
         return True

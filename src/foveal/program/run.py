@@ -124,16 +124,25 @@ class Program:
         }
         for name, array in out.items():
             setattr(request, name, None if array is None else array.ctypes.data)
-        status = native().foveal_program_run(self._address, ctypes.addressof(request))
-        if status == -2:
-            raise ValueError(request.error.decode())
-        if status:
-            raise MemoryError("a run of a program found no memory")
+        self._call(request)
         times = out.pop("step_ms")
         named = (
             {} if times is None else dict(zip((*self.tables.names, *PHASES), times.tolist(), strict=False))
         )
         return ProgramResult(**out, macs=request.macs, passes=request.passes, step_ms=named)  # type: ignore[arg-type]
+
+    def _call(self, request: Request) -> None:
+        """Run native code.
+
+        Raises:
+            ValueError: What is asked for does not fit; native code says why.
+            MemoryError: There is no memory.
+        """
+        status = native().foveal_program_run(self._address, ctypes.addressof(request))
+        if status == -2:
+            raise ValueError(request.error.decode())
+        if status:
+            raise MemoryError(f"a run of a program failed: {request.error.decode() or 'no memory'}")
 
     def save(self, path: str | Path) -> None:
         """Write the program as one safetensors file that `load_program` reads without PyTorch."""
@@ -155,8 +164,7 @@ class Program:
         request.work = work.ctypes.data
         if counts is not None:
             request.histogram, request.bins = counts.ctypes.data, counts.shape[1]
-        if native().foveal_program_run(self._address, ctypes.addressof(request)):
-            raise MemoryError(f"a run of a program failed: {request.error.decode() or 'no memory'}")
+        self._call(request)
 
 
 def load_program(path: str | Path) -> Program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import cast
 
@@ -43,23 +44,9 @@ def build_run(recipe: Recipe, run: Path) -> tuple[TrainableSegmenter, Batches, S
     batches = Batches(dataset, view, train.batch, recipe.seed, scenes, data.scenes_share)
     network = _network(recipe, len(dataset.classes), batches, resumed_step(run) == 0)
     weight = balanced_weights(class_shares(dataset, len(dataset.classes)), train.class_balance)
-    schedule = Schedule(
-        steps=train.steps,
-        learning_rate=train.learning_rate,
-        encoder_factor=train.encoder_factor,
-        weight_decay=train.weight_decay,
-        warmup=train.warmup,
-        average=train.average,
-        freeze_norms=train.freeze_norms or recipe.method.freezes_network,
-        bf16=train.bf16,
-        seed=recipe.seed,
-        save_every=train.save_every,
-        policy_factor=train.policy_factor,
-        encoder_decay_factor=train.encoder_decay_factor,
-        end=train.schedule_end,
-        optimiser=train.optimiser,
-        betas=train.betas,
-    )
+    shared = {f.name: getattr(train, f.name) for f in fields(Schedule) if f.name in type(train).model_fields}
+    frozen = train.freeze_norms or recipe.method.freezes_network
+    schedule = Schedule(**shared | {"freeze_norms": frozen, "seed": recipe.seed})
     kind = METHODS[recipe.method.name]
     assert issubclass(kind, TrainableSegmenter), "a recipe names a method that can be trained"
     aim = Aim(weight, train.hardest, recipe.seed)

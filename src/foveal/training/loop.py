@@ -45,8 +45,7 @@ def train(
     Processes that were joined (see `foveal.training.distributed`) share every batch; the first one writes.
 
     Args:
-        method: What to train, all that requires a gradient; its `loss` says how. Terms of it without a
-            gradient are only logged.
+        method: What to train; its `loss` says how. Terms without a gradient are only logged.
         batches: Batch of every step.
         schedule: Length and speed.
         run: Folder of the run; made if absent.
@@ -54,19 +53,16 @@ def train(
         report: Called after every step with the step and its values.
 
     Returns:
-        The method's network with the moving average of the weights, in evaluation mode; the whole method
-        has it, a learned policy too.
+        The network with the moving average of the weights, for inference; the whole method has it.
 
     Raises:
         Diverged: The loss is not finite, or the weights are not; the last checkpoint is kept.
-        ValueError: Nothing can be trained, the checkpoint is of another run, or the processes cannot share a
-            batch evenly.
+        ValueError: Nothing can be trained, the checkpoint is of another run, or a batch cannot be shared.
     """
     world = World.current()
     run.mkdir(parents=True, exist_ok=True)
     method.to(device).train()
-    if schedule.freeze_norms:
-        _freeze_norms(method.network)
+    _freeze_norms(method.network, schedule.freeze_norms)
     optimiser = create_optimiser(method, schedule)
     world.alike(method)
     average = {key: value.detach().clone() for key, value in method.state_dict().items()}
@@ -78,8 +74,7 @@ def train(
         with world.as_one(method), torch.autocast(torch.device(device).type, torch.bfloat16, schedule.bf16):
             losses = method.loss(image.to(device), target.to(device))
         total = _total(losses)
-        values = {"total": float(total.detach())} | {name: float(x.detach()) for name, x in losses.items()}
-        values = world.average(values, device)
+        values = world.average({"total": float(total.detach())} | _numbers(losses), device)
         if not math.isfinite(values.pop("total")):
             raise Diverged(_say(run, step, f"the loss is {_worst(values)}"))
         optimiser.zero_grad()
@@ -96,6 +91,11 @@ def train(
             _save(run, step + 1, _state(method, average, optimiser), world.first)
     if history is not None:
         history.close()
+    return _finish(method, average)
+
+
+def _finish(method: TrainableSegmenter, average: dict[str, Tensor]) -> nn.Module:
+    """Give the method the averaged weights, for inference."""
     method.load_state_dict(average)
     method.eval()
     return method.network
@@ -113,9 +113,9 @@ def resumed_step(run: Path) -> int:
         raise ValueError(f"{path}: damaged, or no checkpoint of a run ({error})") from None
 
 
-def _freeze_norms(network: nn.Module) -> None:
+def _freeze_norms(network: nn.Module, wanted: bool) -> None:
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if wanted and isinstance(module, nn.BatchNorm2d):
             module.eval()
 
 
@@ -143,6 +143,10 @@ def _total(losses: dict[str, Tensor]) -> Tensor:
             f"no term of the loss ({', '.join(losses)}) carries a gradient; nothing can be learned"
         )
     return sum(terms, start=torch.zeros((), device=terms[0].device))
+
+
+def _numbers(losses: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(loss.detach()) for name, loss in losses.items()}
 
 
 def _worst(values: dict[str, float]) -> str:

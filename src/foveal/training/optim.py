@@ -33,7 +33,7 @@ class Schedule:
         save_every: Steps between checkpoints.
         policy_factor: Learning rate of a learned policy, as a share of the peak.
         encoder_decay_factor: Weight decay of the encoder, as a share of the others'.
-        end: Learning rate at the end, as a share of the peak.
+        schedule_end: Learning rate at the end, as a share of the peak.
         optimiser: Name in `OPTIMISERS`.
         betas: Its decays of the first and the second moment.
     """
@@ -50,7 +50,7 @@ class Schedule:
     save_every: int = 250
     policy_factor: float = 1.0
     encoder_decay_factor: float = 1.0
-    end: float = 0.01
+    schedule_end: float = 0.01
     optimiser: str = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
 
@@ -58,7 +58,7 @@ class Schedule:
         """Learning rate of a step: linear warm-up, then a cosine down to the end's share."""
         warm = min(1.0, (step + 1) / max(1, self.warmup))
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * warm * (self.end + (1 - self.end) * cosine)
+        return self.learning_rate * warm * (self.schedule_end + (1 - self.schedule_end) * cosine)
 
 
 def create_optimiser(method: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

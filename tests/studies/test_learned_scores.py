@@ -7,7 +7,9 @@ from torch.nn import functional as F
 
 from foveal.geometry.plan import grid
 from foveal.policies import ScoredPolicy, View
-from foveal.policies.benefit import (
+from foveal.policies.uncertainty import entropy, margin, weighted_entropy
+from samples import error_of
+from studies.learned_scores import (
     BenefitHead,
     ThumbnailGain,
     cell_features,
@@ -15,8 +17,6 @@ from foveal.policies.benefit import (
     fit_benefit,
     fit_thumbnail,
 )
-from foveal.policies.uncertainty import entropy, margin, weighted_entropy
-from samples import error_of
 
 CLASSES = 5
 SIZES = [(64, 96), (70, 101), (33, 20), (17, 130), (1, 1), (5, 200)]
