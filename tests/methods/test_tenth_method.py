@@ -176,4 +176,3 @@ def test_it_is_held_to_the_laws(tenth: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout or "..." in done.stdout
