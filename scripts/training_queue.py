@@ -28,6 +28,8 @@ LOWEST = 19
 KEPT_STEPS = 10
 """Every how many steps the log that is collected has a line."""
 RETRIES = 2
+KEPT = Path("benchmarks") / "trained"
+"""Where a checkout keeps finished runs; a job found there is not trained again."""
 
 
 def main() -> int:
@@ -140,7 +142,7 @@ def collect(home: Path, folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for job in read_jobs(home):
         run = home / "clone" / "runs" / job["name"]
-        if not finished(home, job) or (folder / f"{job['name']}.safetensors").exists():
+        if not trained(home, job) or (folder / f"{job['name']}.safetensors").exists():
             continue
         for suffix in (".safetensors", ".json"):
             shutil.copyfile(run / f"model{suffix}", folder / (job["name"] + suffix))
@@ -191,7 +193,12 @@ def running(home: Path) -> bool:
 
 
 def finished(home: Path, job: dict) -> bool:
-    """Whether a job has its model."""
+    """Whether a job has its model, or the clone came with it."""
+    return trained(home, job) or (home / "clone" / KEPT / f"{job['name']}.safetensors").exists()
+
+
+def trained(home: Path, job: dict) -> bool:
+    """Whether a run of this queue has ended with a model."""
     return (home / "clone" / "runs" / job["name"] / "model.json").exists()
 
 

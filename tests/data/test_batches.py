@@ -51,7 +51,8 @@ def test_the_order_does_not_depend_on_the_batch_but_on_the_seed() -> None:
 
 
 def test_a_batch_holds_images_with_their_labels() -> None:
-    image, labels = Batches(Numbered(MAIN), as_it_is, 3, seed=0)[7]
+    whole = Augment((4, 5), (1.0, 1.0), flip=False, jitter=0.0)
+    image, labels = Batches(Numbered(MAIN), whole, 3, seed=0)[7]
     assert image.shape == (3, 3, 4, 5)
     assert image.dtype == torch.float32
     assert labels.shape == (3, 4, 5)
@@ -69,6 +70,18 @@ def test_a_step_gives_the_same_batch_whatever_came_before() -> None:
     torch.manual_seed(77)
     for ours, theirs in zip(walked[6], fresh()[6], strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_an_image_in_bytes_gives_the_view_of_the_same_image_in_floats() -> None:
+    pixels = torch.randint(256, (3, 30, 40), dtype=torch.uint8, generator=Generator().manual_seed(1))
+    labels = torch.zeros(30, 40, dtype=torch.uint8)
+    for seed in range(20):
+        views = [
+            Augment((16, 24), colour=0.1)(image, labels, Generator().manual_seed(seed))
+            for image in (pixels, pixels.float() / 255)
+        ]
+        assert torch.equal(views[0][0], views[1][0])
+        assert torch.equal(views[0][1], views[1][1])
 
 
 def test_the_same_sample_is_seen_differently_in_every_epoch() -> None:

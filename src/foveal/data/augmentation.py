@@ -31,8 +31,9 @@ class Augment:
     colour: float = 0.0
 
     def __call__(self, image: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Return a view of `image` [3, H, W] in 0..1 and `labels` [H, W].
+        """Return a view of `image` [3, H, W], in 0..1 or as bytes, and `labels` [H, W]; its image is in 0..1.
 
+        Only what the view shows is converted from bytes: a large image costs no more than a small one.
         What lies outside the image becomes its mean colour, and void in the labels.
         """
 
@@ -66,6 +67,8 @@ def _cut(
     (top, left), (rows, columns) = corner, window
     inside = (slice(max(0, top), min(height, top + rows)), slice(max(0, left), min(width, left + columns)))
     image, labels = image[:, inside[0], inside[1]], labels[inside]
+    if image.dtype == torch.uint8:
+        image = image.float() / 255
     if tuple(labels.shape) == window:
         return image, labels
     above, before = max(0, -top), max(0, -left)

@@ -25,7 +25,7 @@ class Batches:
 
     Args:
         main: The data set that is walked through, in a new order every epoch.
-        augment: Makes views of one size.
+        augment: Makes views of one size from images in bytes.
         batch: Images a batch.
         seed: Determines order and views, together with the step.
         extra: Second data set, drawn from at random.
@@ -78,8 +78,7 @@ class Batches:
         if key not in self._decoded:
             image, labels = source[index]
             self._decoded[key] = ((image * 255).round().to(torch.uint8), labels)
-        image, labels = self._decoded[key]
-        return image.float() / 255, labels
+        return self._decoded[key]
 
 
 def class_shares(data: Sequence[tuple[Tensor, Tensor]] | Labelled, classes: int) -> Tensor:
