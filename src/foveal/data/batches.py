@@ -18,6 +18,7 @@ class Labelled(Protocol):
 
 
 View = Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]
+"""Makes a view of an image in bytes [3, H, W] and its labels [H, W], and leaves both as they are."""
 
 
 class Batches:
