@@ -27,7 +27,7 @@ MACHINES = SETTINGS["MACHINES"]
 
 
 class Kernels(BuildHookInterface):
-    """Compiles src/foveal/kernels/cpu/*.c into one library per processor."""
+    """Compiles src/foveal/kernels/cpu into one library per processor."""
 
     PLUGIN_NAME = "custom"
     scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -47,7 +47,7 @@ class Kernels(BuildHookInterface):
         for target in MACHINES[machine]:
             name = f"foveal-{sys.platform}-{target}.so"
             library = Path(self.scratch.name) / name
-            compile_to(library, sorted(folder.glob("*.c")), target)
+            compile_to(library, folder, target)
             build_data["force_include"][str(library)] = f"foveal/kernels/cpu/{name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{os.environ.get('FOVEAL_PLATFORM', f'linux_{machine}')}"
@@ -58,11 +58,11 @@ class Kernels(BuildHookInterface):
             self.scratch.cleanup()
 
 
-def compile_to(library: Path, sources: list[Path], target: str) -> None:
-    """Compile all sources for a processor into a library without the symbols of OpenMP."""
+def compile_to(library: Path, folder: Path, target: str) -> None:
+    """Compile all sources of a folder for a processor into a library without the symbols of OpenMP."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or "cc"
     arch, objects = SETTINGS["architecture"](target), []
-    for source in sources:
-        objects.append(library.with_name(f"{target}-{source.stem}.o"))
-        subprocess.run([compiler, *FLAGS, arch, "-c", source, "-o", objects[-1]], check=True)
+    for source in sorted(folder.rglob("*.c")):
+        objects.append(library.with_name(f"{target}-{'-'.join(source.relative_to(folder).parts)}.o"))
+        subprocess.run([compiler, *FLAGS, f"-I{folder}", arch, "-c", source, "-o", objects[-1]], check=True)
     subprocess.run([compiler, "-shared", "-o", library, *objects, "-lm"], check=True)

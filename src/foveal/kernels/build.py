@@ -160,10 +160,10 @@ def build(target: str = "native", path: Path | None = None) -> Path:
 def _compile(compiler: str, arch: str, openmp: str | None, scratch: Path) -> Path:
     """Compile and link all sources in a folder."""
     objects = []
-    for source in sorted(SOURCES.glob("*.c")):
-        objects.append(str(scratch / f"{source.stem}.o"))
+    for source in sorted(SOURCES.rglob("*.c")):
+        objects.append(str(scratch / f"{'-'.join(source.relative_to(SOURCES).parts)}.o"))
         threads = [OPENMP] if openmp else []
-        _run([compiler, *FLAGS, arch, *threads, "-c", str(source), "-o", objects[-1]])
+        _run([compiler, *FLAGS, f"-I{SOURCES}", arch, *threads, "-c", str(source), "-o", objects[-1]])
     linked = scratch / "kernels.so"
     _run([compiler, "-shared", "-o", str(linked), *objects, *([openmp] if openmp else []), "-lm"])
     return linked
@@ -186,7 +186,9 @@ def _key(compiler: str, target: str, openmp: str | None) -> str:
     """Name what a build depends on."""
     parts = [compiler, target, str(openmp), platform.machine(), " ".join(sorted(features())), *FLAGS]
     text = "\n".join(parts).encode() + b"".join(
-        f.read_bytes() for f in sorted(SOURCES.iterdir()) if f.suffix in ".c.h"
+        str(f.relative_to(SOURCES)).encode() + f.read_bytes()
+        for f in sorted(SOURCES.rglob("*"))
+        if f.suffix in (".c", ".h")
     )
     return hashlib.sha256(text).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""The tables of a program as native code reads them; `kernels/cpu/program.h` is their mirror."""
+"""The tables of a program as native code reads them; `kernels/cpu/program/program.h` is their mirror."""
 
 from __future__ import annotations
 

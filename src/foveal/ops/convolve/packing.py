@@ -17,7 +17,7 @@ from foveal.ops.convolve.spec import Convolution, Prologue
 
 
 class Epilogue(ctypes.Structure):
-    """What happens to the result, `Tail` in convolve.h."""
+    """What happens to the result, `Tail` in convolve/convolve.h."""
 
     _fields_ = [
         *((name, Address) for name in ("bias", "residual", "scale")),
@@ -26,7 +26,7 @@ class Epilogue(ctypes.Structure):
 
 
 class Call(ctypes.Structure):
-    """A convolution as the kernels read it, `Convolution` in convolve.h."""
+    """A convolution as the kernels read it, `Convolution` in convolve/convolve.h."""
 
     _fields_ = [
         ("in", Rows),

@@ -1,0 +1,208 @@
+/* Making, running and freeing a program. */
+#include <stdio.h>
+#include <stdlib.h>
+#include "maps/classify.h"
+#include "convolve/convolve.h"
+#include "platform/export.h"
+#include "program/program.h"
+
+static int32_t most(int32_t a, int32_t b) { return a > b ? a : b; }
+
+/* Samples that a step reads beyond a tile; `edge` says whether the image's edge is repeated there. */
+static int32_t reach_of(const StepSpec *s, int32_t *edge) {
+    *edge = s->kind == ENLARGE;
+    if (s->kind == ENLARGE) return 1;
+    if (s->kind != CONVOLVE && s->kind != DEPTHWISE && s->kind != MAX_POOL) return 0;
+    const int32_t below = s->dilation * (s->rows - 1) - s->top - (s->stride - 1);
+    const int32_t right = s->dilation * (s->columns - 1) - s->left - (s->stride - 1);
+    return most(most(s->top, s->left), most(most(below, right), 0));
+}
+
+/* Which index every step reads through, and which maps are read beyond the tiles of a pass. */
+static int find_tables(Program *p) {
+    for (int32_t k = 0; k < p->head.maps; k++) p->alias[k] = -1;
+    p->reached[p->head.output] = 1;
+    for (int32_t k = 0; k < p->head.steps; k++) {
+        const StepSpec *s = &p->steps[k];
+        const MapSpec *in = &p->maps[s->in];
+        int32_t edge, border = in->kind == TILED ? reach_of(s, &edge) : 0, t = 0;
+        p->table[k] = -1;
+        const int same = in->precision == p->maps[s->out].precision;
+        if (s->kind == COMPOSE) p->alias[s->out] = same ? s->in : -1, p->reached[s->in] = 1;
+        if (s->kind == CUT && same) p->alias[s->in] = s->out;
+        if (!border) continue;
+        p->reached[s->in] = 1;
+        while (t < p->table_count && (p->tables[t].stride != in->stride || p->tables[t].edge != edge)) t++;
+        if (t == MOST_TABLES) return -1;
+        if (t == p->table_count) p->tables[p->table_count++] = (TableSpec){in->stride, border, edge};
+        p->tables[t].border = most(p->tables[t].border, border);
+        p->table[k] = t;
+    }
+    return 0;
+}
+
+static void *copy(const void *from, size_t bytes) {
+    void *to = aligned_alloc(64, (bytes + 64) / 64 * 64);
+    if (to) memcpy(to, from, bytes);
+    return to;
+}
+
+EXPORT void foveal_program_free(Program *p) {
+    if (!p) return;
+    for (Context *c = p->idle; c;) {
+        Context *next = c->next;
+        room_free(&c->arena), room_free(&c->lists), room_free(&c->pyramid), room_free(&c->logits);
+        room_free(&c->scores), room_free(&c->means), room_free(&c->workers);
+        for (int k = 0; k < MOST_TABLES; k++) {
+            Table *t = &c->tables[k];
+            room_free(&t->index), room_free(&t->start), room_free(&t->source), room_free(&t->share), room_free(&t->finer);
+        }
+        free(c);
+        c = next;
+    }
+    for (int64_t k = 0; p->packed && k < (int64_t)p->head.steps * ALGORITHMS; k++) free(p->packed[k]);
+    free(p->maps), free(p->steps), free(p->numbers), free(p->packed), free(p->table), free(p->reached), free(p->alias), free(p->outside);
+    reduced_free(p);
+    pthread_mutex_destroy(&p->lock);
+    free(p);
+}
+
+/* Make a program from its tables; everything is copied. NULL if it is none, or without memory. */
+EXPORT Program *foveal_program_make(const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, const float *numbers, int64_t count) {
+    if (head->version != PROGRAM_VERSION || head->maps < 1 || head->steps < 1) return NULL;
+    Program *p = calloc(1, sizeof *p);
+    if (!p) return NULL;
+    p->head = *head;
+    pthread_mutex_init(&p->lock, NULL);
+    p->maps = copy(maps, (size_t)head->maps * sizeof *maps);
+    p->steps = copy(steps, (size_t)head->steps * sizeof *steps);
+    p->numbers = copy(numbers, (size_t)count * sizeof *numbers);
+    p->packed = calloc((size_t)head->steps * ALGORITHMS, sizeof *p->packed);
+    p->table = calloc((size_t)head->steps, sizeof *p->table);
+    p->reached = calloc((size_t)head->maps, 1);
+    p->alias = calloc((size_t)head->maps, sizeof *p->alias);
+    for (int32_t k = 0; k < head->maps; k++) p->widest = most(p->widest, maps[k].channels);
+    p->outside = calloc(2 * (size_t)p->widest, sizeof(float));
+    if (!p->maps || !p->steps || !p->numbers || !p->packed || !p->table || !p->reached || !p->alias || !p->outside || find_tables(p)) {
+        foveal_program_free(p);
+        return NULL;
+    }
+    for (int32_t k = 0; k < p->widest; k++) p->outside[p->widest + k] = -3.402823466e38f;
+    for (int32_t k = 0; k < head->steps; k++)
+        for (int32_t a = WINOGRAD2; a < ALGORITHMS; a++) {
+            StepSpec *s = &p->steps[k];
+            if (s->kind != CONVOLVE || maps[s->in].channels % LANES || maps[s->out].channels % LANES) s->rate[a] = 0;
+            if (s->rate[a] <= 0) continue;
+            const int64_t floats = winograd_scratch(maps[s->in].channels, a == WINOGRAD2 ? 2 : 4);
+            p->scratch = floats > p->scratch ? floats : p->scratch;
+        }
+    if (reduced_prepare(p)) {
+        foveal_program_free(p);
+        return NULL;
+    }
+    return p;
+}
+
+static Context *borrow(Program *p) {
+    pthread_mutex_lock(&p->lock);
+    Context *c = p->idle;
+    if (c) p->idle = c->next;
+    pthread_mutex_unlock(&p->lock);
+    return c ? c : calloc(1, sizeof *c);
+}
+
+static void give_back(Program *p, Context *c) {
+    pthread_mutex_lock(&p->lock);
+    c->next = p->idle, p->idle = c;
+    pthread_mutex_unlock(&p->lock);
+}
+
+static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+/* Give a run its memory; only maps and tables follow later. */
+static int prepare(Run *r) {
+    const Program *p = r->program;
+    const Request *q = r->request;
+    Grid *g = &r->grid;
+    Context *c = r->context;
+    *g = (Grid){.height = q->height, .width = q->width, .tile = q->tile,
+                .rows = (q->height - 1) / q->tile + 1, .columns = (q->width - 1) / q->tile + 1};
+    const size_t images = (size_t)q->images, cells = images * (size_t)g->rows * (size_t)g->columns, tiles = MOST_LEVELS * cells;
+    const size_t sizes[] = {tiles * 8, tiles * 8, tiles * 8, tiles * 8, cells * 8, images * 4, images * 4,
+                            (size_t)p->head.maps * sizeof(size_t), cells, cells, cells * 4, images * 8};
+    size_t total = 0;
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) total += aligned(sizes[k]);
+    char *at = room(&c->lists, total);
+    if (!at) return -1;
+    void *places[sizeof sizes / sizeof *sizes];
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) places[k] = at, at += aligned(sizes[k]);
+    g->image = r->image = places[0], g->level = r->level = places[1], g->row = r->row = places[2], g->column = r->column = places[3];
+    g->owner = r->owner = places[4], r->base = places[5], r->finest = places[6], r->offset = places[7];
+    r->held = places[8], r->decision = places[9], r->cells = places[10], r->spent = places[11];
+    memset(r->finest, 0, images * 4), memset(r->spent, 0, images * 8);
+    const int32_t stride = p->maps[p->head.output].stride;
+    const int32_t columns = columns_at(r, stride, 0);
+    const int composed = q->method != METHOD_DENSE || q->mask;
+    r->logits = !composed ? NULL : room(&c->logits, images * (size_t)rows_at(r, stride, 0) * (size_t)columns * (size_t)p->head.classes * 4);
+    if ((composed && !r->logits) || !room(&c->scores, score_bytes(r))) return -1;
+    size_t pyramid = 0;
+    for (int32_t level = 1; level < MOST_LEVELS; level++) pyramid += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * 12);
+    char *floor = room(&c->pyramid, pyramid);
+    if (!floor) return -1;
+    for (int32_t level = 1; level < MOST_LEVELS; level++) {
+        r->pyramid[level] = (float *)floor;
+        floor += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * 12);
+    }
+    const int64_t label = 3 * p->head.classes * padded_columns(columns), line = 6 * (int64_t)q->width;
+    int64_t floats = p->scratch > label ? p->scratch : label;
+    for (int32_t k = 0; k < p->head.maps; k++) { /* a line of a tile as floats */
+        const int64_t tile = (int64_t)q->tile * p->maps[k].channels;
+        floats = p->maps[k].precision != F32 && tile > floats ? tile : floats;
+    }
+    floats = ((line > floats ? line : floats) + 15) / 16 * 16;
+    r->scratch_bytes = floats * 4;
+    float *workers = room(&c->workers, (size_t)(floats * r->threads) * 4);
+    for (int32_t k = 0; workers && k < r->threads; k++) r->scratch[k] = workers + k * floats;
+    return workers ? 0 : -1;
+}
+
+static int refuse(Request *q, const char *what) {
+    snprintf(q->error, sizeof q->error, "%s", what);
+    return -2;
+}
+
+static int check(const Program *p, Request *q) {
+    if (q->images < 1 || q->height < 1 || q->width < 1) return refuse(q, "images are empty");
+    if (q->tile < 1 || q->tile % p->head.coarsest_stride) return refuse(q, "the tile must be a multiple of the network's coarsest stride");
+    if (q->coarse_level < 0 || q->coarse_level >= MOST_LEVELS || q->max_level < 0 || q->max_level >= MOST_LEVELS)
+        return refuse(q, "levels must be between 0 and 7");
+    if (q->gains < 1 || q->gains > MOST_LEVELS || q->score < 0 || q->score > REGIONAL_ENTROPY) return refuse(q, "there is no such score");
+    if ((int64_t)q->images * q->height * q->width > INT32_MAX) return refuse(q, "the images have too many pixels for one run; split them");
+    return 0;
+}
+
+/* Run a method. 0, or -1 without memory, or -2 with the reason in `error`. */
+EXPORT int32_t foveal_program_run(Program *p, Request *q) {
+    const int status = check(p, q);
+    if (status) return status;
+    Run r = {.program = p, .request = q, .context = borrow(p), .threads = q->threads < 1 ? 1 : q->threads > MOST_THREADS ? MOST_THREADS : q->threads};
+    if (!r.context) return -1;
+    q->macs = 0, q->passes = 0;
+    for (int32_t n = 0; n < q->images; n++) q->work[n] = 0;
+    if (prepare(&r)) r.stop = -1;
+    else team_run(&r, run_method);
+    for (int32_t n = 0; n < q->images && !r.stop; n++) q->work[n] = r.spent[n];
+    const int64_t cells = (int64_t)q->images * r.grid.rows * r.grid.columns;
+    for (int64_t k = 0; k < cells && !r.stop && q->levels; k++) q->levels[k] = q->mask && !q->mask[k] ? -1 : r.held[k];
+    if (!r.stop && q->logits) {
+        const int32_t stride = p->maps[p->head.output].stride;
+        memcpy(q->logits, r.logits, (size_t)q->images * (size_t)rows_at(&r, stride, 0) * (size_t)columns_at(&r, stride, 0) * (size_t)p->head.classes * 4);
+    }
+    give_back(p, r.context);
+    return r.stop;
+}
+
+EXPORT int64_t foveal_program_size(int32_t what) {
+    const int64_t sizes[] = {sizeof(ProgramHead), sizeof(MapSpec), sizeof(StepSpec), sizeof(Request)};
+    return what < 0 || what > 3 ? 0 : sizes[what];
+}

@@ -1,0 +1,216 @@
+/* The methods: which passes run, and what decides about them. Every member of the team walks through this; the
+   first one decides. */
+#include <stdio.h>
+#include "program/program.h"
+
+enum { SKIPPED = -1 };
+
+/* Let the first member do something that the others wait for. */
+#define ALONE(what)                 \
+    do {                            \
+        meet(r, team);              \
+        if (team.thread == 0) what; \
+        meet(r, team);              \
+        if (r->stop) return;        \
+    } while (0)
+
+static int64_t cells_of(const Run *r) { return (int64_t)r->request->images * r->grid.rows * r->grid.columns; }
+
+static int32_t output_stride(const Run *r) { return r->program->maps[r->program->head.output].stride; }
+
+/* Forget all tiles; `level` is that of plain maps, or below 0 for none. */
+static void start(Run *r, int32_t level, int64_t capacity, int crossing) {
+    r->grid.images = level < 0 ? 0 : r->request->images;
+    r->grid.plain_level = level < 0 ? 0 : level;
+    r->grid.tiles = r->grid.first = r->grid.computed = 0;
+    r->capacity = capacity, r->crossing = crossing;
+    for (int64_t k = 0; k < cells_of(r); k++) r->owner[k] = level < 0 ? UNKNOWN : PLAIN, r->held[k] = (int8_t)(level < 0 ? SKIPPED : level);
+    for (int32_t n = 0; n < r->request->images; n++) r->base[n] = level < 0 ? MOST_LEVELS : level;
+    if (plan_memory(r)) r->stop = -1;
+}
+
+/* Append the tiles of a decision and count their work. */
+static void take_tiles(Run *r, const int8_t *levels) {
+    Request *q = r->request;
+    r->pass = (Pass){0, 0};
+    if (add_tiles(r, levels) < 0) r->stop = -1;
+    for (int64_t t = r->grid.first; t < r->grid.tiles; t++) q->work[r->image[t]] += 1;
+    for (int32_t n = 0; n < q->images; n++) {
+        if (r->base[n] == MOST_LEVELS) r->base[n] = 0;
+        r->spent[n] += q->work[n] * ((double)q->tile * q->tile) / ((double)q->height * q->width);
+        q->work[n] = 0;
+    }
+    q->passes++;
+}
+
+static void plain_pass(Run *r, int32_t level, Team team) {
+    ALONE(r->pass = ((Pass){1, level}));
+    plain_input(r, team);
+    run_steps(r, team);
+}
+
+static void tile_pass(Run *r, Team team) {
+    build_tables(r, team);
+    if (r->stop) return;
+    cut_input_step(r, team);
+    meet(r, team);
+    run_steps(r, team);
+}
+
+static void compose(Run *r, float blend, Team team) {
+    compose_step(r, r->program->head.output, r->logits, r->finest, blend, team);
+    meet(r, team);
+    if (team.thread == 0) account(r, r->program->head.steps + 1);
+}
+
+/* Labels of composed logits. */
+static void answer(Run *r, Team team) {
+    label_step(r, r->logits, rows_at(r, output_stride(r), 0), columns_at(r, output_stride(r), 0), team);
+    meet(r, team);
+    if (team.thread == 0) account(r, r->program->head.steps + 2);
+}
+
+static void dense(Run *r, Team team) {
+    ALONE(start(r, 0, 0, 0));
+    plain_pass(r, 0, team);
+    if (r->stop) return;
+    const int32_t rows = rows_at(r, output_stride(r), 0), columns = columns_at(r, output_stride(r), 0);
+    if (team.thread == 0) r->logits = current(r, r->program->head.output);
+    meet(r, team);
+    label_step(r, r->logits, rows, columns, team);
+    meet(r, team);
+    if (team.thread == 0) account(r, r->program->head.steps + 2);
+}
+
+static int64_t count_leaves(const Run *r, const int8_t *levels) {
+    const Grid *g = &r->grid;
+    int64_t count = 0;
+    for (int64_t k = 0; k < cells_of(r); k++) {
+        const int64_t y = k / g->columns % g->rows, x = k % g->columns, last = levels[k] < 0 ? 0 : (1 << levels[k]) - 1;
+        count += levels[k] >= 0 && !(y & last) && !(x & last);
+    }
+    return count;
+}
+
+/* Run the tiles of a decision, from nothing; the pyramid is there up to a level. */
+static void from_plan(Run *r, const int8_t *levels, int32_t reduced, Team team) {
+    int32_t most = 0;
+    for (int64_t k = 0; k < cells_of(r); k++) most = levels[k] > most ? levels[k] : most;
+    ALONE({
+        start(r, -1, count_leaves(r, levels), 0);
+        if (!r->stop) take_tiles(r, levels);
+    });
+    reduce_input(r, reduced, most, team);
+    if (r->grid.computed) tile_pass(r, team);
+    if (r->stop) return;
+    compose(r, 0, team);
+    answer(r, team);
+}
+
+static void segblocks(Run *r, Team team) {
+    const Request *q = r->request;
+    const int32_t level = q->coarse_level;
+    ALONE(start(r, level, 0, 0));
+    reduce_input(r, 0, level, team);
+    plain_pass(r, level, team);
+    if (r->stop) return;
+    const int32_t rows = rows_at(r, output_stride(r), level), columns = columns_at(r, output_stride(r), level);
+    score_cells(r, current(r, r->program->head.output), rows, columns, r->cells, team);
+    const double spent = (double)((int64_t)rows_at(r, 1, level) * columns_at(r, 1, level)) / ((double)q->height * q->width);
+    ALONE({
+        const int status = decide_blocks(r, r->cells, spent, r->decision);
+        if (status < 0) r->stop = status;
+        for (int32_t n = 0; n < q->images; n++) r->spent[n] = spent;
+        account(r, r->program->head.steps);
+    });
+    from_plan(r, r->decision, level, team);
+}
+
+/* Tiles that all refinements together may take. */
+static int64_t room_for(const Run *r, double first) {
+    const Request *q = r->request;
+    const double left = (q->budget - first) * ((double)q->height * q->width) / ((double)q->tile * q->tile) + 1;
+    int64_t squares = 0;
+    for (int32_t level = 0; level < q->coarse_level; level++)
+        squares += (int64_t)(((r->grid.rows - 1) >> level) + 1) * (((r->grid.columns - 1) >> level) + 1);
+    const int64_t paid = (int64_t)(left < 0 ? 0 : left) + 1;
+    return q->images * (paid < squares ? paid : squares);
+}
+
+/* The first pass: everything at the coarse level, as plain maps or, where a mask leaves something out, tiles. */
+static void first_pass(Run *r, Team team) {
+    Request *q = r->request;
+    const int32_t level = q->coarse_level;
+    ALONE({
+        uniform_levels(r, level, r->decision);
+        const int64_t tiles = count_leaves(r, r->decision);
+        const double all = (double)((((r->grid.rows - 1) >> level) + 1) * (int64_t)(((r->grid.columns - 1) >> level) + 1));
+        const double work = all * ((double)q->tile * q->tile) / ((double)q->height * q->width);
+        if (!q->mask && work > q->budget) {
+            snprintf(q->error, sizeof q->error, "budget is %g and the first pass at level %d takes %.3g of the dense work; raise the budget or take a coarser level", q->budget, level, work);
+            r->stop = -2;
+        }
+        const int64_t extra = room_for(r, q->mask ? 0 : work);
+        start(r, q->mask ? -1 : level, extra + (q->mask ? tiles : 0), level > 0);
+        if (!r->stop && q->mask) take_tiles(r, r->decision);
+        if (!q->mask) {
+            for (int32_t n = 0; n < q->images; n++) r->spent[n] = work;
+            q->passes++;
+        }
+    });
+    reduce_input(r, 0, level, team);
+    if (q->mask) tile_pass(r, team);
+    else plain_pass(r, level, team);
+}
+
+static void coarse_to_fine(Run *r, Team team) {
+    const Request *q = r->request;
+    first_pass(r, team);
+    if (r->stop) return;
+    compose(r, 0, team);
+    const int32_t rows = rows_at(r, output_stride(r), 0), columns = columns_at(r, output_stride(r), 0);
+    for (int32_t level = q->coarse_level - 1; level >= 0; level--) {
+        score_cells(r, r->logits, rows, columns, r->cells, team);
+        ALONE({
+            const int changed = decide_refinement(r, r->cells, level, r->decision);
+            r->stop = changed < 0 ? changed : 0;
+            r->grid.computed = 0;
+            if (changed > 0) take_tiles(r, r->decision);
+            account(r, r->program->head.steps);
+        });
+        if (!r->grid.computed) break;
+        tile_pass(r, team);
+        if (r->stop) return;
+        compose(r, (float)q->blend, team);
+    }
+    answer(r, team);
+}
+
+/* Whether everything runs at full resolution at once: it is paid for, and no first pass saves any of it. */
+static int sees_all(const Run *r) {
+    const Request *q = r->request;
+    if (q->method == METHOD_SEGBLOCKS) return q->budget >= 1;
+    if (q->budget < 1 || !q->has_threshold) return q->budget >= 1;
+    const int32_t level = q->coarse_level;
+    const double all = (double)((((r->grid.rows - 1) >> level) + 1) * (int64_t)(((r->grid.columns - 1) >> level) + 1));
+    return all * ((double)q->tile * q->tile) >= (double)q->height * q->width;
+}
+
+void run_method(Run *r, Team team) {
+    const Request *q = r->request;
+    if (team.thread == 0) account(r, -1);
+    if (q->method == METHOD_PLAN) {
+        from_plan(r, q->plan, 0, team);
+    } else if (q->method == METHOD_DENSE || sees_all(r)) {
+        if (q->mask) {
+            ALONE(uniform_levels(r, 0, r->decision));
+            from_plan(r, r->decision, 0, team);
+        } else {
+            dense(r, team);
+            if (team.thread == 0)
+                for (int32_t n = 0; n < q->images; n++)
+                    r->spent[n] = q->method == METHOD_DENSE ? 1 : (double)r->grid.rows * r->grid.columns * ((double)q->tile * q->tile) / ((double)q->height * q->width);
+        }
+    } else if (q->method == METHOD_SEGBLOCKS) segblocks(r, team);
+    else coarse_to_fine(r, team);
+}

@@ -1,0 +1,241 @@
+/* A compiled network: typed steps over numbered maps, and everything that a run of it needs.
+
+   The tables at the top are what a file holds; `foveal/program/spec.py` writes them. A run is one call: every
+   member of a team of threads walks through the same code, takes tasks of every step, and meets the others
+   behind it. */
+#ifndef FOVEAL_PROGRAM_H
+#define FOVEAL_PROGRAM_H
+
+#include <pthread.h>
+#include "maps/index.h"
+#include "reduced/reduced.h"
+#include "platform/team.h"
+
+enum { PROGRAM_VERSION = 1 };
+enum { TILED, WHOLE, BINS };      /* a map in tiles; one of whole images, in a dense module; a small grid of it */
+enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT };
+enum { DIRECT, WINOGRAD2, WINOGRAD4, ALGORITHMS };
+
+typedef struct {
+    int32_t version, maps, steps, input, output, classes, coarsest_stride, spare;
+} ProgramHead;
+
+typedef struct {
+    int32_t kind, channels, stride, precision; /* stride: input pixels per sample at level 0 */
+    int32_t grid;                              /* rows of BINS */
+    float scale;                               /* a sample q stands for scale * (q - zero); 1 and 0 but for U8 */
+    int32_t zero, spare;
+} MapSpec;
+
+/* Offsets count floats in the program's numbers; -1 for none. */
+typedef struct {
+    int32_t kind, in, other, out; /* other: the residual, the second summand, or the second map; or -1 */
+    int32_t rows, columns, stride, dilation, top, left;
+    int32_t factor;               /* of ENLARGE */
+    int32_t at;                   /* first channel written, of CONCAT and GRID_SPREAD */
+    float before_low, before_high, low, high;
+    float rate[ALGORITHMS];       /* relative time of a multiplication by every algorithm; 0 if it cannot be used */
+    int32_t spare;
+    int64_t weight, bias, before_scale, before_shift, residual_scale, outside;
+} StepSpec;
+
+typedef struct {
+    int32_t stride, border, edge;
+} TableSpec;
+
+enum { MOST_TABLES = 32, MOST_LEVELS = 8, MOST_THREADS = 64 };
+
+typedef struct Context Context;
+
+/* What a step on a map in reduced precision reads besides it, in units of its output. */
+typedef struct {
+    void *weight, *outside;
+    int32_t *start;
+    float *scale, *bias, *residual_scale, low, high;
+} ReducedTables;
+
+typedef struct {
+    ProgramHead head;
+    MapSpec *maps;
+    StepSpec *steps;
+    float *numbers;
+    float **packed;          /* [steps][ALGORITHMS], laid out when first wanted */
+    ReducedTables *reduced;  /* [steps] */
+    int32_t *table;          /* [steps]: index that a step reads through on tiles; -1 for none */
+    TableSpec tables[MOST_TABLES];
+    int32_t table_count;
+    uint8_t *reached;        /* [maps]: read beyond the tiles of a pass */
+    int32_t *alias;          /* [maps]: map that stands for a WHOLE one where no tiles are; -1 for none */
+    float *outside;          /* zeros [widest], then the lowest number [widest] */
+    int32_t widest;          /* channels of the widest map */
+    int64_t scratch;         /* floats of scratch that steps need per thread */
+    pthread_mutex_t lock;
+    Context *idle;
+} Program;
+
+/* Memory that is kept from run to run and only grows. */
+typedef struct {
+    void *at;
+    size_t bytes;
+} Room;
+
+typedef struct {
+    Room index, start, source, share, finer;
+    int64_t means;
+} Table;
+
+struct Context {
+    Context *next;
+    Room arena, lists, pyramid, logits, scores, means, workers;
+    Table tables[MOST_TABLES];
+};
+
+enum { METHOD_DENSE, METHOD_PLAN, METHOD_SEGBLOCKS, METHOD_COARSE_TO_FINE };
+enum { ENTROPY, MARGIN, WEIGHTED_ENTROPY, REGIONAL_ENTROPY };
+
+/* What is asked of a run, and where its answer goes. `foveal/program/spec.py` mirrors it. */
+typedef struct {
+    const void *image;
+    int64_t stride[4];       /* of images, channels, rows and columns [elements] */
+    int32_t bytes;           /* 0: float in 0..1; 1: bytes in 0..255 */
+    int32_t images, height, width, tile, method, threads;
+    int32_t coarse_level, max_level, score, shared, has_threshold, gains;
+    double budget, threshold, blend, level_gain[MOST_LEVELS];
+    const int8_t *plan;      /* [images][rows][columns], of METHOD_PLAN */
+    const uint8_t *mask;     /* cells that are wanted [images][rows][columns], or NULL for all */
+    uint8_t *labels;         /* [images][height][width], or NULL */
+    float *confidence;       /* the same, or NULL */
+    float *logits;           /* [images][rows][columns][classes] at the output's stride, or NULL */
+    int8_t *levels;          /* level that the answer comes from [images][rows][columns] */
+    double *work;            /* share of the dense work [images] */
+    double *step_ms;         /* [steps + 8], added to; or NULL */
+    float *range;            /* smallest and largest value of every map [maps][2], widened; or NULL */
+    float *histogram;        /* values of every map between these [maps][bins], added to; or NULL */
+    int64_t macs;
+    int32_t passes, bins;
+    char error[256];
+} Request;
+
+/* The pass that is running: whole maps of a level, or the tiles [grid.first, grid.first + grid.computed). */
+typedef struct {
+    int32_t plain, level;
+} Pass;
+
+typedef struct {
+    const Program *program;
+    Context *context;
+    Request *request;
+    Grid grid;
+    int64_t *image, *level, *row, *column, *owner; /* what the grid shows, to write */
+    int64_t capacity;        /* tiles that there is room for */
+    int32_t crossing;        /* later passes read maps of earlier ones */
+    Pass pass;
+    int32_t *base, *finest;  /* finest level per image, and 0 per image */
+    int8_t *decision;        /* levels of the next pass, per cell */
+    float *cells;            /* scores per cell */
+    size_t *offset;          /* [maps] in the arena [B] */
+    char *arena;
+    float *logits;           /* composed [images][rows][columns][classes] */
+    float *pyramid[MOST_LEVELS];
+    float *means;            /* averages of finer samples, of the step that runs */
+    float *scratch[MOST_THREADS];
+    int64_t scratch_bytes;   /* from thread to thread */
+    int8_t *held;            /* level per cell; SKIP */
+    double *spent;           /* per image */
+    int stop;
+    double clock;
+    /* the team */
+    int64_t next;
+    int32_t threads, arrived, generation, go;
+} Run;
+
+static inline int32_t side_of(const Run *r, int32_t stride) { return r->grid.tile / stride; }
+static inline int32_t rows_at(const Run *r, int32_t stride, int32_t level) { return extent(r->grid.height, stride << level); }
+static inline int32_t columns_at(const Run *r, int32_t stride, int32_t level) { return extent(r->grid.width, stride << level); }
+static inline const float *number(const Program *p, int64_t at) { return at < 0 ? NULL : p->numbers + at; }
+
+/* team.c */
+void team_run(Run *r, void (*work)(Run *, Team));
+void meet(Run *r, Team team);
+
+/* weights.c */
+const float *weights_of(const Program *p, int32_t step, int32_t algorithm);
+int32_t algorithm_for(const Run *r, int32_t step, int64_t tiles, int32_t height, int32_t width);
+
+/* reduced.c */
+int reduced_prepare(Program *p);
+void reduced_free(Program *p);
+void reduced_step(Run *r, int32_t step, Team team);
+int is_reduced(const Program *p, const StepSpec *s);
+
+/* observe.c */
+void observe(Run *r, int32_t map);
+
+/* memory.c */
+void *room(Room *r, size_t bytes);
+void room_free(Room *r);
+int plan_memory(Run *r);
+int64_t bins_columns(int32_t grid, int32_t height, int32_t width);
+float *pool_of(const Run *r, int32_t map);
+float *current(const Run *r, int32_t map);
+int64_t whole_rows(const Run *r, int32_t stride, int64_t images);
+
+/* tables.c */
+void build_tables(Run *r, Team team);
+int add_tiles(Run *r, const int8_t *levels);
+
+/* steps.c */
+/* Maps, tiles or whole images as a step sees them. */
+typedef struct {
+    int64_t tiles;
+    int32_t height, width;
+} Shape;
+
+Shape shape_of(const Run *r, int32_t map);
+const Table *table_of(const Run *r, int32_t step);
+void run_steps(Run *r, Team team);
+void account(Run *r, int32_t step);
+
+/* whole.c */
+void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, Team team);
+void grid_pool_step(const Run *r, const StepSpec *s, Team team);
+void grid_spread_step(const Run *r, const StepSpec *s, Team team);
+void convert_plain_step(const Run *r, int32_t from, int32_t to, Team team);
+void cut_whole_step(const Run *r, const StepSpec *s, Team team);
+
+/* input.c */
+void reduce_input(Run *r, int32_t from, int32_t level, Team team);
+void plain_input(Run *r, Team team);
+void cut_input_step(const Run *r, Team team);
+
+/* score.c */
+void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, float *cells, Team team);
+void integrate(const Run *r, const float *density, int32_t rows, int32_t columns, float *cells, Team team);
+size_t score_bytes(const Run *r);
+
+/* plan.c */
+typedef struct {
+    int32_t depth, rows[MOST_LEVELS], columns[MOST_LEVELS]; /* maps, coarsest first */
+    double *gain[MOST_LEVELS], *cost[MOST_LEVELS], *rate[MOST_LEVELS];
+    uint8_t *chosen[MOST_LEVELS];
+    void *memory;
+} Forest;
+
+int forest_make(Forest *f, int32_t rows, int32_t columns, int32_t finest, int32_t depth);
+void forest_free(Forest *f);
+int forest_rates(Forest *f);
+int forest_choose(Forest *const *forests, int32_t count, double budget);
+void sum_squares(const double *x, int32_t rows, int32_t columns, int32_t level, double *out);
+
+/* decide.c */
+void uniform_levels(const Run *r, int32_t level, int8_t *levels);
+int decide_blocks(Run *r, const float *cells, double spent, int8_t *levels);
+int decide_refinement(Run *r, const float *cells, int32_t level, int8_t *levels);
+
+/* labels.c */
+void label_step(const Run *r, const float *logits, int32_t rows, int32_t columns, Team team);
+
+/* method.c */
+void run_method(Run *r, Team team);
+
+#endif

@@ -1,0 +1,207 @@
+/* How uncertain the network's own answer is, and what that makes for every cell. The scores are those of
+   foveal/policies/uncertainty.py. */
+#pragma GCC optimize("fp-contract=off")
+#include <math.h>
+#include "program/program.h"
+
+enum { AROUND = 48 }; /* reach of a regional score [px] */
+
+static inline vec broadcast(float v) { return (vec){} + v; }
+
+/* exp of numbers of at most 0: a polynomial on a half octave, error of 2 units in the last place.
+   Source: Cephes, expf.c (Moshier). */
+static inline vec exponential(vec x) {
+    x = clamp(x, -87.0f, 88.0f);
+    const vec scaled = x * 1.44269504088896341f;
+    const mask whole = __builtin_convertvector(scaled + choose(scaled < broadcast(0), broadcast(-0.5f), broadcast(0.5f)), mask);
+    const vec n = __builtin_convertvector(whole, vec), y = x - n * 0.693359375f - n * -2.12194440e-4f;
+    vec p = broadcast(1.9875691500e-4f);
+    p = p * y + 1.3981999507e-3f;
+    p = p * y + 8.3334519073e-3f;
+    p = p * y + 4.1665795894e-2f;
+    p = p * y + 1.6666665459e-1f;
+    p = p * y + 5.0000001201e-1f;
+    p = p * y * y + y + 1.0f;
+    return p * (vec)((whole + 127) << 23);
+}
+
+/* LANES pixels: logits by class, their exponentials, and the sums. */
+typedef struct {
+    vec t[256], e[256], sum, most;
+} Block;
+
+static void read_block(const float *logits, int32_t classes, int32_t count, Block *b) {
+    for (int32_t l = 0; l < LANES; l++)
+        for (int32_t k = 0; k < classes; k++) ((float *)&b->t[k])[l] = logits[(l < count ? l : count - 1) * classes + k];
+    b->most = b->t[0];
+    for (int32_t k = 1; k < classes; k++) b->most = choose(b->t[k] > b->most, b->t[k], b->most);
+    b->sum = (vec){};
+    for (int32_t k = 0; k < classes; k++) b->sum += b->e[k] = exponential(b->t[k] - b->most);
+}
+
+static vec entropy_of(const Block *b, int32_t classes) {
+    vec total = {}, log;
+    for (int l = 0; l < LANES; l++) ((float *)&log)[l] = logf(((const float *)&b->sum)[l]);
+    for (int32_t k = 0; k < classes; k++) {
+        const vec less = b->t[k] - b->most - log;
+        total += b->e[k] * less;
+    }
+    return -total / b->sum;
+}
+
+static vec margin_of(const Block *b, int32_t classes) {
+    vec first = b->e[0], second = classes > 1 ? (vec){} : first;
+    for (int32_t k = 1; k < classes; k++) {
+        const vec lower = choose(b->e[k] > first, first, b->e[k]);
+        second = choose(lower > second, lower, second);
+        first = choose(b->e[k] > first, b->e[k], first);
+    }
+    return 1.0f - (first - second) / b->sum;
+}
+
+/* Sums of the probabilities of every class over each line [lines][classes]. */
+static void class_shares(const float *logits, int64_t lines, int32_t columns, int32_t classes, double *sums, Team team) {
+    Block b;
+    for (int64_t line; (line = take(&team)) < lines;) {
+        double *to = sums + line * classes;
+        vec total[256];
+        for (int32_t k = 0; k < classes; k++) total[k] = (vec){};
+        for (int32_t x = 0; x < columns; x += LANES) {
+            const int32_t count = columns - x < LANES ? columns - x : LANES;
+            read_block(logits + (line * columns + x) * classes, classes, count, &b);
+            const vec per = 1.0f / b.sum;
+            for (int32_t k = 0; k < classes; k++) {
+                vec p = b.e[k] * per;
+                for (int32_t l = count; l < LANES; l++) ((float *)&p)[l] = 0;
+                total[k] += p;
+            }
+        }
+        for (int32_t k = 0; k < classes; k++) {
+            to[k] = 0;
+            for (int l = 0; l < LANES; l++) to[k] += (double)((float *)&total[k])[l];
+        }
+    }
+}
+
+static void rarity_of(const double *sums, int32_t rows, int32_t columns, int32_t classes, float *rarity) {
+    for (int32_t k = 0; k < classes; k++) {
+        double sum = 0;
+        for (int32_t y = 0; y < rows; y++) sum += sums[(int64_t)y * classes + k];
+        float share = (float)(sum / ((double)rows * columns));
+        share = share < 1e-4f ? 1e-4f : share;
+        rarity[k] = sqrtf(1.0f / (float)classes / share);
+    }
+}
+
+/* Score of every sample [lines][columns]. */
+static void densities(const Run *r, const float *logits, int32_t rows, int32_t columns, const double *sums, float *out, Team team) {
+    const int32_t classes = r->program->head.classes, kind = r->request->score;
+    const int64_t lines = (int64_t)r->request->images * rows;
+    Block b;
+    float rarity[256];
+    int64_t image = -1;
+    for (int64_t line; (line = take(&team)) < lines;) {
+        if (kind >= WEIGHTED_ENTROPY && image != line / rows) {
+            image = line / rows;
+            rarity_of(sums + image * rows * classes, rows, columns, classes, rarity);
+        }
+        for (int32_t x = 0; x < columns; x += LANES) {
+            const int32_t count = columns - x < LANES ? columns - x : LANES;
+            read_block(logits + (line * columns + x) * classes, classes, count, &b);
+            vec score = kind == MARGIN ? margin_of(&b, classes) : entropy_of(&b, classes);
+            if (kind >= WEIGHTED_ENTROPY) {
+                vec weight = {};
+                for (int32_t k = 0; k < classes; k++) weight += b.e[k] * rarity[k];
+                score *= weight / b.sum;
+            }
+            memcpy(out + line * columns + x, &score, (size_t)count * sizeof(float));
+        }
+    }
+}
+
+/* Mean over the samples within `reach`, of those that exist: along lines, then across them. */
+static void average_lines(const float *in, int64_t lines, int32_t columns, int32_t reach, float *out, Team team) {
+    for (int64_t line; (line = take(&team)) < lines;) {
+        const float *from = in + line * columns;
+        double sum = 0;
+        for (int32_t x = 0; x < reach && x < columns; x++) sum += (double)from[x];
+        for (int32_t x = 0; x < columns; x++) {
+            if (x + reach < columns) sum += (double)from[x + reach];
+            if (x - reach - 1 >= 0) sum -= (double)from[x - reach - 1];
+            out[line * columns + x] = (float)sum;
+        }
+    }
+}
+
+static void average_columns(const float *in, int64_t images, int32_t rows, int32_t columns, int32_t reach, float *out, Team team) {
+    for (int64_t line; (line = take(&team)) < images * rows;) {
+        const int32_t y = (int32_t)(line % rows), top = within(y - reach, rows - 1), bottom = within(y + reach, rows - 1);
+        const float *map = in + line / rows * rows * columns;
+        float *to = out + line * columns;
+        memset(to, 0, (size_t)columns * sizeof(float));
+        for (int32_t i = top; i <= bottom; i++)
+            for (int32_t x = 0; x < columns; x++) to[x] += map[(int64_t)i * columns + x];
+        for (int32_t x = 0; x < columns; x++)
+            to[x] /= (float)((bottom - top + 1) * (within(x + reach, columns - 1) - within(x - reach, columns - 1) + 1));
+    }
+}
+
+static int32_t gcd(int32_t a, int32_t b) { return b ? gcd(b, a % b) : a; }
+
+/* Integrate densities over cells: the same sums in the same order as `foveal.policies.budgeted.per_cell`. */
+void integrate(const Run *r, const float *density, int32_t rows, int32_t columns, float *cells, Team team) {
+    const Grid *g = &r->grid;
+    const int32_t down = (g->height - 1) / rows + 1, across = (g->width - 1) / columns + 1, unit = down > across ? down : across;
+    int32_t stride = 1;
+    while (stride < unit) stride *= 2;
+    const int32_t part = gcd(stride, g->tile), per = g->tile / part, repeat = stride / part;
+    for (int64_t task; (task = take(&team)) < (int64_t)r->request->images * g->rows;) {
+        const int64_t image = task / g->rows;
+        const int32_t top = (int32_t)(task % g->rows) * per;
+        for (int32_t cell = 0; cell < g->columns; cell++) {
+            float sum = 0;
+            for (int32_t i = top; i < top + per; i++)
+                for (int32_t j = cell * per; j < (cell + 1) * per; j++) {
+                    const int32_t tall = g->height - i * part, wide = g->width - j * part;
+                    if (tall <= 0 || wide <= 0) continue;
+                    float value = density[(image * rows + i / repeat) * columns + j / repeat];
+                    value *= (float)(tall < part ? tall : part) / (float)part;
+                    value *= (float)(wide < part ? wide : part) / (float)part;
+                    sum += value;
+                }
+            cells[task * g->columns + cell] = sum / (float)(per * per);
+        }
+    }
+}
+
+/* Bytes that scoring maps of at most the output's size takes. */
+size_t score_bytes(const Run *r) {
+    const int32_t stride = r->program->maps[r->program->head.output].stride;
+    const size_t lines = (size_t)r->request->images * (size_t)rows_at(r, stride, 0);
+    return lines * ((size_t)columns_at(r, stride, 0) * 8 + (size_t)r->program->head.classes * 8) + 64;
+}
+
+/* Score an answer [images][rows][columns][classes] per cell [images][grid rows][grid columns]. */
+void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, float *cells, Team team) {
+    const int32_t classes = r->program->head.classes, images = r->request->images;
+    const int64_t lines = (int64_t)images * rows, area = lines * columns;
+    double *sums = r->context->scores.at;
+    float *density = (float *)(sums + lines * classes), *beside = density + area;
+    if (r->request->score >= WEIGHTED_ENTROPY) {
+        class_shares(logits, lines, columns, classes, sums, team);
+        meet(r, team);
+    }
+    densities(r, logits, rows, columns, sums, density, team);
+    meet(r, team);
+    if (r->request->score == REGIONAL_ENTROPY) {
+        int32_t stride = (int32_t)nearbyint((double)r->grid.height / rows), reach;
+        stride = stride < 1 ? 1 : stride;
+        reach = AROUND / stride < 1 ? 1 : AROUND / stride;
+        average_lines(density, lines, columns, reach, beside, team);
+        meet(r, team);
+        average_columns(beside, images, rows, columns, reach, density, team);
+        meet(r, team);
+    }
+    integrate(r, density, rows, columns, cells, team);
+    meet(r, team);
+}

@@ -1,0 +1,209 @@
+/* The steps of a program over the running pass. */
+#include <time.h>
+#include "convolve/convolve.h"
+#include "program/program.h"
+#include "maps/windows.h"
+
+/* Rows that stand for what lies outside the image. */
+static const float *zeros(const Run *r) { return r->program->outside; }
+static const float *lowest(const Run *r) { return r->program->outside + r->program->widest; }
+
+Shape shape_of(const Run *r, int32_t map) {
+    const MapSpec *m = &r->program->maps[map];
+    if (m->kind == BINS) {
+        int64_t rows = 0;
+        for (int64_t n = 0; n < r->request->images; n++)
+            rows += m->grid * bins_columns(m->grid, rows_at(r, m->stride, r->base[n]), columns_at(r, m->stride, r->base[n]));
+        return (Shape){1, 1, (int32_t)rows};
+    }
+    if (m->kind == WHOLE) return (Shape){1, 1, (int32_t)whole_rows(r, m->stride, r->request->images)};
+    if (r->pass.plain)
+        return (Shape){r->request->images, rows_at(r, m->stride, r->pass.level), columns_at(r, m->stride, r->pass.level)};
+    return (Shape){r->grid.computed, side_of(r, m->stride), side_of(r, m->stride)};
+}
+
+const Table *table_of(const Run *r, int32_t step) {
+    const int32_t table = r->program->table[step];
+    return r->pass.plain || table < 0 ? NULL : &r->context->tables[table];
+}
+
+/* How a step reads its input: through the index of its scale, or on plain maps. */
+static Source source_of(const Run *r, int32_t step, const float *outside) {
+    const Program *p = r->program;
+    const StepSpec *s = &p->steps[step];
+    const Shape shape = shape_of(r, s->in);
+    const Table *t = table_of(r, step);
+    Source in = {.outside = outside, .tiles = shape.tiles, .height = shape.height, .width = shape.width,
+                 .channels = p->maps[s->in].channels, .top = -s->top, .left = -s->left};
+    if (!t) {
+        in.own = current(r, s->in);
+        in.own_rows = shape.tiles * shape.height * shape.width;
+        return in;
+    }
+    const TableSpec *spec = &p->tables[p->table[step]];
+    const int32_t side = side_of(r, spec->stride);
+    in.own = pool_of(r, s->in);
+    in.own_rows = plain_rows(&r->grid, side) + r->grid.tiles * side * side;
+    in.index = t->index.at;
+    in.means = r->means;
+    in.height = in.width = side + 2 * spec->border;
+    in.top += spec->border, in.left += spec->border;
+    return in;
+}
+
+/* Average the finer samples that a step sees, as they are after what comes before it. */
+static void average(Run *r, int32_t step, const Source *in, const float *unknown, Team team) {
+    const Table *t = table_of(r, step);
+    if (!t || !t->means) return;
+    const Program *p = r->program;
+    const StepSpec *s = &p->steps[step];
+    const Averages a = {in, t->start.at, t->source.at, t->share.at, t->means, unknown,
+                        number(p, s->before_scale), number(p, s->before_shift), s->before_low, s->before_high, r->means};
+    average_step(&a, team);
+    meet(r, team);
+}
+
+static void convolve(Run *r, int32_t step, Team team) {
+    const Program *p = r->program;
+    const StepSpec *s = &p->steps[step];
+    const float *outside = s->outside < 0 ? zeros(r) : number(p, s->outside);
+    const Shape shape = shape_of(r, s->out);
+    Convolution v = {
+        .in = source_of(r, step, outside),
+        .before_scale = number(p, s->before_scale), .before_shift = number(p, s->before_shift),
+        .before_low = s->before_low, .before_high = s->before_high,
+        .out = current(r, s->out),
+        .tail = {number(p, s->bias), s->other < 0 ? NULL : current(r, s->other), number(p, s->residual_scale), s->low, s->high},
+        .rows = s->rows, .columns = s->columns, .stride = s->stride, .dilation = s->dilation,
+        .out_height = shape.height, .out_width = shape.width, .outputs = p->maps[s->out].channels,
+    };
+    average(r, step, &v.in, outside, team);
+    const int32_t algorithm = algorithm_for(r, step, shape.tiles, shape.height, shape.width);
+    v.weight = weights_of(p, step, algorithm);
+    if (!v.weight) {
+        r->stop = -1;
+        return;
+    }
+    if (algorithm == DIRECT) convolve_step(&v, team);
+    else winograd_step(&v, algorithm == WINOGRAD2 ? 2 : 4, r->scratch[team.thread], team);
+}
+
+static void window(Run *r, int32_t step, int deep, Team team) {
+    const Program *p = r->program;
+    const StepSpec *s = &p->steps[step];
+    const float *outside = deep ? zeros(r) : lowest(r);
+    const Shape shape = shape_of(r, s->out);
+    const Window v = {
+        .in = source_of(r, step, outside), .weight = number(p, s->weight), .bias = number(p, s->bias),
+        .low = s->low, .high = s->high, .out = current(r, s->out),
+        .rows = s->rows, .columns = s->columns, .stride = s->stride, .dilation = s->dilation,
+        .out_height = shape.height, .out_width = shape.width,
+    };
+    average(r, step, &v.in, zeros(r), team);
+    if (deep) depthwise_step(&v, team);
+    else max_pool_step(&v, team);
+}
+
+static void enlarge(Run *r, int32_t step, Team team) {
+    const StepSpec *s = &r->program->steps[step];
+    const Shape shape = shape_of(r, s->out);
+    Enlargement e = {source_of(r, step, zeros(r)), s->factor, shape.height, shape.width, current(r, s->out)};
+    average(r, step, &e.in, zeros(r), team);
+    enlarge_step(&e, team);
+}
+
+/* clamp(scale * a + shift + b) sample by sample; channels from `at` on in the result of CONCAT. */
+static void pointwise(Run *r, int32_t step, Team team) {
+    const Program *p = r->program;
+    const StepSpec *s = &p->steps[step];
+    const Shape shape = shape_of(r, s->out);
+    const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team);
+    const int32_t channels = p->maps[s->in].channels, pitch = p->maps[s->out].channels;
+    const float *a = current(r, s->in), *b = s->other < 0 ? NULL : current(r, s->other);
+    const float *scale = number(p, s->before_scale), *shift = number(p, s->before_shift);
+    float *out = current(r, s->out);
+    for (int64_t first; (first = take(&team) * size) < rows;)
+        for (int64_t row = first; row < first + size && row < rows; row++) {
+            const float *x = a + row * channels;
+            float *to = out + row * pitch + s->at;
+            if (s->kind == CONCAT) {
+                memcpy(to, x, (size_t)channels * sizeof(float));
+                continue;
+            }
+            for (int32_t c = 0; c < channels; c++) {
+                float v = scale ? scale[c] * x[c] + shift[c] : x[c];
+                if (b) v += b[row * channels + c];
+                v = v < s->low ? s->low : v;
+                to[c] = v > s->high ? s->high : v;
+            }
+        }
+}
+
+/* Multiply-accumulates of a step [MAC]: 4 an enlarged sample, as everywhere. */
+static int64_t macs_of(const Run *r, const StepSpec *s) {
+    const Program *p = r->program;
+    const Shape out = shape_of(r, s->out);
+    const int64_t samples = out.tiles * out.height * out.width * p->maps[s->out].channels, taps = (int64_t)s->rows * s->columns;
+    switch (s->kind) {
+        case CONVOLVE: return samples * taps * p->maps[s->in].channels;
+        case DEPTHWISE: return samples * taps;
+        case ENLARGE: return 4 * samples;
+        case GRID_SPREAD: return 4 * out.tiles * out.height * out.width * p->maps[s->in].channels;
+        default: return 0;
+    }
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+}
+
+/* Add the time since the last call to a step's account; of the first thread only. */
+void account(Run *r, int32_t step) {
+    if (!r->request->step_ms) return;
+    const double time = now();
+    if (step >= 0) r->request->step_ms[step] += time - r->clock;
+    r->clock = time;
+}
+
+static void run_step(Run *r, int32_t step, Team team) {
+    const StepSpec *s = &r->program->steps[step];
+    if (is_reduced(r->program, s)) {
+        reduced_step(r, step, team);
+        return;
+    }
+    switch (s->kind) {
+        case CONVOLVE: convolve(r, step, team); break;
+        case DEPTHWISE: window(r, step, 1, team); break;
+        case MAX_POOL: window(r, step, 0, team); break;
+        case ENLARGE: enlarge(r, step, team); break;
+        case COMPOSE:
+            if (!r->pass.plain) compose_step(r, s->in, current(r, s->out), r->base, 0, team);
+            else if (r->program->alias[s->out] < 0) convert_plain_step(r, s->in, s->out, team);
+            break;
+        case CUT:
+            if (!r->pass.plain) cut_whole_step(r, s, team);
+            else if (r->program->alias[s->in] < 0) convert_plain_step(r, s->in, s->out, team);
+            break;
+        case GRID_POOL: grid_pool_step(r, s, team); break;
+        case GRID_SPREAD: grid_spread_step(r, s, team); break;
+        default: pointwise(r, step, team);
+    }
+}
+
+void run_steps(Run *r, Team team) {
+    const int32_t steps = r->program->head.steps;
+    if (team.thread == 0)
+        for (int32_t n = 0; n < r->request->images && r->pass.plain; n++) r->base[n] = r->pass.level;
+    meet(r, team);
+    for (int32_t step = 0; step < steps && !r->stop; step++) {
+        run_step(r, step, team);
+        meet(r, team);
+        if (team.thread == 0) {
+            r->request->macs += macs_of(r, &r->program->steps[step]);
+            if (r->request->range) observe(r, r->program->steps[step].out);
+            account(r, step);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+/* Dense modules: tiles into whole maps, a grid of means over them, and whole maps into tiles again. */
+#include "program/program.h"
+#include "reduced/samples.h"
+#include "maps/tiles.h"
+
+typedef struct {
+    const Run *run;
+    const void *pool;
+    const MapSpec *map;
+    int32_t side, channels;
+    int64_t image;
+    float blend;
+    float *beside; /* five rows */
+} Compose;
+
+/* A sample as floats, where it lies or copied. */
+static const float *value_of(const Compose *c, int64_t row, float *beside) {
+    const MapSpec *m = c->map;
+    if (m->precision == F32) return (const float *)c->pool + row * c->channels;
+    read_values(beside, c->pool, m->precision, row * c->channels, c->channels);
+    for (int32_t k = 0; m->precision == U8 && k < c->channels; k++) beside[k] = m->scale * (beside[k] - (float)m->zero);
+    return beside;
+}
+
+/* Add the mean of the samples that finer tiles hold under a coordinate; what is unknown counts as 0. */
+static void add_finer(const Compose *c, int32_t level, int32_t y, int32_t x, float share, float *to) {
+    const Grid *g = &c->run->grid;
+    const int32_t unit = (g->tile / c->side) << (level - 1);
+    const int32_t rows = (int64_t)(2 * y + 1) * unit < g->height ? 2 : 1, columns = (int64_t)(2 * x + 1) * unit < g->width ? 2 : 1;
+    share /= (float)(rows * columns);
+    for (int32_t i = 0; i < rows; i++)
+        for (int32_t j = 0; j < columns; j++) {
+            const int64_t row = find(g, c->side, c->image, level - 1, 2 * y + i, 2 * x + j);
+            if (row == FINER) add_finer(c, level - 1, 2 * y + i, 2 * x + j, share, to);
+            if (row < 0) continue;
+            const float *from = value_of(c, row, c->beside + 4 * c->channels);
+            for (int32_t k = 0; k < c->channels; k++) to[k] += share * from[k];
+        }
+}
+
+/* The sample at a coordinate of a level, where it lies or copied. */
+static const float *sample(const Compose *c, int32_t level, int32_t y, int32_t x, float *beside) {
+    const int64_t row = find(&c->run->grid, c->side, c->image, level, y, x);
+    if (row >= 0) return value_of(c, row, beside);
+    memset(beside, 0, (size_t)c->channels * sizeof(float));
+    if (row == FINER) add_finer(c, level, y, x, 1.0f, beside);
+    return beside;
+}
+
+static void put(const Compose *c, const float *const p[4], const float w[4], float *restrict to) {
+    const float keep = c->blend, more = 1 - c->blend;
+    if (keep != 0)
+        for (int32_t k = 0; k < c->channels; k++)
+            to[k] = keep * to[k] + more * (w[0] * p[0][k] + w[1] * p[1][k] + w[2] * p[2][k] + w[3] * p[3][k]);
+    else
+        for (int32_t k = 0; k < c->channels; k++) to[k] = w[0] * p[0][k] + w[1] * p[1][k] + w[2] * p[2][k] + w[3] * p[3][k];
+}
+
+/* A run of samples [x, end) of line y of a map at `base`, owned by coarser content of a level. */
+static void enlarge_run(const Compose *c, int32_t base, int32_t level, int32_t y, int32_t x, int32_t end, float *to) {
+    const int32_t factor = 1 << (level - base), channels = c->channels, stride = c->map->stride;
+    const int32_t last_y = rows_at(c->run, stride, level) - 1, last_x = columns_at(c->run, stride, level) - 1;
+    const float v = ((float)y + 0.5f) / (float)factor - 0.5f;
+    const int32_t upper = (int32_t)floorf(v), y0 = within(upper, last_y), y1 = within(upper + 1, last_y);
+    const float below = v - (float)upper;
+    const float *p[4] = {0};
+    int32_t have = -2;
+    for (; x < end; x++, to += channels) {
+        const float u = ((float)x + 0.5f) / (float)factor - 0.5f;
+        const int32_t left = (int32_t)floorf(u);
+        if (left != have) {
+            const int32_t x0 = within(left, last_x), x1 = within(left + 1, last_x);
+            p[0] = sample(c, level, y0, x0, c->beside);
+            p[1] = sample(c, level, y0, x1, c->beside + channels);
+            p[2] = sample(c, level, y1, x0, c->beside + 2 * channels);
+            p[3] = sample(c, level, y1, x1, c->beside + 3 * channels);
+            have = left;
+        }
+        const float after = u - (float)left;
+        put(c, p, (float[4]){(1 - below) * (1 - after), (1 - below) * after, below * (1 - after), below * after}, to);
+    }
+}
+
+/* One line of a map at `base`, run by run of one owner. */
+static void compose_line(const Compose *c, int32_t base, int32_t y, int32_t width, float *to) {
+    const Grid *g = &c->run->grid;
+    const int32_t channels = c->channels, side = c->side;
+    const int64_t line = (c->image * g->rows + ((int64_t)y << base) / side) * g->columns;
+    for (int32_t x = 0; x < width;) {
+        int64_t cell = ((int64_t)x << base) / side;
+        const int64_t owner = g->owner[line + cell];
+        while (cell + 1 < g->columns && g->owner[line + cell + 1] == owner) cell++;
+        int64_t end = ((cell + 1) * side + (1 << base) - 1) >> base;
+        end = end > width ? width : end;
+        float *at = to + (int64_t)x * channels;
+        const int32_t level = owner == PLAIN ? g->plain_level : owner < 0 ? base : (int32_t)g->level[owner];
+        if (owner == UNKNOWN) memset(at, 0, (size_t)(end - x) * (size_t)channels * sizeof(float));
+        else if (level > base) enlarge_run(c, base, level, y, x, (int32_t)end, at);
+        else {
+            const int64_t row = find(g, side, c->image, level, y, x);
+            for (int64_t k = 0; k < end - x; k++, at += channels) {
+                const float *from = value_of(c, row + k, c->beside);
+                if (c->blend == 0) memcpy(at, from, (size_t)channels * sizeof(float));
+                else for (int32_t i = 0; i < channels; i++) at[i] = c->blend * at[i] + (1 - c->blend) * from[i];
+            }
+        }
+        x = (int32_t)end;
+    }
+}
+
+/* Whole maps of all images, each at its own base, from tiles of all levels: what is coarser is enlarged
+   bilinearly. With a blend, that share of what is there stays. */
+void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, Team team) {
+    const MapSpec *m = &r->program->maps[map];
+    float beside[5 * m->channels];
+    Compose c = {r, pool_of(r, map), m, side_of(r, m->stride), m->channels, 0, blend, beside};
+    int64_t lines = 0, rows = 0, image = 0, before = 0;
+    for (int64_t n = 0; n < r->request->images; n++) lines += rows_at(r, m->stride, base[n]);
+    for (int64_t line; (line = take(&team)) < lines;) {
+        while (line >= before + rows_at(r, m->stride, base[image])) {
+            before += rows_at(r, m->stride, base[image]);
+            rows += (int64_t)rows_at(r, m->stride, base[image]) * columns_at(r, m->stride, base[image]);
+            image++;
+        }
+        const int32_t y = (int32_t)(line - before), width = columns_at(r, m->stride, base[image]);
+        c.image = image;
+        compose_line(&c, base[image], y, width, out + (rows + (int64_t)y * width) * m->channels);
+    }
+}
+
+static int64_t bins_before(const Run *r, const MapSpec *bins, int64_t image) {
+    int64_t rows = 0;
+    for (int64_t n = 0; n < image; n++)
+        rows += bins->grid * bins_columns(bins->grid, rows_at(r, bins->stride, r->base[n]), columns_at(r, bins->stride, r->base[n]));
+    return rows;
+}
+
+/* Means over the bins of a grid: bin i of n covers the samples [floor(i size / n), ceil((i + 1) size / n)). */
+void grid_pool_step(const Run *r, const StepSpec *s, Team team) {
+    const MapSpec *bins = &r->program->maps[s->out], *whole = &r->program->maps[s->in];
+    const int32_t channels = whole->channels, grid = bins->grid;
+    const float *in = current(r, s->in);
+    float *out = current(r, s->out);
+    const int64_t total = bins_before(r, bins, r->request->images);
+    int64_t image = 0;
+    for (int64_t bin; (bin = take(&team)) < total;) {
+        while (bin >= bins_before(r, bins, image + 1)) image++;
+        const int64_t height = rows_at(r, whole->stride, r->base[image]), width = columns_at(r, whole->stride, r->base[image]);
+        const int64_t across = bins_columns(grid, (int32_t)height, (int32_t)width), k = bin - bins_before(r, bins, image);
+        const int64_t i = k / across, j = k % across;
+        const int64_t top = i * height / grid, bottom = ((i + 1) * height + grid - 1) / grid;
+        const int64_t left = j * width / across, right = ((j + 1) * width + across - 1) / across;
+        const float *map = in + whole_rows(r, whole->stride, image) * channels;
+        float *to = out + bin * channels;
+        memset(to, 0, (size_t)channels * sizeof(float));
+        for (int64_t y = top; y < bottom; y++)
+            for (int64_t x = left; x < right; x++)
+                for (int32_t c = 0; c < channels; c++) to[c] += map[(y * width + x) * channels + c];
+        for (int32_t c = 0; c < channels; c++) to[c] /= (float)((bottom - top) * (right - left));
+    }
+}
+
+/* A grid enlarged bilinearly to its whole map, as channels from `at` on. */
+void grid_spread_step(const Run *r, const StepSpec *s, Team team) {
+    const MapSpec *bins = &r->program->maps[s->in], *whole = &r->program->maps[s->out];
+    const int32_t channels = bins->channels, pitch = whole->channels, grid = bins->grid;
+    int64_t image = 0, before = 0, lines = 0;
+    for (int64_t n = 0; n < r->request->images; n++) lines += rows_at(r, whole->stride, r->base[n]);
+    for (int64_t line; (line = take(&team)) < lines;) {
+        while (line >= before + rows_at(r, whole->stride, r->base[image])) before += rows_at(r, whole->stride, r->base[image++]);
+        const int32_t height = rows_at(r, whole->stride, r->base[image]), width = columns_at(r, whole->stride, r->base[image]);
+        const int32_t across = (int32_t)bins_columns(grid, height, width), y = (int32_t)(line - before);
+        const float *map = current(r, s->in) + bins_before(r, bins, image) * channels;
+        float *to = current(r, s->out) + (whole_rows(r, whole->stride, image) + (int64_t)y * width) * pitch + s->at;
+        float v = ((float)y + 0.5f) * ((float)grid / (float)height) - 0.5f;
+        v = v < 0 ? 0 : v;
+        const int32_t top = (int32_t)v, bottom = top + (top < grid - 1);
+        const float below = v - (float)top;
+        for (int32_t x = 0; x < width; x++, to += pitch) {
+            float u = ((float)x + 0.5f) * ((float)across / (float)width) - 0.5f;
+            u = u < 0 ? 0 : u;
+            const int32_t left = (int32_t)u, right = left + (left < across - 1);
+            const float after = u - (float)left;
+            const float *a = map + (int64_t)(top * across + left) * channels, *b = map + (int64_t)(top * across + right) * channels;
+            const float *c = map + (int64_t)(bottom * across + left) * channels, *d = map + (int64_t)(bottom * across + right) * channels;
+            const float w0 = (1 - below) * (1 - after), w1 = (1 - below) * after, w2 = below * (1 - after), w3 = below * after;
+            for (int32_t k = 0; k < channels; k++) to[k] = w0 * a[k] + w1 * b[k] + w2 * c[k] + w3 * d[k];
+        }
+    }
+}
+
+/* Write floats into a map in reduced precision. */
+static void store_values(const MapSpec *m, float *values, void *out, int64_t at, int32_t count) {
+    for (int32_t k = 0; m->precision == U8 && k < count; k++) values[k] = values[k] / m->scale + (float)m->zero;
+    write_values(out, m->precision, at, values, count);
+}
+
+/* Copy a map of plain maps into another of another precision. */
+void convert_plain_step(const Run *r, int32_t from, int32_t to, Team team) {
+    const MapSpec *a = &r->program->maps[from], *b = &r->program->maps[to];
+    const Shape shape = shape_of(r, from);
+    const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team);
+    const int32_t channels = a->channels;
+    const void *in = current(r, from);
+    void *out = current(r, to);
+    float values[channels];
+    for (int64_t first; (first = take(&team) * size) < rows;)
+        for (int64_t row = first; row < first + size && row < rows; row++) {
+            read_values(values, in, a->precision, row * channels, channels);
+            for (int32_t k = 0; a->precision == U8 && k < channels; k++) values[k] = a->scale * (values[k] - (float)a->zero);
+            store_values(b, values, out, row * channels, channels);
+        }
+}
+
+/* Whole maps into the tiles that are computed now. */
+void cut_whole_step(const Run *r, const StepSpec *s, Team team) {
+    const MapSpec *m = &r->program->maps[s->out];
+    const int32_t side = side_of(r, m->stride);
+    const float *in = current(r, s->in);
+    void *out = current(r, s->out);
+    float *scratch = r->scratch[team.thread];
+    const Grid *g = &r->grid;
+    const int64_t lines = g->computed * side, size = lines_per_task(lines, &team);
+    for (int64_t first; (first = take(&team) * size) < lines;)
+        for (int64_t line = first; line < first + size && line < lines; line++) {
+            const int64_t t = g->first + line / side, image = g->image[t];
+            const int32_t base = r->base[image], level = (int32_t)g->level[t];
+            const Dense d = {in + whole_rows(r, m->stride, image) * m->channels, rows_at(r, m->stride, base), columns_at(r, m->stride, base), m->channels};
+            float *to = m->precision == F32 ? (float *)out + line * side * m->channels : scratch;
+            cut_line(&d, level - base, (int32_t)(g->row[t] * side >> level) + (int32_t)(line % side),
+                     (int32_t)(g->column[t] * side >> level), side, to);
+            if (m->precision != F32) store_values(m, scratch, out, line * side * m->channels, side * m->channels);
+        }
+}

@@ -1,0 +1,95 @@
+/* Rows of maps in reduced precision: conversions, sums, averages. */
+#include "platform/export.h"
+#include "platform/region.h"
+#include "reduced/samples.h"
+
+enum { PIECE = 64 }; /* channels that are worked on together */
+
+static inline int32_t piece(int32_t c, int32_t channels) { return channels - c < PIECE ? channels - c : PIECE; }
+
+/* One piece of a row; `count` is PIECE but for the last, so that loops have a known length. */
+static inline __attribute__((always_inline)) void change_piece(const ReducedChange *v, int64_t row, int32_t c, int32_t count) {
+    float x[PIECE] = {0}, more[PIECE];
+    const int32_t there = v->in_channels - c < count ? v->in_channels - c : count;
+    const int64_t at = row * v->channels + c;
+    if (there == count) read_values(x, v->in, v->in_type, row * v->in_channels + c, count);
+    else if (there > 0) read_values(x, v->in, v->in_type, row * v->in_channels + c, there);
+    if (v->scale) for (int32_t i = 0; i < count; i++) x[i] = __builtin_fmaf(x[i], v->scale[c + i], v->shift[c + i]);
+    if (v->more) {
+        read_values(more, v->more, v->more_type, at, count);
+        for (int32_t i = 0; i < count; i++)
+            x[i] = v->more_scale ? __builtin_fmaf(more[i], v->more_scale[c + i], x[i]) : more[i] + x[i];
+    }
+    for (int32_t i = 0; i < count; i++) x[i] = within_limits(x[i], v->low, v->high);
+    write_values(v->out, v->out_type, at, x, count);
+}
+
+/* Where all rows have the same tables of few channels, nothing is gained by pieces of many rows: rows are short
+   in images only. */
+void reduced_change_step(const ReducedChange *v, Team team) {
+    const int64_t size = lines_per_task(v->rows, &team);
+    for (int64_t first; (first = take(&team) * size) < v->rows;)
+        for (int64_t row = first; row < first + size && row < v->rows; row++) {
+            int32_t c = 0;
+            for (; c + PIECE <= v->channels; c += PIECE) change_piece(v, row, c, PIECE);
+            if (c < v->channels) change_piece(v, row, c, v->channels - c);
+        }
+}
+
+EXPORT void foveal_reduced_change(const ReducedChange *v) { IN_REGION(reduced_change_step(v, team)); }
+
+static void mean(const ReducedMeans *v, int64_t m, int64_t bytes) {
+    const Samples *s = &v->in;
+    for (int32_t c = 0; c < s->channels; c += PIECE) {
+        const int32_t count = piece(c, s->channels);
+        float sum[PIECE], x[PIECE], rest = 1;
+        for (int32_t p = v->start[m]; p < v->start[m + 1]; p++) rest -= v->share[p];
+        read_values(sum, v->unknown, s->type, c, count);
+        for (int32_t i = 0; i < count; i++) sum[i] *= rest;
+        for (int32_t p = v->start[m]; p < v->start[m + 1]; p++) {
+            read_values(x, row_address(s, v->source[p], bytes), s->type, c, count);
+            for (int32_t i = 0; i < count; i++) sum[i] = __builtin_fmaf(x[i], v->share[p], sum[i]);
+        }
+        write_values(v->out, s->type, m * s->channels + c, sum, count);
+    }
+}
+
+void reduced_means_step(const ReducedMeans *v, Team team) {
+    const int64_t size = lines_per_task(v->means, &team), bytes = row_bytes(&v->in);
+    for (int64_t first; (first = take(&team) * size) < v->means;)
+        for (int64_t m = first; m < first + size && m < v->means; m++) mean(v, m, bytes);
+}
+
+EXPORT void foveal_reduced_means(const ReducedMeans *v) { IN_REGION(reduced_means_step(v, team)); }
+
+/* The mean of up to four samples; where one is missing, its neighbour counts twice. */
+static void halve_line(const ReducedHalving *v, int64_t tile, int32_t y) {
+    const Samples *s = &v->in;
+    const int32_t width = (s->width + 1) / 2, height = (s->height + 1) / 2;
+    const int64_t line = (int64_t)s->width * s->channels;
+    const int64_t upper = (tile * s->height + 2 * y) * line, lower = upper + (2 * y + 1 < s->height ? line : 0);
+    for (int32_t x = 0; x < width; x++) {
+        const int64_t left = (int64_t)2 * x * s->channels, right = left + (2 * x + 1 < s->width ? s->channels : 0);
+        const int64_t places[4] = {upper + left, upper + right, lower + left, lower + right};
+        for (int32_t c = 0; c < s->channels; c += PIECE) {
+            const int32_t count = piece(c, s->channels);
+            float sum[PIECE] = {0}, value[PIECE];
+            for (int k = 0; k < 4; k++) {
+                read_values(value, s->own, s->type, places[k] + c, count);
+                for (int32_t i = 0; i < count; i++) sum[i] += value[i];
+            }
+            for (int32_t i = 0; i < count; i++) sum[i] *= 0.25f;
+            write_values(v->out, s->type, ((tile * height + y) * width + x) * s->channels + c, sum, count);
+        }
+    }
+}
+
+void reduced_halve_step(const ReducedHalving *v, Team team) {
+    const int32_t height = (v->in.height + 1) / 2;
+    const int64_t lines = v->in.tiles * height, size = lines_per_task(lines, &team);
+    for (int64_t first; (first = take(&team) * size) < lines;)
+        for (int64_t line = first; line < first + size && line < lines; line++)
+            halve_line(v, line / height, (int32_t)(line % height));
+}
+
+EXPORT void foveal_reduced_halve(const ReducedHalving *v) { IN_REGION(reduced_halve_step(v, team)); }
