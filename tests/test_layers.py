@@ -24,14 +24,15 @@ ARROWS: dict[str, str] = {
     "cost": "geometry kernels",
     "objectives": "",
     "policies": "storage geometry ops",
-    "methods": "storage geometry ops tiles policies objectives",
     "program": "kernels ops fusion models",
+    "methods": "storage geometry kernels ops tiles policies objectives program",
     "hub": "storage cost models policies methods data",
-    "calibration": "storage geometry kernels ops tiles fusion policies objectives cost methods hub data",
+    "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
+    "hub data",
     "evaluation": "ops objectives cost methods data",
     "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
     "evaluation",
-    "inference": "storage geometry ops fusion data cost methods hub calibration",
+    "inference": "storage geometry ops data cost methods hub calibration",
     "training": "storage tiles models data objectives policies methods hub calibration",
     "reporting": "geometry data cost calibration benchmark evaluation inference",
 }

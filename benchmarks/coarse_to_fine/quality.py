@@ -159,7 +159,7 @@ def main() -> None:
             entries = learned(network, model.policy)
         else:
             entries = rows_of(network, train, options.scores, options.only)
-        rows = evaluate(network, data, entries, 0, options.limit, lambda done, total: bar.update())
+        rows = evaluate(Dense(network).eval(), data, entries, 0, options.limit, lambda done, total: bar.update())
     record = asdict(describe_machine()) | {"rows": as_json(rows)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1) + "\n")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from foveal.data.dataset import Dataset
 from foveal.evaluation.evaluate import Entry, evaluate
-from foveal.methods import AdaptiveSegmenter, Prediction, SegBlocks
+from foveal.methods import AdaptiveSegmenter, Dense, Prediction, SegBlocks
 from foveal.reporting.rows import as_json
 from studies.segblocks.study import Rows
 
@@ -18,7 +18,7 @@ See = Callable[[Prediction, Tensor], None]
 
 def measured(network: nn.Module, data: Dataset, entries: Sequence[Entry], timed: int = 16) -> Rows:
     """Evaluate the dense network and entries; return the rows as plain values, as studies keep them."""
-    return [as_json(row) for row in evaluate(network, data, entries, timed)]
+    return [as_json(row) for row in evaluate(Dense(network).eval(), data, entries, timed)]
 
 
 def fixed(method: AdaptiveSegmenter, policy: str, budget: float, name: str = "segblocks") -> Entry:

@@ -197,8 +197,8 @@ def test_a_copy_is_trained_without_labels_and_the_given_network_stays(model: Mod
     assert not whole[0].network.training
     assert len(whole[1]) == 2
     for found in whole[1]:
-        assert found["dense"] == found["look"] == found["closer"] == 0
-        assert found["look_consistency"] > 0 and found["closer_consistency"] > 0
+        assert found["dense"] == found["coarse"] == found["refined"] == 0
+        assert found["coarse_consistency"] > 0 and found["refined_consistency"] > 0
 
 
 def test_an_interrupted_self_distillation_ends_with_the_same_weights(

@@ -13,6 +13,7 @@ from torch import nn
 
 from foveal.calibration import latency as module
 from foveal.calibration.cost_model import CostModel
+from foveal.calibration.engine import Engine
 from foveal.calibration.latency import (
     LARGEST,
     REACH,
@@ -24,11 +25,15 @@ from foveal.calibration.latency import (
     stored,
 )
 from foveal.cost import Timing
+from foveal.data.pairs import default_palette
 from foveal.fusion import faster
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, Dense
 from samples import error_of, headless, nano
 
 TILE = 16
+CARD = Card("swiftnet_nano", tuple("abcde"), default_palette(5))
 KNOWN = CostModel(12.0, 2e-4, 3e-3, 5.0, 2.5e-3)
 
 
@@ -60,7 +65,12 @@ def setup() -> Setup:
 
 def make(network: nn.Module, method: str = "segblocks", **asked: Any) -> Setup:
     settings = {} if method == "dense" else {"tile": TILE, "coarse_level": 2, **asked}
-    return Setup("small", network, faster(network), method, METHODS[method].Config(**settings))
+    model = Model("small", network, CARD)  # type: ignore[arg-type]
+    return Setup(Engine(model, faster(network)), method, METHODS[method].Config(**settings))
+
+
+def network_of(setup: Setup) -> nn.Module:
+    return setup.engine.model.network
 
 
 def test_the_times_of_the_machine_are_found(setup: Setup, turns: list[Any]) -> None:
@@ -81,7 +91,7 @@ def test_a_machine_is_measured_once(setup: Setup, turns: list[Any]) -> None:
     count = len(turns)
     assert words == ["measuring how fast this machine is, once"]
     assert cost_model(setup, (160, 240), words.append) == first == stored(setup)
-    again = replace(setup, name="other name", config=replace(setup.config, budget=0.9))
+    again = replace(setup, config=replace(setup.config, budget=0.9))
     assert cost_model(again, (100, 100), words.append) == first
     assert (len(turns), len(words)) == (count, 1)
 
@@ -106,13 +116,17 @@ def test_a_size_that_is_measured_again_counts_once(setup: Setup, turns: list[Any
     [{"tile": 32}, {"max_level": 1}, {"coarse_level": 1}, {"policy": "random"}, {"method": "coarse_to_fine"}],
 )
 def test_other_settings_have_other_times(setup: Setup, asked: dict[str, Any]) -> None:
-    assert make(setup.network, **asked).file != setup.file
+    assert make(network_of(setup), **asked).file != setup.file
 
 
 def test_what_takes_no_time_shares_a_file(setup: Setup, no_costs: Path) -> None:
-    assert make(setup.network, policy="margin").file == make(setup.network, budget=0.7).file == setup.file
-    random = make(setup.network, policy="random", coarse_level=1)
-    assert random.file == make(setup.network, policy="centre").file
+    assert (
+        make(network_of(setup), policy="margin").file
+        == make(network_of(setup), budget=0.7).file
+        == setup.file
+    )
+    random = make(network_of(setup), policy="random", coarse_level=1)
+    assert random.file == make(network_of(setup), policy="centre").file
     assert setup.file.parent == no_costs
     assert not no_costs.exists()
 
@@ -187,9 +201,13 @@ def test_real_times_give_a_model(setup: Setup) -> None:
 
 def test_what_has_no_budget_is_refused(setup: Setup) -> None:
     for method, policy in (("dense", ""), ("segblocks", "none"), ("segblocks", "all")):
-        message = error_of(lambda m=method, p=policy: calibrate(make(setup.network, m, policy=p), (99, 99)))
+        message = error_of(
+            lambda m=method, p=policy: calibrate(make(network_of(setup), m, policy=p), (99, 99))
+        )
         assert "has no budget" in message
-    assert "allow a coarser level" in error_of(lambda: calibrate(make(setup.network, max_level=0), (99, 99)))
+    assert "allow a coarser level" in error_of(
+        lambda: calibrate(make(network_of(setup), max_level=0), (99, 99))
+    )
 
 
 def test_a_network_without_a_meaning_on_tiles_is_refused() -> None:

@@ -14,6 +14,7 @@ import torch
 
 from commands import Result, parsed, refused, run
 from foveal.calibration.configure import configure
+from foveal.calibration.engine import find_engine
 from foveal.calibration.profile import find_risk, load_profile
 from foveal.cost import Timing
 from foveal.data.dataset import default_palette
@@ -164,7 +165,7 @@ def _bounds(model: Path) -> list[float]:
 
 def test_an_image_without_room_for_tiles_is_dense_under_a_risk(adapted: Path) -> None:
     loaded = load_model(adapted)
-    result = Runner(loaded, "coarse_to_fine", find_risk(loaded, 0.9))(torch.rand(3, 9, 7))
+    result = Runner(find_engine(loaded), "coarse_to_fine", find_risk(loaded, 0.9))(torch.rand(3, 9, 7))
     assert "small for tiles of 32 px" in result.reason
     assert result.estimate == 0
 

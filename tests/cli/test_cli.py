@@ -12,6 +12,7 @@ from torch import nn
 
 import foveal
 from commands import CLASSES, Result, parsed, refused, run, small_model
+from foveal.calibration.engine import find_engine
 from foveal.cli import segment as segment_command
 from foveal.cost import Timing, count_macs
 from foveal.data.image import read_image, read_labels, save_image
@@ -93,7 +94,7 @@ def test_compare_measures_dense_beside(segment, photos: Path) -> None:
 @pytest.mark.parametrize("size", [(96, 160), (33, 47), (1, 1)])
 def test_dense_macs_on_no_device_are_those_that_run(model: Path, size: tuple[int, int]) -> None:
     loaded = load_model(model)
-    runner = Runner(loaded, "dense", DenseConfig())
+    runner = Runner(find_engine(loaded), "dense", DenseConfig())
     counted = count_macs(lambda: upsample(loaded.network(torch.rand(1, 3, *size)), size)).total
     assert runner.dense_macs(size) == counted == runner(torch.rand(3, *size)).macs
 
@@ -114,7 +115,7 @@ def test_everything_at_full_resolution_is_the_dense_network(segment, photos: Pat
 @pytest.mark.parametrize("size", [(1, 1), (5, 70), (40, 40), (31, 1), (129, 18)])
 @pytest.mark.parametrize("method", ["segblocks", "coarse_to_fine"])
 def test_images_too_small_for_tiles_go_to_the_dense_network(model: Path, size, method: str) -> None:
-    result = Runner(load_model(model), method, METHODS[method].Config())(torch.rand(3, *size))
+    result = Runner(find_engine(load_model(model)), method, METHODS[method].Config())(torch.rand(3, *size))
     assert "small for tiles of 32 px" in result.reason
     assert result.labels.shape == size
     assert result.macs == result.dense_macs

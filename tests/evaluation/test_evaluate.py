@@ -46,7 +46,7 @@ def entry(
 
 
 def rows_of(network: nn.Module, data: Dataset, *entries: Entry, **options: Any) -> list[EvalRow]:
-    return evaluate(network, data, list(entries), **{"timed": 0, **options})
+    return evaluate(Dense(network).eval(), data, list(entries), **{"timed": 0, **options})
 
 
 def test_the_dense_row_comes_first_and_every_row_has_the_documented_keys(
@@ -140,6 +140,6 @@ def test_labels_that_are_all_void_give_no_figures(network: nn.Module, data: Data
         def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
             return data[0][0], torch.full_like(data[0][1], 255)
 
-    (row,) = evaluate(network, Void(), [], timed=0)  # type: ignore[arg-type]
+    (row,) = evaluate(Dense(network).eval(), Void(), [], timed=0)  # type: ignore[arg-type]
     assert (row.miou, row.pixel_accuracy) == (None, None)
     assert json.loads(json.dumps(as_json(row), allow_nan=False))["miou"] is None

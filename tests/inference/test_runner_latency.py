@@ -10,6 +10,7 @@ import pytest
 
 from commands import Result, parsed, refused, run, small_model
 from foveal.calibration.cost_model import CostModel, Measurement
+from foveal.calibration.engine import find_engine
 from foveal.cost import Timing
 from foveal.data.image import save_image
 from foveal.data.synthetic import street
@@ -53,7 +54,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runner(model: Path):
     def make(costs: CostModel | None, method: str = "segblocks", **asked: Any) -> Runner:
         options = {name: asked.pop(name) for name in ("latency", "always_adapt", "report") if name in asked}
-        made = Runner(load_model(model), method, METHODS[method].Config(**asked), **options)
+        made = Runner(find_engine(load_model(model)), method, METHODS[method].Config(**asked), **options)
         if costs is not None:
             costs.save(made.setup.file)
         return made

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from conformance import ADAPTIVE, CLASSES, NAMES, answer, make
 from foveal.calibration.cost_model import CostModel, Measurement
+from foveal.calibration.engine import find_engine
 from foveal.cost import count_macs
 from foveal.data.dataset import default_palette
 from foveal.hub.card import Card
@@ -41,7 +42,7 @@ def segment(model: Model) -> Segment:
 
     def run(name: str, image: Tensor, costs: CostModel | None = None, **asked: object) -> Result:
         wishes = {"budget": 0.5, "policy": "weighted_entropy", **asked}
-        runner = Runner(model, name, METHODS[name].Config(**wishes))
+        runner = Runner(find_engine(model), name, METHODS[name].Config(**wishes))
         if costs is not None:
             costs.save(runner.setup.file)
         return runner(image)

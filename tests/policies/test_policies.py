@@ -139,7 +139,7 @@ def test_the_first_look_is_a_step_of_the_trace() -> None:
     steps = run(
         "entropy", torch.rand(2, 3, 64, 96), headless(), budget=0.5, tile=16, coarse_level=1
     ).trace.steps
-    assert [step.name for step in steps] == ["look", "network"]
+    assert [step.name for step in steps] == ["coarse pass", "network"]
     assert steps[0].work.tolist() == [0.25, 0.25]
     assert steps[0].plan is None
 

@@ -16,7 +16,7 @@ from foveal.evaluation.evaluate import evaluate
 from foveal.geometry.plan import Plan
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import Model, save_model
-from foveal.methods import Prediction, Step, Trace
+from foveal.methods import Dense, Prediction, Step, Trace
 from foveal.policies import PolicyNet
 from samples import error_of, headless, nano, write_folder
 from studies import segblocks as package
@@ -190,7 +190,9 @@ def test_unknown_parts_are_refused_with_a_suggestion() -> None:
 
 def test_a_reduced_image_costs_its_pixels_and_factor_1_is_dense(data: Dataset) -> None:
     network = headless(len(data.classes))
-    dense, same, half = evaluate(network, data, [static(network, 1.0), static(network, 0.25)], timed=0)
+    dense, same, half = evaluate(
+        Dense(network).eval(), data, [static(network, 1.0), static(network, 0.25)], timed=0
+    )
     assert same.agreement == 1 and same.work == 1
     assert half.work == 0.25 and half.agreement < 1
     assert half.macs < 0.5 * dense.macs

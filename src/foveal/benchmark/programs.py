@@ -10,16 +10,13 @@ from torch import Tensor, nn
 
 from foveal.benchmark.contenders import Kind, Labeller, Size
 from foveal.benchmark.runtimes import Precision
-from foveal.methods import CoarseToFineConfig, DenseConfig, MethodConfig, SegBlocksConfig
+from foveal.methods import MethodConfig
 from foveal.program import (
-    CoarseToFineRun,
-    DenseRun,
     NotCompiled,
     Program,
-    SegBlocksRun,
     compile_network,
 )
-from foveal.program.quantise import quantise
+from foveal.program.quantise import find_scales, in_bf16, in_int8
 from foveal.program.settings import Settings
 
 REDUCED = {"bf16": "bf16", "int8": "u8"}
@@ -66,21 +63,9 @@ def run_settings(config: MethodConfig) -> Settings:
     Raises:
         NotCompiled: Programs do not have the method.
     """
-    match config:
-        case DenseConfig():
-            return DenseRun()
-        case SegBlocksConfig():
-            levels = config.max_level, config.coarse_level
-            return SegBlocksRun(config.budget, config.policy, config.tile, *levels)
-        case CoarseToFineConfig():
-            return CoarseToFineRun(
-                config.budget,
-                config.policy,
-                config.tile,
-                config.coarse_level,
-                config.level_gain,
-                threshold=config.threshold,
-            )
+    settings = config.program_run()
+    if settings is not None:
+        return settings
     raise NotCompiled(f"a program has no method {type(config).__name__}")
 
 
@@ -107,7 +92,10 @@ def compile_programs(
         if precision == "f32":
             continue
         try:
-            made[precision] = quantise(program, [x.numpy() for x in images], REDUCED[precision]).program
+            if precision == "bf16":
+                made[precision] = in_bf16(program)
+            else:
+                made[precision] = in_int8(program, find_scales(program, [x.numpy() for x in images]))
         except NotCompiled as error:
             unable.append(f"there is no program in {precision} ({error})")
     return made, unable

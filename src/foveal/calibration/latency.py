@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveal import __version__
 from foveal.calibration.cost_model import CostModel, Measurement
+from foveal.calibration.engine import Engine
 from foveal.cost import alternate
 from foveal.hub.checkpoint import fingerprint
 from foveal.kernels.build import built
-from foveal.methods import METHODS, AdaptiveSegmenter, Dense, MethodConfig, Resources
+from foveal.methods import AdaptiveSegmenter, MethodConfig, Resources
 from foveal.ops import tuning
 from foveal.storage.cache import folder
 from foveal.tiles import NoTileRule
@@ -55,17 +56,13 @@ class Setup:
     """What a cost model is of. The number of threads is taken as it is when time matters.
 
     Attributes:
-        name: Name of the network, for messages.
-        network: The network as it was trained.
-        fast: The network that runs.
+        engine: What runs a trained network.
         method: Name in `foveal.methods.METHODS`.
         config: Settings of the method; the budget is not part of the setup.
         resources: What the method may use besides the network.
     """
 
-    name: str
-    network: nn.Module
-    fast: nn.Module
+    engine: Engine
     method: str
     config: MethodConfig
     resources: Resources = field(default_factory=Resources)
@@ -73,7 +70,12 @@ class Setup:
     def make(self, budget: float) -> AdaptiveSegmenter:
         """Make the method with a budget."""
         config = replace(self.config, budget=budget)
-        return METHODS[self.method].from_config(self.fast, config, self.resources).eval()
+        return self.engine.make(self.method, config, self.resources)
+
+    @property
+    def name(self) -> str:
+        """Name of the network."""
+        return self.engine.model.name
 
     @property
     def adjustable(self) -> bool:
@@ -92,12 +94,12 @@ class Setup:
     @cached_property
     def weights(self) -> str:
         """Fingerprint of the trained numbers."""
-        return fingerprint(self.network)
+        return fingerprint(self.engine.model.network)
 
     @property
     def file(self) -> Path:
         """Where the cost model is kept: another file for anything that time depends on."""
-        parts = (self.weights, self.method, *self.config.time_key, torch.get_num_threads())
+        parts = (self.weights, self.method, *self.config.time_key, self.engine.name, torch.get_num_threads())
         text = "\n".join(str(part) for part in (*parts, built(), torch.__version__, __version__))
         return folder() / "cost" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
@@ -228,7 +230,7 @@ def _measure(setup: Setup, part: Tensor) -> Measurement:
     methods = {str(budget): setup.make(budget) for budget in _budgets(setup, size)}
     with tuning():
         works = {name: float(method(image).trace.work[0]) for name, method in methods.items()}
-        methods["dense"] = Dense(setup.fast).eval()
+        methods["dense"] = setup.engine.dense()
         methods["dense"](image)
     runs: dict[str, Callable[[], Any]] = {
         name: partial(_labels, method, image) for name, method in methods.items()

@@ -14,6 +14,7 @@ from typing import Any
 from foveal.calibration.risk import RiskSetting, RiskTable
 from foveal.hub.checkpoint import Model, fingerprint
 from foveal.methods import CoarseToFineConfig
+from foveal.program.quantise import Scales
 from foveal.storage.atomic import write_atomically
 from foveal.storage.cache import folder
 
@@ -57,6 +58,7 @@ class CalibrationProfile:
         images: Number of images that it was measured on.
         risk: Losses at every threshold.
         curve: Quality over work.
+        scales: How its program is written in 8 bits; None if that was not asked for.
     """
 
     weights: str
@@ -65,6 +67,7 @@ class CalibrationProfile:
     images: int
     risk: RiskTable
     curve: tuple[CurveRow, ...] = ()
+    scales: Scales | None = None
 
     def settings(self, budget: float, coarsest: int) -> dict[str, Any]:
         """Return the settings for a budget.
@@ -170,6 +173,7 @@ def _read(path: Path, weights: str) -> CalibrationProfile:
             images=int(state["images"]),
             risk=RiskTable.from_dict(state["risk"]),
             curve=tuple(CurveRow(**row) for row in state["curve"]),
+            scales=_scales(state.get("scales")),
         )
         _ = profile.config.refinement
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -177,3 +181,13 @@ def _read(path: Path, weights: str) -> CalibrationProfile:
     if profile.weights != weights:
         raise ValueError(f"{path}: belongs to other weights; run foveal adapt again")
     return profile
+
+
+def _scales(state: dict[str, Any] | None) -> Scales | None:
+    """Read the scales of an int8 program, if there are any."""
+    if state is None:
+        return None
+    kinds = {"steps": str, "scale": float, "zero": int, "kept": int}
+    return Scales(
+        **{k: tuple(map(kind, state[k])) for k, kind in kinds.items()}, agreement=float(state["agreement"])
+    )

@@ -42,6 +42,9 @@ def adapt(
         int,
         typer.Option(min=0, help="Steps of self-distillation under random refinements first; 0 for none."),
     ] = 0,
+    precision: Annotated[
+        str, typer.Option(help="f32, or int8 to find the ranges of an 8-bit program as well.")
+    ] = "f32",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for a copy of the model with what is found; beside it if absent."),
@@ -55,10 +58,13 @@ def adapt(
     """
     from foveal.calibration.adapt import adapt as measure
     from foveal.calibration.adapt import check
+    from foveal.calibration.engine import int8_scales
     from foveal.hub.checkpoint import load_model, save_model
 
     if steps and out is None:
         raise ValueError("--steps changes the weights; give --out FOLDER for the model that comes of it")
+    if precision not in ("f32", "int8"):
+        raise ValueError(f"--precision is {precision}; give f32, or int8 (bf16 needs no images)")
     prepare(threads)
     loaded = load_model(model)
     candidates = _candidates(loaded, given_settings(ctx))
@@ -71,7 +77,8 @@ def adapt(
         card = replace(loaded.card, tile=first.tile, coarse_level=first.coarse_level)
         path = save_model(loaded.network, card, out / "model.safetensors", policy=loaded.policy)
         loaded = load_model(path)
-    profile = measure(loaded, found, candidates, parts_bar())
+    scales = int8_scales(loaded, found) if precision == "int8" else None
+    profile = replace(measure(loaded, found, candidates, parts_bar()), scales=scales)
     file = profile.save(loaded)
     picture = _picture(profile, file)
     if json:

@@ -14,6 +14,7 @@ from foveal.cli.options import (
     KeepOption,
     MethodOption,
     ModelArgument,
+    PrecisionOption,
     ThreadsOption,
     announce,
     parse_size,
@@ -36,6 +37,7 @@ def calibrate(
     model: ModelArgument,
     size: Annotated[str, typer.Option(help="Height x width of the largest image in pixels.")] = "720x960",
     method: MethodOption = "segblocks",
+    precision: PrecisionOption = "f32",
     threads: ThreadsOption = None,
     keep_memory: KeepOption = True,
     json: JsonOption = False,
@@ -47,7 +49,7 @@ def calibrate(
     from foveal.calibration.latency import calibrate as measure
 
     sides = parse_size(size)
-    setup = make_runner(model, method, None, given_settings(ctx)).setup
+    setup = make_runner(model, method, None, given_settings(ctx), precision=precision).setup
     prepare(threads, keep_memory)
     found = measure(setup, sides, announce)
     row = cost_row(setup, found)

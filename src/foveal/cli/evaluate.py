@@ -9,12 +9,21 @@ import typer
 
 from foveal.cli.errors import echo_json
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
-from foveal.cli.options import JsonOption, MethodOption, ModelArgument, ThreadsOption, prepare
+from foveal.cli.options import (
+    JsonOption,
+    MethodOption,
+    ModelArgument,
+    PrecisionOption,
+    ThreadsOption,
+    announce,
+    prepare,
+)
 from foveal.cli.progress import counter
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from foveal.calibration.engine import Engine
     from foveal.calibration.profile import Risk
     from foveal.evaluation.evaluate import Entry
     from foveal.hub.checkpoint import Model
@@ -38,6 +47,7 @@ def evaluate(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Controls of equal work: random, and everything reduced.")
     ] = False,
+    precision: PrecisionOption = "f32",
     limit: Annotated[int | None, typer.Option(min=1, help="Use the first images only.")] = None,
     timed: Annotated[int, typer.Option(min=0, help="Images to time; 0 for none.")] = 16,
     threads: ThreadsOption = None,
@@ -47,10 +57,10 @@ def evaluate(
 
     Several values may follow one option: `--budget 0.25 0.4 0.6`.
     """
+    from foveal.calibration.engine import find_engine
     from foveal.calibration.profile import find_risk
     from foveal.data.dataset import open_dataset
     from foveal.evaluation.evaluate import evaluate as measure
-    from foveal.fusion import faster
     from foveal.hub.checkpoint import load_model
     from foveal.methods import METHODS, MethodConfig
     from foveal.reporting.evaluation_text import evaluation_table
@@ -68,54 +78,54 @@ def evaluate(
     budgets = budget or ([] if risk else [MethodConfig.budget])
     # What was found for the weights is looked up before layers are joined: it goes by their names.
     weights, risks = _weights(loaded), [find_risk(loaded, share) for share in risk or []]
-    network = faster(loaded.network)
+    engine = find_engine(loaded, precision)
+    if engine.warning:
+        announce(engine.warning)
     asked = combinations(given_settings(ctx))
-    entries = [entry(loaded, network, method, share, settings) for settings in asked for share in budgets]
-    entries += [_risky(network, kept) for kept in risks]
+    entries = [entry(loaded, engine, method, share, settings) for settings in asked for share in budgets]
+    entries += [_risky(engine, kept) for kept in risks]
     if baseline:
         works = [*budgets, *(round(kept.setting.work, 4) for kept in risks)]
-        entries += _controls(loaded, network, works, asked[0])
+        entries += _controls(loaded, engine, works, asked[0])
     entries = [replace(entry, weights=weights) for entry in entries]
     prepare(threads)
-    rows = measure(network, dataset, entries, timed, limit, counter("images"))
+    rows = measure(engine.dense(), dataset, entries, timed, limit, counter("images"))
     if json:
         echo_json(rows)
     else:
         typer.echo(evaluation_table(rows))
 
 
-def entry(loaded: Model, network: nn.Module, method: str, budget: float, settings: Settings) -> Entry:
-    """Make a row of the evaluation, with the network that runs.
+def entry(loaded: Model, engine: Engine, method: str, budget: float, settings: Settings) -> Entry:
+    """Make a row of the evaluation, with what runs the network.
 
     What looks at the labels is made anew for every image.
     """
     from foveal.calibration.configure import configure
     from foveal.evaluation.evaluate import Entry
-    from foveal.methods import METHODS, Resources
+    from foveal.methods import Resources
 
     config = configure(loaded, method, budget, settings)
     policy = str(getattr(config, "policy", ""))
-    kind = METHODS[method]
     if policy == "oracle":
         return Entry(
-            method, policy, budget, lambda target: kind.from_config(network, config, Resources(None, target))
+            method, policy, budget, lambda target: engine.make(method, config, Resources(None, target))
         )
-    made = kind.from_config(network, config, Resources(loaded.policy))
+    made = engine.make(method, config, Resources(loaded.policy))
     return Entry(method, policy, budget, lambda target: made)
 
 
-def _risky(network: nn.Module, risk: Risk) -> Entry:
+def _risky(engine: Engine, risk: Risk) -> Entry:
     """Make a row for a risk, by what `foveal adapt` found."""
     from foveal.calibration.profile import METHOD
     from foveal.evaluation.evaluate import Entry
-    from foveal.methods import METHODS, Dense
 
     name = "dense" if risk.setting.dense else METHOD
-    made = Dense(network) if risk.setting.dense else METHODS[METHOD].from_config(network, risk.config)
+    made = engine.dense() if risk.setting.dense else engine.make(METHOD, risk.config)
     return Entry(name, risk.config.policy, 1.0, lambda target: made, risk.allowed)
 
 
-def _controls(loaded: Model, network: nn.Module, budgets: list[float], settings: Settings) -> list[Entry]:
+def _controls(loaded: Model, engine: Engine, budgets: list[float], settings: Settings) -> list[Entry]:
     """Make rows of the same budgets that know nothing: tiles at random, and the whole image reduced."""
     from foveal.evaluation.baselines import static
     from foveal.methods import SegBlocksConfig
@@ -125,8 +135,8 @@ def _controls(loaded: Model, network: nn.Module, budgets: list[float], settings:
     random = {name: value for name, value in settings.items() if name in known} | {"policy": "random"}
     below = [share for share in dict.fromkeys(budgets) if share < 1]
     return [
-        *(entry(loaded, network, "segblocks", share, random) for share in below),
-        *(static(network, share) for share in below),
+        *(entry(loaded, engine, "segblocks", share, random) for share in below),
+        *(static(engine.dense().dense(), share) for share in below),
     ]
 
 

@@ -18,6 +18,9 @@ RiskOption = Annotated[
     float | None,
     typer.Option(help="Expected disagreement with the dense network to allow, such as 0.01; after `adapt`."),
 ]
+PrecisionOption = Annotated[
+    str, typer.Option(help="f32, bf16 or int8; int8 after `foveal adapt --precision int8`.")
+]
 BudgetOption = Annotated[
     float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; 0.4 if absent.")
 ]

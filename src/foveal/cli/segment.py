@@ -16,6 +16,7 @@ from foveal.cli.options import (
     KeepOption,
     MethodOption,
     ModelOption,
+    PrecisionOption,
     RepeatOption,
     RiskOption,
     ThreadsOption,
@@ -48,6 +49,7 @@ def segment(
         float | None, typer.Option(help="Milliseconds that an image may take; chooses the budget.")
     ] = None,
     risk: RiskOption = None,
+    precision: PrecisionOption = "f32",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
     compare: Annotated[bool, typer.Option("--compare", help="Measure the dense network beside.")] = False,
     always_adapt: Annotated[
@@ -62,7 +64,7 @@ def segment(
 ) -> None:
     """Segment images: write labels, overlay and plan, and say what it cost."""
     aim: dict[str, Any] = {"latency": latency, "always_adapt": always_adapt, "risk": risk}
-    aim |= {} if quiet else {"report": announce}
+    aim |= {"precision": precision} | ({} if quiet else {"report": announce})
     runner = make_runner(model, method, budget, given_settings(ctx), **aim)
     files, failures = find_images(images)
     make_folder(out)
@@ -114,13 +116,14 @@ def make_runner(model: str, method: str, budget: float | None, settings: Setting
         method: Name.
         budget: Share of the dense work; the usual one if absent.
         settings: Of the method, by name.
-        aim: Latency, risk, always_adapt and report, as of `Runner`; the risk as a number.
+        aim: Latency, risk, always_adapt, report and precision, as of `Runner`; the risk as a number.
 
     Raises:
         ValueError: There is no such model, method or setting, a number does not fit, or things are given that
             exclude one another.
     """
     from foveal.calibration.configure import configure
+    from foveal.calibration.engine import find_engine
     from foveal.calibration.profile import METHOD, find_risk
     from foveal.hub.checkpoint import load_model
     from foveal.inference.runner import Runner
@@ -137,10 +140,13 @@ def make_runner(model: str, method: str, budget: float | None, settings: Setting
             "adapt anew"
         )
     loaded = load_model(model)
+    engine = find_engine(loaded, aim.pop("precision", "f32"))
+    if engine.warning and "report" in aim:
+        aim["report"](engine.warning)
     if allowed is not None:
-        return Runner(loaded, METHOD, find_risk(loaded, allowed), **aim)
+        return Runner(engine, METHOD, find_risk(loaded, allowed), **aim)
     config = configure(loaded, method, MethodConfig.budget if budget is None else budget, settings)
-    return Runner(loaded, method, config, **aim)
+    return Runner(engine, method, config, **aim)
 
 
 def finish(

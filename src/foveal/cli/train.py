@@ -81,15 +81,17 @@ def train(
 
 def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     """Evaluate what was trained: the dense network and, for an adaptive method, a row at its own budget."""
+    from foveal.calibration.engine import find_engine
     from foveal.evaluation.evaluate import evaluate as measure
     from foveal.hub.checkpoint import load_model
     from foveal.methods import METHODS, MethodConfig
 
     loaded, part = load_model(folder), wanted.method
+    engine = find_engine(loaded)
     if METHODS[part.name].Config().is_dense:
-        return measure(loaded.network, data, [], 0, None, counter("images"))
+        return measure(engine.dense(), data, [], 0, None, counter("images"))
     budget, settings = part.trained_budget, {}
     if loaded.policy is not None and budget is not None:
         budget, settings = min(1.0, budget + loaded.policy.share), {"policy": "learned"}
-    rows = [entry(loaded, loaded.network, part.name, budget or MethodConfig.budget, settings)]
-    return measure(loaded.network, data, rows, 0, None, counter("images"))
+    rows = [entry(loaded, engine, part.name, budget or MethodConfig.budget, settings)]
+    return measure(engine.dense(), data, rows, 0, None, counter("images"))

@@ -9,13 +9,13 @@ from math import isnan
 from statistics import fmean, median
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveal.cost import MacsByPlan, alternate
 from foveal.data.dataset import Dataset
 from foveal.evaluation.metrics import BoundaryScore, Confusion
 from foveal.evaluation.rows import EvalRow
-from foveal.methods import AdaptiveSegmenter, Dense, Prediction, Step
+from foveal.methods import AdaptiveSegmenter, Prediction, Step
 from foveal.objectives.disagreement import disagreement
 
 ROUNDS = 3
@@ -48,7 +48,7 @@ class Entry:
 
 
 def evaluate(
-    network: nn.Module,
+    dense: AdaptiveSegmenter,
     data: Dataset,
     entries: Sequence[Entry],
     timed: int = 16,
@@ -58,7 +58,7 @@ def evaluate(
     """Measure the dense network and every entry on the same images.
 
     Args:
-        network: The dense network; it is put into evaluation mode.
+        dense: The dense network, as a method.
         data: Labelled images.
         entries: Rows to measure.
         timed: Images that are timed, all rows alternating on each; 0 for none.
@@ -68,7 +68,6 @@ def evaluate(
     Returns:
         The dense row, then a row per entry.
     """
-    dense = Dense(network.eval())
     count = min(len(data), limit or len(data))
     asked = [Entry("dense", "", 1.0, lambda target: dense), *entries]
     tallies = [_Tally(entry, len(data.classes)) for entry in asked]

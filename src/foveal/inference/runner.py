@@ -12,16 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveal.calibration.engine import Engine
 from foveal.calibration.latency import Report, Setup, on_tiles, silent
 from foveal.calibration.profile import Risk
 from foveal.calibration.selector import BudgetSelector, Choice
 from foveal.cost import MacsByPlan, Timer, Timing, alternate, count_macs
-from foveal.fusion import faster
-from foveal.hub.checkpoint import Model
 from foveal.inference.result import Result
-from foveal.methods import METHODS, AdaptiveSegmenter, Dense, MethodConfig, Prediction, Resources, Step
+from foveal.methods import AdaptiveSegmenter, MethodConfig, Prediction, Resources, Step
 from foveal.ops import upsample
-from foveal.storage.names import find
 
 
 class Runner:
@@ -32,7 +30,7 @@ class Runner:
     predicts no gain, the dense network runs.
 
     Args:
-        model: The trained network.
+        engine: What runs a trained network.
         method: Name in `foveal.methods.METHODS`.
         asked: Settings of the method; their budget does not count with a latency. Or a disagreement with the
             dense network to tolerate, and what keeps it.
@@ -44,6 +42,7 @@ class Runner:
         ValueError: No method of that name, or something that is asked for does not fit it.
 
     Attributes:
+        model: The trained network.
         timer: Takes the times of comparisons; another may be put in its place.
     """
 
@@ -51,23 +50,23 @@ class Runner:
 
     def __init__(
         self,
-        model: Model,
+        engine: Engine,
         method: str,
         asked: MethodConfig | Risk,
         latency: float | None = None,
         always_adapt: bool = False,
         report: Report = silent,
     ) -> None:
+        model = engine.model
         self.model, self.risk = model, asked if isinstance(asked, Risk) else None
         config = asked.config if isinstance(asked, Risk) else asked
         self._outline = copy.deepcopy(model.network).to("meta")
         self._dense_macs: dict[tuple[int, int], int] = {}
         self._macs = MacsByPlan(_passes)
-        network = faster(model.network)
-        self._dense = Dense(network).eval()
+        self._dense = engine.dense()
         resources = Resources(policy_network=model.policy)
-        find(method, METHODS, "method").from_config(network, config, resources)
-        self.setup = Setup(model.name, model.network, network, method, config, resources)
+        engine.make(method, config, resources)
+        self.setup = Setup(engine, method, config, resources)
         self._choose = BudgetSelector(self.setup, latency, always_adapt, report)
         self._choose.setting = self.risk.setting if self.risk else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from foveal.methods.base import AdaptiveSegmenter, TrainableSegmenter
 from foveal.methods.coarse_to_fine import CoarseToFine, CoarseToFineConfig
+from foveal.methods.compiled import CompiledMethod, CompiledNetwork
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
 from foveal.methods.prediction import Prediction, Step, Trace
@@ -22,6 +23,8 @@ __all__ = [
     "Aim",
     "CoarseToFine",
     "CoarseToFineConfig",
+    "CompiledMethod",
+    "CompiledNetwork",
     "Dense",
     "DenseConfig",
     "MethodConfig",

@@ -27,6 +27,7 @@ from foveal.objectives.segmentation import cross_entropy, divergence
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
 from foveal.policies.refinement import Refinement
+from foveal.program.settings import SCORES, CoarseToFineRun
 from foveal.tiles import split
 
 if TYPE_CHECKING:
@@ -52,6 +53,21 @@ class CoarseToFineConfig(MethodConfig):
     def time_key(self) -> tuple[object, ...]:
         """Tile and level of the first pass."""
         return self.tile, self.coarse_level
+
+    def program_run(self) -> CoarseToFineRun | None:
+        """Ask for the whole method if a program has the score."""
+        if self.policy not in SCORES:
+            return None
+        how = self.refinement
+        return CoarseToFineRun(
+            self.budget,
+            self.policy,
+            self.tile,
+            self.coarse_level,
+            self.level_gain,
+            how.logit_blend,
+            how.threshold,
+        )
 
     @property
     def refinement(self) -> Refinement:
@@ -216,7 +232,7 @@ class CoarseToFine(TrainableSegmenter):
         dense, consistency = self.network(image), self.training_part.consistency
         weight = None if self.aim.class_weight is None else self.aim.class_weight
         passes = list(self._random_twin(check_image(image)).stream(image))
-        answers = {"dense": dense, "look": passes[0].logits, "closer": passes[-1].logits}
+        answers = {"dense": dense, "coarse": passes[0].logits, "refined": passes[-1].logits}
         with torch.no_grad():
             goal = dense.detach() if self.teacher is None else self.teacher(image)
         terms = {}
@@ -265,7 +281,7 @@ class CoarseToFine(TrainableSegmenter):
         """Run the tiles of a plan, over what an earlier pass left."""
         memory = before.memory if before else None
         tiles = self.network(split(image, plan, memory, remember))
-        logits, step = tiles.dense(), Step("refine" if before else "look", plan.work, plan)
+        logits, step = tiles.dense(), Step("refine" if before else "coarse pass", plan.work, plan)
         if before is not None and self.refinement.logit_blend:
             logits = logits.lerp(before.logits, self.refinement.logit_blend)
         earlier = before.trace.steps if before else ()

@@ -11,6 +11,7 @@ from pydantic import Field as Bounded
 from torch import Tensor
 
 from foveal.geometry.plan import check_budget
+from foveal.program.settings import Settings
 
 if TYPE_CHECKING:
     from foveal.policies.learned import PolicyNet
@@ -68,6 +69,10 @@ class MethodConfig:
     def is_dense(self) -> bool:
         """Whether everything is computed at full resolution."""
         return self.budget >= 1
+
+    def program_run(self) -> Settings | None:
+        """Return what a compiled program is asked for to run the method; None if programs do not have it."""
+        return None
 
     @property
     def time_key(self) -> tuple[object, ...]:

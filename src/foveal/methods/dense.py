@@ -18,6 +18,7 @@ from foveal.methods.base import TrainableSegmenter, check_image
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.objectives.segmentation import cross_entropy
+from foveal.program.settings import DenseRun
 
 if TYPE_CHECKING:
     from foveal.tiles.memory import Memory
@@ -36,6 +37,10 @@ class DenseConfig(MethodConfig):
     def is_dense(self) -> bool:
         """Return True."""
         return True
+
+    def program_run(self) -> DenseRun:
+        """Ask for everything at once."""
+        return DenseRun()
 
 
 class Dense(TrainableSegmenter):

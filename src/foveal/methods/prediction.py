@@ -22,7 +22,7 @@ class Step:
     """One decision, and what was computed after it.
 
     Attributes:
-        name: What ran, "look" or "network" for instance.
+        name: What ran, "coarse pass" or "network" for instance.
         work: Share of the dense network's work per image [N].
         plan: Which tiles ran; None if the whole images did.
     """
@@ -64,17 +64,19 @@ class Prediction:
         size: Height and width of the images [px].
         trace: The decisions, in order.
         memory: What the next frame or pass may keep, if the method remembers.
+        computed_labels: Class per pixel [N, H, W], uint8, where they were computed together with the logits.
     """
 
     logits: Tensor
     size: tuple[int, int]
     trace: Trace
     memory: Memory | None = field(default=None, repr=False)
+    computed_labels: Tensor | None = field(default=None, repr=False)
 
     @cached_property
     def labels(self) -> Tensor:
         """Class per pixel [N, H, W], uint8."""
-        return classify(self.logits, self.size)
+        return classify(self.logits, self.size) if self.computed_labels is None else self.computed_labels
 
     @property
     def full_logits(self) -> Tensor:

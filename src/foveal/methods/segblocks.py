@@ -1,7 +1,7 @@
 """SegBlocks: busy tiles at full resolution, the rest coarser.
 
 Adapts   space, the resolution of each tile.
-Decides  once per image, before the network, by any policy; one that needs it gets a coarse look first.
+Decides  once per image, before the network, by any policy; one that needs it gets a coarse pass first.
 Knob     budget, the share of the dense work (in the policy).
 Source   Verelst and Tuytelaars, "SegBlocks", TPAMI 2022, sections 3.1 to 3.3.
 Differs  any number of levels; deterministic plans that keep the budget; no seams (bilinear upsampling and
@@ -35,6 +35,7 @@ from foveal.policies import (
     as_policy,
     create_policy,
 )
+from foveal.program.settings import SCORES, SegBlocksRun
 from foveal.tiles import split
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class SegBlocksConfig(MethodConfig):
         """Tile, levels, and whether a coarse pass comes first."""
         needs_pass = self.policy in POLICIES and POLICIES[self.policy].needs_pass
         return self.tile, self.max_level, self.coarse_level if needs_pass else None
+
+    def program_run(self) -> SegBlocksRun | None:
+        """Ask for the whole method if the policy's score goes by the coarse answer."""
+        if self.policy not in SCORES:
+            return None
+        return SegBlocksRun(self.budget, self.policy, self.tile, self.max_level, self.coarse_level)
 
 
 class SegBlocksTraining(MethodTraining):
@@ -201,17 +208,20 @@ class SegBlocks(TrainableSegmenter):
 
         A memory is not used: the whole image is decided anew.
         """
-        view, steps = self.look(image)
-        plan = self.policy(view)
-        steps += (Step("network", plan.work, plan),)
+        earlier, plan = self.planned(image)
         logits = self.network(split(image, plan)).dense()
-        return Prediction(logits, view.size, Trace(steps))
+        return Prediction(logits, plan.size, Trace((*earlier, Step("network", plan.work, plan))))
 
     def decide(self, image: Tensor) -> Plan:
         """Return the plan of the policy, after the coarse pass if it needs one."""
-        return self.policy(self.look(image)[0])
+        return self.planned(image)[1]
 
-    def look(self, image: Tensor) -> tuple[View, tuple[Step, ...]]:
+    def planned(self, image: Tensor) -> tuple[tuple[Step, ...], Plan]:
+        """Return what the decision about images [N, 3, H, W] cost, and the plan."""
+        view, steps = self.view(image)
+        return steps, self.policy(view)
+
+    def view(self, image: Tensor) -> tuple[View, tuple[Step, ...]]:
         """Return what the policy may look at, and what that costs.
 
         The network runs on the reduced image if the policy needs its answer.
@@ -225,7 +235,9 @@ class SegBlocks(TrainableSegmenter):
             return View(image, spent=spent), (_step("policy", image, spent),) if spent else ()
         small = halve(image, level)
         spent = small.shape[2] * small.shape[3] / (size[0] * size[1])
-        return replace(View(image), logits=self.network(small), spent=spent), (_step("look", image, spent),)
+        return replace(View(image), logits=self.network(small), spent=spent), (
+            _step("coarse pass", image, spent),
+        )
 
     def dense(self) -> nn.Module:
         """Return the network."""

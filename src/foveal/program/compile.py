@@ -36,14 +36,27 @@ def compile_network(network: nn.Module, dense_modules: tuple[str, ...] | None = 
         NotCompiled: An operation has no step, or the program's answer is another one; the message says which.
         RuntimeError: The C kernels are not available.
     """
-    names = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
+    names = _dense_modules(network, dense_modules)
     try:
-        traced = fuse(network, names)
+        return compile_fused(fuse(network, names), names)
     except CannotFuse as error:
         raise NotCompiled(str(error)) from None
-    program = Program(_Compiler(traced, names).compile())  # type: ignore[arg-type]
-    _compare(traced, program)
+
+
+def compile_fused(fused: nn.Module, dense_modules: tuple[str, ...] | None = None) -> Program:
+    """Compile what `foveal.fuse` returned; as `compile_network` otherwise.
+
+    Raises:
+        NotCompiled: An operation has no step, or the program's answer is another one; the message says which.
+        RuntimeError: The C kernels are not available.
+    """
+    program = Program(_Compiler(fused, _dense_modules(fused, dense_modules)).compile())  # type: ignore[arg-type]
+    _compare(fused, program)
     return program
+
+
+def _dense_modules(network: nn.Module, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    return tuple(getattr(network, "dense_modules", ()) if names is None else names)
 
 
 @torch.no_grad()

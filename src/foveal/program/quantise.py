@@ -11,14 +11,14 @@ networks for efficient inference", arXiv:1806.08342, section 3 (a scale per outp
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from foveal.program.builder import Builder, NotCompiled, Tables
-from foveal.program.ranges import Ranges, observe
+from foveal.program.ranges import observe
 from foveal.program.run import Program
 from foveal.program.spec import (
     AFFINE,
@@ -26,7 +26,6 @@ from foveal.program.spec import (
     CONVOLVE,
     DEPTHWISE,
     MAX_POOL,
-    PRECISIONS,
     TILED,
     MapSpec,
     StepSpec,
@@ -42,56 +41,74 @@ TRIES = 4
 
 
 @dataclass(frozen=True)
-class Quantised:
-    """A program in reduced precision, and how well it keeps the labels.
+class Scales:
+    """How the maps of a program are written in 8 bits: q stands for scale * (q - zero).
 
     Attributes:
-        program: The program.
-        agreement: Share of the pixels of the calibration images with the label of the given program.
-        kept: Steps whose result stays in bfloat16.
+        steps: Names of the steps of the program that they belong to.
+        scale: Per map.
+        zero: Per map, 0 to 255.
+        kept: Maps that stay in bfloat16.
+        agreement: Share of the pixels of the calibration images that keep their label.
     """
 
-    program: Program
+    steps: tuple[str, ...]
+    scale: tuple[float, ...]
+    zero: tuple[int, ...]
+    kept: tuple[int, ...]
     agreement: float
-    kept: tuple[str, ...]
 
 
-def quantise(
-    program: Program, images: Sequence[Any], precision: str = "u8", least_agreement: float = 0.98
-) -> Quantised:
-    """Put a program into reduced precision.
+def find_scales(program: Program, images: Sequence[Any], least_agreement: float = 0.98) -> Scales:
+    """Find the scales that lose least on images.
 
     Args:
         program: In single precision, as `compile_network` makes it.
-        images: Batches of images for calibration [N, 3, H, W] in 0..1, without labels.
-        precision: "u8" (8-bit integers) or "bf16".
+        images: Batches of images [N, 3, H, W] in 0..1, without labels.
         least_agreement: Share of the labels that must stay; maps that lose most are left in bfloat16 until
             they do, or half of them are.
 
     Raises:
-        ValueError: There are no images, or there is no such precision.
+        ValueError: There are no images.
         NotCompiled: A step has no kernel in this precision.
     """
-    if precision not in PRECISIONS[1:] or not len(images):
-        raise ValueError(
-            f"precision is {precision!r} with {len(images)} batches; give u8 or bf16, and images"
-        )
+    if not len(images):
+        raise ValueError("there are no images to take ranges from; give some like those that will come")
     plain = split_prologues(program.tables)
     expected = [program.run(image).labels for image in images]
-    if precision == "bf16":
-        made = Program(reduced(plain, None, ()))
-        return Quantised(made, _agreement(made, images, expected), ())
     ranges = observe(Program(plain), images)
     order = sorted(_maps(plain), key=lambda m: -ranges.loss[m])
-    kept: list[int] = []
+    scale, zero = tuple(map(float, ranges.scale)), tuple(map(int, ranges.zero))
+    found = Scales(program.tables.names, scale, zero, (), 0.0)
     for turn in range(TRIES):
-        made = Program(reduced(plain, ranges, kept))
-        agreement = _agreement(made, images, expected)
-        if agreement >= least_agreement or turn == TRIES - 1:
+        kept = tuple(order[: len(order) * turn // (2 * (TRIES - 1))])
+        found = replace(found, kept=kept)
+        found = replace(found, agreement=_agreement(in_int8(program, found), images, expected))
+        if found.agreement >= least_agreement:
             break
-        kept = order[: len(order) * (turn + 1) // (2 * (TRIES - 1))]
-    names = tuple(plain.names[k] for k, step in enumerate(plain.steps) if step.out in kept)
-    return Quantised(made, agreement, names)
+    return found
+
+
+def in_int8(program: Program, scales: Scales) -> Program:
+    """Put a program into 8 bits.
+
+    Raises:
+        ValueError: The scales belong to another program.
+        NotCompiled: A step has no kernel in this precision.
+    """
+    plain = split_prologues(program.tables)
+    if scales.steps != program.tables.names or len(scales.scale) != len(plain.maps):
+        raise ValueError("the scales belong to another program; run foveal adapt again with --precision int8")
+    return Program(reduced(plain, scales))
+
+
+def in_bf16(program: Program) -> Program:
+    """Put a program into bfloat16; nothing has to be measured.
+
+    Raises:
+        NotCompiled: A step has no kernel in this precision.
+    """
+    return Program(reduced(split_prologues(program.tables), None))
 
 
 def _agreement(program: Program, images: Sequence[Any], expected: Sequence[Array]) -> float:
@@ -182,8 +199,8 @@ def split_prologues(tables: Tables) -> Tables:
     return copy.done()
 
 
-def reduced(tables: Tables, ranges: Ranges | None, kept: Collection[int]) -> Tables:
-    """Give maps their precision: 8 bits with a scale from `ranges`, bfloat16 where absent or for maps `kept`.
+def reduced(tables: Tables, scales: Scales | None) -> Tables:
+    """Give maps their precision: 8 bits with their scale, bfloat16 without scales or for maps that are kept.
 
     Raises:
         NotCompiled: A step has no kernel in reduced precision.
@@ -192,11 +209,11 @@ def reduced(tables: Tables, ranges: Ranges | None, kept: Collection[int]) -> Tab
     image = tables.head.input
     for k in _maps(tables):
         m = copy.maps[k]
-        if ranges is None or (k in kept and k != image):
+        if scales is None or (k in scales.kept and k != image):
             m.precision = BF16
         else:
-            m.precision, m.scale, m.zero = U8, float(ranges.scale[k]), int(ranges.zero[k])
-    if ranges is not None:
+            m.precision, m.scale, m.zero = U8, scales.scale[k], scales.zero[k]
+    if scales is not None:
         copy.maps[image].scale, copy.maps[image].zero = 1 / 255, 0
     copy.maps[image].channels = IMAGE_CHANNELS
     for k, step in enumerate(tables.steps):

@@ -10,6 +10,8 @@ import numpy as np
 
 from foveal.program.spec import MOST_LEVELS, SCORES
 
+__all__ = ["SCORES", "CoarseToFineRun", "DenseRun", "PlannedRun", "SegBlocksRun", "Settings"]
+
 
 @dataclass(frozen=True)
 class DenseRun:

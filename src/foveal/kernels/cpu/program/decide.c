@@ -9,8 +9,11 @@ enum { SKIPPED = -1 };
 
 static int wanted(const Run *r, int64_t cell) { return !r->request->mask || r->request->mask[cell]; }
 
-static int refuse(Run *r, const char *what) {
-    snprintf(r->request->error, sizeof r->request->error, "%s", what);
+/* Say that a budget does not pay for the coarse pass and the cheapest plan, both shares of the dense work. */
+static int too_dear(Run *r, double pass, double plan) {
+    Request *q = r->request;
+    const char *remedy = "raise the budget, or give a higher coarse level or max level";
+    snprintf(q->error, sizeof q->error, "budget is %g of the dense work; the coarse pass takes %.3g and the cheapest plan %.3g of it; %s", q->budget, pass, plan, remedy);
     return -2;
 }
 
@@ -84,7 +87,7 @@ int decide_blocks(Run *r, const float *cells, double spent, int8_t *levels) {
             if (!status) {
                 const double cheapest = splits(r, n, cells, coarsest, &f, room, room + area, room + 2 * area);
                 const double capacity = 1 * (q->budget - spent) * q->height * q->width / ((double)q->tile * q->tile);
-                if (cheapest > capacity + 1) status = refuse(r, "the budget does not pay for everything at the coarsest level");
+                if (cheapest > capacity + 1) status = too_dear(r, spent, cheapest * ((double)q->tile * q->tile) / ((double)q->height * q->width));
                 Forest *const one[1] = {&f};
                 if (!status && (forest_rates(&f) || forest_choose(one, 1, capacity + 1 - cheapest))) status = -1;
             }

@@ -60,7 +60,10 @@ static void tile_pass(Run *r, Team team) {
 static void compose(Run *r, float blend, Team team) {
     compose_step(r, r->program->head.output, r->logits, r->finest, blend, team);
     meet(r, team);
-    if (team.thread == 0) account(r, r->program->head.steps + 1);
+    if (team.thread == 0) {
+        r->request->macs += compose_macs(r, r->program->head.output, r->finest);
+        account(r, r->program->head.steps + 1);
+    }
 }
 
 /* Labels of composed logits. */

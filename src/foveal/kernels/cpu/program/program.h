@@ -197,6 +197,7 @@ void run_steps(Run *r, Team team);
 void account(Run *r, int32_t step);
 
 /* whole.c */
+int64_t compose_macs(const Run *r, int32_t map, const int32_t *base);
 void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, Team team);
 void grid_pool_step(const Run *r, const StepSpec *s, Team team);
 void grid_spread_step(const Run *r, const StepSpec *s, Team team);

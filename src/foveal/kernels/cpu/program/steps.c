@@ -139,15 +139,16 @@ static void pointwise(Run *r, int32_t step, Team team) {
         }
 }
 
-/* Multiply-accumulates of a step [MAC]: 4 an enlarged sample, as everywhere. */
+/* Multiply-accumulates of a step [MAC], as the network has them: 4 an enlarged sample, cropped or not. */
 static int64_t macs_of(const Run *r, const StepSpec *s) {
     const Program *p = r->program;
-    const Shape out = shape_of(r, s->out);
+    const Shape in = shape_of(r, s->in), out = shape_of(r, s->out);
     const int64_t samples = out.tiles * out.height * out.width * p->maps[s->out].channels, taps = (int64_t)s->rows * s->columns;
     switch (s->kind) {
         case CONVOLVE: return samples * taps * p->maps[s->in].channels;
         case DEPTHWISE: return samples * taps;
-        case ENLARGE: return 4 * samples;
+        case ENLARGE: return 4 * in.tiles * in.height * in.width * s->factor * s->factor * p->maps[s->in].channels;
+        case COMPOSE: return r->pass.plain ? 0 : compose_macs(r, s->in, r->base);
         case GRID_SPREAD: return 4 * out.tiles * out.height * out.width * p->maps[s->in].channels;
         default: return 0;
     }

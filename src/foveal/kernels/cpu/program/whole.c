@@ -110,6 +110,24 @@ static void compose_line(const Compose *c, int32_t base, int32_t y, int32_t widt
 
 /* Whole maps of all images, each at its own base, from tiles of all levels: what is coarser is enlarged
    bilinearly. With a blend, that share of what is there stays. */
+/* Multiply-accumulates of a composition [MAC]: 4 a sample that comes from a coarser level than the map's. */
+int64_t compose_macs(const Run *r, int32_t map, const int32_t *base) {
+    const Grid *g = &r->grid;
+    int64_t macs = 0;
+    for (int32_t n = 0; n < r->request->images; n++) {
+        int64_t pixels = 0;
+        for (int32_t i = 0; i < g->rows; i++)
+            for (int32_t j = 0; j < g->columns; j++) {
+                const int32_t below = g->height - i * g->tile, right = g->width - j * g->tile;
+                if (r->held[((int64_t)n * g->rows + i) * g->columns + j] <= base[n]) continue;
+                pixels += (int64_t)(below < g->tile ? below : g->tile) * (right < g->tile ? right : g->tile);
+            }
+        const int64_t stride = (int64_t)r->program->maps[map].stride << base[n];
+        macs += 4 * pixels * r->program->maps[map].channels / (stride * stride);
+    }
+    return macs;
+}
+
 void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, Team team) {
     const MapSpec *m = &r->program->maps[map];
     float beside[5 * m->channels];

@@ -1,0 +1,148 @@
+"""What runs a trained network: its compiled program in a precision, or its layers one by one in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from foveal.calibration.profile import load_profile
+from foveal.fusion import faster
+from foveal.hub.checkpoint import Model
+from foveal.methods import METHODS, AdaptiveSegmenter, CompiledMethod, Dense, MethodConfig, Resources
+from foveal.methods.compiled import PlansOnce
+from foveal.program import DenseRun, NotCompiled, Program
+from foveal.program.compile import compile_fused, compile_network
+from foveal.program.quantise import Scales, find_scales, in_bf16, in_int8
+from foveal.storage.names import find
+
+Precision = Literal["f32", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+CALIBRATED = 24
+"""Images that the ranges of an int8 program are taken from."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Makes methods that run a network.
+
+    Attributes:
+        model: The trained network.
+        network: The same with its layers joined, for what the program does not have.
+        program: The compiled network; None if there is none.
+        precision: What the program computes in.
+        why_not: Why there is no program, in a sentence; empty with one.
+    """
+
+    model: Model = field(repr=False)
+    network: nn.Module = field(repr=False)
+    program: Program | None = field(default=None, repr=False)
+    precision: Precision = "f32"
+    why_not: str = ""
+
+    def make(
+        self, method: str, config: MethodConfig, resources: Resources | None = None
+    ) -> AdaptiveSegmenter:
+        """Make a method, compiled where a program has it.
+
+        Raises:
+            ValueError: There is no method of that name, the config does not fit, or a precision other than
+                f32 is asked for a method that programs do not have.
+        """
+        made = find(method, METHODS, "method").from_config(self.network, config, resources).eval()
+        if self.program is None:
+            return made
+        settings = config.program_run()
+        if settings is None and not isinstance(made, PlansOnce):
+            if self.precision == "f32":
+                return made
+            raise ValueError(
+                f"method {method} with {config.title} has no compiled form, so no {self.precision}; leave "
+                "--precision out, or give another method or policy"
+            )
+        return CompiledMethod(made, self.program, settings).eval()
+
+    def dense(self) -> AdaptiveSegmenter:
+        """Make the dense network."""
+        made = Dense(self.network).eval()
+        return made if self.program is None else CompiledMethod(made, self.program, DenseRun()).eval()
+
+    @property
+    def warning(self) -> str:
+        """What to tell a user; empty if there is nothing to tell."""
+        if self.program:
+            return ""
+        return f"{self.model.name} runs layer by layer in PyTorch; it has no compiled program: {self.why_not}"
+
+    @property
+    def name(self) -> str:
+        """What runs, in words: "program int8", or "modules"."""
+        return f"program {self.precision}" if self.program else "modules"
+
+
+def find_engine(model: Model, precision: str = "f32") -> Engine:
+    """Compile a model's network.
+
+    Args:
+        model: A trained network; for int8 one that `foveal adapt --precision int8` has seen images with.
+        precision: f32, bf16 or int8.
+
+    Raises:
+        ValueError: There is no such precision, or the network cannot be compiled and another than f32 is
+            asked for, or no scales for int8 were found yet.
+    """
+    asked = PRECISIONS[PRECISIONS.index(precision)] if precision in PRECISIONS else None
+    if asked is None:
+        raise ValueError(f"precision is {precision}; give one of {', '.join(PRECISIONS)}")
+    fused = faster(model.network)
+    try:
+        program = _compile(model, fused)
+        if asked == "bf16":
+            program = in_bf16(program)
+        if asked == "int8":
+            program = in_int8(program, _scales(model))
+    except (NotCompiled, RuntimeError) as error:
+        if asked != "f32":
+            raise ValueError(f"{model.name} has no program in {asked}: {error}") from None
+        return Engine(model, fused, why_not=str(error))
+    return Engine(model, fused, program, asked)
+
+
+def int8_scales(model: Model, images: Sequence[Tensor]) -> Scales:
+    """Find how a model's program is written in 8 bits, from at most `CALIBRATED` images, evenly spaced.
+
+    Args:
+        model: The trained network.
+        images: Images [3, H, W] in 0..1 like those that will come, read when they are asked for.
+
+    Raises:
+        ValueError: The network cannot be compiled, or has a step without an 8-bit kernel.
+    """
+    count = min(CALIBRATED, len(images))
+    chosen = [images[k * len(images) // count][None].contiguous().numpy() for k in range(count)]
+    try:
+        return find_scales(_compile(model, faster(model.network)), chosen)
+    except (NotCompiled, RuntimeError) as error:
+        raise ValueError(f"{model.name} has no program in int8: {error}") from None
+
+
+def _compile(model: Model, fused: nn.Module) -> Program:
+    """Compile a network whose layers are joined; say why they could not be, if they are not."""
+    return compile_network(model.network) if fused is model.network else compile_fused(fused)
+
+
+def _scales(model: Model) -> Scales:
+    """Look up what `foveal adapt --precision int8` found.
+
+    Raises:
+        ValueError: Nothing was found yet.
+    """
+    scales = load_profile(model).scales
+    if scales is None:
+        raise ValueError(
+            f"{model.name} has been adapted without --precision int8; run foveal adapt "
+            f"{model.file or model.name} --images FOLDER --precision int8 (no labels needed)"
+        )
+    return scales

@@ -1,0 +1,151 @@
+"""A method on a compiled network: one native call from images to labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from foveal.geometry.plan import SKIP, Plan
+from foveal.kernels.build import tell
+from foveal.methods.base import AdaptiveSegmenter, check_image
+from foveal.methods.prediction import Prediction, Step, Trace
+from foveal.ops.classify.spec import factor_of
+from foveal.program.run import Program, ProgramResult
+from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, Settings
+
+if TYPE_CHECKING:
+    from foveal.methods.config import MethodConfig, Resources
+    from foveal.tiles.memory import Memory
+
+
+@runtime_checkable
+class PlansOnce(Protocol):
+    """A method that decides everything before it runs: a program can run its plans, whoever makes them."""
+
+    def planned(self, image: Tensor) -> tuple[tuple[Step, ...], Plan]:
+        """Return what the decision about images [N, 3, H, W] cost, and the plan."""
+
+
+class CompiledMethod(AdaptiveSegmenter):
+    """Runs what a method would run as one native call.
+
+    Args:
+        method: The method, on the network that was compiled.
+        program: The compiled network.
+        settings: What the program is asked for; None if the method's own `planned` decides.
+
+    Raises:
+        ValueError: Programs cannot run the method.
+    """
+
+    def __init__(self, method: AdaptiveSegmenter, program: Program, settings: Settings | None) -> None:
+        super().__init__()
+        if settings is None and not isinstance(method, PlansOnce):
+            raise ValueError(f"{type(method).__name__} decides in a way that a program does not have")
+        self.method, self.program, self.settings = method, program, settings
+        self.network = CompiledNetwork(program)
+
+    @classmethod
+    def from_config(
+        cls, network: nn.Module, config: MethodConfig, resources: Resources | None = None
+    ) -> Self:
+        """Refuse: there is a method to compile first.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("a compiled method is made from a method and its program, not from a config")
+
+    def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
+        """Segment images [N, 3, H, W] in 0..1; a memory is not used."""
+        size = check_image(image)
+        earlier: tuple[Step, ...] = ()
+        settings = self.settings
+        if settings is None:
+            assert isinstance(self.method, PlansOnce), "was checked"
+            earlier, plan = self.method.planned(image)
+            settings = PlannedRun(plan.levels.numpy(), plan.tile)
+        found = _run(self.program, image, settings)
+        logits, labels = _logits(found), torch.from_numpy(found.labels)
+        factor = factor_of(logits, size)
+        tell("interpolation", 4 * logits.numel() * factor**2 if factor > 1 else 0)
+        steps = (*earlier, *passes(settings, found, size))
+        return Prediction(logits, size, Trace(steps), computed_labels=labels)
+
+    def decide(self, image: Tensor) -> Plan | None:
+        """Return the plan of the method."""
+        return self.method.decide(image)
+
+    def dense(self) -> nn.Module:
+        """Return the compiled network."""
+        return self.network
+
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return that of the method."""
+        return self.method.least_work(size)
+
+    def remaining_gain(self, image: Tensor, prediction: Prediction) -> Tensor:
+        """Return that of the method."""
+        return self.method.remaining_gain(image, prediction)
+
+
+class CompiledNetwork(nn.Module):
+    """A compiled network as a module from images [N, 3, H, W] in 0..1 to logits [N, K, h, w]."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.program = program
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Run everything at full resolution."""
+        return _logits(_run(self.program, image, DenseRun(int(self.program.tables.head.coarsest_stride))))
+
+
+def passes(settings: Settings, found: ProgramResult, size: tuple[int, int]) -> tuple[Step, ...]:
+    """Say which passes a run went through, from the levels that its answer comes from.
+
+    A place that ended at a level was refined by every pass from the coarse one down to it.
+
+    Args:
+        settings: What the program was asked for.
+        found: What it answered.
+        size: Height and width of the images [px].
+    """
+    if isinstance(settings, DenseRun):
+        return (Step("network", torch.ones(len(found.labels), dtype=torch.float64)),)
+    levels = torch.from_numpy(found.levels)
+    if isinstance(settings, CoarseToFineRun):
+        return tuple(_refinements(settings, levels, found.passes, size))
+    last = Plan(levels, settings.tile, size)
+    if isinstance(settings, PlannedRun):
+        return (Step("network", last.work, last),)
+    coarse = torch.from_numpy(found.work) - last.work
+    first = (Step("coarse pass", coarse),) if settings.budget < 1 else ()
+    return (*first, Step("network", last.work, last))
+
+
+def _refinements(settings: CoarseToFineRun, levels: Tensor, count: int, size: tuple[int, int]) -> list[Step]:
+    """List the passes of coarse to fine."""
+    level = settings.coarse_level if count else 0  # at once, without a coarse pass, if that saves nothing
+    first = Plan.uniform(len(levels), size, settings.tile, level)
+    steps = [Step("coarse pass", first.work, first)]
+    for finer in range(level - 1, level - count, -1):
+        chosen = torch.where((levels >= 0) & (levels <= finer), finer, SKIP).to(torch.int8)
+        plan = Plan(chosen, settings.tile, size)
+        steps.append(Step("refine", plan.work, plan))
+    return steps
+
+
+def _run(program: Program, image: Tensor, settings: Settings) -> ProgramResult:
+    """Run a program on as many threads as PyTorch uses, and tell whoever counts what it did."""
+    array: Any = image.detach().to("cpu", torch.float32).numpy()
+    found = program.run(array, settings, threads=torch.get_num_threads(), logits=True)
+    tell("convolution", found.macs)
+    return found
+
+
+def _logits(found: ProgramResult) -> Tensor:
+    assert found.logits is not None, "were asked for"
+    return torch.from_numpy(found.logits).permute(0, 3, 1, 2)

@@ -1,0 +1,105 @@
+"""`--precision`: commands run compiled programs in f32, bf16 and, once images were seen, int8."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from commands import parsed, refused, run
+from foveal.calibration.engine import find_engine
+from foveal.calibration.profile import load_profile
+from foveal.data.dataset import default_palette
+from foveal.data.image import read_image
+from foveal.data.synthetic import CLASSES
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import load_model, save_model
+from foveal.kernels import build
+from samples import error_of, lively, nano, write_folder
+
+SIZE = (128, 192)
+
+pytestmark = pytest.mark.skipif(not build.available(), reason="no compiler")
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("streets"), 3, SIZE)
+
+
+@pytest.fixture(scope="module")
+def plain(streets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has seen no images."""
+    card = Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES)))
+    network = lively(nano(len(CLASSES)), read_image(streets / "images" / "0.png"))
+    return save_model(network, card, tmp_path_factory.mktemp("plain") / "model")
+
+
+@pytest.fixture(scope="module")
+def adapted(streets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model, adapted with ranges for int8; random weights would lose their labels in 8 bits."""
+    out = tmp_path_factory.mktemp("adapted")
+    words = ("--images", streets / "images", "--coarse-level", 1, "--policy", "entropy", "--out", out)
+    result = run("adapt", "camvid_rn18", *words, "--precision", "int8", "--json")
+    assert result.exit_code == 0, result.output
+    return out / "model.safetensors"
+
+
+def test_scales_are_kept_with_the_profile(adapted: Path) -> None:
+    scales = load_profile(load_model(adapted)).scales
+    assert scales is not None and scales.agreement > 0.9
+    assert len(scales.scale) == len(scales.zero) > len(scales.kept)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
+@pytest.mark.parametrize("method", ["dense", "segblocks", "coarse_to_fine"])
+def test_segment_answers_in_every_precision_as_in_f32(
+    adapted: Path, streets: Path, tmp_path: Path, precision: str, method: str
+) -> None:
+    image = streets / "images" / "1.png"
+    words = (image, "--model", adapted, "--method", method, "--budget", 0.6, "--always-adapt", "--json")
+    found = [
+        parsed(run("segment", *words, "--precision", kind, "--out", tmp_path / kind))
+        for kind in ("f32", precision)
+    ]
+    assert found[0]["work"] == pytest.approx(found[1]["work"], abs=0.05)
+    for name, share in found[0]["classes"].items():
+        assert found[1]["classes"].get(name, 0) == pytest.approx(share, abs=0.05)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_evaluate_measures_in_a_precision(adapted: Path, streets: Path, precision: str) -> None:
+    words = (adapted, "--data", f"folder:{streets}", "--timed", 0, "--budget", 0.6, "--json")
+    exact, reduced = (parsed(run("evaluate", *words, "--precision", kind)) for kind in ("f32", precision))
+    assert [row["method"] for row in reduced] == ["dense", "segblocks"]
+    for one, two in zip(exact, reduced, strict=True):
+        assert two["pixel_accuracy"] == pytest.approx(one["pixel_accuracy"], abs=0.05)
+
+
+def test_int8_without_images_names_the_command(plain: Path, streets: Path) -> None:
+    image = streets / "images" / "1.png"
+    assert "run foveal adapt" in refused(run("segment", image, "--model", plain, "--precision", "int8"))
+
+
+def test_unknown_precisions_are_refused(plain: Path, streets: Path) -> None:
+    image = streets / "images" / "1.png"
+    message = refused(run("segment", image, "--model", plain, "--precision", "fp4"))
+    assert "precision is fp4; give one of f32, bf16, int8" in message
+    message = refused(run("adapt", plain, "--images", streets / "images", "--precision", "bf16"))
+    assert "give f32, or int8" in message
+
+
+def test_a_network_without_a_program_runs_in_pytorch_and_says_why(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foveal.calibration import engine as module
+    from foveal.program import NotCompiled
+
+    def cannot(network: object) -> None:
+        raise NotCompiled("operation 'flip' (x) has no step")
+
+    monkeypatch.setattr(module, "compile_fused", cannot)
+    engine = find_engine(load_model(plain))
+    assert engine.program is None and engine.name == "modules"
+    assert "runs layer by layer in PyTorch" in engine.warning and "'flip'" in engine.warning
+    assert "has no program in bf16" in error_of(lambda: find_engine(load_model(plain), "bf16"))
