@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from PIL import Image
@@ -19,6 +20,8 @@ from studies.segblocks.networks import Networks
 from studies.segblocks.record import write_experiment, write_index
 from studies.segblocks.rows import BY_TARGET, HIDDEN, as_columns, as_keys, stored_as
 from studies.segblocks.table import markdown
+
+STORED = Path(__file__).parents[2] / "benchmarks" / "segblocks"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,17 @@ def test_tables_show_percent_deviation_and_what_is_missing() -> None:
     counted = markdown([{"macs": 1_500_000_000, "source": "Table I"}, {"macs": None, "source": "Table I"}])
     assert counted.splitlines()[2:] == ["| 1.5 |", "| – |", "", "Source: Table I."]
     assert markdown([]) == ""
+
+
+@pytest.mark.parametrize("name", sorted({*EXPERIMENTS} - {"classes"}))  # whose keys depend on targets
+def test_rows_that_were_stored_are_rows_of_the_experiment(name: str) -> None:
+    (kind,) = get_args(get_type_hints(EXPERIMENTS[name].run)["return"])
+    kinds = {len(fields(found)): found for found in get_args(kind) or (kind,)}
+    stored = json.loads((STORED / f"{name}.json").read_text())["rows"]
+    assert stored
+    for row in stored:
+        again = as_keys(kinds[len(row)](**row))
+        assert list(again.items()) == list(row.items())
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
