@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A point of a sweep: what is varied, the side of a block, and a plan of such blocks."""
+
+    sweep: str
+    block: int
+    plan: Plan
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResidualRow:
     """An engine at a block size and a share.
@@ -160,15 +169,6 @@ def measure(
         for sweep, side, share in cases
         for row in _measure(networks, x, Sample(sweep, side, random_blocks(size, side, share)), repeat)
     ]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A point of a sweep: what is varied, the side of a block, and a plan of such blocks."""
-
-    sweep: str
-    block: int
-    plan: Plan
 
 
 def joined(block: ResidualBlock) -> ResidualBlock:
