@@ -1,4 +1,4 @@
-"""What a part leaves behind: rows as JSON, a picture, a page, and an index of all parts."""
+"""What an experiment leaves behind: rows as JSON, a picture, a page, and an index of all experiments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from foveal.benchmark.machine import describe_machine
-from studies.segblocks.study import Part, Rows, Study
+from foveal.storage.atomic import write_atomically
+from studies.segblocks.experiment import Experiment, R
+from studies.segblocks.rows import as_columns, as_keys
+from studies.segblocks.study import Study
 from studies.segblocks.table import markdown
 
 SIZE, DOTS = (8.0, 5.0), 120
@@ -28,35 +31,39 @@ def check_plots() -> None:
         raise ValueError("figures need matplotlib, which is not installed; pip install 'foveal'")
 
 
-def write_part(study: Study, name: str, part: Part, rows: Rows, head: Mapping[str, Any]) -> dict[str, Any]:
-    """Write NAME.png, NAME.md and, last, NAME.json, by which a part counts as done.
+def write_experiment(
+    study: Study, name: str, experiment: Experiment[R], rows: list[R], head: Mapping[str, Any]
+) -> None:
+    """Write NAME.png, NAME.md and, last, NAME.json, by which an experiment counts as done.
 
-    Returns:
-        What the JSON file holds.
+    Args:
+        study: The settings.
+        name: Name of the experiment.
+        experiment: What was run.
+        rows: What it measured.
+        head: What the JSON file says of the run beside machine and settings.
     """
     study.out.mkdir(parents=True, exist_ok=True)
-    if part.draws:
-        _draw(part, rows, study.out / f"{name}.png")
-    record = {"part": name, "title": part.title, **head, **machine(), "study": study.as_dict(), "rows": rows}
-    (study.out / f"{name}.md").write_text(_page(study, name, part, record))
-    part_file = study.out / f"{name}.json.part"
-    part_file.write_text(json.dumps(record, indent=1) + "\n")
-    part_file.replace(study.out / f"{name}.json")
-    return record
+    if experiment.draws:
+        _draw(experiment, rows, study.out / f"{name}.png")
+    stored = [as_keys(row) for row in rows]
+    found = {"title": experiment.title, **head, **machine(), "study": study.as_dict(), "rows": stored}
+    write_atomically(study.out / f"{name}.md", _page(study, name, experiment, rows))
+    write_atomically(study.out / f"{name}.json", json.dumps({"part": name, **found}, indent=1) + "\n")
 
 
 def done(study: Study, name: str) -> bool:
-    """Whether a part was written."""
+    """Whether an experiment was written."""
     return (study.out / f"{name}.json").is_file()
 
 
 def write_index(study: Study, names: Iterable[str], failed: Mapping[str, str]) -> Path:
-    """Write README.md with the pages of all parts that are there, and the sentences of those that failed."""
+    """Write README.md with the pages of all experiments that are there, and why others failed."""
     found = [name for name in names if done(study, name)]
     lines = ["# SegBlocks, reproduced", "", _setting(study), ""]
     if study.quick:
         lines += [
-            "A quick run: networks are hardly trained. It shows that every part works, not what is true.",
+            "A quick run: networks are hardly trained. It shows that all experiments work, not what is true.",
             "",
         ]
     lines += [f"- [{_title(study, name)}](#{name})" for name in found]
@@ -74,25 +81,28 @@ def machine() -> dict[str, Any]:
     return {key: value for key, value in asdict(describe_machine()).items() if key != "command"}
 
 
-def _draw(part: Part, rows: Rows, path: Path) -> None:
+def _draw(experiment: Experiment[R], rows: list[R], path: Path) -> None:
     figures = import_module("matplotlib.figure")  # an optional extra
-    figure = figures.Figure((SIZE[0] * len(part.draws), SIZE[1]), layout="constrained")
-    for number, draw in enumerate(part.draws):
-        axes = figure.add_subplot(1, len(part.draws), number + 1)
+    draws = experiment.draws
+    figure = figures.Figure((SIZE[0] * len(draws), SIZE[1]), layout="constrained")
+    for number, draw in enumerate(draws):
+        axes = figure.add_subplot(1, len(draws), number + 1)
         draw(rows, axes)
         axes.grid(alpha=0.3)
-    figure.suptitle(part.title, fontsize=10)
+    figure.suptitle(experiment.title, fontsize=10)
     figure.savefig(path, dpi=DOTS)
 
 
-def _page(study: Study, name: str, part: Part, record: Mapping[str, Any]) -> str:
-    where = f"{record['machine']}, {record['threads']} threads, torch {record['torch']}"
-    lines = [f"# {part.title}", "", part.says, "", markdown(part.table(record["rows"])), ""]
+def _page(study: Study, name: str, experiment: Experiment[R], rows: list[R]) -> str:
+    here = describe_machine()
+    where = f"{here.machine}, {here.threads} threads, torch {here.torch}"
+    table = markdown([as_columns(row) for row in experiment.table(rows)])
+    lines = [f"# {experiment.title}", "", experiment.note, "", table, ""]
     lines += [f"{_setting(study)} {where}.", ""]
-    if part.paper:
-        lines += ["In the paper:", "", markdown(list(part.paper)), ""]
+    if experiment.paper:
+        lines += ["In the paper:", "", markdown([as_columns(row) for row in experiment.paper]), ""]
     if (study.out / f"{name}.png").is_file():
-        lines += [f"![{part.title}]({name}.png)", ""]
+        lines += [f"![{experiment.title}]({name}.png)", ""]
     return "\n".join(lines)
 
 
@@ -105,7 +115,7 @@ def _setting(study: Study) -> str:
     dense = dense or f"{study.network} trained here for {study.dense_steps} steps"
     policy = "given" if study.segblocks else f"trained here for {study.policy_steps} steps on fixed networks"
     networks = f"dense networks: {dense}; policies: {policy}"
-    return f"Ours: {data}, {images}; {networks}; engine parts at {width}x{height} px."
+    return f"Ours: {data}, {images}; {networks}; experiments of the engine at {width}x{height} px."
 
 
 def _short(path: Path) -> str:

@@ -1,20 +1,15 @@
-"""What a study of a paper is: its settings, its parts, and what the layers above lend it."""
+"""What a study of a paper is: its settings, and what the layers above lend it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from studies.segblocks.workshop import Workshop
-
-Row = dict[str, Any]
-Rows = list[Row]
 Palette = Sequence[tuple[int, int, int]]
 
 
@@ -26,14 +21,14 @@ class Study:
         out: Folder of everything that is written.
         data: Labelled images, KIND:PATH; empty for generated street scenes.
         split: Split that is evaluated.
-        train_split: Split that the trainings inside the parts use.
+        train_split: Split that the trainings inside the experiments use.
         models: Trained dense networks, names or paths; several of one architecture are seeds of it. One is
             trained if there is none.
         segblocks: Models that were trained with a policy, for any targets and seeds. Policies are trained on
             the dense networks if there are none.
         network: Architecture that is trained if no model is given.
         targets: Shares of the blocks at high resolution that policies are trained for.
-        scale: Height and width of the images of the parts that need no labels, and of generated scenes [px].
+        scale: Height and width of the images where no labels are needed, and of generated scenes [px].
         block: Side of the blocks of the policies that are trained here [px].
         policy_shape: Width and layers of those policies.
         limit: Number of images that are evaluated; None for all.
@@ -43,7 +38,7 @@ class Study:
         batch: Images a step.
         crop: Side of a training view [px].
         seeds: How many dense networks, and policies of every kind, are trained.
-        quick: Whether the parts without settings of their own should be brief.
+        quick: Whether the experiments without settings of their own should be brief.
     """
 
     out: Path
@@ -86,27 +81,6 @@ class Tools:
     paint: Callable[[Tensor, Tensor, Palette], Tensor]
     plan: Callable[[Tensor, Tensor, int, str], Image.Image]
     command: str = ""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A table or a figure of the paper.
-
-    Attributes:
-        title: Heading, with the paper's number.
-        says: What is compared and how to read it.
-        run: Measures; returns rows of plain values.
-        draws: Draw the rows, each on axes of matplotlib of its own; none if the part writes its own picture.
-        paper: The paper's figures, as rows.
-        table: Makes the rows that are printed from those that are stored.
-    """
-
-    title: str
-    says: str
-    run: Callable[[Workshop], Rows]
-    draws: tuple[Callable[[Rows, Any], None], ...] = ()
-    paper: Sequence[Row] = ()
-    table: Callable[[Rows], Rows] = list
 
 
 def work_of(share: float) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from studies.segblocks.study import Row, Rows
+Columns = Mapping[str, object]
+"""Values of a row by the key of their column."""
 
 PERCENT = ("miou", "iou", "fine", "share", "agreement", "pixel_accuracy", "boundary_f", "pixels", "excess")
 """Beginnings of the keys whose values are shares that are read in percent."""
@@ -33,7 +34,7 @@ DEVIATION = "_std"
 """Ending of a key that belongs to the key before it: mean ± standard deviation."""
 
 
-def markdown(rows: Rows) -> str:
+def markdown(rows: Sequence[Columns]) -> str:
     """Write rows as a table, sources below: a column per key of any row, but not for lists."""
     if not rows:
         return ""
@@ -44,7 +45,7 @@ def markdown(rows: Rows) -> str:
     return "\n".join([*lines, *(f"\nSource: {source}." for source in sources)])
 
 
-def cell(row: Row, key: str) -> str:
+def cell(row: Columns, key: str) -> str:
     """Write a value for people: shares in percent, a dash for what is not known."""
     value, deviation = row.get(key), row.get(f"{key}{DEVIATION}")
     if value is None or isinstance(value, str):
@@ -54,7 +55,7 @@ def cell(row: Row, key: str) -> str:
     return _number(key, value)
 
 
-def _number(key: str, value: Any) -> str:
+def _number(key: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, float | int):
         return str(value)
     if _is_share(key):
@@ -75,7 +76,7 @@ def _is_share(key: str) -> bool:
     return key.startswith(PERCENT)
 
 
-def _shown(key: str, rows: Rows) -> bool:
+def _shown(key: str, rows: Sequence[Columns]) -> bool:
     if key == SOURCE or key.endswith(DEVIATION):
         return False
     return not any(isinstance(row.get(key), list | dict) for row in rows)

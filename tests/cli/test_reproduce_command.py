@@ -14,8 +14,10 @@ from foveal.hub.card import Card
 from foveal.hub.checkpoint import save_model
 from foveal.policies import PolicyNet
 from samples import nano, write_folder
-from studies.segblocks import Study
+from studies.segblocks import EXPERIMENTS, Study
 from studies.segblocks import record as record_file
+from studies.segblocks.experiment import Experiment
+from studies.segblocks.networks import Networks
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     return ("--data", f"folder:{data}", "--model", dense, "--segblocks", ours)
 
 
-def test_parts_are_written_once_and_json_says_which(given: tuple[object, ...], tmp_path: Path) -> None:
+def test_experiments_are_written_once_and_json_says_which(given: tuple[object, ...], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     words = (
         "reproduce",
@@ -54,18 +56,16 @@ def test_parts_are_written_once_and_json_says_which(given: tuple[object, ...], t
     assert (again["written"], again["kept"]) == ([], ["classes", "panels"])
 
 
-def test_a_part_that_fails_gives_exit_code_1(
+def test_an_experiment_that_fails_gives_exit_code_1(
     given: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from studies.segblocks import parts
-
-    def fail(workshop: Any) -> Any:
+    def fail(networks: Networks) -> list[Any]:
         raise RuntimeError("no luck")
 
     monkeypatch.delenv("FOVEAL_DEBUG", raising=False)
     monkeypatch.setattr(record_file, "find_spec", lambda name: name)
-    broken = parts.Part("Broken", "It fails.", fail)
-    monkeypatch.setitem(parts.PARTS, "classes", broken)
+    broken = Experiment("Broken", "It fails.", fail)
+    monkeypatch.setitem(EXPERIMENTS, "classes", broken)
     result = run("reproduce", "segblocks", *given, "--out", tmp_path, "--parts", "classes")
     assert result.exit_code == 1
     assert "classes failed: RuntimeError: no luck" in result.stderr
@@ -127,7 +127,7 @@ def test_a_wheel_without_studies_says_so(tmp_path: Path, monkeypatch: pytest.Mon
     [
         (("segblock",), "did you mean 'segblocks'"),
         (("segblocks", "--parts", "maintable"), "did you mean 'main_table'"),
-        (("segblocks", "--parts", ","), "no part is named"),
+        (("segblocks", "--parts", ","), "no experiment is named"),
         (("segblocks", "--scale", "64"), "size is '64'"),
         (("segblocks", "--data", "camvid:/nowhere"), "/nowhere"),
         (("segblocks", "--model", "nothing"), "no model 'nothing'"),

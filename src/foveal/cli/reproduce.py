@@ -43,7 +43,7 @@ def add_to(app: typer.Typer) -> None:
 
 def reproduce(
     paper: Annotated[str, typer.Argument(help=f"Paper: {', '.join(PAPERS)}.")],
-    parts: Annotated[str | None, typer.Option(help="Parts to run, a,b,...; all if absent.")] = None,
+    parts: Annotated[str | None, typer.Option(help="Experiments to run, a,b,...; all if absent.")] = None,
     data: Annotated[
         str | None,
         typer.Option(help=f"Labelled images, KIND:PATH; {CAMVID} if it is there, else street scenes."),
@@ -61,7 +61,9 @@ def reproduce(
     block: Annotated[int, typer.Option(min=32, help="Blocks of the policies trained here, in pixels.")] = 64,
     seeds: Annotated[int, typer.Option(min=1, help="Repeats of what is trained here.")] = 1,
     quick: Annotated[bool, typer.Option("--quick", help="Everything in minutes, hardly trained.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Run parts anew that are there already.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Run experiments anew that are there already.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder; runs/reproduce_PAPER[_quick] if absent.")] = None,
     threads: ThreadsOption = None,
     json: JsonOption = False,
@@ -74,10 +76,10 @@ def reproduce(
     checkout = str(find_checkout(paper, PACKAGE, Path.cwd()))
     if checkout not in sys.path:
         sys.path.append(checkout)
-    from studies.segblocks import Study, choose_parts
+    from studies.segblocks import Study, choose_experiments
     from studies.segblocks import reproduce as run
 
-    names = choose_parts(None if parts is None else [name for name in parts.split(",") if name])
+    names = choose_experiments(None if parts is None else [name for name in parts.split(",") if name])
     folder = out or Path("runs") / f"reproduce_{paper}{'_quick' if quick else ''}"
     settings: dict[str, Any] = {
         **(QUICK if quick else {}),
@@ -168,4 +170,4 @@ def _show(outcome: Outcome, folder: Path, json: bool) -> None:
         return
     for name, sentence in outcome.failed.items():
         typer.echo(f"foveal: {name} failed: {sentence}", err=True)
-    typer.echo(f"{len(outcome.written)} parts written, {len(outcome.kept)} kept; see {outcome.index}")
+    typer.echo(f"{len(outcome.written)} experiments written, {len(outcome.kept)} kept; see {outcome.index}")

@@ -6,44 +6,72 @@ Source: Verelst and Tuytelaars, "SegBlocks", TPAMI 2022, figure 9.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from foveal.methods import SegBlocks
-from studies.segblocks.entries import fixed, measured
-from studies.segblocks.study import Rows
-from studies.segblocks.workshop import Workshop, learned, single, spread
+from foveal.evaluation.evaluate import evaluate
+from foveal.methods import Dense, SegBlocks
+from studies.segblocks.entries import fixed
+from studies.segblocks.experiment import Experiment
+from studies.segblocks.images import single, spread
+from studies.segblocks.learned import learned
+from studies.segblocks.networks import Networks
 
 IMAGES = 3
 WIDTH, TITLE, GAP = 400, 28, 6
 """Width of a picture, height of a title and space between pictures [px]."""
 
 
-@torch.no_grad()
-def panels(workshop: Workshop) -> Rows:
-    """Draw a few images, every target, into `panels.png`.
+@dataclass(frozen=True, kw_only=True)
+class PanelRow:
+    """An image at a target.
 
-    Returns:
-        Rows with image, target, work, fine (share of the blocks at full resolution), pixel_accuracy and
-        agreement with the dense network.
+    Attributes:
+        image: Its name.
+        target: Share of the blocks at full resolution.
+        fine: Share that the policy chose.
+        work: Share of the dense network's.
+        pixel_accuracy: Share of the labelled pixels that are right; None without labels.
+        agreement: Share of the pixels with the dense network's label.
     """
-    data = spread(workshop.data, IMAGES)
-    methods = {target: learned(workshop.segblocks(target)) for target in workshop.targets()}
+
+    image: str
+    target: float
+    fine: float
+    work: float
+    pixel_accuracy: float | None
+    agreement: float
+
+
+@torch.no_grad()
+def run(networks: Networks) -> list[PanelRow]:
+    """Draw a few images, every target, into `panels.png`."""
+    data = spread(networks.images.evaluated, IMAGES)
+    methods = {target: learned(networks.segblocks(target)) for target in networks.targets()}
     entries = [fixed(method, "learned", target) for target, method in methods.items()]
-    rows: Rows = []
+    rows = []
     pictures = []
     for index in range(len(data)):
-        found = measured(workshop.dense().network, single(data, index), entries, timed=0)[1:]
-        line, shares = _line(workshop, methods, *data[index])
+        found = evaluate(Dense(networks.dense().network).eval(), single(data, index), entries, timed=0)[1:]
+        line, shares = _line(networks, methods, *data[index])
         pictures.append(line)
-        for target, share, row in zip(methods, shares, found, strict=True):
-            kept = {key: row[key] for key in ("work", "pixel_accuracy", "agreement")}
-            rows.append({"image": data.name_of(index), "target": target, "fine": round(share, 4), **kept})
+        rows += [
+            PanelRow(
+                image=data.name_of(index),
+                target=target,
+                fine=round(share, 4),
+                work=row.work,
+                pixel_accuracy=row.pixel_accuracy,
+                agreement=row.agreement,
+            )
+            for target, share, row in zip(methods, shares, found, strict=True)
+        ]
     titles = ["image", "labels"]
     titles += [text for t in methods for text in (f"target {t:g}: blocks", f"target {t:g}: answer")]
-    sheet(pictures, titles).save(workshop.study.out / "panels.png")
+    sheet(pictures, titles).save(networks.study.out / "panels.png")
     return rows
 
 
@@ -64,10 +92,10 @@ def sheet(lines: Sequence[Sequence[Image.Image]], titles: Sequence[str]) -> Imag
 
 
 def _line(
-    workshop: Workshop, methods: dict[float, SegBlocks], image: Tensor, target: Tensor
+    networks: Networks, methods: dict[float, SegBlocks], image: Tensor, target: Tensor
 ) -> tuple[list[Image.Image], list[float]]:
     """Draw one image for all methods; return the share of the blocks at full resolution as well."""
-    paint, palette = workshop.tools.paint, workshop.data.palette
+    paint, palette = networks.tools.paint, networks.images.evaluated.palette
     pictures = [_picture(image), _picture(paint(image, target, palette))]
     shares = []
     for method in methods.values():
@@ -76,7 +104,7 @@ def _line(
         assert plan is not None, "SegBlocks decides by a plan"
         shares.append(plan.share(0))
         work = float(prediction.trace.work[0])
-        pictures.append(workshop.tools.plan(image, plan.levels[0], plan.tile, f"work {work:.2f}"))
+        pictures.append(networks.tools.plan(image, plan.levels[0], plan.tile, f"work {work:.2f}"))
         pictures.append(_picture(paint(image, prediction.labels[0], palette)))
     return pictures, shares
 
@@ -89,3 +117,10 @@ def _picture(image: Tensor) -> Image.Image:
 def _fit(picture: Image.Image) -> Image.Image:
     height = round(picture.height * WIDTH / picture.width)
     return picture.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS)
+
+
+EXPERIMENT = Experiment(
+    "Where the policy looks closely (figure 9)",
+    "Tinted blocks run at half resolution.",
+    run,
+)

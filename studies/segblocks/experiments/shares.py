@@ -12,8 +12,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from statistics import median
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +28,17 @@ from foveal.ops import classify, compose_tiles, cut_tiles, fetch_halo, tuning
 from foveal.ops.op import Op
 from foveal.policies import Policy
 from foveal.tiles import TileTensor, split
-from studies.segblocks.memory import ENGINES, check_engine
+from studies.segblocks.engines import ENGINES, check_engine
+from studies.segblocks.experiment import Experiment
+from studies.segblocks.images import streets
+from studies.segblocks.learned import budget_of, learned_policy
+from studies.segblocks.networks import Networks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 T = TypeVar("T")
-Run = Callable[..., Tensor]
+Compute = Callable[..., Tensor]
 PARTS = {
     "policy": "the look and the decision",
     "tables": "where every borrowed sample comes from, once a plan",
@@ -54,9 +62,41 @@ WATCHED: tuple[tuple[str, Op], ...] = (
 """What is timed inside the network; of one inside another, the outer one counts."""
 WARMUP = 2
 
-SOURCE = "SegBlocks (TPAMI 2022), table VI: Cityscapes val, GTX 1080 Ti"
-PAPER: list[dict[str, Any]] = [
-    {"run": run, "part": part, "seconds": seconds, "share": round(seconds / whole, 4), "source": SOURCE}
+
+@dataclass(frozen=True, kw_only=True)
+class ShareRow:
+    """What a part of a run takes.
+
+    Attributes:
+        engine: "pytorch" or "native".
+        part: A key of `PARTS`, or "all".
+        ms: Median time [ms]; that of "all" is their sum.
+        share: Of all.
+        work: Share of the dense network's.
+        note: Empty, or what cannot be separated.
+    """
+
+    engine: str
+    part: str
+    ms: float
+    share: float
+    work: float
+    note: str
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """What a part of a pass over all images takes in the paper [s]."""
+
+    run: str
+    part: str
+    seconds: float
+    share: float
+    source: str = "SegBlocks (TPAMI 2022), table VI: Cityscapes val, GTX 1080 Ti"
+
+
+PAPER = [
+    PaperRow(run, part, seconds, round(seconds / whole, 4))
     for run, whole, times in (
         ("RN18, share 0.4", 5.8, (0.04, 0.11, 0.68, 0.02)),
         ("RN18, share 0.2", 4.9, (0.04, 0.12, 0.56, 0.02)),
@@ -69,13 +109,22 @@ PAPER: list[dict[str, Any]] = [
 ]
 
 
-def shares(
+def run(networks: Networks) -> list[ShareRow]:
+    """Measure where the time of a run of the first target goes."""
+    target = networks.targets()[0]
+    model = networks.plain(target)
+    policy = learned_policy(model, budget_of(model, target)).eval()
+    image = streets(1, networks.study.scale)[0]
+    return measure(model.network, image, policy, 2 if networks.study.quick else 10)
+
+
+def measure(
     model: nn.Module,
     image: Tensor,
     policy: Policy,
     repeat: int = 10,
     engines: Sequence[str] = ENGINES,
-) -> list[dict[str, Any]]:
+) -> list[ShareRow]:
     """Measure what every part of a run takes, engine by engine, the engines alternating.
 
     Args:
@@ -84,10 +133,6 @@ def shares(
         policy: Decides about the image in every round.
         repeat: Timed rounds.
         engines: "pytorch" (a border pass before every window), "native" (fused, in C), or both.
-
-    Returns:
-        Rows with the keys engine, part (a key of `PARTS`, or "all"), ms (median; that of "all" is their sum),
-        share (of all), work, note (empty, or what cannot be separated).
     """
     check_image(image)
     image = image.contiguous(memory_format=torch.channels_last)
@@ -121,7 +166,7 @@ class _Engine:
     @torch.inference_mode()
     def run(self, image: Tensor) -> dict[str, float]:
         """Run once, and return the time of every part [ms]."""
-        method, clock = self._method, _Clock()
+        method, clock = self._method, Clock()
         with self._around():
             plan = clock.time("policy", lambda: method.policy(method.view(image)[0]))
             plan = Plan(plan.levels, plan.tile, plan.size)  # whatever the policy knows of an earlier round
@@ -133,7 +178,7 @@ class _Engine:
         return clock.ms
 
 
-class _Clock:
+class Clock:
     """Sums the time of parts [ms]."""
 
     def __init__(self) -> None:
@@ -156,7 +201,7 @@ class _Clock:
         self.ms["rest"] -= sum(self.ms.get(part, 0.0) for part in dict(WATCHED))
         return value
 
-    def _timed(self, part: str, compute: Run) -> Run:
+    def _timed(self, part: str, compute: Compute) -> Compute:
         def run(*args: Any) -> Tensor:
             if not self._watching:
                 return compute(*args)
@@ -170,7 +215,7 @@ class _Clock:
 
 
 @contextmanager
-def _replaced(timed: Callable[[str, Run], Run]) -> Iterator[None]:
+def _replaced(timed: Callable[[str, Compute], Compute]) -> Iterator[None]:
     """Let the watched operations be timed for a while."""
     before = [op.backends for _, op in WATCHED]
     try:
@@ -182,30 +227,46 @@ def _replaced(timed: Callable[[str, Run], Run]) -> Iterator[None]:
             op.backends = backends
 
 
-def _rows(engine: str, rounds: list[dict[str, float]], work: float) -> Iterator[dict[str, Any]]:
+def _rows(engine: str, rounds: list[dict[str, float]], work: float) -> Iterator[ShareRow]:
     ms = {part: median(found.get(part, 0.0) for found in rounds) for part in PARTS}
     whole = sum(ms.values())
     for part, value in (ms | {"all": whole}).items():
-        note = INSEPARABLE if (engine, part) == ("native", "border") else ""
-        row = {"engine": engine, "part": part, "ms": round(value, 4), "share": round(value / whole, 5)}
-        yield row | {"work": work, "note": note}
+        yield ShareRow(
+            engine=engine,
+            part=part,
+            ms=round(value, 4),
+            share=round(value / whole, 5),
+            work=work,
+            note=INSEPARABLE if (engine, part) == ("native", "border") else "",
+        )
 
 
-def draw_shares(rows: list[dict[str, Any]], axes: Any) -> None:
-    """Draw a bar of parts for every engine, and one for the paper, on matplotlib axes."""
-    paper = [row | {"engine": f"paper: {row['run']}"} for row in PAPER if row["run"] == "RN18, share 0.4"]
-    found = [row for row in [*rows, *paper] if row["part"] in PARTS]
-    engines = list(dict.fromkeys(row["engine"] for row in found))
-    for place, engine in enumerate(engines):
+def draw(rows: list[ShareRow], axes: Axes) -> None:
+    """Draw a bar of parts for every engine, and one for the paper."""
+    bars: dict[str, dict[str, float]] = {}
+    for row in rows:
+        bars.setdefault(row.engine, {})[row.part] = 100 * row.share
+    bars["paper: RN18, share 0.4"] = {r.part: 100 * r.share for r in PAPER if r.run == "RN18, share 0.4"}
+    for place, found in enumerate(bars.values()):
         left = 0.0
         for colour, part in enumerate(PARTS):
-            share = sum(100 * r["share"] for r in found if (r["engine"], r["part"]) == (engine, part))
+            share = found.get(part, 0.0)
             label = part if place == 0 else None
             axes.barh(place, share, left=left, color=f"C{colour}", label=label)
             if share > 3:
                 axes.text(left + share / 2, place, f"{share:.0f}", ha="center", va="center", color="white")
             left += share
-    axes.set_yticks(range(len(engines)), engines)
+    axes.set_yticks(range(len(bars)), list(bars))
     axes.invert_yaxis()
     axes.set_xlabel("share of the time [%]")
     axes.legend(ncols=4, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+
+EXPERIMENT = Experiment(
+    "Where the time goes (table VI)",
+    "Policy, split (BlockSample), border (BlockPad), combine (BlockCombine), and what the paper does not "
+    "single out; in C the border costs no pass of its own.",
+    run,
+    (draw,),
+    PAPER,
+)

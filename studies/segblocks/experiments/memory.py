@@ -7,7 +7,8 @@ Here it is resident memory: what a run adds to the weights, the image and whatev
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,49 @@ from foveal.kernels.abi import plain
 from foveal.methods import Dense, SegBlocks
 from foveal.methods.base import check_image
 from foveal.policies import Policy
+from studies.segblocks.engines import ENGINES, check_engine
+from studies.segblocks.experiment import Experiment
+from studies.segblocks.images import streets
+from studies.segblocks.learned import budget_of, learned_policy
+from studies.segblocks.networks import Networks
 
-SOURCE = "SegBlocks (TPAMI 2022), table III: RN18, 1024x2048, PyTorch's peak on a GPU"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 BATCHES = 1, 2, 4
-PAPER: list[dict[str, Any]] = [
-    {"run": run, "batch": batch, "peak_mb": peak, "source": SOURCE}
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """The peak of a run.
+
+    Attributes:
+        engine: "pytorch" or "native"; "paper" in drawings.
+        run: "dense", or the name of a policy.
+        batch: Number of images.
+        work: Share of the dense network's; None where it is not known.
+        peak_mb: What the run adds at its peak [MB].
+    """
+
+    engine: str
+    run: str
+    batch: int
+    work: float | None
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """The peak of a run in the paper [MB]."""
+
+    run: str
+    batch: int
+    peak_mb: float
+    source: str = "SegBlocks (TPAMI 2022), table III: RN18, 1024x2048, PyTorch's peak on a GPU"
+
+
+PAPER = [
+    PaperRow(run, batch, peak)
     for run, peaks in (
         ("dense", (480, 880, 1681)),
         ("segblocks, share 0.4", (571, 901, 1586)),
@@ -30,17 +69,27 @@ PAPER: list[dict[str, Any]] = [
     )
     for batch, peak in zip(BATCHES, peaks, strict=True)
 ]
-ENGINES = "pytorch", "native"
-"""Plain PyTorch with a border pass, and the fused network in C."""
 
 
-def memory(
+def run(networks: Networks) -> list[MemoryRow]:
+    """Measure the peak of the dense network and of every target, by batch size."""
+    batches = (1,) if networks.study.quick else BATCHES
+    model = networks.plain(networks.targets()[0])
+    policies: dict[str, Policy] = {}
+    for target in networks.targets():
+        own = networks.plain(target)
+        policies[f"segblocks, share {target:g}"] = learned_policy(own, budget_of(own, target)).eval()
+    images = streets(max(batches), networks.study.scale)[0]
+    return measure(model.network, images, policies, batches)
+
+
+def measure(
     model: nn.Module,
     images: Tensor,
     policies: Mapping[str, Policy],
     batches: Sequence[int] = BATCHES,
     engines: Sequence[str] = ENGINES,
-) -> list[dict[str, Any]]:
+) -> list[MemoryRow]:
     """Measure the peak of the dense network and of every policy, by batch size and engine.
 
     Args:
@@ -49,9 +98,6 @@ def memory(
         policies: Policy by the name of its rows; one a budget.
         batches: Numbers of images.
         engines: "pytorch", "native", or both.
-
-    Returns:
-        Rows with the keys engine, run ("dense" or the policy's name), batch, work, peak_mb.
 
     Raises:
         ValueError: There are fewer images than the largest batch takes, or an engine is unknown.
@@ -70,27 +116,8 @@ def memory(
             for run, policy in runs.items():
                 # Freed memory goes back to the system: the peak is then what was in use, not what was kept.
                 peak = peak_mb(fresh, model, policy, image, check_engine(engine), keep=False)
-                rows.append(
-                    {
-                        "engine": engine,
-                        "run": run,
-                        "batch": batch,
-                        "work": works[run],
-                        "peak_mb": round(peak, 1),
-                    }
-                )
+                rows.append(MemoryRow(engine, run, batch, works[run], round(peak, 1)))
     return rows
-
-
-def check_engine(engine: str) -> str:
-    """Return the name of an engine.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    if engine not in ENGINES:
-        raise ValueError(f"there is no engine '{engine}'; give one of {', '.join(ENGINES)}")
-    return engine
 
 
 def fresh(model: nn.Module, policy: Policy | None, image: Tensor, engine: str) -> Callable[[], Tensor]:
@@ -117,20 +144,28 @@ def _work(model: nn.Module, policy: Policy | None, image: Tensor) -> float:
     return round(float(SegBlocks(model, policy).eval()(image).trace.work.mean()), 4)
 
 
-def draw_memory(rows: list[dict[str, Any]], axes: Any) -> None:
+def draw(rows: list[MemoryRow], axes: Axes) -> None:
     """Draw peak memory over the size of the batch, relative to the dense network of one image."""
-    found = [*rows, *({"engine": "paper"} | row for row in PAPER)]
-    engines = list(dict.fromkeys(row["engine"] for row in found))
+    found = [*rows, *(MemoryRow("paper", row.run, row.batch, None, row.peak_mb) for row in PAPER)]
+    engines = list(dict.fromkeys(row.engine for row in found))
     for engine, style in zip(engines, ("-", "-.", ":"), strict=False):
-        mine = [row for row in found if row["engine"] == engine]
-        unit = next(row["peak_mb"] for row in mine if row["run"] == "dense")
-        for colour, run in enumerate(dict.fromkeys(row["run"] for row in mine)):
-            points = [(row["batch"], row["peak_mb"] / unit) for row in mine if row["run"] == run]
-            axes.plot(
-                *zip(*points, strict=True), style, marker="o", color=f"C{colour}", label=f"{engine}: {run}"
-            )
-    axes.set_xticks(sorted({row["batch"] for row in found}))
+        mine = [row for row in found if row.engine == engine]
+        unit = next(row.peak_mb for row in mine if row.run == "dense")
+        for colour, name in enumerate(dict.fromkeys(row.run for row in mine)):
+            batches = [row.batch for row in mine if row.run == name]
+            peaks = [row.peak_mb / unit for row in mine if row.run == name]
+            axes.plot(batches, peaks, style, marker="o", color=f"C{colour}", label=f"{engine}: {name}")
+    axes.set_xticks(sorted({row.batch for row in found}))
     axes.set_xlabel("images in a batch")
     axes.set_ylabel("peak memory, dense with the smallest batch = 1")
     axes.set_ylim(bottom=0)
     axes.legend(fontsize="small")
+
+
+EXPERIMENT = Experiment(
+    "Peak memory (table III)",
+    "What a run adds at its peak, in a process of its own.",
+    run,
+    (draw,),
+    PAPER,
+)
