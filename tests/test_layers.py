@@ -26,7 +26,7 @@ ARROWS: dict[str, str] = {
     "policies": "storage geometry ops",
     "methods": "storage geometry ops tiles policies objectives",
     "program": "kernels ops fusion models",
-    "hub": "storage cost models policies methods data",
+    "hub": "storage cost models policies methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost methods hub data",
     "evaluation": "ops objectives cost methods data",
     "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
