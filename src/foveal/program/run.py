@@ -64,8 +64,6 @@ class Program:
     """
 
     def __init__(self, tables: Tables, info: ProgramInfo | None = None) -> None:
-        if info is not None:
-            info.check(int(tables.head.classes), int(tables.head.coarsest_stride))
         self.tables, self.info = tables, info
         self.classes = int(tables.head.classes)
         self.stride = int(tables.maps[tables.head.output].stride)
@@ -80,6 +78,8 @@ class Program:
             raise MemoryError("a program could not be made: there is no memory")
         self._address = address
         weakref.finalize(self, native().foveal_program_free, address)
+        if info is not None:  # native code has found the tables to be a program
+            info.check(self.classes, int(tables.head.coarsest_stride))
 
     def run(  # noqa: PLR0913
         self,

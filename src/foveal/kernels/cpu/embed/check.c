@@ -113,14 +113,20 @@ static int window_step_fits(const Tables *t, const StepSpec *s) {
     return convolution_fits(t, s) && (s->other < 0 || in->precision != F32);
 }
 
+/* Whether a step without a window says so. */
+static int has_no_window(const StepSpec *s) {
+    return s->rows == 1 && s->columns == 1 && s->stride == 1 && s->dilation == 1 && s->top == 0 && s->left == 0;
+}
+
 /* Whether the maps of a step are those that its kind works on. */
 static int step_fits(const Tables *t, const StepSpec *s) {
     const MapSpec *in = &t->maps[s->in], *out = &t->maps[s->out];
     const int alone = s->other < 0, along = in->stride == out->stride, plain = in->precision == F32 && out->precision == F32;
     const int within_out = s->at >= 0 && in->channels <= out->channels && s->at <= out->channels - in->channels;
+    if (s->kind == CONVOLVE) return convolution_fits(t, s);
+    if (s->kind == DEPTHWISE || s->kind == MAX_POOL) return window_step_fits(t, s);
+    if (!has_no_window(s)) return 0;
     switch (s->kind) {
-        case CONVOLVE: return convolution_fits(t, s);
-        case DEPTHWISE: case MAX_POOL: return window_step_fits(t, s);
         case ENLARGE:
             return alone && in->kind == TILED && out->kind == TILED && in->channels == out->channels && between(s->factor, 1, MOST_FACTOR) &&
                    (int64_t)out->stride * s->factor == in->stride;
