@@ -1,8 +1,8 @@
 """A program as one file: a safetensors container with its tables, readable without PyTorch.
 
 Four tables lie one behind the other, nothing between or behind them. The metadata name the format, its
-version (it counts changes that an older reader would misread), the steps, and, if it is known, who the program
-is (`info`). `kernels/cpu/embed/file.c` reads the same in C, and refuses the same.
+version (it counts changes that an older reader would misread), the steps, and `info`: whose program it is, if
+that is known. `kernels/cpu/embed/file.c` reads the same in C, and refuses the same.
 """
 
 from __future__ import annotations
