@@ -23,7 +23,7 @@ static int refused, ran;
 
 static void run(FovealProgram *program, int32_t method) {
     const FovealImage image = {pixels, FOVEAL_BYTES, HEIGHT, WIDTH, 0, 0, 0};
-    const FovealOptions options = {.method = method, .threads = 1, .budget = 0.5};
+    const FovealOptions options = {.method = method, .threads = 1 + ran % 2, .budget = 0.5};
     int32_t rows, columns;
     foveal_grid(program, HEIGHT, WIDTH, 0, &rows, &columns);
     int8_t *levels = malloc((size_t)rows * (size_t)columns);

@@ -255,6 +255,8 @@ def test_info_of_another_network_is_refused(program) -> None:
         ProgramInfo("two", ("a", "b"), ((1, 2, 3),))
     with pytest.raises(ValueError, match="without the character 0"):
         ProgramInfo("nul", ("a\0",))
+    with pytest.raises(ValueError, match="lone surrogates"):
+        ProgramInfo("half \ud800", ("a",))
 
 
 def test_an_unknown_precision_is_refused(network, tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ class ProgramInfo:
 
     def __post_init__(self) -> None:
         texts = [self.name, *self.classes]
-        if not all(isinstance(text, str) and "\0" not in text for text in texts):
-            raise ValueError(f"names are {texts}; give texts without the character 0")
+        if not all(map(_is_text, texts)):
+            raise ValueError(f"names are {texts}; give texts without the character 0 and lone surrogates")
         colours = [
             c for c in self.palette if len(c) == 3 and all(type(v) is int and v in range(256) for v in c)
         ]
@@ -146,6 +146,11 @@ def _members(state: Any, kind: type) -> dict[str, Any]:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a text that C can hold: no character 0, and nothing that UTF-8 lacks."""
+    return isinstance(value, str) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
 
 
 def _is_number(value: Any) -> bool:
