@@ -10,16 +10,16 @@ demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
 	@.venv/bin/foveal demo $(IMAGE)
 
 test: setup ## the whole test run: formatting, lint, types, tests
-	@.venv/bin/ruff format --check src tests studies scripts
-	@.venv/bin/ruff check src tests studies scripts
+	@.venv/bin/ruff format --check src tests studies scripts examples
+	@.venv/bin/ruff check src tests studies scripts examples
 	@.venv/bin/mypy src/foveal
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
 
 check: test
 
 format: setup
-	@.venv/bin/ruff format src tests studies scripts
-	@.venv/bin/ruff check --fix src tests studies scripts
+	@.venv/bin/ruff format src tests studies scripts examples
+	@.venv/bin/ruff check --fix src tests studies scripts examples
 
 wheel: ## build the wheel into dist/, and try it in a fresh environment without a compiler
 	@bash scripts/wheel.sh

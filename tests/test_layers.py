@@ -26,7 +26,7 @@ ARROWS: dict[str, str] = {
     "policies": "storage geometry ops",
     "program": "kernels ops fusion models",
     "methods": "storage geometry kernels ops tiles policies objectives program",
-    "hub": "storage cost models policies methods data",
+    "hub": "storage cost models policies methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
     "hub data",
     "evaluation": "ops objectives cost methods data",

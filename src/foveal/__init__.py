@@ -29,6 +29,7 @@ _HOMES = {
     "compile_network": "foveal.program",
     "create_model": "foveal.models",
     "create_policy": "foveal.policies",
+    "export_program": "foveal.hub.export",
     "fuse": "foveal.fusion",
     "keep_memory": "foveal.cost",
     "load_model": "foveal.hub.checkpoint",

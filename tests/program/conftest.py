@@ -13,6 +13,18 @@ from foveal.models import create_model
 from foveal.program import Program, compile_network
 from foveal.tiles import run_dense
 
+BLOCKED = """
+import sys
+
+class Blocked:
+    names = {"torch", "safetensors", "pydantic", "typer", "rich", "tqdm", "matplotlib", "torchvision", "timm"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ImportError(f"{name} is not to be imported here")
+
+sys.meta_path.insert(0, Blocked())
+"""
 NETWORKS = ("swiftnet_nano", "swiftnet_rn18_s16", "swiftnet_mobilenetv2", "swiftnet_efflite1")
 
 
@@ -20,6 +32,12 @@ NETWORKS = ("swiftnet_nano", "swiftnet_rn18_s16", "swiftnet_mobilenetv2", "swift
 def needs_kernels() -> None:
     if not build.available():
         pytest.skip("no compiler")
+
+
+@pytest.fixture
+def blocked() -> str:
+    """Code after which no dependency can be imported but NumPy and Pillow."""
+    return BLOCKED
 
 
 @pytest.fixture(params=NETWORKS)

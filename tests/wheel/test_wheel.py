@@ -118,6 +118,7 @@ def test_a_wheel_brings_the_package_and_its_models_and_nothing_else(pure_wheel: 
     assert {name.split("/")[0].split("-")[0] for name in names} == {"foveal"}
     assert any(name.startswith("foveal/hub/weights/") and name.endswith(".safetensors") for name in names)
     assert any(name.endswith(".c") for name in names)
+    assert {"foveal/include/foveal.h", "foveal/runtime.py"} <= set(names)
     assert not any(name.endswith((".so", ".o")) for name in names)
     assert pure_wheel.name.endswith("-py3-none-any.whl")
 

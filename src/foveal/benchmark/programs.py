@@ -19,9 +19,6 @@ from foveal.program import (
 from foveal.program.quantise import find_scales, in_bf16, in_int8
 from foveal.program.settings import Settings
 
-REDUCED = {"bf16": "bf16", "int8": "u8"}
-"""Precisions of programs by their usual names."""
-
 
 @dataclass(frozen=True)
 class ProgramContender:

@@ -33,6 +33,9 @@ OBSERVER: ContextVar[Callable[[str, int], None] | None] = ContextVar("observer",
 """If set, told what every kernel did: "convolution" or "interpolation", and multiply-accumulates [MAC]."""
 
 SOURCES = Path(__file__).with_name("cpu")
+HEADERS = Path(__file__).parents[1] / "include"
+"""The public header: in the package, so that wheels bring it and the kernels are compiled against it."""
+INCLUDE = (f"-I{SOURCES}", f"-I{HEADERS}")
 
 
 class CannotBuild(RuntimeError):
@@ -163,7 +166,7 @@ def _compile(compiler: str, arch: str, openmp: str | None, scratch: Path) -> Pat
     for source in sorted(SOURCES.rglob("*.c")):
         objects.append(str(scratch / f"{'-'.join(source.relative_to(SOURCES).parts)}.o"))
         threads = [OPENMP] if openmp else []
-        _run([compiler, *FLAGS, f"-I{SOURCES}", arch, *threads, "-c", str(source), "-o", objects[-1]])
+        _run([compiler, *FLAGS, *INCLUDE, arch, *threads, "-c", str(source), "-o", objects[-1]])
     linked = scratch / "kernels.so"
     _run([compiler, "-shared", "-o", str(linked), *objects, *([openmp] if openmp else []), "-lm"])
     return linked
@@ -186,8 +189,8 @@ def _key(compiler: str, target: str, openmp: str | None) -> str:
     """Name what a build depends on."""
     parts = [compiler, target, str(openmp), platform.machine(), " ".join(sorted(features())), *FLAGS]
     text = "\n".join(parts).encode() + b"".join(
-        str(f.relative_to(SOURCES)).encode() + f.read_bytes()
-        for f in sorted(SOURCES.rglob("*"))
+        str(f.relative_to(HEADERS.parent)).encode() + f.read_bytes()
+        for f in sorted((*SOURCES.rglob("*"), *HEADERS.rglob("*")))
         if f.suffix in (".c", ".h")
     )
     return hashlib.sha256(text).hexdigest()[:16]

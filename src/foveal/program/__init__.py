@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from foveal.program.builder import NotCompiled
+from foveal.program.info import ProgramInfo, RunDefaults
 from foveal.program.run import Program, ProgramResult, load_program
 from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, SegBlocksRun
 
@@ -17,7 +18,9 @@ __all__ = [
     "NotCompiled",
     "PlannedRun",
     "Program",
+    "ProgramInfo",
     "ProgramResult",
+    "RunDefaults",
     "SegBlocksRun",
     "compile_network",
     "load_program",

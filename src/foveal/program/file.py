@@ -1,4 +1,9 @@
-"""A program as one file: a safetensors container with its tables, readable without PyTorch."""
+"""A program as one file: a safetensors container with its tables, readable without PyTorch.
+
+Four tables lie one behind the other, nothing between or behind them. The metadata name the format, its
+version (it counts changes that an older reader would misread), the steps, and `info`: whose program it is, if
+that is known. `kernels/cpu/embed/file.c` reads the same in C, and refuses the same.
+"""
 
 from __future__ import annotations
 
@@ -11,68 +16,89 @@ from typing import Any
 import numpy as np
 
 from foveal.program.builder import Tables
+from foveal.program.info import ProgramInfo
 from foveal.program.spec import VERSION, Head, MapSpec, StepSpec
 
 FORMAT = "foveal-program"
+KINDS = {"head": ("U8", 1), "maps": ("U8", 1), "steps": ("U8", 1), "numbers": ("F32", 4)}
+"""Tables in the order in which they lie, their type and the bytes of an element."""
 MOST_HEADER = 1 << 24
 """Bytes of a header above which a file is no program."""
 
 
-def write_tables(tables: Tables, path: Path) -> None:
-    """Write tables; the file appears whole or not at all."""
-    parts = {
-        "head": ("U8", bytes(tables.head)),
-        "maps": ("U8", bytes(tables.maps)),
-        "steps": ("U8", bytes(tables.steps)),
-        "numbers": ("F32", tables.numbers.tobytes()),
-    }
+def write_tables(tables: Tables, path: Path, info: ProgramInfo | None = None) -> None:
+    """Write tables, and who they are; the file appears whole or not at all."""
+    held = (bytes(tables.head), bytes(tables.maps), bytes(tables.steps), tables.numbers.tobytes())
+    parts = dict(zip(KINDS, held, strict=True))
     metadata = {"format": FORMAT, "version": str(VERSION), "names": json.dumps(tables.names)}
+    if info is not None:
+        metadata["info"] = info.to_json()
     header: dict[str, Any] = {"__metadata__": metadata}
     at = 0
-    for name, (kind, data) in parts.items():
-        count = len(data) // (4 if kind == "F32" else 1)
-        header[name] = {"dtype": kind, "shape": [count], "data_offsets": [at, at + len(data)]}
+    for name, data in parts.items():
+        kind, width = KINDS[name]
+        header[name] = {"dtype": kind, "shape": [len(data) // width], "data_offsets": [at, at + len(data)]}
         at += len(data)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 64 + 56)  # so that data starts at a multiple of 64 bytes
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     with scratch.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for _, data in parts.values():
+        for data in parts.values():
             file.write(data)
     scratch.replace(path)
 
 
-def read_tables(path: Path) -> Tables:
-    """Read tables.
+def read_tables(path: Path) -> tuple[Tables, ProgramInfo | None]:
+    """Read tables, and who they are if the file says it.
 
     Raises:
         ValueError: The file holds no program, or one of another version, or is cut short.
     """
     data = path.read_bytes()
     try:
-        size = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + min(size, MOST_HEADER)])
+        header, parts = _read_parts(data)
         metadata = header["__metadata__"]
-        if metadata["format"] != FORMAT or metadata["version"] != str(VERSION):
-            raise ValueError(f"it is of format {metadata['format']} {metadata['version']}")
-        parts = {}
-        for name in ("head", "maps", "steps", "numbers"):
-            first, last = header[name]["data_offsets"]
-            parts[name] = data[8 + size + first : 8 + size + last]
-            if len(parts[name]) != last - first:
-                raise ValueError("it is cut short")
         head = Head.from_buffer_copy(parts["head"])
         maps = (MapSpec * head.maps).from_buffer_copy(parts["maps"])
         steps = (StepSpec * head.steps).from_buffer_copy(parts["steps"])
         names = tuple(json.loads(metadata["names"]))
-    except (KeyError, TypeError, ValueError) as error:
+        info = ProgramInfo.from_json(metadata["info"]) if "info" in metadata else None
+        held = [len(parts[name]) for name in ("head", "maps", "steps")]
+        if held != [ctypes.sizeof(table) for table in (head, maps, steps)] or len(names) != head.steps:
+            raise ValueError("its tables do not belong together")
+        numbers = np.frombuffer(parts["numbers"], np.float32)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} holds no program of this version ({error})") from None
-    if ctypes.sizeof(head) != len(parts["head"]) or len(names) != head.steps:
-        raise ValueError(f"{path} holds no program of this version (its tables do not belong together)")
-    numbers = np.frombuffer(parts["numbers"], np.float32)
     _check(path, head, maps, steps, len(numbers))
-    return Tables(head, maps, steps, numbers, names)
+    return Tables(head, maps, steps, numbers, names), info
+
+
+def _read_parts(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the header, and the bytes of every table.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is no container of the tables of a program of this version.
+    """
+    size = int.from_bytes(data[:8], "little")
+    if size > min(MOST_HEADER, len(data) - 8):
+        raise ValueError("it is cut short, or its header is too large")
+    header = json.loads(data[8 : 8 + size])
+    metadata = header["__metadata__"]
+    if metadata["format"] != FORMAT or metadata["version"] != str(VERSION):
+        raise ValueError(f"it is of format {metadata['format']} {metadata['version']}")
+    if set(header) != {"__metadata__", *KINDS}:
+        raise ValueError("it holds other tables than those of a program")
+    at, parts = 8 + size, {}
+    for name, (kind, width) in KINDS.items():
+        (first, last), (count,) = header[name]["data_offsets"], header[name]["shape"]
+        if (header[name]["dtype"], first, last - first) != (kind, at - 8 - size, count * width):
+            raise ValueError(f"its table '{name}' is of another type or size, or lies elsewhere")
+        at += count * width
+        parts[name] = data[8 + size + first : at]
+    if at != len(data):
+        raise ValueError("it is cut short, or something lies behind its tables")
+    return header, parts
 
 
 def _check(path: Path, head: Head, maps: Any, steps: Any, count: int) -> None:

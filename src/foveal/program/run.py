@@ -13,6 +13,7 @@ import numpy as np
 
 from foveal.program.builder import Tables
 from foveal.program.file import read_tables, write_tables
+from foveal.program.info import ProgramInfo
 from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, SegBlocksRun, Settings
 from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 
@@ -52,24 +53,33 @@ class Program:
 
     Attributes:
         tables: What it was made from.
+        info: Names, colours and recommended settings; None if nobody said.
         classes: Number of classes K.
         stride: Input pixels per logit sample.
 
     Raises:
-        RuntimeError: The C kernels are not available here, or there is no memory.
+        RuntimeError: The C kernels are not available here.
+        ValueError: The tables are no program; native code says why. Or the info is of another network.
+        MemoryError: There is no memory.
     """
 
-    def __init__(self, tables: Tables) -> None:
-        self.tables = tables
+    def __init__(self, tables: Tables, info: ProgramInfo | None = None) -> None:
+        self.tables, self.info = tables, info
         self.classes = int(tables.head.classes)
         self.stride = int(tables.maps[tables.head.output].stride)
         numbers = tables.numbers
         parts = (ctypes.addressof(part) for part in (tables.head, tables.maps, tables.steps))
-        address = native().foveal_program_make(*parts, numbers.ctypes.data, len(numbers))
+        error = ctypes.create_string_buffer(256)
+        said = ctypes.addressof(error), len(error)
+        address = native().foveal_program_make(*parts, numbers.ctypes.data, len(numbers), *said)
+        if not address and error.value:
+            raise ValueError(f"these tables are no program: {error.value.decode()}")
         if not address:
-            raise RuntimeError("a program could not be made: no memory, or tables of another version")
+            raise MemoryError("a program could not be made: there is no memory")
         self._address = address
         weakref.finalize(self, native().foveal_program_free, address)
+        if info is not None:  # native code has found the tables to be a program
+            info.check(self.classes, int(tables.head.coarsest_stride))
 
     def run(  # noqa: PLR0913
         self,
@@ -146,7 +156,7 @@ class Program:
 
     def save(self, path: str | Path) -> None:
         """Write the program as one safetensors file that `load_program` reads without PyTorch."""
-        write_tables(self.tables, Path(path))
+        write_tables(self.tables, Path(path), self.info)
 
     def observe(self, image: Array, span: Array, counts: Array | None = None) -> None:
         """Note the values of all maps of a dense run of images [N, 3, H, W], float32.
@@ -173,7 +183,11 @@ def load_program(path: str | Path) -> Program:
     Raises:
         ValueError: The file holds no program, or one of another version.
     """
-    return Program(read_tables(Path(path)))
+    tables, info = read_tables(Path(path))
+    try:
+        return Program(tables, info)
+    except ValueError as error:
+        raise ValueError(f"{path} holds no program of this version ({error})") from None
 
 
 def _take_image(request: Request, image: Array) -> Array:

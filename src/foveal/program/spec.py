@@ -19,6 +19,7 @@ STEP_NAMES = (
 )
 SCORES = ("entropy", "margin", "weighted_entropy", "regional_entropy")
 MOST_LEVELS = 8
+MOST_TILE = 4096
 MORE_TIMES = 8
 """Entries of a profile after those of the steps: decision, composition, labels, ..."""
 
@@ -91,7 +92,7 @@ def native() -> ctypes.CDLL:
     if sizes != [ctypes.sizeof(kind) for kind in (Head, MapSpec, StepSpec, Request)]:
         raise RuntimeError("the C kernels are of another version than this package; delete FOVEAL_CACHE")
     kernels.foveal_program_make.restype = _Address
-    kernels.foveal_program_make.argtypes = [*[_Address] * 4, ctypes.c_int64]
+    kernels.foveal_program_make.argtypes = [*[_Address] * 4, ctypes.c_int64, _Address, ctypes.c_int64]
     kernels.foveal_program_run.restype = ctypes.c_int32
     kernels.foveal_program_run.argtypes = [_Address, _Address]
     kernels.foveal_program_free.argtypes = [_Address]

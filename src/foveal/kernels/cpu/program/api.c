@@ -67,9 +67,13 @@ EXPORT void foveal_program_free(Program *p) {
     free(p);
 }
 
-/* Make a program from its tables; everything is copied. NULL if it is none, or without memory. */
-EXPORT Program *foveal_program_make(const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, const float *numbers, int64_t count) {
-    if (head->version != PROGRAM_VERSION || head->maps < 1 || head->steps < 1) return NULL;
+/* Make a program from its tables; everything is copied. NULL if it is none, and `error` [size] says why, or
+   without memory. */
+EXPORT Program *foveal_program_make(
+    const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, const float *numbers, int64_t count, char *error, int64_t size)
+{
+    if (size > 0) *error = 0;
+    if (program_check(head, maps, steps, count, error, (size_t)size)) return NULL;
     Program *p = calloc(1, sizeof *p);
     if (!p) return NULL;
     p->head = *head;
@@ -83,7 +87,12 @@ EXPORT Program *foveal_program_make(const ProgramHead *head, const MapSpec *maps
     p->alias = calloc((size_t)head->maps, sizeof *p->alias);
     for (int32_t k = 0; k < head->maps; k++) p->widest = most(p->widest, maps[k].channels);
     p->outside = calloc(2 * (size_t)p->widest, sizeof(float));
-    if (!p->maps || !p->steps || !p->numbers || !p->packed || !p->table || !p->reached || !p->alias || !p->outside || find_tables(p)) {
+    if (!p->maps || !p->steps || !p->numbers || !p->packed || !p->table || !p->reached || !p->alias || !p->outside) {
+        foveal_program_free(p);
+        return NULL;
+    }
+    if (find_tables(p)) {
+        if (size > 0) snprintf(error, (size_t)size, "its steps look around samples at more than %d scales", MOST_TABLES);
         foveal_program_free(p);
         return NULL;
     }
@@ -171,13 +180,27 @@ static int refuse(Request *q, const char *what) {
     return -2;
 }
 
+/* Whether the bins of all grids over an image can be counted: a very long image has many. */
+static int bins_fit(const Program *p, const Request *q) {
+    for (int32_t k = 0; k < p->head.maps; k++) {
+        const MapSpec *m = &p->maps[k];
+        for (int32_t level = 0; m->kind == BINS && level < MOST_LEVELS; level++) {
+            const int64_t columns = bins_columns(m->grid, extent(q->height, m->stride << level), extent(q->width, m->stride << level));
+            if (columns > INT32_MAX / ((int64_t)q->images * m->grid)) return 0;
+        }
+    }
+    return 1;
+}
+
 static int check(const Program *p, Request *q) {
     if (q->images < 1 || q->height < 1 || q->width < 1) return refuse(q, "images are empty");
+    if (q->tile > MOST_TILE) return refuse(q, "the tile must be at most 4096 px");
     if (q->tile < 1 || q->tile % p->head.coarsest_stride) return refuse(q, "the tile must be a multiple of the network's coarsest stride");
     if (q->coarse_level < 0 || q->coarse_level >= MOST_LEVELS || q->max_level < 0 || q->max_level >= MOST_LEVELS)
         return refuse(q, "levels must be between 0 and 7");
     if (q->gains < 1 || q->gains > MOST_LEVELS || q->score < 0 || q->score > REGIONAL_ENTROPY) return refuse(q, "there is no such score");
     if ((int64_t)q->images * q->height * q->width > INT32_MAX) return refuse(q, "the images have too many pixels for one run; split them");
+    if (!bins_fit(p, q)) return refuse(q, "the images are too long for their width or height; split them");
     return 0;
 }
 

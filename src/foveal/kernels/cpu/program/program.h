@@ -43,7 +43,7 @@ typedef struct {
     int32_t stride, border, edge;
 } TableSpec;
 
-enum { MOST_TABLES = 32, MOST_LEVELS = 8, MOST_THREADS = 64 };
+enum { MOST_TABLES = 32, MOST_LEVELS = 8, MOST_THREADS = 64, MOST_TILE = 4096 };
 
 typedef struct Context Context;
 
@@ -153,6 +153,16 @@ static inline int32_t side_of(const Run *r, int32_t stride) { return r->grid.til
 static inline int32_t rows_at(const Run *r, int32_t stride, int32_t level) { return extent(r->grid.height, stride << level); }
 static inline int32_t columns_at(const Run *r, int32_t stride, int32_t level) { return extent(r->grid.width, stride << level); }
 static inline const float *number(const Program *p, int64_t at) { return at < 0 ? NULL : p->numbers + at; }
+
+/* api.c */
+Program *foveal_program_make(
+    const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, const float *numbers, int64_t count, char *error, int64_t size);
+int32_t foveal_program_run(Program *p, Request *q);
+void foveal_program_free(Program *p);
+
+/* embed/check.c */
+/* 0, or -1 for tables that are no program; `error` [size] says why. */
+int program_check(const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, int64_t count, char *error, size_t size);
 
 /* team.c */
 void team_run(Run *r, void (*work)(Run *, Team));

@@ -169,7 +169,8 @@ void integrate(const Run *r, const float *density, int32_t rows, int32_t columns
                     value *= (float)(wide < part ? wide : part) / (float)part;
                     sum += value;
                 }
-            cells[task * g->columns + cell] = sum / (float)(per * per);
+            const float mean = sum / (float)(per * per);
+            cells[task * g->columns + cell] = isfinite(mean) ? mean : 0; /* plans are sorted by sums of these */
         }
     }
 }
