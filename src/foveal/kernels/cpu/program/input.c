@@ -1,120 +1,138 @@
-/* Images into maps: plain, reduced, or as tiles. */
+/* Images into maps: plain, reduced, or as tiles. Images and their reductions are planes of one colour each, so
+   that lines are read and averaged whole vectors at a time; colours are joined when a map is written. */
 #include "program/program.h"
 #include "reduced/samples.h"
-#include "maps/tiles.h"
 
 enum { RGB = 3 };
 
-/* Samples [left, left + count) of a line of an image, as floats in 0..1: out [count][3]. */
-static void read_line(const Request *q, int64_t image, int64_t y, int64_t left, int64_t count, float *out) {
-    for (int64_t c = 0; c < RGB; c++) {
-        const int64_t at = image * q->stride[0] + c * q->stride[1] + y * q->stride[2] + left * q->stride[3], step = q->stride[3];
-        if (q->bytes) {
-            const uint8_t *from = (const uint8_t *)q->image + at;
-            for (int64_t x = 0; x < count; x++) out[x * RGB + c] = (float)from[x * step] / 255.0f;
-        } else {
-            const float *from = (const float *)q->image + at;
-            if (step == 1)
-                for (int64_t x = 0; x < count; x++) out[x * RGB + c] = from[x];
-            else
-                for (int64_t x = 0; x < count; x++) out[x * RGB + c] = from[x * step];
-        }
-    }
-}
+/* Images at a level: where samples lie, in elements from image to image, plane, line and sample. */
+typedef struct {
+    const void *at;
+    int64_t image, plane, line, sample;
+    int32_t height, width, bytes;
+} Images;
 
-/* Means of 2x2 samples of two lines, of those that exist; `two` says whether the second line does. */
-static void halve_lines(const float *upper, const float *lower, int64_t width, float *to) {
-    for (int64_t x = 0; x < width / 2; x++)
-        for (int64_t c = 0; c < RGB; c++) {
-            const int64_t k = 2 * RGB * x + c;
-            to[x * RGB + c] = 0.25f * (upper[k] + upper[k + RGB] + lower[k] + lower[k + RGB]);
-        }
-    if (width % 2)
-        for (int64_t c = 0; c < RGB; c++)
-            to[width / 2 * RGB + c] = 0.5f * (upper[(width - 1) * RGB + c] + lower[(width - 1) * RGB + c]);
-}
-
-/* The images reduced once, from where they are: level 1 of the pyramid. */
-static void first_halving(Run *r, Team team) {
+static Images images_at(const Run *r, int32_t level) {
     const Request *q = r->request;
-    const int64_t rows = (q->height + 1) / 2, columns = (q->width + 1) / 2, lines = q->images * rows;
-    float *buffer = r->scratch[team.thread];
-    for (int64_t line; (line = take(&team)) < lines;) {
-        const int64_t image = line / rows, y = line % rows * 2;
-        float *upper = buffer, *lower = buffer + (int64_t)q->width * RGB;
-        read_line(q, image, y, 0, q->width, upper);
-        if (y + 1 < q->height) read_line(q, image, y + 1, 0, q->width, lower);
-        halve_lines(upper, y + 1 < q->height ? lower : upper, q->width, r->pyramid[1] + line * columns * RGB);
-    }
+    if (!level) return (Images){q->image, q->stride[0], q->stride[1], q->stride[2], q->stride[3], q->height, q->width, q->bytes};
+    const int64_t height = rows_at(r, 1, level), width = columns_at(r, 1, level), area = height * width;
+    return (Images){r->pyramid[level], RGB * area, area, width, 1, (int32_t)height, (int32_t)width, 0};
 }
 
-/* Where a line of the input map is written first: where it belongs, or beside, to be stored by `put_line`. */
-static float *line_of(const Run *r, float *out, int64_t sample, Team team) {
-    return r->program->maps[r->program->head.input].precision == F32 ? out + sample * RGB : r->scratch[team.thread];
+/* Samples [left, left + count) of a line of a plane as floats in 0..1: where they lie, or copied to `beside`. */
+static const float *read_line(const Images *m, int64_t image, int64_t plane, int64_t y, int64_t left, int64_t count, float *beside) {
+    const int64_t at = image * m->image + plane * m->plane + y * m->line + left * m->sample, step = m->sample;
+    if (m->bytes) {
+        const uint8_t *from = (const uint8_t *)m->at + at;
+        if (step == RGB)
+            for (int64_t x = 0; x < count; x++) beside[x] = (float)from[x * RGB] / 255.0f;
+        else
+            for (int64_t x = 0; x < count; x++) beside[x] = (float)from[x * step] / 255.0f;
+        return beside;
+    }
+    const float *from = (const float *)m->at + at;
+    if (step == 1) return from;
+    if (step == RGB)
+        for (int64_t x = 0; x < count; x++) beside[x] = from[x * RGB];
+    else
+        for (int64_t x = 0; x < count; x++) beside[x] = from[x * step];
+    return beside;
 }
 
-/* Store a line in the input map's precision, channels that an image lacks being 0. */
-static void put_line(const Run *r, const float *line, float *out, int64_t sample, int64_t count) {
-    const MapSpec *m = &r->program->maps[r->program->head.input];
-    if (m->precision == F32) return;
-    const float factor = m->precision == U8 ? 1 / m->scale : 1;
-    for (int64_t x = 0; x < count; x++) {
-        float values[RGB + 1] = {0, 0, 0, 0};
-        for (int c = 0; c < RGB; c++) values[c] = line[x * RGB + c] * factor;
-        write_values(out, m->precision, (sample + x) * m->channels, values, m->channels < RGB + 1 ? m->channels : RGB + 1);
-    }
+/* Means of 2x2 samples of two lines, of those that exist. */
+static void halve_lines(const float *upper, const float *lower, int64_t width, float *restrict to) {
+    for (int64_t x = 0; x < width / 2; x++) to[x] = 0.25f * (upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]);
+    if (width % 2) to[width / 2] = 0.5f * (upper[width - 1] + lower[width - 1]);
+}
+
+/* The images of a level at half their size: the next level of the pyramid. */
+static void halve_images(Run *r, int32_t level, Team team) {
+    const Images from = images_at(r, level), to = images_at(r, level + 1);
+    const int64_t lines = (int64_t)r->request->images * RGB * to.height, size = lines_per_task(lines, &team);
+    float *upper = r->scratch[team.thread], *lower = upper + from.width, *out = r->pyramid[level + 1];
+    for (int64_t first; (first = take(&team) * size) < lines;)
+        for (int64_t line = first; line < first + size && line < lines; line++) {
+            const int64_t y = line % to.height * 2, plane = line / to.height % RGB, image = line / to.height / RGB;
+            const float *one = read_line(&from, image, plane, y, 0, from.width, upper), *two = one;
+            if (y + 1 < from.height) two = read_line(&from, image, plane, y + 1, 0, from.width, lower);
+            halve_lines(one, two, from.width, out + line * to.width);
+        }
 }
 
 /* Reduce the images up to a level, those up to `from` being there; the pyramid has a place for each. */
 void reduce_input(Run *r, int32_t from, int32_t level, Team team) {
     for (int32_t k = from; k < level; k++) {
-        if (k == 0) first_halving(r, team);
-        else halve_step(r->pyramid[k], r->request->images, rows_at(r, 1, k), columns_at(r, 1, k), RGB, r->pyramid[k + 1], team);
+        halve_images(r, k, team);
         meet(r, team);
     }
 }
 
+/* A byte from a float, as `to_u8` makes it, in the lowest bits of a word. */
+static inline uint32_t byte_of(float value) {
+    const int32_t zero = 0x4b400000;
+    int32_t bits;
+    value += 12582912.0f;
+    memcpy(&bits, &value, sizeof bits);
+    bits = bits < zero ? zero : bits;
+    bits = bits > zero + 255 ? zero + 255 : bits;
+    return (uint32_t)(bits - zero);
+}
+
+/* Store samples of three planes as rows of the input map; a fourth channel, which images lack, is 0. */
+static void put_samples(const MapSpec *m, const float *const c[RGB], void *map, int64_t sample, int64_t count) {
+    if (m->precision == F32) {
+        float *restrict to = (float *)map + sample * RGB;
+        for (int64_t x = 0; x < count; x++) to[RGB * x] = c[0][x], to[RGB * x + 1] = c[1][x], to[RGB * x + 2] = c[2][x];
+    } else if (m->precision == U8) {
+        uint32_t *restrict to = (uint32_t *)map + sample;
+        const float factor = 1 / m->scale;
+        for (int64_t x = 0; x < count; x++) to[x] = byte_of(c[0][x] * factor) | byte_of(c[1][x] * factor) << 8 | byte_of(c[2][x] * factor) << 16;
+    } else {
+        uint32_t *restrict to = (uint32_t *)map + 2 * sample;
+        for (int64_t x = 0; x < count; x++) {
+            to[2 * x] = to_bf16(c[0][x]) | (uint32_t)to_bf16(c[1][x]) << 16;
+            to[2 * x + 1] = to_bf16(c[2][x]);
+        }
+    }
+}
+
+/* Samples of a line from a place on as rows of the input map; 0 beyond the image. */
+static void put_line(const Run *r, const Images *m, int64_t image, int64_t y, int64_t left, int64_t count, int64_t sample, Team team) {
+    const int32_t input = r->program->head.input;
+    int64_t inside = y < m->height ? m->width - left : 0;
+    inside = inside > count ? count : inside < 0 ? 0 : inside;
+    float *beside = r->scratch[team.thread];
+    const float *planes[RGB];
+    for (int64_t c = 0; c < RGB; c++, beside += count) {
+        planes[c] = inside ? read_line(m, image, c, y, left, inside, beside) : beside;
+        if (inside == count) continue;
+        if (planes[c] != beside) memcpy(beside, planes[c], (size_t)inside * sizeof(float)), planes[c] = beside;
+        memset(beside + inside, 0, (size_t)(count - inside) * sizeof(float));
+    }
+    put_samples(&r->program->maps[input], planes, current(r, input), sample, count);
+}
+
 /* The images at the level of the pass as the plain input map. */
 void plain_input(Run *r, Team team) {
-    const Request *q = r->request;
-    float *out = current(r, r->program->head.input);
-    const int32_t level = r->pass.level, height = rows_at(r, 1, level), width = columns_at(r, 1, level);
-    const int64_t lines = (int64_t)q->images * height, size = lines_per_task(lines, &team);
+    const Images m = images_at(r, r->pass.level);
+    const int64_t lines = (int64_t)r->request->images * m.height, size = lines_per_task(lines, &team);
     for (int64_t first; (first = take(&team) * size) < lines;)
-        for (int64_t line = first; line < first + size && line < lines; line++) {
-            float *to = line_of(r, out, line * width, team);
-            if (level) memcpy(to, r->pyramid[level] + line * width * RGB, (size_t)(width * RGB) * sizeof(float));
-            else read_line(q, line / height, line % height, 0, width, to);
-            put_line(r, to, out, line * width, width);
-        }
+        for (int64_t line = first; line < first + size && line < lines; line++)
+            put_line(r, &m, line / m.height, line % m.height, 0, m.width, line * m.width, team);
     meet(r, team);
 }
 
 /* The tiles that are computed now: from the image, or from the pyramid. */
 void cut_input_step(const Run *r, Team team) {
-    const Request *q = r->request;
     const Grid *g = &r->grid;
     const int32_t side = g->tile;
-    float *out = current(r, r->program->head.input);
     const int64_t lines = g->computed * side, size = lines_per_task(lines, &team);
     for (int64_t first; (first = take(&team) * size) < lines;)
         for (int64_t line = first; line < first + size && line < lines; line++) {
-            const int64_t t = g->first + line / side, image = g->image[t];
-            const int32_t level = (int32_t)g->level[t], y = (int32_t)(g->row[t] * side >> level) + (int32_t)(line % side);
-            const int32_t left = (int32_t)(g->column[t] * side >> level);
-            float *to = line_of(r, out, line * side, team);
-            if (level) {
-                const int32_t height = rows_at(r, 1, level), width = columns_at(r, 1, level);
-                const Dense d = {r->pyramid[level] + image * height * width * RGB, height, width, RGB};
-                cut_line(&d, 0, y, left, side, to);
-                put_line(r, to, out, line * side, side);
-                continue;
-            }
-            int64_t inside = y < q->height ? q->width - left : 0;
-            inside = inside > side ? side : inside;
-            if (inside > 0) read_line(q, image, y, left, inside, to);
-            else inside = 0;
-            memset(to + inside * RGB, 0, (size_t)((side - inside) * RGB) * sizeof(float));
-            put_line(r, to, out, line * side, side);
+            const int64_t t = g->first + line / side;
+            const int32_t level = (int32_t)g->level[t];
+            const Images m = images_at(r, level);
+            const int64_t y = (g->row[t] * side >> level) + line % side, left = g->column[t] * side >> level;
+            put_line(r, &m, g->image[t], y, left, side, line * side, team);
         }
 }
