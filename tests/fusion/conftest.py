@@ -11,5 +11,5 @@ from foveal.ops.convolve.autotune import CHOICES
 @pytest.fixture(autouse=True)
 def unmeasured(tmp_path: Path) -> Iterator[None]:
     """Let no measurement of this machine choose the algorithms."""
-    with CHOICES.kept_in(tmp_path / "choices.json"):
+    with CHOICES.kept_in(tmp_path / "choices"):
         yield

@@ -14,7 +14,7 @@ from foveal.kernels.autotune import Choices, fastest, is_tuning, tuning
 def choices(tmp_path: Path) -> Iterator[Choices]:
     """Choices of this test alone."""
     found = Choices("test", ("slow", "quick"))
-    with found.kept_in(tmp_path / "test.json"):
+    with found.kept_in(tmp_path / "choices"):
         yield found
 
 
@@ -32,7 +32,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(
 ) -> None:
     with tuning():
         assert is_tuning() and choices.measure("a case", ("slow", "quick"), print) == "quick"
-    assert not is_tuning() and json.loads(choices.path.read_text()) == {"a case": "quick"}
+    assert not is_tuning() and json.loads(choices.path.read_text())["record"] == {"a case": "quick"}
     choices.reload()
     monkeypatch.setattr(autotune, "fastest", lambda names, run: pytest.fail("measured again"))
     assert choices.get("a case") == "quick" and len(choices) == 1
@@ -52,7 +52,7 @@ def test_nothing_is_written_if_nothing_was_measured(choices: Choices) -> None:
 
 def test_choices_elsewhere_are_others(choices: Choices, tmp_path: Path) -> None:
     choices.measure("a case", ("slow", "quick"), print)
-    with choices.kept_in(tmp_path / "other.json"):
+    with choices.kept_in(tmp_path / "others"):
         assert choices.get("a case") is None
     assert choices.get("a case") == "quick"
 
@@ -68,14 +68,17 @@ def test_the_fastest_of_cold_runs_is_taken(monkeypatch: pytest.MonkeyPatch) -> N
     assert fastest(("direct", "onednn"), run) == "onednn"
 
 
-@pytest.mark.parametrize("content", ["", "{", '["quick"]', '{"a": "magic", "b": 3}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", '["quick"]', '{"version": 1, "record": {"a": "magic", "b": 3}}']
+)
 def test_a_damaged_file_is_measured_again(choices: Choices, content: str) -> None:
+    choices.path.parent.mkdir()
     choices.path.write_text(content)
     assert len(choices) == 0 and choices.get("a") is None
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(choices: Choices) -> None:
-    with choices.kept_in(Path("/proc/no/such/folder/choices.json")):
+    with choices.kept_in(Path("/proc/no/such/folder")):
         with tuning():
             choices.measure("a case", ("slow", "quick"), print)
         assert len(choices) == 1

@@ -15,7 +15,8 @@ from foveal.calibration.risk import RiskTable
 from foveal.cost import alternate
 from foveal.fusion import faster
 from foveal.geometry.plan import Plan
-from foveal.hub.checkpoint import Model, fingerprint
+from foveal.hub.checkpoint import Model
+from foveal.hub.fingerprint import fingerprint
 from foveal.methods import (
     AdaptiveSegmenter,
     CoarseToFine,

@@ -14,21 +14,16 @@ much as large ones.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from foveal.storage.atomic import write_atomically
+from foveal.storage.store import Record
 
-VERSION = 1
-"""Of the file; one of another version is no cost model."""
 NEGLIGIBLE = 1e-12
 """Sum of squared relative errors that is no reason for one more number in the model."""
 
@@ -129,30 +124,26 @@ class CostModel:
         rate = self.per_sample * pixels
         return spare / rate if rate > 0 else math.inf
 
-    def save(self, path: Path) -> None:
-        """Write the model as JSON, at once."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n")
+    def as_record(self) -> Record:
+        """Return the model as plain values, for a file."""
+        return asdict(self)
 
     @classmethod
-    def load(cls, path: Path) -> CostModel:
-        """Read a model that `save` wrote.
+    def from_record(cls, record: Record) -> CostModel:
+        """Take up what `as_record` returned.
 
         Raises:
-            ValueError: The file is damaged, or of another version; measure again.
-            OSError: It cannot be read.
+            ValueError: A number is missing, unknown, negative or no number; measure again.
         """
         try:
-            state = json.loads(path.read_bytes())
-            if state.pop("version") != VERSION:
-                raise ValueError(f"it is not of version {VERSION}")
-            rows = tuple(_measurement(row) for row in state.pop("rows"))
-            return cls(**{name: float(value) for name, value in state.items()}, rows=rows)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: holds no cost model ({error}); measure again") from None
+            rows = tuple(_measurement(row) for row in record["rows"])
+            numbers = {name: float(value) for name, value in record.items() if name != "rows"}
+            return cls(**numbers, rows=rows)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"the record holds no cost model ({error}); measure again") from None
 
 
-def _measurement(row: Any) -> Measurement:
+def _measurement(row: Record) -> Measurement:
     height, width = row["size"]
     runs = tuple((float(work), float(ms)) for work, ms in row["runs"])
     return Measurement((int(height), int(width)), float(row["dense_ms"]), runs)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,11 +19,11 @@ from torch import Tensor, nn
 from foveal import __version__
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.cost import alternate
-from foveal.hub.checkpoint import fingerprint
+from foveal.hub.fingerprint import fingerprint
 from foveal.kernels.build import built
 from foveal.methods import METHODS, AdaptiveSegmenter, Dense, MethodConfig, Resources
 from foveal.ops import tuning
-from foveal.storage.cache import folder
+from foveal.storage.store import Store
 from foveal.tiles import NoTileRule
 
 AREAS = (1.0, 0.5, 0.25)
@@ -42,6 +41,9 @@ ANY = 0.5
 ROUNDS = 5
 GRAIN = 32
 """Side of the patches of the picture that is measured on [px]."""
+
+COSTS = Store("cost", version=1)
+"""Cost models by the key of a setup."""
 
 Report = Callable[[str], None]
 
@@ -95,20 +97,21 @@ class Setup:
         return fingerprint(self.network)
 
     @property
-    def file(self) -> Path:
-        """Where the cost model is kept: another file for anything that time depends on."""
+    def key(self) -> str:
+        """Key of the cost model in `COSTS`: another one for anything that time depends on."""
         parts = (self.weights, self.method, *self.config.time_key, torch.get_num_threads())
         text = "\n".join(str(part) for part in (*parts, built(), torch.__version__, __version__))
-        return folder() / "cost" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def stored(setup: Setup) -> CostModel | None:
     """Return what was measured before; None if nothing was, or the file is damaged."""
-    if not (folder() / "cost").is_dir():  # before the weights are read
+    if not COSTS.place.is_dir():  # before the weights are read
         return None
+    record = COSTS.read(setup.key)
     try:
-        return CostModel.load(setup.file)
-    except (OSError, ValueError):
+        return CostModel.from_record(record) if record is not None else None
+    except ValueError:
         return None
 
 
@@ -158,10 +161,8 @@ def calibrate(
     new = {row.size for row in rows}
     old = [row for row in known.rows if row.size not in new] if known else []
     model = CostModel.fit([*old, *rows])
-    try:
-        model.save(setup.file)
-    except OSError:
-        return model
+    with suppress(OSError):
+        COSTS.write(setup.key, model.as_record())
     return model
 
 

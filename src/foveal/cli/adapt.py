@@ -132,7 +132,7 @@ def _distil(loaded: Model, images: Images, config: CoarseToFineConfig, steps: in
 
     A run belongs to the weights that it started from: those of another network would go unnoticed.
     """
-    from foveal.hub.checkpoint import fingerprint
+    from foveal.hub.fingerprint import fingerprint
     from foveal.training.distillation import distil
     from foveal.training.loop import Schedule, resumed_step
 

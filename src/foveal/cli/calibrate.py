@@ -63,5 +63,7 @@ def cost_row(setup: Setup, found: CostModel) -> dict[str, Any]:
     """Numbers and measurements of a cost model as plain values [ms], and where it is kept."""
     import torch
 
+    from foveal.calibration.latency import COSTS
+
     head = {"model": setup.name, "method": setup.method, "config": asdict(setup.config)}
-    return {**head, "threads": torch.get_num_threads(), **asdict(found), "file": str(setup.file)}
+    return {**head, "threads": torch.get_num_threads(), **asdict(found), "file": str(COSTS.path(setup.key))}

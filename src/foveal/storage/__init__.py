@@ -1,1 +1,1 @@
-"""What every floor needs of disk and names: writing at once, the cache folder, look-up with a suggestion."""
+"""What every folder needs of disk and names: atomic writes, the cache folder, its records, look-up of names."""
