@@ -1,1 +1,1 @@
-"""What every folder needs of disk and names: atomic writes, the cache folder, its records, look-up of names."""
+"""What every folder needs of disk and names: atomic writes, the cache and its records, look-up of names."""
