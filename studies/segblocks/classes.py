@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveal.evaluation.metrics import VOID
 from foveal.methods import Prediction
+from foveal.storage.labels import VOID
 from studies.segblocks.entries import measured, watched
 from studies.segblocks.seeds import mean_of
 from studies.segblocks.study import Row, Rows

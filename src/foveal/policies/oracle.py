@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from foveal.ops import halve
 from foveal.policies.protocol import View
-
-VOID = 255
+from foveal.storage.labels import VOID
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What every folder needs of disk and names: atomic writes, the cache and its records, look-up of names."""
+"""What all folders share: atomic writes, the cache folder and its records, look-up of names, the void label."""

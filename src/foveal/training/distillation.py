@@ -15,9 +15,9 @@ from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches
 from foveal.hub.checkpoint import Model
 from foveal.methods import CoarseToFine, CoarseToFineConfig
+from foveal.storage.labels import VOID
 from foveal.training.loop import Schedule, train
 
-VOID = 255
 CROP = 384
 """Largest side of a training view [px]."""
 BATCH = 6
