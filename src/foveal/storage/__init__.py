@@ -1,1 +1,1 @@
-"""What all folders share: atomic writes, the cache folder and its records, look-up of names, the void label."""
+"""What all folders share: atomic writes, the cache and its records, look-up of names, the void label."""
