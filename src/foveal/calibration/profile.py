@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from foveal.calibration.risk import RiskSetting, RiskTable
 from foveal.hub.checkpoint import Model
 from foveal.hub.fingerprint import fingerprint
 from foveal.methods import CoarseToFineConfig
+from foveal.methods.config import SettingValue
 from foveal.storage.store import Record, Store
 
 METHOD = "coarse_to_fine"
@@ -67,7 +67,7 @@ class CalibrationProfile:
     risk: RiskTable
     curve: tuple[CurveRow, ...] = ()
 
-    def settings(self, budget: float, coarsest: int) -> dict[str, Any]:
+    def settings(self, budget: float, coarsest: int) -> dict[str, SettingValue]:
         """Return the settings for a budget.
 
         A budget that hardly pays for the first pass that was measured gets one at level `coarsest`, for which

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -95,9 +95,10 @@ def _candidates(loaded: Model, given: Settings) -> list[CoarseToFineConfig]:
     if wrong:
         names = ", ".join(sorted(map(option_name, wrong)))
         raise ValueError(f"foveal adapt finds {names} by itself, or has no use for it; leave it out")
-    tile, level = given.get("tile", loaded.card.tile), max(1, loaded.card.coarse_level)
-    levels = [given["coarse_level"]] if "coarse_level" in given else range(level, 0, -1)
-    scores = [given["policy"]] if "policy" in given else SCORES
+    level = max(1, loaded.card.coarse_level)
+    tile = cast("int", given.get("tile", loaded.card.tile))  # the command line has read them as declared
+    levels = [cast("int", given["coarse_level"])] if "coarse_level" in given else range(level, 0, -1)
+    scores = [cast("str", given["policy"])] if "policy" in given else SCORES
     return [CoarseToFineConfig(policy=score, tile=tile, coarse_level=at) for at in levels for score in scores]
 
 

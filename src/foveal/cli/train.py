@@ -10,6 +10,7 @@ import typer
 
 from foveal.cli.errors import echo_json
 from foveal.cli.evaluate import entry
+from foveal.cli.method_options import Settings
 from foveal.cli.options import JsonOption, ThreadsOption, prepare
 from foveal.cli.progress import counter, steps_bar
 
@@ -88,7 +89,7 @@ def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     loaded, part = load_model(folder), wanted.method
     if METHODS[part.name].Config().is_dense:
         return measure(loaded.network, data, [], 0, None, counter("images"))
-    budget, settings = part.trained_budget, {}
+    budget, settings = part.trained_budget, Settings()
     if loaded.policy is not None and budget is not None:
         budget, settings = min(1.0, budget + loaded.policy.share), {"policy": "learned"}
     rows = [entry(loaded, loaded.network, part.name, budget or MethodConfig.budget, settings)]
