@@ -114,7 +114,7 @@ class _Engine:
     @torch.no_grad()
     def _first(self, image: Tensor) -> Plan:
         with self._around(), tuning():
-            plan = self._method.policy(self._method.look(image)[0])
+            plan = self._method.policy(self._method.view(image)[0])
             self._method.network(split(image, plan)).dense()
         return plan
 
@@ -123,7 +123,7 @@ class _Engine:
         """Run once, and return the time of every part [ms]."""
         method, clock = self._method, _Clock()
         with self._around():
-            plan = clock.time("policy", lambda: method.policy(method.look(image)[0]))
+            plan = clock.time("policy", lambda: method.policy(method.view(image)[0]))
             plan = Plan(plan.levels, plan.tile, plan.size)  # whatever the policy knows of an earlier round
             clock.time("tables", lambda: plan.layout.rebuild_tables(self._known))
             tiles = clock.time("split", lambda: split(image, plan))

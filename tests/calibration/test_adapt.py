@@ -141,7 +141,7 @@ def test_the_curve_has_controls_and_can_be_shown(profile: CalibrationProfile, tm
     assert (tmp_path / "fit.png").stat().st_size > (tmp_path / "one.png").stat().st_size > 1000
 
 
-def test_a_look_that_is_given_is_kept_and_the_same_images_give_the_same_fit(model: Model) -> None:
+def test_a_coarse_level_that_is_given_is_kept_and_the_same_images_give_the_same_fit(model: Model) -> None:
     asked = replace(ASKED, coarse_level=1, policy="margin")
     first, second = (adapt(model, Streets(1), [asked], silent) for _ in range(2))
     assert first == second
@@ -197,8 +197,8 @@ def test_a_copy_is_trained_without_labels_and_the_given_network_stays(model: Mod
     assert not whole[0].network.training
     assert len(whole[1]) == 2
     for found in whole[1]:
-        assert found["dense"] == found["look"] == found["closer"] == 0
-        assert found["look_consistency"] > 0 and found["closer_consistency"] > 0
+        assert found["dense"] == found["coarse"] == found["refined"] == 0
+        assert found["coarse_consistency"] > 0 and found["refined_consistency"] > 0
 
 
 def test_an_interrupted_self_distillation_ends_with_the_same_weights(

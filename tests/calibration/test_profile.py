@@ -54,8 +54,8 @@ def test_what_was_found_lies_beside_the_weights_and_comes_back(model: Model) -> 
     assert load_profile(model) == profile == find_profile(model)
     assert load_profile(load_model(model.file)) == profile
     known = {"policy": "margin", "tile": 32, "coarse_level": 1, "level_gain": (0.4, 1.0)}
-    assert profile.settings(0.31, coarsest=2) == known == profile.settings(0.2, coarsest=1)
-    assert profile.settings(0.29, coarsest=2) == {"policy": "margin", "tile": 32, "coarse_level": 2}
+    assert profile.settings(0.31, coarse_level=2) == known == profile.settings(0.2, coarse_level=1)
+    assert profile.settings(0.29, coarse_level=2) == {"policy": "margin", "tile": 32, "coarse_level": 2}
 
 
 def test_other_weights_are_refused(model: Model) -> None:

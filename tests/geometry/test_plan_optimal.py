@@ -14,13 +14,13 @@ from foveal.geometry.plan import Plan
 from strategies import sources
 
 
-def quadtrees(shape: tuple[int, int], coarsest: int) -> Tensor:
-    """All levels [P, *shape] that one image can have from `coarsest` on, by trying every split."""
+def quadtrees(shape: tuple[int, int], max_level: int) -> Tensor:
+    """All levels [P, *shape] that one image can have from `max_level` on, by trying every split."""
     squares = [torch.zeros(1, 1, dtype=torch.long)]
-    for level in range(1, coarsest + 1):
+    for level in range(1, max_level + 1):
         split = [torch.cat([torch.cat(q[:2], 1), torch.cat(q[2:], 1)]) for q in product(squares, repeat=4)]
         squares = [torch.full_like(split[0], level), *split]
-    rows, columns = (-(-cells >> coarsest) for cells in shape)
+    rows, columns = (-(-cells >> max_level) for cells in shape)
     found = []
     for q in product(squares, repeat=rows * columns):
         found.append(torch.cat([torch.cat(q[i * columns : (i + 1) * columns], 1) for i in range(rows)]))
@@ -56,30 +56,30 @@ CELLS = [(2, 2), (2, 3), (4, 4), (3, 4), (3, 8), (5, 3)]
 @settings(max_examples=60)
 @given(source=sources())
 def test_at_a_corner_of_the_hull_no_plan_of_as_many_tiles_gains_more(source: Random) -> None:
-    shape, coarsest = source.choice(CELLS), source.randint(1, 2)
+    shape, max_level = source.choice(CELLS), source.randint(1, 2)
     size = 8 * shape[0] - source.randint(0, 7), 8 * shape[1] - source.randint(0, 7)
-    scores = random_scores(source, (coarsest, *shape))
-    every = Plan(quadtrees(shape, coarsest), 8, size)
+    scores = random_scores(source, (max_level, *shape))
+    every = Plan(quadtrees(shape, max_level), 8, size)
     for tiles, gain in corners(every.tiles, gain_of(every.levels, scores)):
         budget = (
             (tiles - 0.5) * 64 / (size[0] * size[1])
         )  # one tile more is allowed, so this is half too many
         if budget < 1:
-            plan = Plan.from_scores(scores[:, None], 8, size, budget, coarsest)
+            plan = Plan.from_scores(scores[:, None], 8, size, budget, max_level)
             assert (int(plan.tiles), float(gain_of(plan.levels, scores))) == (tiles, gain)
 
 
 @settings(max_examples=40)
 @given(source=sources())
 def test_at_a_corner_of_the_hull_no_shared_plan_of_as_many_tiles_gains_more(source: Random) -> None:
-    shape, coarsest = source.choice(CELLS[:4]), source.randint(1, 2)
+    shape, max_level = source.choice(CELLS[:4]), source.randint(1, 2)
     size = 8 * shape[0], 8 * shape[1]
-    scores = random_scores(source, (coarsest, 2, *shape))
-    every = Plan(quadtrees(shape, coarsest), 8, size)
+    scores = random_scores(source, (max_level, 2, *shape))
+    every = Plan(quadtrees(shape, max_level), 8, size)
     first, second = (gain_of(every.levels, scores[:, n]) for n in range(2))
     tiles_of_both = (every.tiles[:, None] + every.tiles).flatten()
     for tiles, gain in corners(tiles_of_both, (first[:, None] + second).flatten()):
         budget = (tiles - 0.5) / (2 * math.prod(shape))
         if budget < 1:
-            plan = Plan.shared(scores, 8, size, budget, coarsest)
+            plan = Plan.shared(scores, 8, size, budget, max_level)
             assert (int(plan.tiles.sum()), float(gain_of(plan.levels, scores).sum())) == (tiles, gain)

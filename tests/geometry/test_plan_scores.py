@@ -24,7 +24,7 @@ class Request(NamedTuple):
     tile: int
     size: tuple[int, int]
     budget: float
-    coarsest: int
+    max_level: int
 
     @property
     def capacity(self) -> float:
@@ -40,22 +40,22 @@ class Request(NamedTuple):
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     source = draw(sources())
-    tile, coarsest, images = source.choice([4, 16]), source.randint(0, 3), source.randint(1, 3)
+    tile, max_level, images = source.choice([4, 16]), source.randint(0, 3), source.randint(1, 3)
     size = source.randint(1, 9 * tile), source.randint(1, 9 * tile)
     budget = source.choice([1.0, source.uniform(0.01, 1)])
-    while cheapest(size, tile, coarsest) > budget * size[0] * size[1] / tile**2 + 1:
-        coarsest += 1
+    while cheapest(size, tile, max_level) > budget * size[0] * size[1] / tile**2 + 1:
+        max_level += 1
     shape = (images, *grid(size, tile))
     if source.random() < 0.4:
-        shape = (max(coarsest, 1), *shape)
+        shape = (max(max_level, 1), *shape)
     generator = torch.Generator().manual_seed(source.randint(0, 2**30))
     scores = torch.rand(shape, generator=generator)
     scores = (scores * 3).round() if source.random() < 0.4 else scores
-    return Request(scores, tile, size, budget, coarsest)
+    return Request(scores, tile, size, budget, max_level)
 
 
-def cheapest(size: tuple[int, int], tile: int, coarsest: int) -> int:
-    return math.prod(-(-side // (tile << coarsest)) for side in size)
+def cheapest(size: tuple[int, int], tile: int, max_level: int) -> int:
+    return math.prod(-(-side // (tile << max_level)) for side in size)
 
 
 @settings(max_examples=150)
@@ -64,7 +64,7 @@ def test_the_budget_is_exceeded_by_at_most_one_tile(request: Request) -> None:
     plan = request.plan()
     whole = bool((plan.levels == 0).all())  # budget 1 means everything, padding at the edges included
     assert plan.tiles.max() <= request.capacity + 1 + 1e-9 or (whole and request.budget == 1)
-    assert int(plan.levels.max()) <= request.coarsest
+    assert int(plan.levels.max()) <= request.max_level
 
 
 @settings(max_examples=150)
@@ -98,7 +98,7 @@ def test_an_image_gets_the_plan_that_it_gets_alone(request: Request) -> None:
 def test_a_shared_budget_holds_for_the_batch(request: Request, more: float) -> None:
     images = request.scores.shape[-3]
     capacity = images * request.capacity
-    if request.budget < 1 and images * cheapest(request.size, request.tile, request.coarsest) > capacity + 1:
+    if request.budget < 1 and images * cheapest(request.size, request.tile, request.max_level) > capacity + 1:
         with pytest.raises(ValueError, match="raise the budget"):
             request.shared()
         return
@@ -132,7 +132,7 @@ def test_a_step_is_worth_all_that_it_opens() -> None:
     opens, alone = torch.zeros(1, 4, 8), torch.zeros(1, 4, 8)
     opens[0, :, :4] = 1  # gains only at the last step: 16 for 15 tiles
     alone[0, :, 4:] = 0.125  # gains only at the first step: 2 for 3 tiles
-    plan = Plan.from_scores(torch.stack([opens, alone]), 8, (32, 64), budget=16 / 32, coarsest=2)
+    plan = Plan.from_scores(torch.stack([opens, alone]), 8, (32, 64), budget=16 / 32, max_level=2)
     assert plan.levels[0, :, :4].eq(0).all()
     assert plan.levels[0, :, 4:].eq(2).all()
 
@@ -148,7 +148,7 @@ def test_scores_that_are_no_numbers_are_refused(make: Callable[..., Plan], numbe
 
 @pytest.mark.parametrize("make", [Plan.from_scores, Plan.shared])
 def test_scores_of_too_few_levels_are_refused(make: Callable[..., Plan]) -> None:
-    with pytest.raises(ValueError, match="scores are for 2 levels; coarsest 3 needs 3 of them"):
+    with pytest.raises(ValueError, match="scores are for 2 levels; max_level 3 needs 3 of them"):
         make(torch.zeros(2, 1, 8, 8), 8, (64, 64), 0.5, 3)
 
 
@@ -160,14 +160,14 @@ def test_too_small_a_shared_budget_names_the_cheapest_plan() -> None:
 def test_what_gains_most_is_refined_first() -> None:
     scores = torch.zeros(1, 8, 8)
     scores[0, 5, 2] = 1
-    plan = Plan.from_scores(scores, 8, (64, 64), budget=(4 + 3 + 3 - 1) / 64, coarsest=2)
+    plan = Plan.from_scores(scores, 8, (64, 64), budget=(4 + 3 + 3 - 1) / 64, max_level=2)
     assert plan.levels[0, 4:6, 2:4].eq(0).all()
     assert plan.levels[0, 4:, :4].eq(1).sum() == 12
     assert plan.levels[0, :4].eq(2).all()
 
 
 def test_a_split_at_the_edge_that_costs_nothing_comes_first() -> None:
-    plan = Plan.from_scores(torch.zeros(1, 3, 3), 8, (24, 24), budget=3 / 9, coarsest=1)
+    plan = Plan.from_scores(torch.zeros(1, 3, 3), 8, (24, 24), budget=3 / 9, max_level=1)
     assert plan.levels.tolist() == [[[1, 1, 1], [1, 1, 1], [1, 1, 0]]]
 
 
@@ -175,7 +175,7 @@ def test_scores_per_level_refine_each_level_by_its_own() -> None:
     scores = torch.zeros(2, 1, 4, 8)
     scores[1, 0, :, :4] = 1
     scores[0, 0, :, 4:] = 1
-    plan = Plan.from_scores(scores, 8, (32, 64), budget=4 / 32, coarsest=2)
+    plan = Plan.from_scores(scores, 8, (32, 64), budget=4 / 32, max_level=2)
     assert plan.levels.unique(dim=2).tolist() == [[[1, 2]] * 4]
 
 
@@ -210,6 +210,6 @@ def test_scores_of_another_grid_are_refused() -> None:
 def test_a_step_that_gains_nothing_is_taken_for_what_it_opens() -> None:
     nothing, much = torch.zeros(1, 8, 8), torch.zeros(1, 8, 8)
     much[0, 0, 0] = 1.0  # only the last step gains, and only in one cell
-    plan = Plan.from_scores(torch.stack([much, nothing]), 8, (64, 64), budget=0.2, coarsest=2)
+    plan = Plan.from_scores(torch.stack([much, nothing]), 8, (64, 64), budget=0.2, max_level=2)
     assert int(plan.levels[0, 0, 0]) == 0
     assert int(plan.levels[0, 7, 7]) == 2

@@ -33,11 +33,11 @@ def test_without_labels_only_consistency_counts_and_reaches_everything(taught: b
     method = CoarseToFine(network, coarse_level=2)
     method.aim, method.teacher = Aim(hardest=0.5), teacher
     losses = method.loss(torch.rand(1, 3, 64, 96), torch.full((1, 64, 96), 255))
-    drawn = {"look_consistency", "closer_consistency"} | ({"dense_consistency"} if taught else set())
-    assert set(losses) == {"dense", "look", "closer"} | drawn
+    drawn = {"coarse_consistency", "refined_consistency"} | ({"dense_consistency"} if taught else set())
+    assert set(losses) == {"dense", "coarse", "refined"} | drawn
     values = {name: float(loss.detach()) for name, loss in losses.items()}
-    assert values["dense"] == values["look"] == values["closer"] == 0
-    assert min(values["look_consistency"], values["closer_consistency"]) > 0
+    assert values["dense"] == values["coarse"] == values["refined"] == 0
+    assert min(values["coarse_consistency"], values["refined_consistency"]) > 0
     assert not taught or values["dense_consistency"] == pytest.approx(0, abs=1e-6)
     check_gradients(method, losses)
     assert teacher is None or all(p.grad is None for p in teacher.parameters())
@@ -50,7 +50,7 @@ def test_labels_and_weights_count_where_there_are_some(network: nn.Module) -> No
     method.aim = Aim(class_weight=torch.ones(5))
     method.training_part = CoarseToFineTraining(consistency=0.0)
     losses = method.loss(image, target)
-    assert set(losses) == {"dense", "look", "closer"}
+    assert set(losses) == {"dense", "coarse", "refined"}
     assert all(float(loss.detach()) > 0 for loss in losses.values())
     check_gradients(method, losses)
 
@@ -68,5 +68,5 @@ def test_what_is_drawn_in_training_is_drawn_from_the_seed_alone(network: nn.Modu
     found = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        found.append(float(make(network, coarse_level=2).loss(image, target)["closer"].detach()))
+        found.append(float(make(network, coarse_level=2).loss(image, target)["refined"].detach()))
     assert found[0] == found[1] != found[2]

@@ -26,20 +26,20 @@ from strategies import sources
 def test_a_budget_is_kept_and_used_or_refused_with_reason(name: str, source: Random) -> None:
     torch.manual_seed(source.randint(0, 2**30))
     size = tuple(source.choice([source.randint(1, 40), source.randint(30, 200)]) for _ in range(2))
-    tile, coarsest, look = source.choice([8, 16, 20]), source.randint(0, 3), source.randint(1, 3)
+    tile, max_level, look = source.choice([8, 16, 20]), source.randint(0, 3), source.randint(1, 3)
     budget = source.choice([source.uniform(0.01, 1), source.uniform(0.3, 0.9), 1.0])
     image, network = torch.rand(1, 3, *size), headless()
     one = tile**2 / prod(size)
     entry = POLICIES[name]
     asked = budget if entry.budget is None else entry.budget
-    coarsest = 1 if name == "learned" else coarsest
-    cheapest = prod(-(-cells >> coarsest) for cells in grid(size, tile)) * one
+    max_level = 1 if name == "learned" else max_level
+    cheapest = prod(-(-cells >> max_level) for cells in grid(size, tile)) * one
     spent = prod(-(-side >> look) for side in size) / prod(size) if entry.needs_pass and asked < 1 else 0.0
     if name == "learned" and asked < 1:
         spent = DECISION * prod(-(-side // (2 * tile)) * 2 * tile for side in size) / prod(size)
 
     def answer() -> Prediction:
-        return run(name, image, network, budget=budget, tile=tile, max_level=coarsest, coarse_level=look)
+        return run(name, image, network, budget=budget, tile=tile, max_level=max_level, coarse_level=look)
 
     if asked not in (0, 1) and (spent >= asked or cheapest > asked - spent + one + 1e-9):
         assert error_of(answer).startswith("budget is ")
@@ -49,12 +49,12 @@ def test_a_budget_is_kept_and_used_or_refused_with_reason(name: str, source: Ran
     assert plan is not None
     assert plan.size == size
     assert plan.tile == tile
-    assert 0 <= int(plan.levels.min()) <= int(plan.levels.max()) <= coarsest
+    assert 0 <= int(plan.levels.min()) <= int(plan.levels.max()) <= max_level
     assert trace.work.tolist() == pytest.approx([plan.work.item() + spent])
     if asked == 1:
         assert plan.levels.max() == 0
     elif asked == 0:
-        assert plan.levels.min() == coarsest
+        assert plan.levels.min() == max_level
     else:
         assert trace.work.item() <= asked + one + 1e-9
         dearest_split = 3 * one
@@ -82,15 +82,15 @@ def test_more_budget_refines_more_and_unrefines_nothing(name: str) -> None:
         assert more.work > less.work
 
 
-def test_the_first_look_is_a_step_of_the_trace() -> None:
+def test_the_coarse_pass_is_a_step_of_the_trace() -> None:
     steps = run(
         "entropy", torch.rand(2, 3, 64, 96), headless(), budget=0.5, tile=16, coarse_level=1
     ).trace.steps
-    assert [step.name for step in steps] == ["look", "network"]
+    assert [step.name for step in steps] == ["coarse", "network"]
     assert steps[0].work.tolist() == [0.25, 0.25]
     assert steps[0].plan is None
 
 
-def test_no_look_is_taken_where_everything_is_computed_anyway() -> None:
+def test_no_coarse_pass_runs_where_everything_is_computed_anyway() -> None:
     trace = run("entropy", torch.rand(1, 3, 64, 96), headless(), budget=1.0, tile=16).trace
     assert [step.name for step in trace.steps] == ["network"]

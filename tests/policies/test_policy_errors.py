@@ -41,7 +41,7 @@ def test_uncertainty_needs_logits(name: str) -> None:
         create_policy(name)(View(torch.rand(1, 3, 64, 64)))
 
 
-def test_a_budget_that_the_look_uses_up_is_refused() -> None:
+def test_a_budget_that_the_coarse_pass_uses_up_is_refused() -> None:
     with pytest.raises(ValueError, match=r"budget is 0\.2 and the coarse pass alone takes 0\.25"):
         run("entropy", torch.rand(1, 3, 64, 64), headless(), budget=0.2, tile=8, coarse_level=1)
 
@@ -52,8 +52,8 @@ def test_a_budget_below_the_cheapest_plan_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["detail", "random", "oracle"])
-@pytest.mark.parametrize("coarsest", [0, 1, 3, 4, 5])
-def test_any_number_of_levels_is_planned(name: str, coarsest: int) -> None:
+@pytest.mark.parametrize("max_level", [0, 1, 3, 4, 5])
+def test_any_number_of_levels_is_planned(name: str, max_level: int) -> None:
     image = torch.rand(1, 3, 256, 256)
-    policy = make(name, image, headless(), budget=0.9999, tile=4, max_level=coarsest)
+    policy = make(name, image, headless(), budget=0.9999, tile=4, max_level=max_level)
     assert 0.99 < float(policy(View(image)).work) <= 1

@@ -38,7 +38,7 @@ def test_global_mean_ignores_what_tiles_hold_outside_the_image() -> None:
     assert_equals_dense(lambda x: x.log().mean((2, 3)), image().abs())
 
 
-@given(plan=plans((8,), coarsest=2))
+@given(plan=plans((8,), max_level=2))
 def test_global_mean_of_a_constant_is_the_constant(plan: Plan) -> None:
     x = torch.full((len(plan.levels), 2, *plan.size), 3.0)
     found = split(x, plan).mean((2, 3))
@@ -104,7 +104,7 @@ def test_batch_norm_in_training_is_that_of_all_samples(
     torch.testing.assert_close(dict(tiled.state_dict()), dict(dense.state_dict()))
 
 
-@given(plan=plans((8,), coarsest=2))
+@given(plan=plans((8,), max_level=2))
 def test_batch_norm_in_training_gives_zero_mean_over_all_tiles(plan: Plan) -> None:
     norm = nn.BatchNorm2d(3, eps=1e-12).double()
     x = split(torch.randn(len(plan.levels), 3, *plan.size, dtype=torch.float64), plan)

@@ -48,7 +48,7 @@ def test_explicit_padding_counts_in_an_average(counted: bool) -> None:
     assert_equals_dense(lambda x: pool(F.pad(x, (1, 1, 1, 1))), image())
 
 
-@given(plan=plans((8,), coarsest=2))
+@given(plan=plans((8,), max_level=2))
 def test_averages_over_what_exists_keep_a_constant(plan: Plan) -> None:
     x = split(torch.ones(len(plan.levels), 1, *plan.size), plan)
     found = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False).dense()

@@ -24,7 +24,7 @@ def decision_ms(method: AdaptiveSegmenter, image: Tensor) -> float | None:
     if not isinstance(method, SegBlocks):
         return None
     image = image.contiguous(memory_format=torch.channels_last)
-    view, _ = method.look(image)
+    view, _ = method.view(image)
     known = method.policy(view)
     method.network(split(image, known)).dense()
 

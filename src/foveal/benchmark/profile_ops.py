@@ -262,13 +262,13 @@ def _whole(method: SegBlocks, image: Tensor, plan: Plan, repeat: int) -> tuple[W
     """Time the network in one call, and all that is done around it."""
     size = image.shape[2], image.shape[3]
     with torch.inference_mode():
-        view, tiles = method.look(image)[0], split(image, plan)
+        view, tiles = method.view(image)[0], split(image, plan)
         out = method.network(tiles)
         logits = out.dense()
     runs = {
         "dense_ms": lambda: method.network(image),
         "tiles_ms": lambda: method.network(tiles),
-        "look": lambda: method.look(image),
+        "look": lambda: method.view(image),
         "policy": lambda: method.policy(view),
         "tables": lambda: Plan(plan.levels, plan.tile, plan.size).layout.rebuild_tables(plan.layout),
         "split": lambda: split(image, plan),

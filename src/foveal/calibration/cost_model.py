@@ -1,15 +1,16 @@
 """How long a network takes on this machine: milliseconds as a function of what is computed, from few runs.
 
-An image of P pixels of which the share `work` is computed (tiles that hang over and the look included) takes
+An image of P pixels of which the share `work` is computed (the coarse pass and tiles that hang over the edge
+included) takes
 
     adaptive   fixed + per_pixel * P + per_sample * (work * P)
     dense      dense_fixed + dense_per_pixel * P
 
-The look has no term of its own: its level belongs to what is measured, so its pixels are a fixed share of P
-and could not be told from `per_pixel`. Three numbers then need two sizes and two budgets. No number is below
-zero (non-negative least squares, Lawson and Hanson 1974), so that a noisy measurement never gives a time that
-falls with more work, or a negative one. Errors count relative to the time, so that small images count as
-much as large ones.
+The coarse pass has no term of its own: its level belongs to what is measured, so its pixels are a fixed share
+of P and could not be told from `per_pixel`. Three numbers then need two sizes and two budgets. No number is
+below zero (non-negative least squares, Lawson and Hanson 1974), so that a noisy measurement never gives a
+time that falls with more work, or a negative one. Errors count relative to the time, so that small images
+count as much as large ones.
 """
 
 from __future__ import annotations
@@ -179,5 +180,5 @@ def _least_squares(terms: Sequence[Sequence[float]], ms: Sequence[float]) -> tup
 
 
 def _solve(columns: Tensor, wanted: Tensor) -> Tensor:
-    """Solve by least squares, also where columns are alike."""
+    """Solve by least squares, also where columns are equal."""
     return torch.linalg.lstsq(columns, wanted, driver="gelsy").solution

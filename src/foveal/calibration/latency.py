@@ -130,7 +130,7 @@ def cost_model(
     """Return the cost model that is known or stored; measure first if there is none, or none for `size` [px].
 
     Raises:
-        ValueError: There is no budget, no plan cheaper than dense, or no meaning of the network on tiles.
+        ValueError: There is no budget, no plan is cheaper than dense, or an operation has no rule for tiles.
     """
     known = known or stored(setup)
     if known is not None and covers(known, size):
@@ -150,7 +150,7 @@ def calibrate(
         known: An earlier cost model; its measurements at other sizes count as well.
 
     Raises:
-        ValueError: There is no budget, no plan cheaper than dense, or no meaning of the network on tiles.
+        ValueError: There is no budget, no plan is cheaper than dense, or an operation has no rule for tiles.
     """
     if not setup.adjustable:
         raise ValueError(
@@ -189,7 +189,7 @@ def measure(setup: Setup, found: Sequence[tuple[int, int]]) -> list[Measurement]
     Algorithms are chosen along the way, for these sizes as for the images that follow.
 
     Raises:
-        ValueError: There is no budget, no plan cheaper than dense, or no meaning of the network on tiles.
+        ValueError: There is no budget, no plan is cheaper than dense, or an operation has no rule for tiles.
     """
     image = picture(found[0])
     with on_tiles(setup.name):

@@ -67,18 +67,18 @@ class CalibrationProfile:
     risk: RiskTable
     curve: tuple[CurveRow, ...] = ()
 
-    def settings(self, budget: float, coarsest: int) -> dict[str, SettingValue]:
+    def settings(self, budget: float, coarse_level: int) -> dict[str, SettingValue]:
         """Return the settings for a budget.
 
-        A budget that hardly pays for the first pass that was measured gets one at level `coarsest`, for which
-        no gains were measured.
+        A budget that hardly pays for the first pass that was measured gets one at level `coarse_level`, for
+        which no gains were measured.
         """
         level = self.config.coarse_level
-        if budget >= LEAST * 0.25**level or coarsest <= level:
+        if budget >= LEAST * 0.25**level or coarse_level <= level:
             return {
                 name: getattr(self.config, name) for name in ("policy", "tile", "coarse_level", "level_gain")
             }
-        return {"policy": self.config.policy, "tile": self.config.tile, "coarse_level": coarsest}
+        return {"policy": self.config.policy, "tile": self.config.tile, "coarse_level": coarse_level}
 
     def save(self, model: Model) -> Path:
         """Write it beside the model, or where this machine keeps measurements; return the file."""

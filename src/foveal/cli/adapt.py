@@ -34,22 +34,22 @@ def adapt(
     ctx: typer.Context,
     model: ModelArgument,
     images: Annotated[
-        str, typer.Option(help="Folder of images like those that will come; or a data set KIND:PATH.")
+        str, typer.Option(help="Folder of images like those to segment later, or a data set KIND:PATH.")
     ],
     split: Annotated[str, typer.Option(help="Split of a data set; its labels are not read.")] = "train",
-    limit: Annotated[int, typer.Option(min=1, help="Images to use at most, evenly spaced.")] = 256,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of images to use, evenly spaced.")] = 256,
     steps: Annotated[
         int,
-        typer.Option(min=0, help="Steps of self-distillation under random refinements first; 0 for none."),
+        typer.Option(min=0, help="Steps of self-distillation before calibration; 0 for none."),
     ] = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for a copy of the model with what is found; beside it if absent."),
+        typer.Option(help="Folder for a copy of the model and its profile; default beside the model."),
     ] = None,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Fit a trained network for any budget, latency and risk, from images alone.
+    """Calibrate a trained network for any budget, latency and risk, from images without labels.
 
     Afterwards `segment` and `evaluate` take --method coarse_to_fine with --budget, --latency or --risk.
     """

@@ -40,9 +40,9 @@ def calibrate(
     keep_memory: KeepOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Measure again how fast this machine is with a model, and keep it for `segment`.
+    """Measure how fast this machine runs a model, and store the result for `segment`.
 
-    `segment --latency` measures by itself if need be; `segment --budget` only uses what is there.
+    `segment --latency` measures if nothing is stored; `segment --budget` only uses a stored result.
     """
     from foveal.calibration.latency import calibrate as measure
 

@@ -39,23 +39,32 @@ def frontier(
     data: Annotated[str, typer.Option(help="camvid:PATH, cityscapes:PATH, mapillary:PATH or folder:PATH.")],
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     scales: Annotated[
-        list[float] | None, typer.Option(help="Sides of the image for static runtimes; 1 0.75 0.5 0.35.")
+        list[float] | None,
+        typer.Option(help="Scales of the image for static runtimes; default 1 0.75 0.5 0.35."),
     ] = None,
     budget: Annotated[
-        list[float] | None, typer.Option(help="Shares of the dense work; 0.15 0.2 0.25 0.3 0.4 0.55.")
+        list[float] | None, typer.Option(help="Shares of the dense work; default 0.15 0.2 0.25 0.3 0.4 0.55.")
     ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option(help="See `foveal methods`; segblocks coarse_to_fine.")
+        list[str] | None,
+        typer.Option(help="Methods, see `foveal methods`; default segblocks coarse_to_fine."),
     ] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="f32 bf16 int8, all if absent.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Precisions: f32 bf16 int8; default all.")
+    ] = None,
     runtimes: RuntimesOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use the first images only.")] = None,
-    calibration: Annotated[int, typer.Option(min=1, help="Images that int8 takes its ranges from.")] = 16,
-    calibration_split: Annotated[
-        str | None, typer.Option(help="Their split; train, or the measured one if there is no train.")
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Evaluate this many images only, the first ones.")
     ] = None,
-    timed: Annotated[int, typer.Option(min=1, help="Images that are timed.")] = 4,
-    repeat: Annotated[int, typer.Option(min=1, help="Timed rounds over them.")] = 5,
+    calibration: Annotated[
+        int, typer.Option(min=1, help="Number of images to calibrate int8 ranges on.")
+    ] = 16,
+    calibration_split: Annotated[
+        str | None,
+        typer.Option(help="Split of these images; default train, or --split if there is no train."),
+    ] = None,
+    timed: Annotated[int, typer.Option(min=1, help="Number of images to time.")] = 4,
+    repeat: Annotated[int, typer.Option(min=1, help="Timed rounds over these images.")] = 5,
     threads: ThreadsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for frontier.json and frontier.png.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -13,17 +13,19 @@ from typer.core import TyperCommand
 
 ModelArgument = Annotated[str, typer.Argument(help="Bundled model, .safetensors file, or folder of a run.")]
 ModelOption = Annotated[str, typer.Option(help="Bundled model, .safetensors file, or folder of a run.")]
-MethodOption = Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")]
+MethodOption = Annotated[str, typer.Option(help="Adaptive method; see `foveal methods`.")]
 RiskOption = Annotated[
     float | None,
-    typer.Option(help="Expected disagreement with the dense network to allow, such as 0.01; after `adapt`."),
+    typer.Option(help="Expected disagreement with the dense network to allow, such as 0.01; needs `adapt`."),
 ]
 BudgetOption = Annotated[
-    float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; 0.4 if absent.")
+    float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; default 0.4.")
 ]
 RepeatOption = Annotated[int, typer.Option(min=1, help="Timed rounds of a comparison.")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads of the processor; all if absent.")]
-KeepOption = Annotated[bool, typer.Option(help="Let the allocator keep freed memory: faster, dense as well.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; default all.")]
+KeepOption = Annotated[
+    bool, typer.Option(help="Let the allocator keep freed memory; faster, also for dense.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -30,12 +30,12 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if absent.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a network as a recipe says; a killed run goes on exactly with --resume.
+    """Train a network from a recipe; --resume continues an interrupted run exactly.
 
     Several processes: torchrun --nproc-per-node 2 -m -- foveal train RECIPE.
     """

@@ -126,7 +126,7 @@ def choose_above(rates: Forest, threshold: float) -> list[Tensor]:
         ValueError: The threshold is NaN.
     """
     if math.isnan(threshold):
-        raise ValueError("threshold is NaN; give the gain that one unit of cost is worth")
+        raise ValueError("threshold is NaN; give the gain that one unit of cost must bring")
     return [rate >= threshold for rate in rates]
 
 

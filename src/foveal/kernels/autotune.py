@@ -1,6 +1,6 @@
 """The fastest of several ways to compute the same: measured once per machine and kind of case, kept on disk.
 
-A `Choices` belongs to one operation. It knows cases by a description in words, which holds everything that
+An `Autotuner` belongs to one operation. It knows cases by a description in words, which holds everything that
 the speed depends on. Nothing is measured outside `tuning()`.
 """
 
@@ -19,16 +19,16 @@ from foveal.kernels.build import built
 from foveal.storage.store import Store
 
 _TUNING: ContextVar[bool] = ContextVar("tuning", default=False)
-_ALL: list[Choices] = []
-AUTOTUNE = Store("autotune", version=1)
+_ALL: list[Autotuner] = []
+CHOICES = Store("autotune", version=1)
 """Records from case to name, one for every operation and build of the kernels."""
 ROUNDS = 3
 CACHE = 1 << 23
 """Numbers [4 B] that are read between two runs, so that caches are cold."""
 
 
-class Choices:
-    """What was measured of one operation.
+class Autotuner:
+    """Chooses the fastest way to compute one operation, and keeps what was measured.
 
     Args:
         name: Name of the operation; part of the record's key.
@@ -39,7 +39,7 @@ class Choices:
         self.name, self.candidates = name, tuple(candidates)
         self._found: dict[str, str] | None = None
         self._new: dict[str, str] = {}
-        self._store = AUTOTUNE
+        self._store = CHOICES
         _ALL.append(self)
 
     def __len__(self) -> int:
@@ -66,14 +66,14 @@ class Choices:
 
     @property
     def path(self) -> Path:
-        """File that the choices are kept in."""
+        """File of the measured choices."""
         return self._store.path(self._key)
 
     @contextmanager
     def kept_in(self, place: Path) -> Iterator[None]:
         """Keep the choices in another folder for a while, and know only what is in it."""
         before = self._store, self._found, self._new
-        self._store, self._found, self._new = Store(AUTOTUNE.namespace, AUTOTUNE.version, place), None, {}
+        self._store, self._found, self._new = Store(CHOICES.namespace, CHOICES.version, place), None, {}
         try:
             yield
         finally:
@@ -115,8 +115,8 @@ def tuning() -> Iterator[None]:
         yield
     finally:
         _TUNING.reset(token)
-        for choices in _ALL:
-            choices.save()
+        for autotuner in _ALL:
+            autotuner.save()
 
 
 def fastest(names: Sequence[str], run: Callable[[str], object]) -> str:

@@ -22,7 +22,7 @@ class Step:
     """One decision, and what was computed after it.
 
     Attributes:
-        name: What ran, "look" or "network" for instance.
+        name: What ran, "coarse" or "network" for instance.
         work: Share of the dense network's work per image [N].
         plan: Which tiles ran; None if the whole images did.
     """

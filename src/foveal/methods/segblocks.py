@@ -1,7 +1,7 @@
 """SegBlocks: busy tiles at full resolution, the rest coarser.
 
 Adapts   space, the resolution of each tile.
-Decides  once per image, before the network, by any policy; one that needs it gets a coarse look first.
+Decides  once per image, before the network, by any policy; one that needs it gets a coarse pass first.
 Knob     budget, the share of the dense work (in the policy).
 Source   Verelst and Tuytelaars, "SegBlocks", TPAMI 2022, sections 3.1 to 3.3.
 Differs  any number of levels; deterministic plans that keep the budget; no seams (bilinear upsampling and
@@ -201,7 +201,7 @@ class SegBlocks(TrainableSegmenter):
 
         A memory is not used: the whole image is decided anew.
         """
-        view, steps = self.look(image)
+        view, steps = self.view(image)
         plan = self.policy(view)
         steps += (Step("network", plan.work, plan),)
         logits = self.network(split(image, plan)).dense()
@@ -209,9 +209,9 @@ class SegBlocks(TrainableSegmenter):
 
     def decide(self, image: Tensor) -> Plan:
         """Return the plan of the policy, after the coarse pass if it needs one."""
-        return self.policy(self.look(image)[0])
+        return self.policy(self.view(image)[0])
 
-    def look(self, image: Tensor) -> tuple[View, tuple[Step, ...]]:
+    def view(self, image: Tensor) -> tuple[View, tuple[Step, ...]]:
         """Return what the policy may look at, and what that costs.
 
         The network runs on the reduced image if the policy needs its answer.
@@ -225,7 +225,7 @@ class SegBlocks(TrainableSegmenter):
             return View(image, spent=spent), (_step("policy", image, spent),) if spent else ()
         small = halve(image, level)
         spent = small.shape[2] * small.shape[3] / (size[0] * size[1])
-        return replace(View(image), logits=self.network(small), spent=spent), (_step("look", image, spent),)
+        return replace(View(image), logits=self.network(small), spent=spent), (_step("coarse", image, spent),)
 
     def dense(self) -> nn.Module:
         """Return the network."""

@@ -1,4 +1,4 @@
-"""Survey of a network: which of its operations have no meaning on tiles, and which modules must run dense."""
+"""Survey of a network: which of its operations have no rule for tiles, and which modules must run dense."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Finding:
-    """An operation that has no meaning on tiles.
+    """An operation that has no rule for tiles.
 
     Attributes:
         operation: What was called, and how.

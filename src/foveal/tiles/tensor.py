@@ -29,7 +29,7 @@ SURVEY: ContextVar[Callable[..., Any] | None] = ContextVar("survey", default=Non
 
 
 class NoTileRule(TypeError):
-    """An operation that has no meaning on tiles, or none yet."""
+    """An operation that has no rule for tiles."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -221,7 +221,7 @@ class _Window:
     def checked_halo(
         self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
     ) -> Halo:
-        """Return what the windows reach beyond a tile, if sliding them has a meaning there."""
+        """Return what the windows reach beyond a tile, if they can slide over tiles."""
         need(not (any(x.pad) and any(padding)), f"{name} with padding after an explicit padding")
         need(not (any(x.pad) and fill == "lowest"), f"{name} after an explicit padding")
         need(

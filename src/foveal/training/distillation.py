@@ -1,4 +1,4 @@
-"""Make a network fit for close looks from images alone: it learns its dense answer whatever the plan."""
+"""Train a network to refine, from images alone: it learns its dense answer whatever the plan."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class World:
 
         return part
 
-    def alike(self, module: nn.Module) -> None:
+    def broadcast_weights(self, module: nn.Module) -> None:
         """Give every process the weights of the first."""
         if self.size > 1:
             for value in module.state_dict().values():

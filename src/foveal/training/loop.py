@@ -73,7 +73,7 @@ def train(
     method.to(device).train()
     _freeze_norms(method.network, schedule.freeze_norms)
     optimiser = create_optimiser(method, schedule)
-    world.alike(method)
+    world.broadcast_weights(method)
     average = create_average(method, schedule.average)
     first = _restore(run, method, average, optimiser)
     history = History(run, first) if world.first else None
