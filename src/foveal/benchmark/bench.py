@@ -1,4 +1,4 @@
-"""Honest speed: an adaptive method in turns with the fastest dense networks that can be had.
+"""Speed: an adaptive method timed in turns with the dense network in the fastest runtimes available.
 
 Everything is timed from an image in memory to labels at its size, in one process, turn by turn. The dense
 network to beat is the fastest static runtime of the same precision; that of any precision is named beside it.

@@ -1,4 +1,4 @@
-"""Fit a trained network for any budget, latency and risk, from images alone: no label is ever read."""
+"""Calibrate a trained network for any budget, latency and risk, from images without labels."""
 
 from __future__ import annotations
 

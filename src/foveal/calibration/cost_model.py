@@ -82,7 +82,7 @@ class CostModel:
 
     @classmethod
     def fit(cls, rows: Sequence[Measurement]) -> CostModel:
-        """Find the numbers that explain measurements best.
+        """Fit the model to measurements by non-negative least squares.
 
         Raises:
             ValueError: There is no adaptive run, or a time is not above 0.
@@ -131,7 +131,7 @@ class CostModel:
 
     @classmethod
     def from_record(cls, record: Record) -> CostModel:
-        """Take up what `as_record` returned.
+        """Make a model from what `as_record` returned.
 
         Raises:
             ValueError: A number is missing, unknown, negative or no number; measure again.

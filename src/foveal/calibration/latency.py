@@ -1,4 +1,4 @@
-"""How fast this machine is with a network: measured once and kept, one cost model per setup.
+"""Run time of a network on this machine: measured once and stored, one cost model per setup.
 
 Time depends on how many samples are computed, not on which, so a generated picture stands for any image.
 """
@@ -49,12 +49,12 @@ Report = Callable[[str], None]
 
 
 def silent(text: str) -> None:
-    """Report to nobody."""
+    """Discard the report."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a cost model is of. The number of threads is taken as it is when time matters.
+    """What a cost model describes. The number of threads is read when a time is needed.
 
     Attributes:
         name: Name of the network, for messages.
@@ -116,7 +116,7 @@ def stored(setup: Setup) -> CostModel | None:
 
 
 def covers(model: CostModel, size: tuple[int, int]) -> bool:
-    """Whether a model is good for an image of `size` [px].
+    """Whether a model may predict times for an image of `size` [px].
 
     It is for any smaller image than the largest that was measured, for images of up to `REACH` times its
     pixels, and for any image once `LARGEST` pixels are within that reach.
@@ -141,7 +141,7 @@ def cost_model(
 def calibrate(
     setup: Setup, size: tuple[int, int], report: Report = silent, known: CostModel | None = None
 ) -> CostModel:
-    """Measure, and keep the cost model. A folder that cannot be written is no error: it is measured again.
+    """Measure and store the cost model. If the cache cannot be written, the next call measures again.
 
     Args:
         setup: What is measured.

@@ -1,4 +1,4 @@
-"""What `foveal adapt` finds out about a trained network, kept as JSON beside its weights.
+"""Results of `foveal adapt` for a trained network, stored as JSON beside its weights.
 
 `MODEL.profile.json` lies in the folder of `MODEL.safetensors`; where that cannot be written, in the folder
 for what is measured once per machine. The fingerprint of the weights says which network it belongs to.
@@ -49,7 +49,7 @@ class CurveRow:
 
 @dataclass(frozen=True)
 class CalibrationProfile:
-    """How a network refines best, and what that costs in disagreement with its dense self.
+    """Best refinement settings of a network, and the disagreement with its dense answer that they cost.
 
     Attributes:
         weights: Fingerprint of the network's weights.

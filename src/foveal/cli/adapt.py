@@ -1,4 +1,4 @@
-"""`foveal adapt`: fit a trained network for any budget, latency and risk; no labels."""
+"""`foveal adapt`: calibrate a trained network for any budget, latency and risk, without labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RATE = 2e-4
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=MethodCommand)(adapt)
 
 

@@ -1,4 +1,4 @@
-"""`foveal bench`: how fast the adaptive network is, beside the fastest dense ones."""
+"""`foveal bench`: speed of the adaptive network, compared with the fastest dense runtimes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CALIBRATION = 8
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=MethodsCommand)(bench)
 
 
@@ -133,7 +133,7 @@ def configurations(
 
 
 def check_picture(path: Path | None) -> None:
-    """See that a picture can be written, before minutes of measuring.
+    """Check that a picture can be written, before minutes of measuring.
 
     Raises:
         ValueError: It is no PNG file, or its folder does not exist.

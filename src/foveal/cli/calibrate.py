@@ -1,4 +1,4 @@
-"""`foveal calibrate`: how fast this machine is with a model; `segment` goes by it."""
+"""`foveal calibrate`: measure run times of a model on this machine, for `segment`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=MethodCommand)(calibrate)
 
 

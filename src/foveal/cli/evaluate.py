@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=MethodsCommand)(evaluate)
 
 

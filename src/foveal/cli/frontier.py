@@ -30,7 +30,7 @@ OURS = ("dense", "segblocks", "coarse_to_fine")
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=Several)(frontier)
 
 
@@ -122,7 +122,7 @@ def _measure(
 
 
 def check_shares(option: str, values: Sequence[float]) -> list[float]:
-    """Return shares of one, each once.
+    """Return the given shares, between 0 and 1, without duplicates.
 
     Raises:
         ValueError: One is not above 0 and at most 1.
@@ -134,7 +134,7 @@ def check_shares(option: str, values: Sequence[float]) -> list[float]:
 
 
 def check_classes(loaded: Model, dataset: Dataset) -> None:
-    """See that a model and a data set have as many classes.
+    """Check that a model and a data set have the same number of classes.
 
     Raises:
         ValueError: They have not.
@@ -152,7 +152,7 @@ def adaptive_contenders(
     budgets: Sequence[float],
     precision: tuple[Sequence[Any], Sequence[Tensor]],
 ) -> tuple[list[Contender], list[str]]:
-    """List every method at every budget and precision, and sentences about what there cannot be.
+    """List every method at every budget and precision, and sentences about what cannot run.
 
     The compiled program runs where the network has one, else the eager engine, which computes in f32.
 

@@ -1,4 +1,4 @@
-"""What there is, as terminal text: lists, cards, surveys of networks."""
+"""Terminal text of listings, model cards and network checks."""
 
 from __future__ import annotations
 

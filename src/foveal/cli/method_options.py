@@ -88,7 +88,7 @@ def declared_settings() -> dict[str, Declared]:
 
 
 def method_options(repeatable: bool) -> list[Any]:
-    """Make the options, in the manner of typer."""
+    """Make the options as typer parameters."""
     settings = declared_settings()
     options = _build(tuple(settings.items()), repeatable)
     return list(options)

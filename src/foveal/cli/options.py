@@ -1,4 +1,4 @@
-"""What every command needs at its start: images, a folder to write to, a tuned process, a word on waiting."""
+"""Shared start of commands: images, output folder, threads and memory, messages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def find_images(arguments: Iterable[str]) -> tuple[list[Path], list[str]]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and see that files can be written there.
+    """Make a folder, and check that files can be written there.
 
     Raises:
         OSError: They cannot.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the commands."""
+    """Add the commands to an app."""
     app.command(cls=MethodCommand)(segment)
     app.command()(demo)
 

@@ -1,4 +1,4 @@
-"""`foveal methods`, `policies`, `models`, `show` and `check`: what there is, and whether it fits."""
+"""`foveal methods`, `policies`, `models`, `show` and `check`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FINDINGS = 1
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the commands."""
+    """Add the commands to an app."""
     for command in (methods, policies, models, show, check):
         app.command()(command)
 

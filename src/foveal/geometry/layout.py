@@ -1,4 +1,4 @@
-"""Where every tile lies: the geometry that operations work from.
+"""Position of every tile: the geometry that operations work from.
 
 The image is covered by a grid of finest cells of `tile` x `tile` pixels. A tile at level l covers an
 aligned square of 2^l x 2^l cells and holds `side` x `side` samples at a stride, whatever its level.

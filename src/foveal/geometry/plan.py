@@ -1,4 +1,4 @@
-"""A decision about images as a value: which tiles are computed, and at which level."""
+"""The value type of a decision: which tiles are computed, and at which level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name for the trained numbers of a network, by which files that belong to them are found."""
+"""Fingerprint of a network's weights, by which files that belong to them are found."""
 
 from __future__ import annotations
 

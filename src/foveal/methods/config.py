@@ -113,7 +113,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Aim:
-    """What every training minimises.
+    """Training objective that all methods share.
 
     Attributes:
         class_weight: Weight of every class in the loss [K].

@@ -1,4 +1,4 @@
-"""What a method says about images, and every decision that led there."""
+"""Prediction of a method, and every decision that led to it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method says about a batch of images.
+    """Prediction of a method for a batch of images.
 
     Attributes:
         logits: [N, K, h, w] at the network's own stride.

@@ -43,7 +43,7 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        """What the user can do about it."""
+        """Sentence that says what the user can do."""
         if not self.module:
             return "move the call into a submodule and name that in dense_modules, or add a rule"
         return f"name '{self.module}' in dense_modules, or add a rule"

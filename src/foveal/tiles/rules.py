@@ -1,4 +1,4 @@
-"""What torch functions mean on tiles: one rule a function, keyed by the function object.
+"""Rules for torch functions on tiles: one per function, keyed by the function object.
 
 Functions that work sample by sample run as they are on the batch of tiles. Windows (convolution, pooling,
 bilinear upsampling) first borrow a halo, see `foveal.tiles.windows`. What looks at the whole map has no rule,

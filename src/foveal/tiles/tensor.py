@@ -1,4 +1,4 @@
-"""A feature map held as tiles, which looks like the dense map it stands for.
+"""A feature map stored as tiles, with the interface of the dense map that it represents.
 
 An unmodified network runs on it: PyTorch hands every call of a torch function with a `TileTensor` among its
 arguments to `__torch_function__`, and one table of rules (`foveal.tiles.rules`) says what to do.

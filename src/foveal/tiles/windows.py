@@ -1,4 +1,4 @@
-"""What windows mean on tiles: convolution, pooling and upsampling, which see beyond the tile."""
+"""Rules for operations that read beyond a tile: convolution, pooling and upsampling."""
 
 from __future__ import annotations
 

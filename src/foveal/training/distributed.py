@@ -38,7 +38,7 @@ class World:
 
     @classmethod
     def current(cls) -> World:
-        """Look whether this process has joined others."""
+        """Return the group that this process has joined, or a group of one."""
         joined = group.is_available() and group.is_initialized()
         return cls(group.get_rank(), group.get_world_size()) if joined else cls()
 

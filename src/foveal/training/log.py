@@ -1,4 +1,4 @@
-"""What a run leaves about every step: lines of JSON and, if TensorBoard is installed, its events."""
+"""Log of a run: a line of JSON per step and, if TensorBoard is installed, its events."""
 
 from __future__ import annotations
 

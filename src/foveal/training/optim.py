@@ -1,4 +1,4 @@
-"""How weights move: the schedule of a run, its optimiser, and the moving average of the weights."""
+"""Schedule of a run, its optimiser, and the moving average of the weights."""
 
 from __future__ import annotations
 
