@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from foveal import _compat
-from foveal.ops.convolve.autotune import CHOICES
+from foveal.ops.convolve.autotune import AUTOTUNER
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -36,8 +36,8 @@ def seed() -> None:
 
 @pytest.fixture(autouse=True)
 def no_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep the times of this machine out of the tests, and those of the tests out of its cache."""
-    monkeypatch.setattr("foveal.calibration.latency.folder", lambda: tmp_path / "cache")
+    """Keep what was measured on this machine out of the tests, and what they measure out of its cache."""
+    monkeypatch.setattr("foveal.storage.store.folder", lambda: tmp_path / "cache")
     monkeypatch.setattr("foveal.calibration.latency.tuning", nullcontext)
     return tmp_path / "cache" / "cost"
 
@@ -51,7 +51,7 @@ def no_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def no_choices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what was measured on this machine out of the tests, and what they measure out of its cache."""
-    with CHOICES.kept_in(tmp_path_factory.mktemp("choices") / "choices.json"):
+    with AUTOTUNER.kept_in(tmp_path_factory.mktemp("choices")):
         yield
 
 

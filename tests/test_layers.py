@@ -22,14 +22,14 @@ ARROWS: dict[str, str] = {
     "models": "storage",
     "data": "storage",
     "cost": "geometry kernels",
-    "objectives": "",
+    "objectives": "storage",
     "policies": "storage geometry ops",
     "program": "kernels ops fusion models",
     "methods": "storage geometry kernels ops tiles policies objectives program",
     "hub": "storage cost models policies methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
     "hub data",
-    "evaluation": "ops objectives cost methods data",
+    "evaluation": "storage ops objectives cost methods data",
     "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
     "evaluation",
     "inference": "storage geometry ops data cost methods hub calibration",

@@ -23,6 +23,7 @@ THIRD_PARTY = {
     "_convolution": "an operation of the dispatcher, which is counted",
     "_upsample_bilinear2d_aa": "as _convolution",
     "_overloadpacket": "the operation of an overload, as PyTorch's own counter of FLOPs asks for it",
+    "_version": "how often a tensor was written to in place; documented with autograd's saved tensors",
     "_reorder_convolution_weight": "as _convolution_pointwise",
 }
 """Private names of other packages that are used, and why there is no other way."""

@@ -24,11 +24,11 @@ from foveal.benchmark.contenders import (
 )
 from foveal.benchmark.frontier import Effort, FrontierRow, measure_frontier
 from foveal.benchmark.runtimes import Choice, Precision, fold_norms
-from foveal.data.pairs import VOID
 from foveal.evaluation.metrics import Confusion
 from foveal.fusion import faster
 from foveal.methods import METHODS, SegBlocksConfig
 from foveal.ops import classify
+from foveal.storage.labels import VOID
 from samples import Scenes, error_of, nano
 
 EFFORT = Effort(timed=2, repeat=2)

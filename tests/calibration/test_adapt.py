@@ -141,7 +141,7 @@ def test_the_curve_has_controls_and_can_be_shown(profile: CalibrationProfile, tm
     assert (tmp_path / "fit.png").stat().st_size > (tmp_path / "one.png").stat().st_size > 1000
 
 
-def test_a_look_that_is_given_is_kept_and_the_same_images_give_the_same_fit(model: Model) -> None:
+def test_a_coarse_level_that_is_given_is_kept_and_the_same_images_give_the_same_fit(model: Model) -> None:
     asked = replace(ASKED, coarse_level=1, policy="margin")
     first, second = (adapt(model, Streets(1), [asked], silent) for _ in range(2))
     assert first == second

@@ -15,6 +15,7 @@ from foveal.calibration import latency as module
 from foveal.calibration.cost_model import CostModel
 from foveal.calibration.engine import Engine
 from foveal.calibration.latency import (
+    COSTS,
     LARGEST,
     REACH,
     Setup,
@@ -116,33 +117,30 @@ def test_a_size_that_is_measured_again_counts_once(setup: Setup, turns: list[Any
     [{"tile": 32}, {"max_level": 1}, {"coarse_level": 1}, {"policy": "random"}, {"method": "coarse_to_fine"}],
 )
 def test_other_settings_have_other_times(setup: Setup, asked: dict[str, Any]) -> None:
-    assert make(network_of(setup), **asked).file != setup.file
+    assert make(network_of(setup), **asked).key != setup.key
 
 
-def test_what_takes_no_time_shares_a_file(setup: Setup, no_costs: Path) -> None:
-    assert (
-        make(network_of(setup), policy="margin").file
-        == make(network_of(setup), budget=0.7).file
-        == setup.file
-    )
-    random = make(network_of(setup), policy="random", coarse_level=1)
-    assert random.file == make(network_of(setup), policy="centre").file
-    assert setup.file.parent == no_costs
+def test_what_takes_no_time_shares_a_record(setup: Setup, no_costs: Path) -> None:
+    network = network_of(setup)
+    assert make(network, policy="margin").key == make(network, budget=0.7).key == setup.key
+    random = make(network, policy="random", coarse_level=1)
+    assert random.key == make(network, policy="centre").key
+    assert COSTS.path(setup.key).parent == no_costs
     assert not no_costs.exists()
 
 
 def test_other_weights_and_threads_have_other_times(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
-    assert make(headless()).file != setup.file
-    before = setup.file
+    assert make(headless()).key != setup.key
+    before = setup.key
     monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
-    assert setup.file != before
+    assert setup.key != before
 
 
 @pytest.mark.parametrize("content", ["", "{}", "no model"])
 def test_a_damaged_file_is_measured_again(setup: Setup, turns: list[Any], content: str) -> None:
-    setup.file.parent.mkdir(parents=True)
-    setup.file.write_text(content)
+    COSTS.place.mkdir(parents=True)
+    COSTS.path(setup.key).write_text(content)
     assert stored(setup) is None
     assert cost_model(setup, (128, 128)) == stored(setup)
 

@@ -48,7 +48,6 @@ def quick() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def cache(quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("foveal.calibration.profile.folder", lambda: tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "cache" / "profile"
 

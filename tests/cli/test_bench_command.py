@@ -147,7 +147,7 @@ def test_a_damaged_model_is_not_mistaken_for_a_name(tmp_path: Path) -> None:
 
 
 def fake(*rows: tuple[float, int, float, float], memory: float | None = None, **changes: Any) -> BenchResult:
-    """Make a result of rows of budget, coarsest, work and speed-up."""
+    """Make a result of rows of budget, max_level, work and speed-up."""
     adaptive = [
         BenchRow(
             method="segblocks",

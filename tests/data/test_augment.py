@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from torch import Generator, Tensor
 
 from foveal.data.augmentation import Augment
+from foveal.storage.labels import VOID
 from strategies import sources
-
-VOID = 255
 
 
 def seeded(seed: int) -> Generator:

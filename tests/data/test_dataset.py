@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveal.data.dataset import DATASETS, VOID, Dataset, Pair, default_palette, open_dataset
+from foveal.data.dataset import DATASETS, Dataset, Pair, default_palette, open_dataset
 from foveal.data.image import ImageError
+from foveal.storage.labels import VOID
 
 Writer = Callable[..., Path]
 

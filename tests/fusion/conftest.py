@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from foveal.ops.convolve.autotune import CHOICES
+from foveal.ops.convolve.autotune import AUTOTUNER
 
 
 @pytest.fixture(autouse=True)
 def unmeasured(tmp_path: Path) -> Iterator[None]:
     """Let no measurement of this machine choose the algorithms."""
-    with CHOICES.kept_in(tmp_path / "choices.json"):
+    with AUTOTUNER.kept_in(tmp_path / "autotuner"):
         yield

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from foveal.fusion import CannotFuse, faster, fuse
 from foveal.kernels import build as native
 from foveal.models.mobilenet import SamePaddedConv2d
-from foveal.ops.convolve.autotune import CHOICES
+from foveal.ops.convolve.autotune import AUTOTUNER
 from samples import headless, nano, shaken
 from tangled import Net, assert_same, conv
 
@@ -194,7 +194,7 @@ def test_norms_with_tiny_scales_are_no_nan() -> None:
 def test_what_was_measured_for_another_layer_is_used_only_where_it_is_possible(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(CHOICES, "get", lambda case: "onednn")
+    monkeypatch.setattr(AUTOTUNER, "get", lambda case: "onednn")
     image = torch.rand(2, 3, 64, 96)
     for layer in (SamePaddedConv2d(3, 8, 3, 2), nn.Sequential(conv(3, 8, 3, 2), nn.Hardtanh(-0.1, 0.2))):
         network = nn.Sequential(layer).eval()

@@ -1,9 +1,9 @@
+"""Choices of refinements, compared with every set that can be chosen."""
+
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from functools import cache, cached_property
 from itertools import pairwise
 from random import Random
 
@@ -13,98 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from forests import Case, cases, closed_sets, flat, shapes_of, within
 from foveal.geometry.planner import choose, choose_above, choose_shared, rates
 from strategies import sources
-
-Shapes = tuple[tuple[int, int], ...]
-
-
-def shapes_of(rows: int, columns: int, levels: int) -> Shapes:
-    """Coarsest first, each half of the next one, rounded up."""
-    return tuple((-(-rows >> k), -(-columns >> k)) for k in range(levels - 1, -1, -1))
-
-
-def nodes(shapes: Shapes) -> int:
-    return sum(rows * columns for rows, columns in shapes)
-
-
-SMALL = [
-    shapes
-    for rows in range(1, 6)
-    for columns in range(1, 6)
-    for levels in (1, 2, 3)
-    if nodes(shapes := shapes_of(rows, columns, levels)) <= 13
-]
-
-
-@cache
-def closed_sets(shapes: Shapes) -> Tensor:
-    """All sets of nodes in which none is without its parent [sets, nodes], by trying every set."""
-    places = [(k, i, j) for k, (r, c) in enumerate(shapes) for i in range(r) for j in range(c)]
-    sets = (torch.arange(2 ** len(places))[:, None] >> torch.arange(len(places))) & 1 == 1
-    for child, (k, i, j) in enumerate(places):
-        if k:
-            sets = sets[~sets[:, child] | sets[:, places.index((k - 1, i // 2, j // 2))]]
-    return sets
-
-
-class Case:
-    """A small forest with gains and costs that sums do not round."""
-
-    def __init__(self, source: Random, shapes: Shapes | None = None) -> None:
-        self.shapes = source.choice(SMALL) if shapes is None else shapes
-        least, most = source.choice([(-3, 6), (0, 5), (0, 1), (1, 1), (-4, 0)])
-        free = source.choice([0, 1])
-        self.gains = [self._map(s, lambda: source.randint(least, most)) for s in self.shapes]
-        prices = [source.choice([0.5, 1.0, 1.75]) for _ in self.shapes]
-        self.costs = [
-            self._map(s, lambda p=p: p * source.randint(1 - free, 3))
-            for p, s in zip(prices, self.shapes, strict=True)
-        ]
-
-    @staticmethod
-    def _map(shape: tuple[int, int], number: object) -> Tensor:
-        assert callable(number)
-        return torch.tensor([[float(number()) for _ in range(shape[1])] for _ in range(shape[0])])
-
-    @cached_property
-    def rates(self) -> list[Tensor]:
-        return rates(self.gains, self.costs)
-
-    @property
-    def corners(self) -> list[float]:
-        """All rates that are numbers, largest first."""
-        return sorted({x for x in flat(self.rates).tolist() if math.isfinite(x)}, reverse=True)
-
-    @cached_property
-    def all_gains(self) -> Tensor:
-        return closed_sets(self.shapes).double() @ flat(self.gains)
-
-    @cached_property
-    def all_costs(self) -> Tensor:
-        return closed_sets(self.shapes).double() @ flat(self.costs)
-
-    def gain(self, masks: Sequence[Tensor]) -> float:
-        return float(flat(self.gains)[flat(masks)].sum())
-
-    def cost(self, masks: Sequence[Tensor]) -> float:
-        return float(flat(self.costs)[flat(masks)].sum())
-
-    def is_closed(self, masks: Sequence[Tensor]) -> bool:
-        return bool((closed_sets(self.shapes) == flat(masks)).all(1).any())
-
-    def most(self, cost: float) -> float:
-        """Largest gain of all sets of at most this cost."""
-        return float(self.all_gains[self.all_costs <= cost].max())
-
-
-def flat(maps: Sequence[Tensor]) -> Tensor:
-    x = torch.cat([m.flatten() for m in maps])
-    return x if x.dtype == torch.bool else x.double()
-
-
-def cases() -> st.SearchStrategy[Case]:
-    return sources().map(Case)
 
 
 def budgets(case: Case) -> list[float]:
@@ -112,10 +23,6 @@ def budgets(case: Case) -> list[float]:
     costs = case.all_costs.unique().tolist()
     costs = [*costs[:: 1 + len(costs) // 8], costs[-1]]
     return sorted({-1.0, *costs, *(c - 0.125 for c in costs), costs[-1] + 1, math.inf})
-
-
-def within(inner: Sequence[Tensor], outer: Sequence[Tensor]) -> bool:
-    return not bool((flat(inner) & ~flat(outer)).any())
 
 
 @settings(max_examples=150)
@@ -193,47 +100,6 @@ def test_the_same_again_gives_the_same(source: Random) -> None:
     assert torch.equal(flat(choose(case.rates, case.costs, 4.0)), flat(choose(again.rates, again.costs, 4.0)))
 
 
-@settings(max_examples=60)
-@given(source=sources())
-def test_a_shared_budget_goes_where_it_gains_most(source: Random) -> None:
-    images = [Case(source) for _ in range(source.randint(1, 4))]
-    found, costs = [c.rates for c in images], [c.costs for c in images]
-    for rate in sorted({r for c in images for r in c.corners}, reverse=True):
-        corner = [choose_above(r, rate) for r in found]
-        budget = sum(c.cost(m) for c, m in zip(images, corner, strict=True))
-        masks = choose_shared(found, costs, budget)
-        assert all(torch.equal(flat(a), flat(b)) for a, b in zip(masks, corner, strict=True))
-
-
-@settings(max_examples=60)
-@given(source=sources(), fill=st.booleans())
-def test_shared_choices_keep_the_budget_are_closed_and_nested(source: Random, fill: bool) -> None:
-    images = [Case(source) for _ in range(source.randint(1, 4))]
-    found, costs = [c.rates for c in images], [c.costs for c in images]
-    last = choose_shared(found, costs, -1.0, fill)
-    assert not any(bool(flat(m).any()) for m in last)
-    for budget in sorted(source.uniform(0, 40) for _ in range(8)):
-        masks = choose_shared(found, costs, budget, fill)
-        assert sum(c.cost(m) for c, m in zip(images, masks, strict=True)) <= budget
-        assert all(c.is_closed(m) for c, m in zip(images, masks, strict=True))
-        assert all(within(a, b) for a, b in zip(last, masks, strict=True))
-        last = masks
-
-
-@given(case=cases(), budget=st.floats(0, 30), fill=st.booleans())
-def test_one_image_shares_with_nobody(case: Case, budget: float, fill: bool) -> None:
-    (masks,) = choose_shared([case.rates], [case.costs], budget, fill)
-    assert torch.equal(flat(masks), flat(choose(case.rates, case.costs, budget, fill)))
-
-
-def test_a_hard_image_gets_more_of_a_shared_budget() -> None:
-    easy, hard = [torch.ones(2, 2)], [torch.full((2, 3), 5.0)]
-    costs = [torch.ones(2, 2)], [torch.ones(2, 3)]
-    found = [rates(easy, costs[0]), rates(hard, costs[1])]
-    for budget, expected in ((4.0, [0, 4]), (7.0, [1, 6]), (99.0, [4, 6])):
-        assert [int(flat(m).sum()) for m in choose_shared(found, costs, budget)] == expected
-
-
 def test_a_step_that_gains_little_is_worth_all_that_it_opens() -> None:
     gains = [torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 1, 0, 0], [1, 1, 0, 0]])]
     costs = [torch.full((1, 2), 3.0), torch.full((2, 4), 1.0)]
@@ -249,14 +115,6 @@ def test_equal_rates_go_coarser_first_then_in_reading_order() -> None:
     for budget in range(33):
         chosen = flat(choose(found, ones, budget))
         assert chosen.tolist() == [n < budget for n in range(32)]
-
-
-def test_equal_rates_of_several_images_go_coarser_first_then_by_image() -> None:
-    ones = [torch.ones(1, 1), torch.ones(2, 2)]
-    found = rates(ones, ones)
-    for budget, counts in ((1, [1, 0]), (2, [1, 1]), (4, [3, 1]), (7, [5, 2]), (10, [5, 5])):
-        parts = choose_shared([found, found], [ones, ones], budget)
-        assert [flat(p).tolist() for p in parts] == [[n < count for n in range(5)] for count in counts]
 
 
 def test_what_costs_nothing_comes_first_if_it_does_not_lose() -> None:

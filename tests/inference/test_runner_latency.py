@@ -11,6 +11,7 @@ import pytest
 from commands import Result, parsed, refused, run, small_model
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.calibration.engine import find_engine
+from foveal.calibration.latency import COSTS
 from foveal.cost import Timing
 from foveal.data.image import save_image
 from foveal.data.synthetic import street
@@ -56,7 +57,7 @@ def runner(model: Path):
         options = {name: asked.pop(name) for name in ("latency", "always_adapt", "report") if name in asked}
         made = Runner(find_engine(load_model(model)), method, METHODS[method].Config(**asked), **options)
         if costs is not None:
-            costs.save(made.setup.file)
+            COSTS.write(made.setup.key, costs.as_record())
         return made
 
     return make
@@ -190,7 +191,7 @@ def test_a_policy_without_a_budget_costs_its_plan(runner, picture) -> None:
 @pytest.mark.parametrize("content", ["", "{}"])
 def test_a_damaged_cost_model_decides_nothing(runner, picture, content: str) -> None:
     made = runner(SLOW, budget=0.5)
-    made.setup.file.write_text(content)
+    COSTS.path(made.setup.key).write_text(content)
     assert made(picture).reason == ""
 
 
@@ -293,7 +294,7 @@ def test_calibrate_measures_and_shows(model: Path, monkeypatch: pytest.MonkeyPat
     row = parsed(run(*arguments, "--json"))
     assert [part["size"] for part in row["rows"]] == [[256, 512], [181, 362], [128, 256]]
     assert Path(row["file"]).parent == no_costs
-    assert CostModel.load(Path(row["file"])).dense_per_pixel == row["dense_per_pixel"]
+    assert CostModel.from_record(COSTS.read(Path(row["file"]).stem)).dense_per_pixel == row["dense_per_pixel"]
     assert "size is '1'" in refused(run("calibrate", model, "--size", "1"))
     assert "no model" in refused(run("calibrate", "nothing"))
     assert "has no budget" in refused(run("calibrate", model, "--policy", "none"))

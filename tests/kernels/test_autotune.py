@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from foveal.kernels import autotune
-from foveal.kernels.autotune import Choices, fastest, is_tuning, tuning
+from foveal.kernels.autotune import Autotuner, fastest, is_tuning, tuning
 
 
 @pytest.fixture
-def choices(tmp_path: Path) -> Iterator[Choices]:
-    """Choices of this test alone."""
-    found = Choices("test", ("slow", "quick"))
-    with found.kept_in(tmp_path / "test.json"):
+def autotuner(tmp_path: Path) -> Iterator[Autotuner]:
+    """What is measured in this test alone."""
+    found = Autotuner("test", ("slow", "quick"))
+    with found.kept_in(tmp_path / "choices"):
         yield found
 
 
@@ -28,33 +28,33 @@ def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_was_measured_is_kept_and_not_measured_again(
-    choices: Choices, monkeypatch: pytest.MonkeyPatch
+    autotuner: Autotuner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tuning():
-        assert is_tuning() and choices.measure("a case", ("slow", "quick"), print) == "quick"
-    assert not is_tuning() and json.loads(choices.path.read_text()) == {"a case": "quick"}
-    choices.reload()
+        assert is_tuning() and autotuner.measure("a case", ("slow", "quick"), print) == "quick"
+    assert not is_tuning() and json.loads(autotuner.path.read_text())["record"] == {"a case": "quick"}
+    autotuner.reload()
     monkeypatch.setattr(autotune, "fastest", lambda names, run: pytest.fail("measured again"))
-    assert choices.get("a case") == "quick" and len(choices) == 1
-    assert choices.measure("a case", ("slow", "quick"), print) == "quick"
+    assert autotuner.get("a case") == "quick" and len(autotuner) == 1
+    assert autotuner.measure("a case", ("slow", "quick"), print) == "quick"
 
 
-def test_a_choice_that_is_not_possible_here_is_measured_anew(choices: Choices) -> None:
-    choices.measure("a case", ("quick",), print)
-    assert choices.measure("a case", ("slow",), print) == "slow"
+def test_a_choice_that_is_not_possible_here_is_measured_anew(autotuner: Autotuner) -> None:
+    autotuner.measure("a case", ("quick",), print)
+    assert autotuner.measure("a case", ("slow",), print) == "slow"
 
 
-def test_nothing_is_written_if_nothing_was_measured(choices: Choices) -> None:
+def test_nothing_is_written_if_nothing_was_measured(autotuner: Autotuner) -> None:
     with tuning():
         pass
-    assert not choices.path.exists()
+    assert not autotuner.path.exists()
 
 
-def test_choices_elsewhere_are_others(choices: Choices, tmp_path: Path) -> None:
-    choices.measure("a case", ("slow", "quick"), print)
-    with choices.kept_in(tmp_path / "other.json"):
-        assert choices.get("a case") is None
-    assert choices.get("a case") == "quick"
+def test_choices_elsewhere_are_others(autotuner: Autotuner, tmp_path: Path) -> None:
+    autotuner.measure("a case", ("slow", "quick"), print)
+    with autotuner.kept_in(tmp_path / "others"):
+        assert autotuner.get("a case") is None
+    assert autotuner.get("a case") == "quick"
 
 
 def test_the_fastest_of_cold_runs_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,14 +68,17 @@ def test_the_fastest_of_cold_runs_is_taken(monkeypatch: pytest.MonkeyPatch) -> N
     assert fastest(("direct", "onednn"), run) == "onednn"
 
 
-@pytest.mark.parametrize("content", ["", "{", '["quick"]', '{"a": "magic", "b": 3}'])
-def test_a_damaged_file_is_measured_again(choices: Choices, content: str) -> None:
-    choices.path.write_text(content)
-    assert len(choices) == 0 and choices.get("a") is None
+@pytest.mark.parametrize(
+    "content", ["", "{", '["quick"]', '{"version": 1, "record": {"a": "magic", "b": 3}}']
+)
+def test_a_damaged_file_is_measured_again(autotuner: Autotuner, content: str) -> None:
+    autotuner.path.parent.mkdir()
+    autotuner.path.write_text(content)
+    assert len(autotuner) == 0 and autotuner.get("a") is None
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(choices: Choices) -> None:
-    with choices.kept_in(Path("/proc/no/such/folder/choices.json")):
+def test_a_folder_that_cannot_be_written_is_no_error(autotuner: Autotuner) -> None:
+    with autotuner.kept_in(Path("/proc/no/such/folder")):
         with tuning():
-            choices.measure("a case", ("slow", "quick"), print)
-        assert len(choices) == 1
+            autotuner.measure("a case", ("slow", "quick"), print)
+        assert len(autotuner) == 1

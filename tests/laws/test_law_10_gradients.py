@@ -67,7 +67,7 @@ def test_gradcheck_through_mixed_levels_and_skipped_tiles(seed: int) -> None:
     assert torch.autograd.gradcheck(run, (image, weight))
 
 
-@given(plan=plans((TILE,), coarsest=2, cells=3))
+@given(plan=plans((TILE,), max_level=2, cells=3))
 def test_training_updates_every_parameter_and_statistic(plan: Plan) -> None:
     network = RandomNetwork(Random(3)).train()
     image = torch.randn(len(plan.levels), 3, *plan.size)

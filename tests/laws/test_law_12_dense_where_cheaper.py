@@ -11,6 +11,7 @@ from torch import Tensor
 from conformance import ADAPTIVE, CLASSES, NAMES, answer, make
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.calibration.engine import find_engine
+from foveal.calibration.latency import COSTS
 from foveal.cost import count_macs
 from foveal.data.dataset import default_palette
 from foveal.hub.card import Card
@@ -44,7 +45,7 @@ def segment(model: Model) -> Segment:
         wishes = {"budget": 0.5, "policy": "weighted_entropy", **asked}
         runner = Runner(find_engine(model), name, METHODS[name].Config(**wishes))
         if costs is not None:
-            costs.save(runner.setup.file)
+            COSTS.write(runner.setup.key, costs.as_record())
         return runner(image)
 
     return run

@@ -84,9 +84,9 @@ def test_every_pass_is_complete_and_counted(network: nn.Module) -> None:
         assert seen[-1].labels.shape == (2, 70, 100)
     assert next(stream, None) is None
     assert [[step.name for step in p.trace.steps] for p in seen] == [
-        ["coarse pass"],
-        ["coarse pass", "refine"],
-        ["coarse pass", "refine", "refine"],
+        ["coarse"],
+        ["coarse", "refine"],
+        ["coarse", "refine", "refine"],
     ]
     works = torch.stack([step.work for step in seen[-1].trace.steps])
     for count, prediction in enumerate(seen, 1):

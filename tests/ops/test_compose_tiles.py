@@ -38,7 +38,7 @@ def test_values_and_gradients_are_those_of_the_reference(backend: str, data: st.
 @pytest.mark.parametrize("backend", EXACT)
 @given(data=st.data())
 def test_composing_undoes_cutting_at_every_level(backend: str, data: st.DataObject) -> None:
-    plan, level = data.draw(plans(coarsest=0)), data.draw(st.integers(0, 3))
+    plan, level = data.draw(plans(max_level=0)), data.draw(st.integers(0, 3))
     layout = Plan.uniform(len(plan.levels), plan.size, plan.tile, level).layout
     side = data.draw(sides(plan.tile))
     x = torch.randn(len(plan.levels), 2, *layout.extent(side, level))
@@ -49,7 +49,7 @@ def test_composing_undoes_cutting_at_every_level(backend: str, data: st.DataObje
 @pytest.mark.parametrize("backend", EXACT)
 @given(data=st.data())
 def test_coarse_tiles_are_upsampled_as_the_whole_map_would_be(backend: str, data: st.DataObject) -> None:
-    plan, level = data.draw(plans(coarsest=0)), data.draw(st.integers(1, 2))
+    plan, level = data.draw(plans(max_level=0)), data.draw(st.integers(1, 2))
     layout = Plan.uniform(len(plan.levels), plan.size, plan.tile, level).layout
     side = data.draw(sides(plan.tile))
     x = torch.randn(len(plan.levels), 2, *layout.extent(side, level), dtype=torch.float64)

@@ -38,7 +38,7 @@ def test_values_and_gradients_are_those_of_the_reference(backend: str, data: st.
 @pytest.mark.parametrize("backend", EXACT)
 @given(data=st.data())
 def test_uniform_tiles_see_windows_of_the_padded_dense_map(backend: str, data: st.DataObject) -> None:
-    plan, halo = data.draw(plans((4, 6), coarsest=0, cells=3)), data.draw(halos(widest=9))
+    plan, halo = data.draw(plans((4, 6), max_level=0, cells=3)), data.draw(halos(widest=9))
     level = data.draw(st.integers(0, 1))
     plan = Plan.uniform(len(plan.levels), plan.size, plan.tile, level)
     side = data.draw(sides(plan.tile))

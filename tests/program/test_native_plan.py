@@ -22,7 +22,7 @@ def doubles(x: torch.Tensor) -> np.ndarray:
 
 
 def native_choice(gains, costs, budget: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Rates and choice of a forest, coarsest map first."""
+    """Rates and choice of a forest, max_level map first."""
     depth = len(gains)
     rows, columns = ((ctypes.c_int32 * depth)(*(g.shape[axis] for g in gains)) for axis in (0, 1))
     flat = [np.concatenate([doubles(x).reshape(-1) for x in maps]) for maps in (gains, costs)]
@@ -70,7 +70,7 @@ def test_blocks_from_densities(seed: int) -> None:
     source, draw = random.Random(seed), torch.Generator().manual_seed(seed)
     size = source.randint(20, 400), source.randint(20, 400)
     tile, stride = source.choice([16, 24, 32, 48]), 4
-    coarsest, look = source.randint(1, 3), source.randint(0, 2)
+    max_level, look = source.randint(1, 3), source.randint(0, 2)
     rows, columns = (-(-n // (stride << look)) for n in size)
     density = torch.rand(1, rows, columns, generator=draw)
     if seed % 4 == 0:
@@ -78,7 +78,7 @@ def test_blocks_from_densities(seed: int) -> None:
     cells = per_cell(density, size, tile)
     found_cells = np.empty(cells.shape, np.float32)
     levels = np.empty(cells.shape, np.int8)
-    cheapest = float(Plan.uniform(1, size, tile, coarsest).work)
+    cheapest = float(Plan.uniform(1, size, tile, max_level).work)
     budget = cheapest + source.random() * max(0.0, 0.99 - cheapest)
     if not 0 < budget < 1:
         return
@@ -87,12 +87,12 @@ def test_blocks_from_densities(seed: int) -> None:
     given = doubles(density).astype(np.float32)
     status = run(
         given.ctypes.data,
-        *(rows, columns, *size, tile, coarsest),
+        *(rows, columns, *size, tile, max_level),
         budget,
         found_cells.ctypes.data,
         levels.ctypes.data,
     )
     assert status == 0
     np.testing.assert_array_equal(found_cells, cells.numpy())
-    expected = Plan.from_scores(cells, tile, size, budget, coarsest)
+    expected = Plan.from_scores(cells, tile, size, budget, max_level)
     np.testing.assert_array_equal(levels, expected.levels.numpy())

@@ -16,9 +16,9 @@ from foveal.tiles.memory import join
 
 
 def random_plan(
-    source: random.Random, images: int, size: tuple[int, int], tile: int, coarsest: int, skip: float = 0.0
+    source: random.Random, images: int, size: tuple[int, int], tile: int, max_level: int, skip: float = 0.0
 ) -> Plan:
-    """Split squares at random from `coarsest` on down, and skip a share of the tiles."""
+    """Split squares at random from `max_level` on down, and skip a share of the tiles."""
     rows, columns = grid(size, tile)
     levels = torch.zeros(images, rows, columns, dtype=torch.int8)
 
@@ -33,11 +33,11 @@ def random_plan(
             value = SKIP if source.random() < skip else level
             levels[n, row : row + (1 << level), column : column + (1 << level)] = value
 
-    step = 1 << coarsest
+    step = 1 << max_level
     for n in range(images):
         for row in range(0, rows, step):
             for column in range(0, columns, step):
-                fill(n, coarsest, row, column)
+                fill(n, max_level, row, column)
     return Plan(levels, tile, size)
 
 
@@ -64,17 +64,17 @@ def random_size(source: random.Random, tile: int, cells: int) -> tuple[int, int]
 def plans(
     draw: st.DrawFn,
     tiles: Sequence[int] = (4, 8),
-    coarsest: int = 3,
+    max_level: int = 3,
     cells: int = 5,
     skip: bool = False,
     images: int = 3,
 ) -> Plan:
-    """Valid quadtrees over ragged images: up to `coarsest` + 1 levels, 1 to `images` images."""
+    """Valid quadtrees over ragged images: up to `max_level` + 1 levels, 1 to `images` images."""
     source = draw(sources())
     tile = source.choice(tiles)
     size = random_size(source, tile, cells)
     share = source.choice([0.0, 0.5, 0.5, 0.8, 1.0]) if skip else 0.0
-    return random_plan(source, source.randint(1, images), size, tile, source.randint(0, coarsest), share)
+    return random_plan(source, source.randint(1, images), size, tile, source.randint(0, max_level), share)
 
 
 @st.composite

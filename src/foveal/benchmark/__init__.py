@@ -1,1 +1,1 @@
-"""Speed beside every static runtime."""
+"""Speed of adaptive methods, compared with static runtimes."""

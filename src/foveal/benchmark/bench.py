@@ -1,4 +1,4 @@
-"""Honest speed: an adaptive method in turns with the fastest dense networks that can be had.
+"""Speed: an adaptive method timed in turns with the dense network in the fastest runtimes available.
 
 Everything is timed from an image in memory to labels at its size, in one process, turn by turn. The dense
 network to beat is the fastest static runtime of the same precision; that of any precision is named beside it.
@@ -252,16 +252,16 @@ def _row(
 ) -> BenchRow:
     """Compare a row with the fastest runtime and with our own dense network [ms]."""
     (best, own), decides = dense_ms, decision_ms(row.method, task.image)
-    settings = row.config.settings
+    config = row.config
     speedup = best / time.median
     return BenchRow(
         method=task.method,
-        policy=settings.get("policy", ""),
-        budget=row.config.budget,
+        policy=str(config.settings.get("policy", "")),
+        budget=config.budget,
         precision=PRECISION,
-        max_level=0 if row.config.is_dense else settings.get("max_level", settings.get("coarse_level", 0)),
-        tile=settings.get("tile", 0),
-        coarse_level=settings.get("coarse_level", 0),
+        max_level=0 if config.is_dense else config.whole("max_level", config.whole("coarse_level")),
+        tile=config.whole("tile"),
+        coarse_level=config.whole("coarse_level"),
         work=round(row.work, 4),
         macs=row.macs,
         agreement=row.agreement,

@@ -64,7 +64,7 @@ class Subject:
 
 
 def summarise(found: Measurement, subject: Subject) -> FrontierResult:
-    """Put a measurement beside where it was made, and compare its two curves."""
+    """Add machine and command to a measurement, and compare its two curves."""
     comparison, at_equal_quality, at_equal_time = conclude(found.rows)
     return FrontierResult(
         **vars(describe_machine(subject.packages)),

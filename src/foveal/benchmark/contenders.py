@@ -1,4 +1,4 @@
-"""Who takes part in a frontier: static runtimes on the shrunk image, and adaptive methods.
+"""What a frontier compares: static runtimes on the shrunk image, and adaptive methods.
 
 A contender is prepared for one size of images and then turns an image into labels at that size. Whatever can
 do so may take part; it needs no base class.
@@ -73,7 +73,7 @@ class Contender(Protocol):
         ...
 
     def prepare(self, size: Size) -> Labeller:
-        """Make it ready for images of a size [px].
+        """Prepare for images of a size [px].
 
         Raises:
             ValueError: It cannot run the network, or the budget pays for no plan.

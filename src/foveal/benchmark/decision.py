@@ -1,4 +1,4 @@
-"""Time of what is not the network on pixels: the policy, and the tables of a plan."""
+"""Time outside the network: the policy, and the tables of a plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What figures were measured with, and a machine that is quiet meanwhile."""
+"""Description of the machine that figures were measured on, and a pause of background work meanwhile."""
 
 from __future__ import annotations
 

@@ -284,9 +284,9 @@ def _plan_row(task: Task, plan: Plan) -> PlanRow:
     config = task.configs[0]
     return PlanRow(
         budget=config.budget,
-        max_level=config.settings["max_level"],
+        max_level=config.whole("max_level"),
         tile=plan.tile,
-        policy=config.settings["policy"],
+        policy=str(config.settings["policy"]),
         work=round(float(plan.work.mean()), 4),
         tiles=int(plan.tiles.sum()),
     )

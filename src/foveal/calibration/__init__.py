@@ -1,1 +1,1 @@
-"""What is measured once about a network and a machine, and what follows for a budget."""
+"""Measurements of a network and a machine, made once, and the budgets that follow from them."""

@@ -1,4 +1,4 @@
-"""Fit a trained network for any budget, latency and risk, from images alone: no label is ever read."""
+"""Calibrate a trained network for any budget, latency and risk, from images without labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from foveal.calibration.risk import RiskTable
 from foveal.cost import alternate
 from foveal.fusion import faster
 from foveal.geometry.plan import Plan
-from foveal.hub.checkpoint import Model, fingerprint
+from foveal.hub.checkpoint import Model
+from foveal.hub.fingerprint import fingerprint
 from foveal.methods import (
     AdaptiveSegmenter,
     CoarseToFine,
@@ -35,7 +36,7 @@ from foveal.policies.uncertainty import weighted_entropy
 QUANTILES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 """Thresholds of the risk table are these quantiles of the gain per tile."""
 BUDGETS = (0.3, 0.4, 0.55, 0.65, 0.8)
-"""Budgets of the curve; those below the first look are left out."""
+"""Budgets of the curve; those that do not pay for the first pass are left out."""
 SHOWN = 48
 """Images that the curve is measured on, evenly spaced."""
 PROBED = 24

@@ -1,34 +1,30 @@
 """How long a network takes on this machine: milliseconds as a function of what is computed, from few runs.
 
-An image of P pixels of which the share `work` is computed (tiles that hang over and the look included) takes
+An image of P pixels of which the share `work` is computed (the coarse pass and tiles that hang over the edge
+included) takes
 
     adaptive   fixed + per_pixel * P + per_sample * (work * P)
     dense      dense_fixed + dense_per_pixel * P
 
-The look has no term of its own: its level belongs to what is measured, so its pixels are a fixed share of P
-and could not be told from `per_pixel`. Three numbers then need two sizes and two budgets. No number is below
-zero (non-negative least squares, Lawson and Hanson 1974), so that a noisy measurement never gives a time that
-falls with more work, or a negative one. Errors count relative to the time, so that small images count as
-much as large ones.
+The coarse pass has no term of its own: its level belongs to what is measured, so its pixels are a fixed share
+of P and could not be told from `per_pixel`. Three numbers then need two sizes and two budgets. No number is
+below zero (non-negative least squares, Lawson and Hanson 1974), so that a noisy measurement never gives a
+time that falls with more work, or a negative one. Errors count relative to the time, so that small images
+count as much as large ones.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from foveal.storage.atomic import write_atomically
+from foveal.storage.store import Record
 
-VERSION = 1
-"""Of the file; one of another version is no cost model."""
 NEGLIGIBLE = 1e-12
 """Sum of squared relative errors that is no reason for one more number in the model."""
 
@@ -86,7 +82,7 @@ class CostModel:
 
     @classmethod
     def fit(cls, rows: Sequence[Measurement]) -> CostModel:
-        """Find the numbers that explain measurements best.
+        """Fit the model to measurements by non-negative least squares.
 
         Raises:
             ValueError: There is no adaptive run, or a time is not above 0.
@@ -129,30 +125,26 @@ class CostModel:
         rate = self.per_sample * pixels
         return spare / rate if rate > 0 else math.inf
 
-    def save(self, path: Path) -> None:
-        """Write the model as JSON, at once."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n")
+    def as_record(self) -> Record:
+        """Return the model as plain values, for a file."""
+        return asdict(self)
 
     @classmethod
-    def load(cls, path: Path) -> CostModel:
-        """Read a model that `save` wrote.
+    def from_record(cls, record: Record) -> CostModel:
+        """Make a model from what `as_record` returned.
 
         Raises:
-            ValueError: The file is damaged, or of another version; measure again.
-            OSError: It cannot be read.
+            ValueError: A number is missing, unknown, negative or no number; measure again.
         """
         try:
-            state = json.loads(path.read_bytes())
-            if state.pop("version") != VERSION:
-                raise ValueError(f"it is not of version {VERSION}")
-            rows = tuple(_measurement(row) for row in state.pop("rows"))
-            return cls(**{name: float(value) for name, value in state.items()}, rows=rows)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: holds no cost model ({error}); measure again") from None
+            rows = tuple(_measurement(row) for row in record["rows"])
+            numbers = {name: float(value) for name, value in record.items() if name != "rows"}
+            return cls(**numbers, rows=rows)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"the record holds no cost model ({error}); measure again") from None
 
 
-def _measurement(row: Any) -> Measurement:
+def _measurement(row: Record) -> Measurement:
     height, width = row["size"]
     runs = tuple((float(work), float(ms)) for work, ms in row["runs"])
     return Measurement((int(height), int(width)), float(row["dense_ms"]), runs)
@@ -188,5 +180,5 @@ def _least_squares(terms: Sequence[Sequence[float]], ms: Sequence[float]) -> tup
 
 
 def _solve(columns: Tensor, wanted: Tensor) -> Tensor:
-    """Solve by least squares, also where columns are alike."""
+    """Solve by least squares, also where columns are equal."""
     return torch.linalg.lstsq(columns, wanted, driver="gelsy").solution

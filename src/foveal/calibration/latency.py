@@ -1,4 +1,4 @@
-"""How fast this machine is with a network: measured once and kept, one cost model per setup.
+"""Run time of a network on this machine: measured once and stored, one cost model per setup.
 
 Time depends on how many samples are computed, not on which, so a generated picture stands for any image.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,11 +20,11 @@ from foveal import __version__
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.calibration.engine import Engine
 from foveal.cost import alternate
-from foveal.hub.checkpoint import fingerprint
+from foveal.hub.fingerprint import fingerprint
 from foveal.kernels.build import built
 from foveal.methods import AdaptiveSegmenter, MethodConfig, Resources
 from foveal.ops import tuning
-from foveal.storage.cache import folder
+from foveal.storage.store import Store
 from foveal.tiles import NoTileRule
 
 AREAS = (1.0, 0.5, 0.25)
@@ -44,16 +43,19 @@ ROUNDS = 5
 GRAIN = 32
 """Side of the patches of the picture that is measured on [px]."""
 
+COSTS = Store("cost", version=1)
+"""Cost models by the key of a setup."""
+
 Report = Callable[[str], None]
 
 
 def silent(text: str) -> None:
-    """Report to nobody."""
+    """Discard the report."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a cost model is of. The number of threads is taken as it is when time matters.
+    """What a cost model describes. The number of threads is read when a time is needed.
 
     Attributes:
         engine: What runs a trained network.
@@ -97,25 +99,26 @@ class Setup:
         return fingerprint(self.engine.model.network)
 
     @property
-    def file(self) -> Path:
-        """Where the cost model is kept: another file for anything that time depends on."""
+    def key(self) -> str:
+        """Key of the cost model in `COSTS`: another one for anything that time depends on."""
         parts = (self.weights, self.method, *self.config.time_key, self.engine.name, torch.get_num_threads())
         text = "\n".join(str(part) for part in (*parts, built(), torch.__version__, __version__))
-        return folder() / "cost" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def stored(setup: Setup) -> CostModel | None:
     """Return what was measured before; None if nothing was, or the file is damaged."""
-    if not (folder() / "cost").is_dir():  # before the weights are read
+    if not COSTS.place.is_dir():  # before the weights are read
         return None
+    record = COSTS.read(setup.key)
     try:
-        return CostModel.load(setup.file)
-    except (OSError, ValueError):
+        return CostModel.from_record(record) if record is not None else None
+    except ValueError:
         return None
 
 
 def covers(model: CostModel, size: tuple[int, int]) -> bool:
-    """Whether a model is good for an image of `size` [px].
+    """Whether a model may predict times for an image of `size` [px].
 
     It is for any smaller image than the largest that was measured, for images of up to `REACH` times its
     pixels, and for any image once `LARGEST` pixels are within that reach.
@@ -129,7 +132,7 @@ def cost_model(
     """Return the cost model that is known or stored; measure first if there is none, or none for `size` [px].
 
     Raises:
-        ValueError: There is no budget, no plan cheaper than dense, or no meaning of the network on tiles.
+        ValueError: There is no budget, no plan is cheaper than dense, or an operation has no rule for tiles.
     """
     known = known or stored(setup)
     if known is not None and covers(known, size):
@@ -140,7 +143,7 @@ def cost_model(
 def calibrate(
     setup: Setup, size: tuple[int, int], report: Report = silent, known: CostModel | None = None
 ) -> CostModel:
-    """Measure, and keep the cost model. A folder that cannot be written is no error: it is measured again.
+    """Measure and store the cost model. If the cache cannot be written, the next call measures again.
 
     Args:
         setup: What is measured.
@@ -149,7 +152,7 @@ def calibrate(
         known: An earlier cost model; its measurements at other sizes count as well.
 
     Raises:
-        ValueError: There is no budget, no plan cheaper than dense, or no meaning of the network on tiles.
+        ValueError: There is no budget, no plan is cheaper than dense, or an operation has no rule for tiles.
     """
     if not setup.adjustable:
         raise ValueError(
@@ -160,10 +163,8 @@ def calibrate(
     new = {row.size for row in rows}
     old = [row for row in known.rows if row.size not in new] if known else []
     model = CostModel.fit([*old, *rows])
-    try:
-        model.save(setup.file)
-    except OSError:
-        return model
+    with suppress(OSError):
+        COSTS.write(setup.key, model.as_record())
     return model
 
 
@@ -190,7 +191,7 @@ def measure(setup: Setup, found: Sequence[tuple[int, int]]) -> list[Measurement]
     Algorithms are chosen along the way, for these sizes as for the images that follow.
 
     Raises:
-        ValueError: There is no budget, no plan cheaper than dense, or no meaning of the network on tiles.
+        ValueError: There is no budget, no plan is cheaper than dense, or an operation has no rule for tiles.
     """
     image = picture(found[0])
     with on_tiles(setup.name):

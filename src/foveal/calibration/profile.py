@@ -1,4 +1,4 @@
-"""What `foveal adapt` finds out about a trained network, kept as JSON beside its weights.
+"""Results of `foveal adapt` for a trained network, stored as JSON beside its weights.
 
 `MODEL.profile.json` lies in the folder of `MODEL.safetensors`; where that cannot be written, in the folder
 for what is measured once per machine. The fingerprint of the weights says which network it belongs to.
@@ -6,20 +6,21 @@ for what is measured once per machine. The fingerprint of the weights says which
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from foveal.calibration.risk import RiskSetting, RiskTable
-from foveal.hub.checkpoint import Model, fingerprint
+from foveal.hub.checkpoint import Model
+from foveal.hub.fingerprint import fingerprint
 from foveal.methods import CoarseToFineConfig
+from foveal.methods.config import SettingValue
 from foveal.program.quantise import Scales
-from foveal.storage.atomic import write_atomically
-from foveal.storage.cache import folder
+from foveal.storage.store import Record, Store
 
 METHOD = "coarse_to_fine"
 """The method that is calibrated."""
+PROFILES = Store("profile", version=1)
+"""Profiles by fingerprint, of models beside which nothing can be written."""
 LEAST = 1.2
 """A budget below so many times the work of the first pass that was measured gets the card's coarser one."""
 
@@ -49,7 +50,7 @@ class CurveRow:
 
 @dataclass(frozen=True)
 class CalibrationProfile:
-    """How a network refines best, and what that costs in disagreement with its dense self.
+    """Best refinement settings of a network, and the disagreement with its dense answer that they cost.
 
     Attributes:
         weights: Fingerprint of the network's weights.
@@ -69,27 +70,25 @@ class CalibrationProfile:
     curve: tuple[CurveRow, ...] = ()
     scales: Scales | None = None
 
-    def settings(self, budget: float, coarsest: int) -> dict[str, Any]:
+    def settings(self, budget: float, coarse_level: int) -> dict[str, SettingValue]:
         """Return the settings for a budget.
 
-        A budget that hardly pays for the first pass that was measured gets one at level `coarsest`, for which
-        no gains were measured.
+        A budget that hardly pays for the first pass that was measured gets one at level `coarse_level`, for
+        which no gains were measured.
         """
         level = self.config.coarse_level
-        if budget >= LEAST * 0.25**level or coarsest <= level:
+        if budget >= LEAST * 0.25**level or coarse_level <= level:
             return {
                 name: getattr(self.config, name) for name in ("policy", "tile", "coarse_level", "level_gain")
             }
-        return {"policy": self.config.policy, "tile": self.config.tile, "coarse_level": coarsest}
+        return {"policy": self.config.policy, "tile": self.config.tile, "coarse_level": coarse_level}
 
     def save(self, model: Model) -> Path:
         """Write it beside the model, or where this machine keeps measurements; return the file."""
-        state = json.dumps(asdict(self) | {"risk": self.risk.as_dict()})
-        for path in _places(model, self.weights):
+        record = asdict(self) | {"risk": self.risk.as_dict()}
+        for store, key in _places(model, self.weights):
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, state + "\n")
-                return path
+                return store.write(key, record)
             except OSError as error:
                 problem = error
         raise ValueError(f"what was found cannot be written ({problem}); give --out with another folder")
@@ -123,10 +122,10 @@ def load_profile(model: Model) -> CalibrationProfile:
     """
     weights = fingerprint(model.network)
     problems: list[ValueError] = []
-    for path in _places(model, weights):
+    for store, key in _places(model, weights):
         try:
-            if path.is_file():
-                return _read(path, weights)
+            if store.path(key).is_file():
+                return _read(store, key, weights)
         except ValueError as error:  # the other place may hold a good one
             problems.append(error)
     raise (
@@ -157,37 +156,49 @@ def find_risk(model: Model, allowed: float) -> Risk:
     return Risk(allowed, profile.risk.choose(allowed), profile)
 
 
-def _places(model: Model, weights: str) -> list[Path]:
-    beside = [model.file.with_suffix(".profile.json")] if model.file else []
-    return [*beside, folder() / "profile" / f"{weights}.json"]
+def _places(model: Model, weights: str) -> list[tuple[Store, str]]:
+    """Return the stores that may hold the profile, with its key: beside the model, then in the cache."""
+    file = model.file
+    beside = [(Store("profile", PROFILES.version, file.parent), f"{file.stem}.profile")] if file else []
+    return [*beside, (PROFILES, weights)]
 
 
-def _read(path: Path, weights: str) -> CalibrationProfile:
+def _read(store: Store, key: str, weights: str) -> CalibrationProfile:
+    record, path = store.read(key), store.path(key)
+    if record is None:
+        raise ValueError(f"{path}: damaged ({store.problem(key)}); run foveal adapt again")
     try:
-        state = json.loads(path.read_text())
-        settings = state["config"] | {"level_gain": tuple(map(float, state["config"]["level_gain"]))}
-        profile = CalibrationProfile(
-            weights=str(state["weights"]),
-            config=CoarseToFineConfig(**settings),
-            class_weights=tuple(map(float, state["class_weights"])),
-            images=int(state["images"]),
-            risk=RiskTable.from_dict(state["risk"]),
-            curve=tuple(CurveRow(**row) for row in state["curve"]),
-            scales=_scales(state.get("scales")),
-        )
-        _ = profile.config.refinement
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        profile = _from_record(record)
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: damaged ({error}); run foveal adapt again") from None
     if profile.weights != weights:
         raise ValueError(f"{path}: belongs to other weights; run foveal adapt again")
     return profile
 
 
-def _scales(state: dict[str, Any] | None) -> Scales | None:
+def _from_record(record: Record) -> CalibrationProfile:
+    settings = record["config"] | {"level_gain": tuple(map(float, record["config"]["level_gain"]))}
+    profile = CalibrationProfile(
+        weights=str(record["weights"]),
+        config=CoarseToFineConfig(**settings),
+        class_weights=tuple(map(float, record["class_weights"])),
+        images=int(record["images"]),
+        risk=RiskTable.from_dict(record["risk"]),
+        curve=tuple(CurveRow(**row) for row in record["curve"]),
+        scales=_scales(record.get("scales")),
+    )
+    _ = profile.config.refinement
+    return profile
+
+
+def _scales(record: Record | None) -> Scales | None:
     """Read the scales of an int8 program, if there are any."""
-    if state is None:
+    if record is None:
         return None
-    kinds = {"steps": str, "scale": float, "zero": int, "kept": int}
     return Scales(
-        **{k: tuple(map(kind, state[k])) for k, kind in kinds.items()}, agreement=float(state["agreement"])
+        steps=tuple(map(str, record["steps"])),
+        scale=tuple(map(float, record["scale"])),
+        zero=tuple(map(int, record["zero"])),
+        kept=tuple(map(int, record["kept"])),
+        agreement=float(record["agreement"]),
     )

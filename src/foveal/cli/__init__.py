@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 
 from foveal.cli import adapt, bench, calibrate, evaluate, frontier, reproduce, segment, show, train
-from foveal.cli.errors import Door
+from foveal.cli.errors import CommandGroup
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it once: large tensors in huge pages
 if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads that spin for long take the cores of a busy machine
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 app = typer.Typer(
-    cls=Door,
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -1,10 +1,10 @@
-"""`foveal adapt`: fit a trained network for any budget, latency and risk; no labels."""
+"""`foveal adapt`: calibrate a trained network for any budget, latency and risk, without labels."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -26,7 +26,7 @@ RATE = 2e-4
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=MethodCommand)(adapt)
 
 
@@ -34,25 +34,25 @@ def adapt(
     ctx: typer.Context,
     model: ModelArgument,
     images: Annotated[
-        str, typer.Option(help="Folder of images like those that will come; or a data set KIND:PATH.")
+        str, typer.Option(help="Folder of images like those to segment later, or a data set KIND:PATH.")
     ],
     split: Annotated[str, typer.Option(help="Split of a data set; its labels are not read.")] = "train",
-    limit: Annotated[int, typer.Option(min=1, help="Images to use at most, evenly spaced.")] = 256,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of images to use, evenly spaced.")] = 256,
     steps: Annotated[
         int,
-        typer.Option(min=0, help="Steps of self-distillation under random refinements first; 0 for none."),
+        typer.Option(min=0, help="Steps of self-distillation before calibration; 0 for none."),
     ] = 0,
     precision: Annotated[
         str, typer.Option(help="f32, or int8 to find the ranges of an 8-bit program as well.")
     ] = "f32",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for a copy of the model with what is found; beside it if absent."),
+        typer.Option(help="Folder for a copy of the model and its profile; default beside the model."),
     ] = None,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Fit a trained network for any budget, latency and risk, from images alone.
+    """Calibrate a trained network for any budget, latency and risk, from images without labels.
 
     Afterwards `segment` and `evaluate` take --method coarse_to_fine with --budget, --latency or --risk.
     """
@@ -102,9 +102,10 @@ def _candidates(loaded: Model, given: Settings) -> list[CoarseToFineConfig]:
     if wrong:
         names = ", ".join(sorted(map(option_name, wrong)))
         raise ValueError(f"foveal adapt finds {names} by itself, or has no use for it; leave it out")
-    tile, level = given.get("tile", loaded.card.tile), max(1, loaded.card.coarse_level)
-    levels = [given["coarse_level"]] if "coarse_level" in given else range(level, 0, -1)
-    scores = [given["policy"]] if "policy" in given else SCORES
+    level = max(1, loaded.card.coarse_level)
+    tile = cast("int", given.get("tile", loaded.card.tile))  # the command line has read them as declared
+    levels = [cast("int", given["coarse_level"])] if "coarse_level" in given else range(level, 0, -1)
+    scores = [cast("str", given["policy"])] if "policy" in given else SCORES
     return [CoarseToFineConfig(policy=score, tile=tile, coarse_level=at) for at in levels for score in scores]
 
 
@@ -139,7 +140,7 @@ def _distil(loaded: Model, images: Images, config: CoarseToFineConfig, steps: in
 
     A run belongs to the weights that it started from: those of another network would go unnoticed.
     """
-    from foveal.hub.checkpoint import fingerprint
+    from foveal.hub.fingerprint import fingerprint
     from foveal.training.distillation import distil
     from foveal.training.loop import Schedule, resumed_step
 

@@ -1,4 +1,4 @@
-"""`foveal bench`: how fast the adaptive network is, beside the fastest dense ones."""
+"""`foveal bench`: speed of the adaptive network, compared with the fastest dense runtimes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RuntimesOption = Annotated[
     str | None,
-    typer.Option(help="torch,compile,onnxruntime,openvino,foveal; those installed if absent."),
+    typer.Option(help="torch,compile,onnxruntime,openvino,foveal; default all that are installed."),
 ]
 SIZE = "1024x2048"
 BUDGETS, LEVELS = (1.0, 0.55, 0.4, 0.3), (1, 2)
@@ -36,7 +36,7 @@ CALIBRATION = 8
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=MethodsCommand)(bench)
 
 
@@ -46,31 +46,36 @@ def bench(
         str, typer.Option(help="Bundled model, .safetensors file, folder of a run, or an architecture.")
     ] = "swiftnet_rn18",
     size: Annotated[str | None, typer.Option(help=f"Height x width of a generated street; {SIZE}.")] = None,
-    image: Annotated[Path | None, typer.Option(help="An image instead, at its own size.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Time this image, at its own size, instead of a generated one.")
+    ] = None,
     budget: Annotated[
-        list[float] | None, typer.Option(help="Shares of the dense work, several; 1 0.55 0.4 0.3.")
+        list[float] | None,
+        typer.Option(help="Shares of the dense work, one or more; default 1 0.55 0.4 0.3."),
     ] = None,
     method: MethodOption = "segblocks",
     runtimes: RuntimesOption = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="Of the static runtimes, several: f32 bf16 int8; f32 is always in."),
+        typer.Option(help="Precisions of the static runtimes: f32 bf16 int8; f32 is always measured."),
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 1,
     threads: ThreadsOption = None,
     keep_memory: KeepOption = True,
     memory: Annotated[bool, typer.Option("--memory", help="Measure peak memory as well.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="Draw speed-up over work into this PNG file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write a chart of speed-up over work to this PNG file.")
+    ] = None,
     ops: Annotated[
         bool,
         typer.Option(
-            "--ops", help="Time the network operation by operation, on the plan of the first budget."
+            "--ops", help="Time the network operation by operation, with the plan of the first budget."
         ),
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Time the adaptive network in turns with the dense one in the fastest runtimes there are.
+    """Time the adaptive network against the dense one in the fastest runtimes available.
 
     Several values may follow one option: `--budget 1 0.55 0.4 --max-level 1 2`.
     """
@@ -128,7 +133,7 @@ def configurations(
 
 
 def check_picture(path: Path | None) -> None:
-    """See that a picture can be written, before minutes of measuring.
+    """Check that a picture can be written, before minutes of measuring.
 
     Raises:
         ValueError: It is no PNG file, or its folder does not exist.

@@ -1,4 +1,4 @@
-"""`foveal calibrate`: how fast this machine is with a model; `segment` goes by it."""
+"""`foveal calibrate`: measure run times of a model on this machine, for `segment`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=MethodCommand)(calibrate)
 
 
@@ -42,9 +42,9 @@ def calibrate(
     keep_memory: KeepOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Measure again how fast this machine is with a model, and keep it for `segment`.
+    """Measure how fast this machine runs a model, and store the result for `segment`.
 
-    `segment --latency` measures by itself if need be; `segment --budget` only uses what is there.
+    `segment --latency` measures if nothing is stored; `segment --budget` only uses a stored result.
     """
     from foveal.calibration.latency import calibrate as measure
 
@@ -65,5 +65,7 @@ def cost_row(setup: Setup, found: CostModel) -> dict[str, Any]:
     """Numbers and measurements of a cost model as plain values [ms], and where it is kept."""
     import torch
 
+    from foveal.calibration.latency import COSTS
+
     head = {"model": setup.name, "method": setup.method, "config": asdict(setup.config)}
-    return {**head, "threads": torch.get_num_threads(), **asdict(found), "file": str(setup.file)}
+    return {**head, "threads": torch.get_num_threads(), **asdict(found), "file": str(COSTS.path(setup.key))}

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 USER_ERROR = 2
 
 
-class Door(TyperGroup):
+class CommandGroup(TyperGroup):
     """The group of all commands. `FOVEAL_DEBUG=1` shows the traceback instead of the sentence."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
@@ -30,7 +30,7 @@ class Door(TyperGroup):
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn what the user can mend into a sentence and exit code 2."""
+    """Turn errors that a user can correct into one sentence and exit code 2."""
     try:
         yield
     except BrokenPipeError:  # the reader of the output went away

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=MethodsCommand)(evaluate)
 
 
@@ -42,14 +42,20 @@ def evaluate(
     budget: Annotated[list[float] | None, typer.Option(help="Shares of the dense work; repeatable.")] = None,
     method: MethodOption = "segblocks",
     risk: Annotated[
-        list[float] | None, typer.Option(help="Disagreements with dense to allow; repeatable.")
+        list[float] | None,
+        typer.Option(help="Expected disagreements with the dense network to allow; repeatable."),
     ] = None,
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="Controls of equal work: random, and everything reduced.")
+        bool,
+        typer.Option(
+            "--baseline", help="Add controls at equal work: random tiles, and the whole image reduced."
+        ),
     ] = False,
     precision: PrecisionOption = "f32",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use the first images only.")] = None,
-    timed: Annotated[int, typer.Option(min=0, help="Images to time; 0 for none.")] = 16,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Evaluate this many images only, the first ones.")
+    ] = None,
+    timed: Annotated[int, typer.Option(min=0, help="Number of images to time; 0 for none.")] = 16,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -30,7 +30,7 @@ OURS = ("dense", "segblocks", "coarse_to_fine")
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=Several)(frontier)
 
 
@@ -39,23 +39,32 @@ def frontier(
     data: Annotated[str, typer.Option(help="camvid:PATH, cityscapes:PATH, mapillary:PATH or folder:PATH.")],
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     scales: Annotated[
-        list[float] | None, typer.Option(help="Sides of the image for static runtimes; 1 0.75 0.5 0.35.")
+        list[float] | None,
+        typer.Option(help="Scales of the image for static runtimes; default 1 0.75 0.5 0.35."),
     ] = None,
     budget: Annotated[
-        list[float] | None, typer.Option(help="Shares of the dense work; 0.15 0.2 0.25 0.3 0.4 0.55.")
+        list[float] | None, typer.Option(help="Shares of the dense work; default 0.15 0.2 0.25 0.3 0.4 0.55.")
     ] = None,
     methods: Annotated[
-        list[str] | None, typer.Option(help="See `foveal methods`; segblocks coarse_to_fine.")
+        list[str] | None,
+        typer.Option(help="Methods, see `foveal methods`; default segblocks coarse_to_fine."),
     ] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="f32 bf16 int8, all if absent.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Precisions: f32 bf16 int8; default all.")
+    ] = None,
     runtimes: RuntimesOption = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use the first images only.")] = None,
-    calibration: Annotated[int, typer.Option(min=1, help="Images that int8 takes its ranges from.")] = 16,
-    calibration_split: Annotated[
-        str | None, typer.Option(help="Their split; train, or the measured one if there is no train.")
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Evaluate this many images only, the first ones.")
     ] = None,
-    timed: Annotated[int, typer.Option(min=1, help="Images that are timed.")] = 4,
-    repeat: Annotated[int, typer.Option(min=1, help="Timed rounds over them.")] = 5,
+    calibration: Annotated[
+        int, typer.Option(min=1, help="Number of images to calibrate int8 ranges on.")
+    ] = 16,
+    calibration_split: Annotated[
+        str | None,
+        typer.Option(help="Split of these images; default train, or --split if there is no train."),
+    ] = None,
+    timed: Annotated[int, typer.Option(min=1, help="Number of images to time.")] = 4,
+    repeat: Annotated[int, typer.Option(min=1, help="Timed rounds over these images.")] = 5,
     threads: ThreadsOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for frontier.json and frontier.png.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -113,7 +122,7 @@ def _measure(
 
 
 def check_shares(option: str, values: Sequence[float]) -> list[float]:
-    """Return shares of one, each once.
+    """Return the given shares, between 0 and 1, without duplicates.
 
     Raises:
         ValueError: One is not above 0 and at most 1.
@@ -125,7 +134,7 @@ def check_shares(option: str, values: Sequence[float]) -> list[float]:
 
 
 def check_classes(loaded: Model, dataset: Dataset) -> None:
-    """See that a model and a data set have as many classes.
+    """Check that a model and a data set have the same number of classes.
 
     Raises:
         ValueError: They have not.
@@ -143,7 +152,7 @@ def adaptive_contenders(
     budgets: Sequence[float],
     precision: tuple[Sequence[Any], Sequence[Tensor]],
 ) -> tuple[list[Contender], list[str]]:
-    """List every method at every budget and precision, and sentences about what there cannot be.
+    """List every method at every budget and precision, and sentences about what cannot run.
 
     The compiled program runs where the network has one, else the eager engine, which computes in f32.
 

@@ -1,4 +1,4 @@
-"""What there is, as terminal text: lists, cards, surveys of networks."""
+"""Terminal text of listings, model cards and network checks."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _mended(report: Report) -> str:
     if report.dense_modules is None:
         return "no choice of dense_modules mends all of this"
     names = (*report.declared, *report.dense_modules)
-    return f"with {style(f'dense_modules={names}', bold=True)} every operation has a meaning on tiles"
+    return f"with {style(f'dense_modules={names}', bold=True)} every operation has a rule for tiles"
 
 
 def _width(rows: Sequence[MethodRow | PolicyRow]) -> int:

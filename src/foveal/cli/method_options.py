@@ -15,7 +15,8 @@ from foveal.cli.options import Several
 GIVEN = "foveal.settings"
 """Where a context keeps the settings that were given."""
 
-Settings = dict[str, Any]
+Settings = dict[str, object]
+"""Values by name; lists of them where a command takes several."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def option_name(setting: str) -> str:
 
 def combinations(settings: Settings) -> list[Settings]:
     """Return every combination of settings that hold several values each."""
-    return [dict(zip(settings, values, strict=True)) for values in product(*settings.values())]
+    several = [value if isinstance(value, list | tuple) else [value] for value in settings.values()]
+    return [dict(zip(settings, values, strict=True)) for values in product(*several)]
 
 
 def declared_settings() -> dict[str, Declared]:
@@ -86,7 +88,7 @@ def declared_settings() -> dict[str, Declared]:
 
 
 def method_options(repeatable: bool) -> list[Any]:
-    """Make the options, in the manner of typer."""
+    """Make the options as typer parameters."""
     settings = declared_settings()
     options = _build(tuple(settings.items()), repeatable)
     return list(options)

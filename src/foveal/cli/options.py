@@ -1,4 +1,4 @@
-"""What every command needs at its start: images, a folder to write to, a tuned process, a word on waiting."""
+"""Shared start of commands: images, output folder, threads and memory, messages."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from typer.core import TyperCommand
 
 ModelArgument = Annotated[str, typer.Argument(help="Bundled model, .safetensors file, or folder of a run.")]
 ModelOption = Annotated[str, typer.Option(help="Bundled model, .safetensors file, or folder of a run.")]
-MethodOption = Annotated[str, typer.Option(help="How it adapts; see `foveal methods`.")]
+MethodOption = Annotated[str, typer.Option(help="Adaptive method; see `foveal methods`.")]
 RiskOption = Annotated[
     float | None,
-    typer.Option(help="Expected disagreement with the dense network to allow, such as 0.01; after `adapt`."),
+    typer.Option(help="Expected disagreement with the dense network to allow, such as 0.01; needs `adapt`."),
 ]
 PrecisionOption = Annotated[
     str, typer.Option(help="f32, bf16 or int8; int8 after `foveal adapt --precision int8`.")
 ]
 BudgetOption = Annotated[
-    float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; 0.4 if absent.")
+    float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; default 0.4.")
 ]
 RepeatOption = Annotated[int, typer.Option(min=1, help="Timed rounds of a comparison.")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Threads of the processor; all if absent.")]
-KeepOption = Annotated[bool, typer.Option(help="Let the allocator keep freed memory: faster, dense as well.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; default all.")]
+KeepOption = Annotated[
+    bool, typer.Option(help="Let the allocator keep freed memory; faster, also for dense.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -46,7 +48,7 @@ def find_images(arguments: Iterable[str]) -> tuple[list[Path], list[str]]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and see that files can be written there.
+    """Make a folder, and check that files can be written there.
 
     Raises:
         OSError: They cannot.

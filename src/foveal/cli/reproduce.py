@@ -37,7 +37,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command(cls=Several)(reproduce)
 
 

@@ -1,4 +1,4 @@
-"""What `foveal train` says before and after a run."""
+"""Text and rows of `foveal train` before and after a run."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the commands."""
+    """Add the commands to an app."""
     app.command(cls=MethodCommand)(segment)
     app.command()(demo)
 
@@ -46,23 +46,27 @@ def segment(
     method: MethodOption = "segblocks",
     budget: BudgetOption = None,
     latency: Annotated[
-        float | None, typer.Option(help="Milliseconds that an image may take; chooses the budget.")
+        float | None, typer.Option(help="Largest time per image [ms]; chooses the budget.")
     ] = None,
     risk: RiskOption = None,
     precision: PrecisionOption = "f32",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
-    compare: Annotated[bool, typer.Option("--compare", help="Measure the dense network beside.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Also time the dense network.")] = False,
     always_adapt: Annotated[
-        bool, typer.Option("--always-adapt", help="Use tiles also where this machine gains nothing by them.")
+        bool, typer.Option("--always-adapt", help="Run on tiles even where this machine gains nothing.")
     ] = False,
     repeat: RepeatOption = 10,
     threads: ThreadsOption = None,
     keep_memory: KeepOption = True,
-    progress: Annotated[bool | None, typer.Option(help="Progress bar; in a terminal if absent.")] = None,
+    progress: Annotated[
+        bool | None, typer.Option(help="Show a progress bar; default in a terminal only.")
+    ] = None,
     json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and --json only.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only errors and the output of --json.")
+    ] = False,
 ) -> None:
-    """Segment images: write labels, overlay and plan, and say what it cost."""
+    """Segment images: write labels, overlay and plan, and report the cost."""
     aim: dict[str, Any] = {"latency": latency, "always_adapt": always_adapt, "risk": risk}
     aim |= {"precision": precision} | ({} if quiet else {"report": announce})
     runner = make_runner(model, method, budget, given_settings(ctx), **aim)
@@ -83,7 +87,9 @@ def segment(
 
 
 def demo(
-    image: Annotated[Path | None, typer.Argument(help="An image; a generated street if absent.")] = None,
+    image: Annotated[
+        Path | None, typer.Argument(help="Image to segment; default a generated street.")
+    ] = None,
     model: ModelOption = "camvid_rn18",
     budget: BudgetOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out/demo"),
@@ -91,7 +97,7 @@ def demo(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Segment a generated street, or an image, beside the dense network."""
+    """Segment an image, by default a generated street, and compare with the dense network."""
     runner = make_runner(model, "segblocks", budget, {}, always_adapt=True)
     make_folder(out)
     prepare(threads, keep=True)

@@ -1,4 +1,4 @@
-"""`foveal methods`, `policies`, `models`, `show` and `check`: what there is, and whether it fits."""
+"""`foveal methods`, `policies`, `models`, `show` and `check`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FINDINGS = 1
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the commands."""
+    """Add the commands to an app."""
     for command in (methods, policies, models, show, check):
         app.command()(command)
 
@@ -30,7 +30,7 @@ def methods(json: JsonOption = False) -> None:
 
 
 def policies(json: JsonOption = False) -> None:
-    """List what can decide where to look closely."""
+    """List the policies that decide where to compute at full resolution."""
     from foveal.cli.listing import policies_text
     from foveal.hub.listing import list_policies
 
@@ -71,7 +71,7 @@ def check(
     tile: Annotated[int, typer.Option(min=1, help="Side of a tile in pixels.")] = 32,
     json: JsonOption = False,
 ) -> None:
-    """Try a network on tiles: list operations without a rule, and compare it with its dense self.
+    """Run a network on tiles: list operations without a rule, and compare with the dense answer.
 
     Exit code 1 if an operation has no rule, or the answers differ.
     """

@@ -10,6 +10,7 @@ import typer
 
 from foveal.cli.errors import echo_json
 from foveal.cli.evaluate import entry
+from foveal.cli.method_options import Settings
 from foveal.cli.options import JsonOption, ThreadsOption, prepare
 from foveal.cli.progress import counter, steps_bar
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Enter the command."""
+    """Add the command to an app."""
     app.command()(train)
 
 
@@ -29,12 +30,12 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME if absent.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a network as a recipe says; a killed run goes on exactly with --resume.
+    """Train a network from a recipe; --resume continues an interrupted run exactly.
 
     Several processes: torchrun --nproc-per-node 2 -m -- foveal train RECIPE.
     """
@@ -90,7 +91,7 @@ def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     engine = find_engine(loaded)
     if METHODS[part.name].Config().is_dense:
         return measure(engine.dense(), data, [], 0, None, counter("images"))
-    budget, settings = part.trained_budget, {}
+    budget, settings = part.trained_budget, Settings()
     if loaded.policy is not None and budget is not None:
         budget, settings = min(1.0, budget + loaded.policy.share), {"policy": "learned"}
     rows = [entry(loaded, engine, part.name, budget or MethodConfig.budget, settings)]

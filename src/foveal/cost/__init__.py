@@ -1,4 +1,4 @@
-"""What a method costs: multiply-accumulates that ran and milliseconds, the dense network always beside."""
+"""Cost of a method: multiply-accumulates that ran and milliseconds, compared with the dense network."""
 
 from foveal.cost.by_plan import Counted, MacsByPlan, plan_key
 from foveal.cost.macs import Macs, count_macs, relative_macs

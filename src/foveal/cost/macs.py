@@ -1,4 +1,4 @@
-"""Multiply-accumulates, by counting what really ran: through PyTorch's dispatcher, and in the C kernels.
+"""Multiply-accumulates that were executed, counted in PyTorch's dispatcher and in the C kernels.
 
 One multiply-accumulate (MAC) is two FLOPs. Counted are convolutions, matrix products and bilinear
 interpolation (4 MACs an output sample); not biases, norms, activations, pooling and comparisons.

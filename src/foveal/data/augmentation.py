@@ -8,7 +8,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-VOID = 255
+from foveal.storage.labels import VOID
+
 GREY = (0.299, 0.587, 0.114)
 
 

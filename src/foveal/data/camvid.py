@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from foveal.data.image import list_images
-from foveal.data.pairs import VOID, Dataset, Pair, pair_by_stem
+from foveal.data.pairs import Dataset, Pair, pair_by_stem
+from foveal.storage.labels import VOID
 
 COLOURS = {
     "sky": (128, 128, 128),

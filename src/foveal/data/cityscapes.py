@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from foveal.data.pairs import VOID, Dataset, Pair
+from foveal.data.pairs import Dataset, Pair
+from foveal.storage.labels import VOID
 
 COLOURS = {
     "road": (128, 64, 128),

@@ -10,10 +10,10 @@ from foveal.data.camvid import open_camvid
 from foveal.data.cityscapes import open_cityscapes
 from foveal.data.folder import open_folder
 from foveal.data.mapillary import open_mapillary
-from foveal.data.pairs import VOID, Dataset, Pair, default_palette
+from foveal.data.pairs import Dataset, Pair, default_palette
 from foveal.storage.names import suggestion
 
-__all__ = ["DATASETS", "VOID", "Dataset", "Pair", "default_palette", "open_dataset"]
+__all__ = ["DATASETS", "Dataset", "Pair", "default_palette", "open_dataset"]
 
 DATASETS: dict[str, Callable[[str | Path, str], Dataset]] = {
     "camvid": open_camvid,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from foveal.data.image import looks_like_image, read_labels
-from foveal.data.pairs import VOID, Dataset, Palette, default_palette, pair_by_stem, read_json
+from foveal.data.pairs import Dataset, Palette, default_palette, pair_by_stem, read_json
+from foveal.storage.labels import VOID
 
 LAYOUT = "expected images/[SPLIT/]NAME.jpg and masks/[SPLIT/]NAME.png (or labels/), one stem a pair"
 CLASS_FILE_SHAPE = (

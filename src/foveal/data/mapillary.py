@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from foveal.data.pairs import VOID, Dataset, Palette, default_palette, pair_by_stem, read_json
+from foveal.data.pairs import Dataset, Palette, default_palette, pair_by_stem, read_json
+from foveal.storage.labels import VOID
 
 CLASS_COUNT = 65
 UNLABELLED = 65

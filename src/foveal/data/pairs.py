@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from foveal.data.image import ImageError, list_images, read_image, read_labels
-
-VOID = 255
+from foveal.storage.labels import VOID
 
 Palette = tuple[tuple[int, int, int], ...]
 

@@ -1,4 +1,4 @@
-"""The dense network on a reduced image: what any adaptive method must beat at the same cost."""
+"""The dense network on a reduced image: the baseline of adaptive methods at equal cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a segmentation is worth: one confusion matrix per data set, and the F score of boundaries."""
+"""Quality of a segmentation: one confusion matrix per data set, and the F score of boundaries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-VOID = 255
+from foveal.storage.labels import VOID
 
 
 class Confusion:

@@ -24,7 +24,7 @@ ROUNDINGS, MOST = 1e4, 0.1
 
 
 class CannotFuse(ValueError):
-    """A network that cannot be traced, or that is another one once it is."""
+    """A network that cannot be traced, or whose traced graph gives another answer."""
 
 
 def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> nn.Module:

@@ -54,7 +54,7 @@ class Convolve(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
         self._convolution = replace(self._convolution)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave out what is laid out for the kernels: it holds addresses."""
         return vars(self) | {"_convolution": replace(self._convolution)}
 

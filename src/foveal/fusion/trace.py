@@ -24,7 +24,7 @@ PURE = {
 class Fused(fx.GraphModule):
     """A graph that keeps what the network says about itself; torch.fx forgets that, in copies too."""
 
-    def take(self, attributes: dict[str, Any]) -> None:
+    def take(self, attributes: dict[str, object]) -> None:
         """Take plain attributes."""
         new = {name: value for name, value in attributes.items() if not hasattr(self, name)}
         vars(self).update(new, _taken=new)
@@ -37,7 +37,7 @@ class Fused(fx.GraphModule):
         return twin
 
 
-def attributes_of(network: nn.Module) -> dict[str, Any]:
+def attributes_of(network: nn.Module) -> dict[str, object]:
     """Find the plain attributes of a network, and those of its class."""
     names = {*vars(network), *dir(type(network))}.difference(dir(nn.Module()))
     values = {name: getattr(network, name, None) for name in names if not name.startswith("_")}

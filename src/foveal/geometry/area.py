@@ -1,4 +1,4 @@
-"""How much of the image every sample of a tile stands for."""
+"""Area of the image that every sample of a tile represents."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class HaloTable(NamedTuple):
 
 
 def halo_table(layout: Layout, side: int, halo: Halo, device: torch.device | str = "cpu") -> HaloTable:
-    """Tell where every borrowed sample comes from. Built once, then shared by all layers of a scale.
+    """Build the table of borrowed samples; it is shared by all layers of a scale.
 
     Args:
         layout: Place of every tile.

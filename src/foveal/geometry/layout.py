@@ -1,4 +1,4 @@
-"""Where every tile lies: the geometry that operations work from.
+"""Position of every tile: the geometry that operations work from.
 
 The image is covered by a grid of finest cells of `tile` x `tile` pixels. A tile at level l covers an
 aligned square of 2^l x 2^l cells and holds `side` x `side` samples at a stride, whatever its level.
@@ -21,7 +21,7 @@ T = TypeVar("T")
 Fill = Literal["zero", "lowest", "edge"]
 Borders = Literal["average", "strided", "zero"]
 BORDERS: tuple[Borders, ...] = get_args(Borders)
-"""What a sample of another tile is worth where a finer tile holds it: the mean of the samples it stands for,
+"""Value of a sample of another tile where a finer tile holds it: the mean of the samples it stands for,
 or the first of them; or every sample of another tile is 0. The last two are there to be compared with.
 
 Source: table IX of SegBlocks (Verelst and Tuytelaars, TPAMI 2022)."""
@@ -71,7 +71,7 @@ class Layout:
         column: Column of a tile's first cell [B].
         owner: Tile that holds a cell [N, Gh, Gw]; -1 where nothing is known.
         computed: How many tiles are computed now. They come first; the others were kept from before.
-        borders: What the samples of other tiles are worth.
+        borders: Values of the samples of other tiles.
 
     Raises:
         ValueError: The tensors are on another device than the CPU.

@@ -1,4 +1,4 @@
-"""A decision about images as a value: which tiles are computed, and at which level."""
+"""The value type of a decision: which tiles are computed, and at which level."""
 
 from __future__ import annotations
 
@@ -89,33 +89,33 @@ class Plan:
 
     @classmethod
     def from_scores(
-        cls, scores: Tensor, tile: int, size: tuple[int, int], budget: float, coarsest: int = 1
+        cls, scores: Tensor, tile: int, size: tuple[int, int], budget: float, max_level: int = 1
     ) -> Plan:
         """Refine where the score is highest, as far as the budget goes, every image by itself.
 
-        Everything starts at level `coarsest`. Splitting a tile into the four of the next finer level gains
+        Everything starts at level `max_level`. Splitting a tile into the four of the next finer level gains
         the scores under it and costs up to three tiles; splits happen in the order of their rates
-        (`planner.rates`): a split that gains little is worth what it opens. Wherever the concave hull of
+        (`planner.rates`): a split that gains little counts with what it opens. Wherever the concave hull of
         gain over tiles has a corner, no plan of as many tiles gains more. The result depends on each image
         alone. Plans of growing budgets are nested.
 
         Args:
-            scores: Gain per cell [N, Gh, Gw], or per level [coarsest, N, Gh, Gw]: entry k is the gain of
+            scores: Gain per cell [N, Gh, Gw], or per level [max_level, N, Gh, Gw]: entry k is the gain of
                 going from level k + 1 to level k.
             tile: Side of a cell [px].
             size: Height and width of the images [px].
             budget: Tiles to spend, as a share of the dense work. Below 1, the plan exceeds it by at most one
                 tile, and the next split in order would not fit.
-            coarsest: Level that everything starts at.
+            max_level: Level that everything starts at.
 
         Raises:
             ValueError: The budget is no share, or below the cheapest plan, or the scores are not finite.
         """
-        return cls(refine(scores, tile, size, budget, coarsest, shared=False), tile, size)
+        return cls(refine(scores, tile, size, budget, max_level, shared=False), tile, size)
 
     @classmethod
     def shared(
-        cls, scores: Tensor, tile: int, size: tuple[int, int], budget: float, coarsest: int = 1
+        cls, scores: Tensor, tile: int, size: tuple[int, int], budget: float, max_level: int = 1
     ) -> Plan:
         """Refine where the score is highest in the whole batch, as far as one budget for all images goes.
 
@@ -123,16 +123,16 @@ class Plan:
         its budget by at most one tile.
 
         Args:
-            scores: Gain per cell [N, Gh, Gw], or per level [coarsest, N, Gh, Gw], comparable among images.
+            scores: Gain per cell [N, Gh, Gw], or per level [max_level, N, Gh, Gw], comparable among images.
             tile: Side of a cell [px].
             size: Height and width of the images [px].
             budget: Tiles to spend on all images, as a share of the dense work for all of them.
-            coarsest: Level that everything starts at.
+            max_level: Level that everything starts at.
 
         Raises:
             ValueError: The budget is no share, or below the cheapest plan, or the scores are not finite.
         """
-        return cls(refine(scores, tile, size, budget, coarsest, shared=True), tile, size)
+        return cls(refine(scores, tile, size, budget, max_level, shared=True), tile, size)
 
     @cached_property
     def layout(self) -> Layout:

@@ -22,7 +22,7 @@ Forest = Sequence[Tensor]
 
 
 def rates(gains: Forest, costs: Forest) -> list[Tensor]:
-    """Say at which gain per cost every node enters the best choice.
+    """Compute the gain per cost at which every node enters the best choice.
 
     For every price p, the nodes of a rate >= p are a best choice for gain - p cost among all choices in
     which no node is without its parent, and the largest of the best. So no other choice gains more at their
@@ -126,7 +126,7 @@ def choose_above(rates: Forest, threshold: float) -> list[Tensor]:
         ValueError: The threshold is NaN.
     """
     if math.isnan(threshold):
-        raise ValueError("threshold is NaN; give the gain that one unit of cost is worth")
+        raise ValueError("threshold is NaN; give the gain that one unit of cost must bring")
     return [rate >= threshold for rate in rates]
 
 

@@ -28,7 +28,7 @@ def check_budget(budget: float) -> float:
 
 
 def refine(
-    scores: Tensor, tile: int, size: tuple[int, int], budget: float, coarsest: int, shared: bool
+    scores: Tensor, tile: int, size: tuple[int, int], budget: float, max_level: int, shared: bool
 ) -> Tensor:
     """Choose the levels [N, Gh, Gw] within one budget for every image, or one for all of them."""
     scores = scores.cpu()  # where sums have one order, and every build has double precision
@@ -36,17 +36,19 @@ def refine(
         raise ValueError("scores hold NaN or infinity; give finite gains per cell")
     if check_budget(budget) == 1:
         return torch.zeros(scores.shape[-3:], dtype=torch.int8)
-    scores = scores.unsqueeze(0).expand(max(coarsest, 1), *scores.shape) if scores.ndim == 3 else scores
-    if len(scores) < coarsest:
-        raise ValueError(f"scores are for {len(scores)} levels; coarsest {coarsest} needs {coarsest} of them")
-    spare = _spare(scores.shape[1] if shared else 1, tile, size, budget, coarsest)
-    forests = [_splits(image, coarsest) for image in scores.double().unbind(1)]
+    scores = scores.unsqueeze(0).expand(max(max_level, 1), *scores.shape) if scores.ndim == 3 else scores
+    if len(scores) < max_level:
+        raise ValueError(
+            f"scores are for {len(scores)} levels; max_level {max_level} needs {max_level} of them"
+        )
+    spare = _spare(scores.shape[1] if shared else 1, tile, size, budget, max_level)
+    forests = [_splits(image, max_level) for image in scores.double().unbind(1)]
     entries, costs = [rates(*forest) for forest in forests], [cost for _, cost in forests]
     if shared:
         masks = choose_shared(entries, costs, spare)
     else:
         masks = [choose(entry, cost, spare) for entry, cost in zip(entries, costs, strict=True)]
-    start = torch.full(scores.shape[2:], coarsest, dtype=torch.int8)
+    start = torch.full(scores.shape[2:], max_level, dtype=torch.int8)
     return torch.stack([_split_where(mask, start) for mask in masks])
 
 
@@ -58,28 +60,28 @@ def _split_where(masks: list[Tensor], start: Tensor) -> Tensor:
     return levels
 
 
-def _spare(images: int, tile: int, size: tuple[int, int], budget: float, coarsest: int) -> float:
-    """Count the tiles that a budget lets add to everything at `coarsest`.
+def _spare(images: int, tile: int, size: tuple[int, int], budget: float, max_level: int) -> float:
+    """Count the tiles that a budget lets add to everything at `max_level`.
 
     Raises:
         ValueError: The budget does not even pay for that.
     """
     capacity = images * budget * size[0] * size[1] / tile**2
-    cheapest = math.prod(-(-cells >> coarsest) for cells in grid(size, tile))
+    cheapest = math.prod(-(-cells >> max_level) for cells in grid(size, tile))
     if images * cheapest > capacity + 1:
         share = cheapest * tile**2 / (size[0] * size[1])
         raise ValueError(
             f"budget is {budget:g} of the dense work for the tiles; the cheapest plan, everything at "
-            f"level {coarsest}, takes {share:.3g}; raise the budget or allow level {coarsest + 1}"
+            f"level {max_level}, takes {share:.3g}; raise the budget or allow level {max_level + 1}"
         )
     return capacity + 1 - images * cheapest
 
 
-def _splits(scores: Tensor, coarsest: int) -> tuple[list[Tensor], list[Tensor]]:
+def _splits(scores: Tensor, max_level: int) -> tuple[list[Tensor], list[Tensor]]:
     """Sum the scores [levels, Gh, Gw] to the gain of every split; count the tiles that it adds."""
     shape = scores.shape[1], scores.shape[2]
     gains, costs = [], []
-    for level in range(coarsest, 0, -1):
+    for level in range(max_level, 0, -1):
         gains.append(sum_squares(scores[level - 1], 2**level))
         parts = torch.ones(grid(shape, 2 ** (level - 1)), dtype=torch.float64)
         costs.append(sum_squares(parts, 2) - 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveal.cost import relative_macs
 from foveal.hub.card import Card, CheckpointError
@@ -72,15 +71,6 @@ def save_model(
     save_file(state, path)
     path.with_suffix(".json").write_text(json.dumps(asdict(card), indent=1) + "\n")
     return path
-
-
-def fingerprint(network: nn.Module) -> str:
-    """Digest the trained numbers of a network: names, shapes, precisions and values."""
-    found = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        found.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return found.hexdigest()
 
 
 def load_model(name: str | Path) -> Model:

@@ -1,4 +1,4 @@
-"""What there is: methods, policies, trained models, architectures; and networks by name."""
+"""Listings of methods, policies, trained models and architectures; networks by name."""
 
 from __future__ import annotations
 

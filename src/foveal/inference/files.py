@@ -13,7 +13,7 @@ from foveal.inference.runner import Runner
 def segment_files(
     runner: Runner, paths: Iterable[Path], repeat: int = 0
 ) -> Iterator[tuple[Path, Result | ValueError | OSError]]:
-    """Segment files one after the other; one that cannot be is given back as its error."""
+    """Segment files one after the other; a file that fails is returned as its error."""
     for path in paths:
         try:
             yield path, runner(read_image(path), repeat)

@@ -1,4 +1,4 @@
-"""What a network says about one image, and what it cost."""
+"""Result of a network on one image, and its cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from foveal.geometry.plan import SKIP, Plan, overlay
 
 @dataclass(frozen=True)
 class Result:
-    """What a network says about one image, and what it cost.
+    """Result of a network on one image, and its cost.
 
     Attributes:
         image: [3, H, W] in 0..1.

@@ -1,4 +1,4 @@
-"""How C kernels see a map: rows of channels, and an index that says which row every place is worth.
+"""How C kernels see a map: rows of channels, and an index of the row that every place reads.
 
 The index of a scale is [computed, side + 2 border, side + 2 border], int32: the row of a sample among the
 tiles computed now, then among those kept, then among averages of finer samples; -1 outside the image. All

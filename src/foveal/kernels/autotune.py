@@ -1,45 +1,45 @@
 """The fastest of several ways to compute the same: measured once per machine and kind of case, kept on disk.
 
-A `Choices` belongs to one operation. It knows cases by a description in words, which holds everything that
+An `Autotuner` belongs to one operation. It knows cases by a description in words, which holds everything that
 the speed depends on. Nothing is measured outside `tuning()`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
 import torch
 
 from foveal.kernels.build import built
-from foveal.storage.atomic import write_atomically
-from foveal.storage.cache import folder
+from foveal.storage.store import Store
 
 _TUNING: ContextVar[bool] = ContextVar("tuning", default=False)
-_ALL: list[Choices] = []
+_ALL: list[Autotuner] = []
+CHOICES = Store("autotune", version=1)
+"""Records from case to name, one for every operation and build of the kernels."""
 ROUNDS = 3
 CACHE = 1 << 23
 """Numbers [4 B] that are read between two runs, so that caches are cold."""
 
 
-class Choices:
-    """What was measured of one operation.
+class Autotuner:
+    """Chooses the fastest way to compute one operation, and keeps what was measured.
 
     Args:
-        name: Name of the operation; part of the file's name.
+        name: Name of the operation; part of the record's key.
         candidates: Everything that may ever be chosen.
     """
 
     def __init__(self, name: str, candidates: Sequence[str]) -> None:
         self.name, self.candidates = name, tuple(candidates)
         self._found: dict[str, str] | None = None
-        self._path: Path | None = None
-        self._changed = False
+        self._new: dict[str, str] = {}
+        self._store = CHOICES
         _ALL.append(self)
 
     def __len__(self) -> int:
@@ -61,54 +61,45 @@ class Choices:
         found = self.get(case)
         if found is None or found not in names:
             found = fastest(names, run)
-            self._all()[case] = found
-            self._changed = True
+            self._all()[case] = self._new[case] = found
         return found
 
     @property
     def path(self) -> Path:
-        """File that the choices are kept in."""
-        return self._path or folder() / f"{self.name}-{built()}.json"
+        """File of the measured choices."""
+        return self._store.path(self._key)
 
     @contextmanager
-    def kept_in(self, path: Path) -> Iterator[None]:
-        """Keep the choices in another file for a while, and know only what is in it."""
-        before = self._path, self._found, self._changed
-        self._path, self._found, self._changed = path, None, False
+    def kept_in(self, place: Path) -> Iterator[None]:
+        """Keep the choices in another folder for a while, and know only what is in it."""
+        before = self._store, self._found, self._new
+        self._store, self._found, self._new = Store(CHOICES.namespace, CHOICES.version, place), None, {}
         try:
             yield
         finally:
-            self._path, self._found, self._changed = before
+            self._store, self._found, self._new = before
 
     def reload(self) -> None:
         """Forget what is not on disk."""
-        self._found, self._changed = None, False
+        self._found, self._new = None, {}
 
     def save(self) -> None:
         """Write what was measured since; if the folder cannot be written, it is measured again next time."""
-        if not self._changed:
-            return
-        self._changed = False
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, json.dumps(self._all(), indent=1))
-        except OSError:
-            return
+        new, self._new = self._new, {}
+        if new:
+            with suppress(OSError):
+                self._store.update(self._key, new)
+
+    @property
+    def _key(self) -> str:
+        return f"{self.name}-{built()}"
 
     def _all(self) -> dict[str, str]:
         """Read the file once."""
         if self._found is None:
-            self._found = self._read()
+            found = self._store.read(self._key) or {}
+            self._found = {case: name for case, name in found.items() if name in self.candidates}
         return self._found
-
-    def _read(self) -> dict[str, str]:
-        try:
-            found = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(found, dict):
-            return {}
-        return {key: name for key, name in found.items() if name in self.candidates}
 
 
 def is_tuning() -> bool:
@@ -124,8 +115,8 @@ def tuning() -> Iterator[None]:
         yield
     finally:
         _TUNING.reset(token)
-        for choices in _ALL:
-            choices.save()
+        for autotuner in _ALL:
+            autotuner.save()
 
 
 def fastest(names: Sequence[str], run: Callable[[str], object]) -> str:

@@ -1,4 +1,4 @@
-"""What every adaptive method is: a module from images to predictions, with its dense baseline."""
+"""Base class of adaptive methods: a module from images to predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AdaptiveSegmenter(nn.Module, ABC):
-    """Turns images into predictions, and spends as much as the images need.
+    """Turns images into predictions with adaptive computation.
 
     A final class per method; no method is overridden once written.
 

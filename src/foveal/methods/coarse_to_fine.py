@@ -2,7 +2,7 @@
 
 Adapts   space, the resolution of each tile, pass by pass.
 Decides  the network's own answer of the coarser pass; no labels, no training.
-Knob     budget, the share of the dense work, all passes included; or threshold, the gain worth refining for.
+Knob     budget, the share of the dense work, all passes included; or threshold, least gain of a refined tile.
 Source   this project. The coarse pass is not wasted: its features border the refined tiles, and its answer
          stays where nothing is refined.
 """
@@ -281,7 +281,7 @@ class CoarseToFine(TrainableSegmenter):
         """Run the tiles of a plan, over what an earlier pass left."""
         memory = before.memory if before else None
         tiles = self.network(split(image, plan, memory, remember))
-        logits, step = tiles.dense(), Step("refine" if before else "coarse pass", plan.work, plan)
+        logits, step = tiles.dense(), Step("refine" if before else "coarse", plan.work, plan)
         if before is not None and self.refinement.logit_blend:
             logits = logits.lerp(before.logits, self.refinement.logit_blend)
         earlier = before.trace.steps if before else ()

@@ -122,7 +122,7 @@ def passes(settings: Settings, found: ProgramResult, size: tuple[int, int]) -> t
     if isinstance(settings, PlannedRun):
         return (Step("network", last.work, last),)
     coarse = torch.from_numpy(found.work) - last.work
-    first = (Step("coarse pass", coarse),) if settings.budget < 1 else ()
+    first = (Step("coarse", coarse),) if settings.budget < 1 else ()
     return (*first, Step("network", last.work, last))
 
 
@@ -130,7 +130,7 @@ def _refinements(settings: CoarseToFineRun, levels: Tensor, count: int, size: tu
     """List the passes of coarse to fine."""
     level = settings.coarse_level if count else 0  # at once, without a coarse pass, if that saves nothing
     first = Plan.uniform(len(levels), size, settings.tile, level)
-    steps = [Step("coarse pass", first.work, first)]
+    steps = [Step("coarse", first.work, first)]
     for finer in range(level - 1, level - count, -1):
         chosen = torch.where((levels >= 0) & (levels <= finer), finer, SKIP).to(torch.int8)
         plan = Plan(chosen, settings.tile, size)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from foveal.policies.learned import PolicyNet
 
 
+SettingValue = int | float | str | tuple[float, ...] | None
+"""What a setting may be; None leaves it to the method."""
+
+
 def setting(default: Any, description: str, low: float | None = None, high: float | None = None) -> Any:
     """Declare a setting of a method: the command line and `foveal methods` read it from here.
 
@@ -51,9 +55,13 @@ class MethodConfig:
                 raise ValueError(f"{name} is {value:g}; give a value {ends}")
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, SettingValue]:
         """Declared settings by name."""
         return {name: getattr(self, name) for name in settings_of(type(self))}
+
+    def whole(self, name: str, default: int = 0) -> int:
+        """Return a setting that is a whole number; `default` if the method does not have it."""
+        return int(getattr(self, name, default))
 
     @property
     def title(self) -> str:
@@ -110,7 +118,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Aim:
-    """What every training minimises.
+    """Training objective that all methods share.
 
     Attributes:
         class_weight: Weight of every class in the loss [K].

@@ -1,4 +1,4 @@
-"""What a method says about images, and every decision that led there."""
+"""Prediction of a method, and every decision that led to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Step:
     """One decision, and what was computed after it.
 
     Attributes:
-        name: What ran, "coarse pass" or "network" for instance.
+        name: What ran, "coarse" or "network" for instance.
         work: Share of the dense network's work per image [N].
         plan: Which tiles ran; None if the whole images did.
     """
@@ -57,7 +57,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method says about a batch of images.
+    """Prediction of a method for a batch of images.
 
     Attributes:
         logits: [N, K, h, w] at the network's own stride.

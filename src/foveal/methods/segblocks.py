@@ -235,9 +235,7 @@ class SegBlocks(TrainableSegmenter):
             return View(image, spent=spent), (_step("policy", image, spent),) if spent else ()
         small = halve(image, level)
         spent = small.shape[2] * small.shape[3] / (size[0] * size[1])
-        return replace(View(image), logits=self.network(small), spent=spent), (
-            _step("coarse pass", image, spent),
-        )
+        return replace(View(image), logits=self.network(small), spent=spent), (_step("coarse", image, spent),)
 
     def dense(self) -> nn.Module:
         """Return the network."""

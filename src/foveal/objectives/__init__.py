@@ -1,1 +1,1 @@
-"""Training aims, one concern a file."""
+"""Training objectives, one per file."""

@@ -1,4 +1,4 @@
-"""Losses that teach a policy network which blocks deserve full resolution.
+"""Losses that train a policy network to choose the blocks at full resolution.
 
 A block that is seen closely is rewarded for what it loses more than the average block, and for the budget
 that is left: A = (L - mean L) + gamma * (target - share). Two estimates of its gradient follow.
@@ -65,7 +65,7 @@ def block_means(values: Tensor, block: int) -> Tensor:
 
 
 def advantage(block_loss: Tensor, fine: Tensor, target: float, gamma: float) -> Tensor:
-    """Say how much better than nothing it is to see a block closely.
+    """Compute the advantage of full resolution for every block.
 
     Args:
         block_loss: Loss per block [N, Bh, Bw], without gradient.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-VOID = 255
+from foveal.storage.labels import VOID
 
 
 def cross_entropy(

@@ -1,4 +1,4 @@
-"""The few operations that know where tiles lie. Everything else is a stock operation on a batch of tiles."""
+"""The few operations that know where tiles lie. Everything else is PyTorch on a batch of tiles."""
 
 from foveal.kernels.autotune import tuning
 from foveal.ops.classify import classify, upsample

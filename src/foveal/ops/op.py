@@ -1,4 +1,4 @@
-"""An operation: one meaning, and a table of backends that compute it."""
+"""An operation: one specification, and a table of backends that compute it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def always(*given: Any) -> bool:
 
 
 class Op:
-    """An operation with several backends of one meaning; the first in the table that supports a case wins.
+    """An operation with several equivalent backends; the first in the table that supports a case wins.
 
     Args:
         name: Its name.

@@ -1,4 +1,4 @@
-"""Policies decide where to look closely. `POLICIES` names them."""
+"""Policies decide where to compute at full resolution. `POLICIES` names them."""
 
 from __future__ import annotations
 

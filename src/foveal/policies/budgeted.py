@@ -14,7 +14,7 @@ from foveal.geometry.plan import Plan, check_budget, grid
 from foveal.policies.protocol import View
 
 Score = Callable[[View], Tensor | tuple[Tensor, ...]]
-"""Gain per pixel [N, h, w] of looking closer, at any stride; or one map for every step, finest first.
+"""Gain per pixel [N, h, w] of refining, at any stride; or one map for every step, finest first.
 
 Steps beyond the last map go by the last map.
 """

@@ -1,4 +1,4 @@
-"""Scores that do not look: everywhere the same, at random, around the centre."""
+"""Scores that ignore the image: everywhere the same, at random, around the centre."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PATCH = 16
 
 
 def even(view: View) -> Tensor:
-    """Score every place alike: refinement starts at the top left, a control for everything else."""
+    """Score every place equally: refinement starts at the top left, a control for everything else."""
     return torch.ones(_shape(view), device=view.image.device)
 
 
 def chance(view: View, seed: int = 0) -> Tensor:
-    """Score at random, but always alike for the same image."""
+    """Score at random, but always the same for the same image."""
     maps = []
     for image in view.image:
         content = int((image * 255).round().long().sum())

@@ -1,4 +1,4 @@
-"""A policy network: a small CNN on a thumbnail says which blocks deserve full resolution.
+"""A policy network: a small CNN on a thumbnail decides which blocks get full resolution.
 
 Source: Verelst and Tuytelaars, "SegBlocks", TPAMI 2022, sections 3.1 and 3.3, table VII.
 Differs: the thumbnail is averaged, not picked; any image size; at inference blocks are ranked and the budget
@@ -90,7 +90,7 @@ class Draw:
 
 
 class Learned(nn.Module):
-    """Puts blocks at full or half resolution as a policy network says.
+    """Puts blocks at full or half resolution by the logits of a policy network.
 
     Args:
         net: The policy network.

@@ -1,4 +1,4 @@
-"""Score by the true benefit: how much the loss falls when a place is seen more closely. It needs labels.
+"""Score by the true benefit: the fall of the loss when a place is refined. It needs labels.
 
 No policy can know this; it bounds what a policy could reach, and is never counted as one.
 """
@@ -15,8 +15,7 @@ from torch.nn import functional as F
 
 from foveal.ops import halve
 from foveal.policies.protocol import View
-
-VOID = 255
+from foveal.storage.labels import VOID
 
 
 @dataclass(frozen=True)

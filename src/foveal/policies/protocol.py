@@ -1,4 +1,4 @@
-"""What a policy is, and all that it may look at."""
+"""Interface of policies, and the information that they are given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foveal.geometry.plan import Plan
 
 @dataclass(frozen=True)
 class View:
-    """What is known about images before it is decided where to look closely.
+    """Information about images that a policy decides from.
 
     Attributes:
         image: [N, 3, H, W] in 0..1.
@@ -37,7 +37,7 @@ class View:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Looks at a view and says what to compute."""
+    """Maps a view to a plan."""
 
     @property
     def budget(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Which tiles are worth refining, and how the finer answer is used."""
+"""Which tiles to refine, and how the finer answer is used."""
 
 from __future__ import annotations
 

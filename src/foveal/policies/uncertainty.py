@@ -28,7 +28,7 @@ def margin(view: View) -> Tensor:
 def weighted_entropy(view: View) -> Tensor:
     """Entropy, weighted by how rare the probable classes are in the coarse answer of the same image.
 
-    mIoU counts classes, not pixels: an uncertain pixel of a rare class is worth more.
+    mIoU counts classes, not pixels: an uncertain pixel of a rare class counts more.
     """
     probability = _logits(view).softmax(1)
     share = probability.mean((2, 3), keepdim=True)

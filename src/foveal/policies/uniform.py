@@ -37,7 +37,7 @@ class Uniform:
         return float(Plan.uniform(1, size, self.tile, self.level).work)
 
     def __call__(self, view: View) -> Plan:
-        """Plan every image alike."""
+        """Give every image the same level."""
         return Plan.uniform(len(view.image), view.size, self.tile, self.level)
 
 
@@ -46,7 +46,7 @@ class RandomPlans:
     """Draws another plan every time, for training on mixed resolutions.
 
     The scores of a plan are a random blend of noise and, if logits are given, of their entropy: plans such
-    as a policy of doubt would make, and plans that no policy would.
+    as a policy of uncertainty would make, and plans that no policy would.
 
     Attributes:
         tiles: Sides of a tile to draw from [px].
@@ -81,6 +81,6 @@ class RandomPlans:
             return Plan.uniform(len(view.image), view.size, tile)
         scores = torch.rand(len(view.image), rows, columns)
         if view.logits is not None:
-            doubt = per_cell(entropy(view), view.size, tile).cpu()
-            scores = doubt + scores * doubt.mean() * float(torch.rand(())) * 4
+            uncertainty = per_cell(entropy(view), view.size, tile).cpu()
+            scores = uncertainty + scores * uncertainty.mean() * float(torch.rand(())) * 4
         return Plan.from_scores(scores, tile, view.size, budget, max_level)

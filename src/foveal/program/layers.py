@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -32,7 +32,7 @@ def add_convolution(
     out = builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid)
     if c.groups > 1:
         return _add_depthwise(builder, name, c, (given, out), residual)
-    fields: dict[str, Any] = {}
+    fields: dict[str, float] = {}
     weight, bias, outside = _array(c.weight), _array(c.bias), None
     assert weight is not None
     if c.prologue is not None and c.prologue.linear:
@@ -70,7 +70,7 @@ def _add_depthwise(
     given, out = maps
     window = _window(c)
     if residual is not None:
-        window |= {"low": -np.inf, "high": np.inf}
+        window["low"], window["high"] = -np.inf, np.inf
     builder.add_step(
         name,
         DEPTHWISE,
@@ -89,9 +89,31 @@ def _add_depthwise(
     return total
 
 
-def _window(c: Convolution) -> dict[str, Any]:
-    names = ("rows", "columns", "stride", "dilation", "top", "left", "low", "high")
-    return dict(zip(names, (*c.kernel, c.stride, c.dilation, *c.padding, c.low, c.high), strict=True))
+class _Window(TypedDict):
+    """Fields of a step that say what a filter sees, and the limits of its result."""
+
+    rows: int
+    columns: int
+    stride: int
+    dilation: int
+    top: int
+    left: int
+    low: float
+    high: float
+
+
+def _window(c: Convolution) -> _Window:
+    (rows, columns), (top, left) = c.kernel, c.padding
+    return _Window(
+        rows=rows,
+        columns=columns,
+        stride=c.stride,
+        dilation=c.dilation,
+        top=top,
+        left=left,
+        low=c.low,
+        high=c.high,
+    )
 
 
 def _rates(c: Convolution, clamped: bool, kind: int) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""Axes that the charts share: one look, labels in plain numbers."""
+"""Axes that the charts share: one style, labels in plain numbers."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def risk_text(result: Result) -> str:
 
 
 def advice(result: Result) -> str:
-    """Say plainly where the other choice is the better one; empty if it is not."""
+    """Return a sentence if the dense network would be the better choice, else an empty string."""
     ours, dense, unchosen = result.timing, result.dense_timing, result.method_timing
     if unchosen is not None and unchosen.median < ours.median:
         text = "tiles are faster here than was predicted; `foveal calibrate` measures this machine again"

@@ -1,1 +1,1 @@
-"""What every floor needs of disk and names: writing at once, the cache folder, look-up with a suggestion."""
+"""What all folders share: atomic writes, the cache and its records, look-up of names, the void label."""

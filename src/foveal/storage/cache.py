@@ -1,4 +1,4 @@
-"""Where this machine keeps what is built or measured once."""
+"""The cache folder, for kernels and measurements of this machine."""
 
 from __future__ import annotations
 

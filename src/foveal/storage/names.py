@@ -1,4 +1,4 @@
-"""Looking something up by its name, with a suggestion where the name is close to one that exists."""
+"""Look-up by name, with a suggestion if the name is close to a known one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature maps held as tiles, that an unmodified network runs on."""
+"""Feature maps stored as tiles, on which an unmodified network runs."""
 
 from foveal.tiles import rules as rules  # fills the table
 from foveal.tiles import windows as windows

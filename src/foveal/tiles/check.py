@@ -1,4 +1,4 @@
-"""Survey of a network: which of its operations have no meaning on tiles, and which modules must run dense."""
+"""Survey of a network: which of its operations have no rule for tiles, and which modules must run dense."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Finding:
-    """An operation that has no meaning on tiles.
+    """An operation that has no rule for tiles.
 
     Attributes:
         operation: What was called, and how.
@@ -43,7 +43,7 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        """What the user can do about it."""
+        """Sentence that says what the user can do."""
         if not self.module:
             return "move the call into a submodule and name that in dense_modules, or add a rule"
         return f"name '{self.module}' in dense_modules, or add a rule"

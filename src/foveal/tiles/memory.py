@@ -55,7 +55,7 @@ class Memory:
 
 
 class Tape:
-    """Runs beside one pass: hands out what is kept, and records what is new."""
+    """Memory access of one pass: returns kept tiles, and records new ones."""
 
     def __init__(
         self, layout: Layout, memory: Memory | None, chosen: Tensor | None, record: bool = True

@@ -1,4 +1,4 @@
-"""What torch functions mean on tiles: one rule a function, keyed by the function object.
+"""Rules for torch functions on tiles: one per function, keyed by the function object.
 
 Functions that work sample by sample run as they are on the batch of tiles. Windows (convolution, pooling,
 bilinear upsampling) first borrow a halo, see `foveal.tiles.windows`. What looks at the whole map has no rule,
@@ -24,10 +24,10 @@ Pair = int | tuple[int, ...] | list[int]
 def rule(*functions: Any) -> Callable[[Rule], Rule]:
     """Enter a rule for some torch functions."""
 
-    def enter(meaning: Rule) -> Rule:
+    def enter(rule: Rule) -> Rule:
         for function in functions:
-            RULES[function] = meaning
-        return meaning
+            RULES[function] = rule
+        return rule
 
     return enter
 
@@ -212,6 +212,6 @@ def _out_of_place(func: Rule) -> Rule:
 
 
 def need(condition: bool, what: str) -> None:
-    """Refuse what has no meaning on tiles."""
+    """Refuse what has no rule for tiles."""
     if not condition:
         raise NoTileRule(no_rule(what))

@@ -1,4 +1,4 @@
-"""A feature map held as tiles, which looks like the dense map it stands for.
+"""A feature map stored as tiles, with the interface of the dense map that it represents.
 
 An unmodified network runs on it: PyTorch hands every call of a torch function with a `TileTensor` among its
 arguments to `__torch_function__`, and one table of rules (`foveal.tiles.rules`) says what to do.
@@ -29,7 +29,7 @@ SURVEY: ContextVar[Callable[..., Any] | None] = ContextVar("survey", default=Non
 
 
 class NoTileRule(TypeError):
-    """An operation that has no meaning on tiles, or none yet."""
+    """An operation that has no rule for tiles."""
 
 
 @dataclass(frozen=True, eq=False)

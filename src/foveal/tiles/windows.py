@@ -1,4 +1,4 @@
-"""What windows mean on tiles: convolution, pooling and upsampling, which see beyond the tile."""
+"""Rules for operations that read beyond a tile: convolution, pooling and upsampling."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ class _Window:
     def checked_halo(
         self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
     ) -> Halo:
-        """Return what the windows reach beyond a tile, if sliding them has a meaning there."""
+        """Return what the windows reach beyond a tile, if they can slide over tiles."""
         need(not (any(x.pad) and any(padding)), f"{name} with padding after an explicit padding")
         need(not (any(x.pad) and fill == "lowest"), f"{name} after an explicit padding")
         need(

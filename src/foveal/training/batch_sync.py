@@ -42,7 +42,7 @@ def as_one(method: nn.Module) -> Iterator[None]:
 
 
 class AsOne(TorchFunctionMode):
-    """Replaces the two functions that look at the batch as a whole.
+    """Replaces the two functions that depend on the whole batch.
 
     Attributes:
         apart: Whether a module that sees the dense map of tiles is running.

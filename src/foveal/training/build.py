@@ -1,4 +1,4 @@
-"""From a recipe's plain values to the things that a run needs."""
+"""Method, batches and schedule of a run, built from a recipe."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class RecipeError(ValueError):
-    """Everything that is wrong with a recipe."""
+    """A recipe that cannot be used; the message lists every problem."""
 
 
 class Section(BaseModel):
@@ -113,7 +113,7 @@ class TrainPart(Section):
 
 
 class Recipe(Section):
-    """All that determines a training run."""
+    """Everything that determines a training run."""
 
     seed: int = 0
     """Seed of everything random."""

@@ -1,4 +1,4 @@
-"""Make a network fit for close looks from images alone: it learns its dense answer whatever the plan."""
+"""Train a network to refine, from images alone: it learns its dense answer whatever the plan."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches
 from foveal.hub.checkpoint import Model
 from foveal.methods import CoarseToFine, CoarseToFineConfig
+from foveal.storage.labels import VOID
 from foveal.training.loop import Schedule, train
 
-VOID = 255
 CROP = 384
 """Largest side of a training view [px]."""
 BATCH = 6

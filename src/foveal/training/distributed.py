@@ -38,7 +38,7 @@ class World:
 
     @classmethod
     def current(cls) -> World:
-        """Look whether this process has joined others."""
+        """Return the group that this process has joined, or a group of one."""
         joined = group.is_available() and group.is_initialized()
         return cls(group.get_rank(), group.get_world_size()) if joined else cls()
 
@@ -74,7 +74,7 @@ class World:
 
         return part
 
-    def alike(self, module: nn.Module) -> None:
+    def broadcast_weights(self, module: nn.Module) -> None:
         """Give every process the weights of the first."""
         if self.size > 1:
             for value in module.state_dict().values():

@@ -1,4 +1,4 @@
-"""What a run leaves about every step: lines of JSON and, if TensorBoard is installed, its events."""
+"""Log of a run: a line of JSON per step and, if TensorBoard is installed, its events."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class History:
             self.writer.close()
 
 
-def read_history(run: Path) -> list[dict[str, Any]]:
+def read_history(run: Path) -> list[dict[str, float]]:
     """Read the steps of a run; a last line that was cut by a kill is left out."""
     path = run / LOG
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def summary(run: Path) -> list[dict[str, Any]]:
+def summary(run: Path) -> list[dict[str, str | float]]:
     """Summarise a run in four rows, at its start, quarter, half and end.
 
     Returns:
@@ -61,7 +61,7 @@ def summary(run: Path) -> list[dict[str, Any]]:
         return []
     window = max(1, min(WINDOW, len(rows) // 8))
     ends = {"start": window, "quarter": len(rows) // 4, "half": len(rows) // 2, "end": len(rows)}
-    found = []
+    found: list[dict[str, str | float]] = []
     for name, end in ends.items():
         part = rows[max(0, max(end, 1) - window) : max(end, 1)]
         names = [key for key in part[-1] if key != "step"]
@@ -70,7 +70,7 @@ def summary(run: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _replace(path: Path, rows: list[dict[str, Any]]) -> None:
+def _replace(path: Path, rows: list[dict[str, float]]) -> None:
     """Write the lines at once: a kill leaves the old file or the new one."""
     write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
 

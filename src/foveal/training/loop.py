@@ -18,12 +18,21 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from foveal.data.batches import Batches
 from foveal.methods import TrainableSegmenter
 from foveal.training.distributed import World
 from foveal.training.log import History
-from foveal.training.optim import MOMENTS, Schedule, create_optimiser, follow, set_rate, trained
+from foveal.training.optim import (
+    MOMENTS,
+    Schedule,
+    create_average,
+    create_optimiser,
+    resume_average,
+    set_rate,
+    trained,
+)
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -64,8 +73,8 @@ def train(
     method.to(device).train()
     _freeze_norms(method.network, schedule.freeze_norms)
     optimiser = create_optimiser(method, schedule)
-    world.alike(method)
-    average = {key: value.detach().clone() for key, value in method.state_dict().items()}
+    world.broadcast_weights(method)
+    average = create_average(method, schedule.average)
     first = _restore(run, method, average, optimiser)
     history = History(run, first) if world.first else None
     for step, (image, target) in _prefetch(world.share(batches), first, schedule.steps):
@@ -82,7 +91,7 @@ def train(
         world.average_gradients(list(trained(method).values()))
         optimiser.step()
         world.average_statistics(method)
-        follow(average, method, min(schedule.average, (step + 1) / (step + 10)))
+        average.update_parameters(method)
         values["learning_rate"] = schedule.rate(step)
         if history is not None:
             history.add(step, values)
@@ -94,9 +103,9 @@ def train(
     return _finish(method, average)
 
 
-def _finish(method: TrainableSegmenter, average: dict[str, Tensor]) -> nn.Module:
+def _finish(method: TrainableSegmenter, average: AveragedModel) -> nn.Module:
     """Give the method the averaged weights, for inference."""
-    method.load_state_dict(average)
+    method.load_state_dict(average.module.state_dict())
     method.eval()
     return method.network
 
@@ -162,12 +171,10 @@ def _say(run: Path, step: int, what: str) -> str:
     return f"step {step}: {what}; {left}; give a lower train.learning_rate or a longer train.warmup"
 
 
-def _state(
-    method: nn.Module, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
-) -> dict[str, Tensor]:
+def _state(method: nn.Module, average: AveragedModel, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Collect weights, `average.` and moments, all by the names of the method's state."""
     tensors = dict(method.state_dict())
-    tensors |= {f"average.{key}": value for key, value in average.items()}
+    tensors |= {f"average.{key}": value for key, value in average.module.state_dict().items()}
     for name, parameter in trained(method).items():
         state = optimiser.state.get(parameter, {})
         tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
@@ -191,9 +198,7 @@ def _save(run: Path, step: int, tensors: dict[str, Tensor], writes: bool) -> Non
     part.replace(run / CHECKPOINT)
 
 
-def _restore(
-    run: Path, method: nn.Module, average: dict[str, Tensor], optimiser: torch.optim.Optimizer
-) -> int:
+def _restore(run: Path, method: nn.Module, average: AveragedModel, optimiser: torch.optim.Optimizer) -> int:
     """Take over weights, average and moments of the run's checkpoint, and return its step."""
     path = run / CHECKPOINT
     step = resumed_step(run)
@@ -208,8 +213,8 @@ def _restore(
     ):
         raise ValueError(f"{path} is a run of another network or method; give the recipe it was started with")
     method.load_state_dict({key: stored[key] for key in method.state_dict()})
-    for key in average:
-        average[key].copy_(stored[f"average.{key}"])
+    average.module.load_state_dict({key: stored[f"average.{key}"] for key in method.state_dict()})
+    resume_average(average, step)
     for name, parameter in trained(method).items():
         if f"{MOMENTS[0]}.{name}" in stored:
             moments = {key: stored[f"{key}.{name}"] for key in MOMENTS}

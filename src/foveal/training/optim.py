@@ -1,4 +1,4 @@
-"""How weights move: the schedule of a run, its optimiser, and the moving average of the weights."""
+"""Schedule of a run, its optimiser, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 """Weight decay is decoupled in adamw, and part of the gradient (L2) in adam."""
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What both remember about a parameter."""
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,31 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["factor"]
 
 
-@torch.no_grad()
-def follow(average: dict[str, Tensor], method: nn.Module, decay: float) -> None:
-    """Move the average towards the weights; what cannot be averaged is copied."""
-    for key, value in method.state_dict().items():
-        if value.is_floating_point():
-            average[key].lerp_(value, 1 - decay)
+def create_average(method: nn.Module, decay: float) -> AveragedModel:
+    """Make the moving average of a method's parameters and buffers; it starts as a copy of them.
+
+    With n averages taken, the decay is n / (n + 9) until that exceeds `decay`, so that the first weights are
+    soon forgotten. What is no floating point number is copied.
+
+    Args:
+        method: What is averaged; call `update_parameters(method)` after every step.
+        decay: Share of the average that a step leaves, at most.
+    """
+
+    @torch.no_grad()
+    def move(average: Tensors, values: Tensors, count: Tensor | int) -> None:
+        if average[0].is_floating_point():
+            now = min(decay, int(count) / (int(count) + 9))
+            get_ema_multi_avg_fn(now)(average, values, count)
         else:
-            average[key].copy_(value)
+            for old, new in zip(average, values, strict=True):
+                old.copy_(new)
+
+    found = AveragedModel(method, multi_avg_fn=move, use_buffers=True)
+    resume_average(found, 0)
+    return found
+
+
+def resume_average(average: AveragedModel, step: int) -> None:
+    """Let an average continue after `step` steps; the weights that it starts from count as one more."""
+    average.n_averaged.fill_(step + 1)

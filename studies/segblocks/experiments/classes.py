@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from foveal.evaluation.evaluate import evaluate
-from foveal.evaluation.metrics import VOID
 from foveal.methods import Dense, Prediction
+from foveal.storage.labels import VOID
 from studies.segblocks.entries import watched
 from studies.segblocks.experiment import Experiment
 from studies.segblocks.learned import learned

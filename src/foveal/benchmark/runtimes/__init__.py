@@ -1,4 +1,4 @@
-"""The dense network in static runtimes: what an adaptive method has to beat.
+"""The dense network in static runtimes, which adaptive methods are compared with.
 
 Every runtime is prepared for one image size from the same network, whose norms are folded into its
 convolutions. Where a runtime leaves a choice, it is tried: the faster setting is kept, and of quantised

@@ -1,4 +1,4 @@
-"""Norms folded into convolutions: every static runtime gets the network that way."""
+"""Folding of norms into convolutions, for every static runtime."""
 
 from __future__ import annotations
 

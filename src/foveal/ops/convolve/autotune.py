@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from foveal.geometry.layout import Layout
-from foveal.kernels.autotune import Choices, is_tuning
+from foveal.kernels.autotune import Autotuner, is_tuning
 from foveal.kernels.build import loaded
 from foveal.ops.convolve import onednn
 from foveal.ops.convolve.spec import Convolution
@@ -24,7 +24,7 @@ ALGORITHMS = ("direct", "winograd2", "winograd4", "onednn")
 
 SQUARES = {"winograd2": 2, "winograd4": 4}
 
-CHOICES = Choices("convolve", ALGORITHMS)
+AUTOTUNER = Autotuner("convolve", ALGORITHMS)
 """What was measured on this machine."""
 
 SPEED, BANDWIDTH = 60e9, 8e9
@@ -49,15 +49,15 @@ def _symmetric(c: Convolution) -> bool:
 def choose(x: Tensor, layout: Layout | None, c: Convolution, run: Callable[[str], Any]) -> str:
     """Name the algorithm for a map; while tuning, run those that are possible and take the fastest."""
     if is_tuning():
-        return CHOICES.measure(describe(x, layout, c), algorithms(c), run)
+        return AUTOTUNER.measure(describe(x, layout, c), algorithms(c), run)
     bits = (x.shape[0] * x.shape[2] * x.shape[3]).bit_length()
-    kind = len(CHOICES), bits, x.shape[2:], layout is None, torch.get_num_threads()
+    kind = len(AUTOTUNER), bits, x.shape[2:], layout is None, torch.get_num_threads()
     return c.prepared(("algorithm", kind), lambda: _known(x, layout, c))
 
 
 def _known(x: Tensor, layout: Layout | None, c: Convolution) -> str:
     """Name the algorithm that was measured, or else is expected, to be fastest."""
-    found = CHOICES.get(describe(x, layout, c))
+    found = AUTOTUNER.get(describe(x, layout, c))
     return found if found is not None and found in algorithms(c) else expected(c, x, layout)
 
 

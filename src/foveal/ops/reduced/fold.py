@@ -24,7 +24,7 @@ def quantise_weight(weight: Array) -> tuple[NDArray[np.int8], NDArray[np.float64
     """Quantise weights [O, ...] to -127..127 with one scale per output.
 
     Returns:
-        The quantised weights, and what a step is worth per output [O]; 1 where all weights are 0.
+        The quantised weights, and the size of a step per output [O]; 1 where all weights are 0.
     """
     flat = np.abs(weight.reshape(len(weight), -1).astype(np.float64))
     scale = flat.max(axis=1, initial=0.0) / 127
@@ -76,12 +76,12 @@ def fold(c: ReducedConvolution) -> Folded:
     target, source = c.target, c.source
     bits: Array
     if source.kind == "u8":
-        bits, worth = quantise_weight(c.weight)
+        bits, step_size = quantise_weight(c.weight)
         start = -source.zero * bits.reshape(c.outputs, -1).sum(axis=1, dtype=np.int64)
         steps: Array = bits
     else:
         bits = to_bf16(c.weight)
-        steps, worth = from_bf16(bits), np.ones(c.outputs)
+        steps, step_size = from_bf16(bits), np.ones(c.outputs)
         start = np.zeros(c.outputs, np.int64)
     bias = np.zeros(c.outputs) if c.bias is None else c.bias.astype(np.float64)
     bias = bias / target.scale + target.zero
@@ -94,7 +94,7 @@ def fold(c: ReducedConvolution) -> Folded:
         steps,
         _depthwise(bits) if c.depthwise else pack_weight(bits, GROUP[source.kind]),
         _table(start).astype(np.int32),
-        _table(worth * (source.scale / target.scale)).astype(np.float32),
+        _table(step_size * (source.scale / target.scale)).astype(np.float32),
         _table(bias, target.zero).astype(np.float32),
         _table(factor).astype(np.float32),
         c.low / target.scale + target.zero,

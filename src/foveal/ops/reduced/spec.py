@@ -54,7 +54,7 @@ class Format:
 
     Attributes:
         kind: Type of the samples.
-        scale: What one step of an 8-bit map is worth.
+        scale: Difference of two neighbouring 8-bit values.
         zero: The 8-bit number that stands for 0.
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 from foveal.kernels import autotune
 from foveal.kernels import build as native
 from foveal.ops import Convolution, convolve, tuning
-from foveal.ops.convolve.autotune import CHOICES, algorithms, choose, describe, expected
+from foveal.ops.convolve.autotune import AUTOTUNER, algorithms, choose, describe, expected
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no compiler")
 
@@ -24,9 +24,9 @@ def layer(channels: int = 32, outputs: int = 32, kernel: int = 3, stride: int = 
 
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path) -> Iterator[Path]:
-    """Choices of this test alone."""
-    with CHOICES.kept_in(tmp_path / "choices.json"):
-        yield tmp_path / "choices.json"
+    """What is measured in this test alone."""
+    with AUTOTUNER.kept_in(tmp_path / "choices"):
+        yield AUTOTUNER.path
 
 
 @pytest.fixture
@@ -48,15 +48,15 @@ def test_what_was_measured_is_used_and_kept(fresh: Path, clock: dict[str, float]
     clock["winograd2"] = 0.1
     with tuning():
         out = convolve(x, None, c, backend="native")
-    assert json.loads(fresh.read_text()) == {describe(x, None, c): "winograd2"}
-    CHOICES.reload()
+    assert json.loads(fresh.read_text())["record"] == {describe(x, None, c): "winograd2"}
+    AUTOTUNER.reload()
     assert choose(x, None, c, lambda name: None) == "winograd2"
     torch.testing.assert_close(convolve(x, None, c, backend="native"), out)
 
 
 def test_nothing_is_measured_unless_asked_for(fresh: Path, clock: dict[str, float]) -> None:
     convolve(torch.randn(1, 32, 8, 8), None, layer(), backend="native")
-    assert not fresh.exists() and not len(CHOICES)
+    assert not fresh.exists() and not len(AUTOTUNER)
 
 
 def test_a_layer_used_before_it_was_measured_follows_the_measurement(clock: dict[str, float]) -> None:

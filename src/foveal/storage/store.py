@@ -1,0 +1,111 @@
+"""Records of what was measured once, as JSON files that several processes may read and change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from foveal.storage.atomic import write_atomically
+from foveal.storage.cache import folder
+
+Record = dict[str, Any]
+"""A JSON object."""
+
+
+class Store:
+    """Records of one kind by key, one file each: `{"version": ..., "record": {...}}`.
+
+    A file that cannot be read, is no JSON, has another layout or another version counts as empty: `read`
+    finds nothing there, and the next change replaces it. Readers need no lock, since files are replaced at
+    once. Changes of a record wait for one another at an empty file beside it, `.KEY.json.lock`, which stays.
+
+    Args:
+        namespace: Folder of the records within the cache folder.
+        version: Of what the records hold; raised whenever older ones can no longer be used.
+        place: Folder of the records if they do not lie in the cache.
+    """
+
+    def __init__(self, namespace: str, version: int, place: Path | None = None) -> None:
+        self.namespace, self.version, self._place = namespace, version, place
+
+    @property
+    def place(self) -> Path:
+        """Folder of the records; the cache may move with the environment."""
+        return self._place or folder() / self.namespace
+
+    def path(self, key: str) -> Path:
+        """Return the file of a record."""
+        return self.place / f"{key}.json"
+
+    def read(self, key: str) -> Record | None:
+        """Return a record; None if there is none, or its file counts as empty."""
+        try:
+            return self._load(key)
+        except (OSError, ValueError):
+            return None
+
+    def problem(self, key: str) -> str:
+        """Say why a file that is there counts as empty; an empty string if it is absent or holds a record."""
+        if not self.path(key).is_file():
+            return ""
+        try:
+            self._load(key)
+        except (OSError, ValueError) as error:
+            return str(error)
+        return ""
+
+    def write(self, key: str, record: Record) -> Path:
+        """Replace a record; return its file.
+
+        Raises:
+            OSError: The folder cannot be written, or the disk is full; the old record is then as it was.
+        """
+        with self._locked(key):
+            return self._replace(key, record)
+
+    def update(self, key: str, entries: Record) -> Path:
+        """Put entries into a record, keep its others, also of other processes, and return the file.
+
+        Raises:
+            OSError: As of `write`.
+        """
+        with self._locked(key):
+            return self._replace(key, (self.read(key) or {}) | entries)
+
+    def delete(self, key: str) -> None:
+        """Delete a record, if there is one.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        if self.path(key).is_file():
+            with self._locked(key):
+                self.path(key).unlink(missing_ok=True)
+
+    def _load(self, key: str) -> Record:
+        found = json.loads(self.path(key).read_bytes())
+        if not isinstance(found, dict) or not isinstance(found.get("record"), dict):
+            raise ValueError("it holds no record")
+        if found.get("version") != self.version:
+            raise ValueError(f"it is of version {found.get('version')}, not {self.version}")
+        return found["record"]
+
+    def _replace(self, key: str, record: Record) -> Path:
+        text = json.dumps({"version": self.version, "record": record}, indent=1)
+        write_atomically(self.path(key), text + "\n")
+        return self.path(key)
+
+    @contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        """Let one process or thread at a time change a record."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        with (self.place / f".{key}.json.lock").open("ab") as file:
+            # Windows and some file systems have no such locks: an update may be lost, but no file is damaged.
+            with suppress(ImportError, OSError):
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield  # closing the file releases the lock
