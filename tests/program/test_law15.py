@@ -57,7 +57,7 @@ def test_random_plans_with_skips(name: str, seed: int, program, tiled) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("score", SCORES)
-@pytest.mark.parametrize(("coarse_level", "budget"), [(1, 0.6), (2, 0.35), (2, 0.7)])
+@pytest.mark.parametrize(("coarse_level", "budget"), [(1, 0.6), (2, 0.35), (2, 0.7), (3, 0.5)])
 def test_coarse_to_fine(name: str, score: str, coarse_level: int, budget: float, program, network) -> None:
     image = torch.rand(2, 3, 200, 265)
     method = CoarseToFine(network(name), budget, 32, coarse_level, Refinement(POLICIES[score].score))

@@ -138,7 +138,7 @@ static int prepare(Run *r) {
                 .rows = (q->height - 1) / q->tile + 1, .columns = (q->width - 1) / q->tile + 1};
     const size_t images = (size_t)q->images, cells = images * (size_t)g->rows * (size_t)g->columns, tiles = MOST_LEVELS * cells;
     const size_t sizes[] = {tiles * 8, tiles * 8, tiles * 8, tiles * 8, cells * 8, images * 4, images * 4,
-                            (size_t)p->head.maps * sizeof(size_t), cells, cells, cells * 4, images * 8};
+                            (size_t)p->head.maps * sizeof(size_t), cells, cells, cells * 4, images * 8, cells};
     size_t total = 0;
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) total += aligned(sizes[k]);
     char *at = room(&c->lists, total);
@@ -148,6 +148,7 @@ static int prepare(Run *r) {
     g->image = r->image = places[0], g->level = r->level = places[1], g->row = r->row = places[2], g->column = r->column = places[3];
     g->owner = r->owner = places[4], r->base = places[5], r->finest = places[6], r->offset = places[7];
     r->held = places[8], r->decision = places[9], r->cells = places[10], r->spent = places[11];
+    r->changed = places[12];
     memset(r->finest, 0, images * 4), memset(r->spent, 0, images * 8);
     const int32_t stride = p->maps[p->head.output].stride;
     const int32_t columns = columns_at(r, stride, 0);

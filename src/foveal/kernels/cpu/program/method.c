@@ -57,8 +57,12 @@ static void tile_pass(Run *r, Team team) {
     run_steps(r, team);
 }
 
-static void compose(Run *r, float blend, Team team) {
-    compose_step(r, r->program->head.output, r->logits, r->finest, blend, team);
+/* Compose the logits; after the first time only what the last pass changed. */
+static void compose(Run *r, float blend, int again, Team team) {
+    const int32_t output = r->program->head.output;
+    if (again && team.thread == 0) mark_changed(r, output, r->changed);
+    meet(r, team);
+    compose_step(r, output, r->logits, r->finest, blend, again ? r->changed : NULL, team);
     meet(r, team);
     if (team.thread == 0) {
         r->request->macs += compose_macs(r, r->program->head.output, r->finest);
@@ -106,7 +110,7 @@ static void from_plan(Run *r, const int8_t *levels, int32_t reduced, Team team) 
     reduce_input(r, reduced, most, team);
     if (r->grid.computed) tile_pass(r, team);
     if (r->stop) return;
-    compose(r, 0, team);
+    compose(r, 0, 0, team);
     answer(r, team);
 }
 
@@ -170,7 +174,7 @@ static void coarse_to_fine(Run *r, Team team) {
     const Request *q = r->request;
     first_pass(r, team);
     if (r->stop) return;
-    compose(r, 0, team);
+    compose(r, 0, 0, team);
     const int32_t rows = rows_at(r, output_stride(r), 0), columns = columns_at(r, output_stride(r), 0);
     for (int32_t level = q->coarse_level - 1; level >= 0; level--) {
         score_cells(r, r->logits, rows, columns, r->cells, team);
@@ -184,7 +188,7 @@ static void coarse_to_fine(Run *r, Team team) {
         if (!r->grid.computed) break;
         tile_pass(r, team);
         if (r->stop) return;
-        compose(r, (float)q->blend, team);
+        compose(r, (float)q->blend, q->blend == 0, team);
     }
     answer(r, team);
 }

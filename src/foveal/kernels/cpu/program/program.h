@@ -141,6 +141,7 @@ typedef struct {
     float *scratch[MOST_THREADS];
     int64_t scratch_bytes;   /* from thread to thread */
     int8_t *held;            /* level per cell; SKIP */
+    uint8_t *changed;        /* whether the last pass changed a cell's logits */
     double *spent;           /* per image */
     int stop;
     double clock;
@@ -208,7 +209,8 @@ void account(Run *r, int32_t step);
 
 /* whole.c */
 int64_t compose_macs(const Run *r, int32_t map, const int32_t *base);
-void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, Team team);
+void mark_changed(const Run *r, int32_t map, uint8_t *changed);
+void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, const uint8_t *changed, Team team);
 void grid_pool_step(const Run *r, const StepSpec *s, Team team);
 void grid_spread_step(const Run *r, const StepSpec *s, Team team);
 void convert_plain_step(const Run *r, int32_t from, int32_t to, Team team);

@@ -59,19 +59,29 @@ static vec margin_of(const Block *b, int32_t classes) {
     return 1.0f - (first - second) / b->sum;
 }
 
-/* Sums of the probabilities of every class over each line [lines][classes]. */
-static void class_shares(const float *logits, int64_t lines, int32_t columns, int32_t classes, double *sums, Team team) {
+/* Columns of a line of scores, in whole vectors. */
+static int64_t padded(int32_t columns) { return ((int64_t)columns + LANES - 1) / LANES * LANES; }
+
+/* Entropy [lines][padded columns] and the numerators of all probabilities [lines][classes][padded columns], whose
+   sums follow the classes; and the sums of the probabilities over each line [lines][classes]. What a score by
+   rarity needs once the rarity of the classes is known, so that exponentials are computed once. */
+static void class_shares(const float *logits, int64_t lines, int32_t columns, int32_t classes, double *sums, float *entropy, float *parts, Team team) {
+    const int64_t wide = padded(columns);
     Block b;
     for (int64_t line; (line = take(&team)) < lines;) {
         double *to = sums + line * classes;
+        float *kept = parts + line * (classes + 1) * wide;
         vec total[256];
         for (int32_t k = 0; k < classes; k++) total[k] = (vec){};
         for (int32_t x = 0; x < columns; x += LANES) {
             const int32_t count = columns - x < LANES ? columns - x : LANES;
             read_block(logits + (line * columns + x) * classes, classes, count, &b);
-            const vec per = 1.0f / b.sum;
+            const vec per = 1.0f / b.sum, measure = entropy_of(&b, classes);
+            memcpy(entropy + line * wide + x, &measure, sizeof measure);
+            memcpy(kept + classes * wide + x, &b.sum, sizeof b.sum);
             for (int32_t k = 0; k < classes; k++) {
                 vec p = b.e[k] * per;
+                memcpy(kept + k * wide + x, &b.e[k], sizeof p);
                 for (int32_t l = count; l < LANES; l++) ((float *)&p)[l] = 0;
                 total[k] += p;
             }
@@ -93,28 +103,39 @@ static void rarity_of(const double *sums, int32_t rows, int32_t columns, int32_t
     }
 }
 
-/* Score of every sample [lines][columns]. */
-static void densities(const Run *r, const float *logits, int32_t rows, int32_t columns, const double *sums, float *out, Team team) {
+/* Score of every sample [lines][columns] that needs nothing but its own logits. */
+static void densities(const Run *r, const float *logits, int32_t rows, int32_t columns, float *out, Team team) {
     const int32_t classes = r->program->head.classes, kind = r->request->score;
     const int64_t lines = (int64_t)r->request->images * rows;
     Block b;
-    float rarity[256];
-    int64_t image = -1;
-    for (int64_t line; (line = take(&team)) < lines;) {
-        if (kind >= WEIGHTED_ENTROPY && image != line / rows) {
-            image = line / rows;
-            rarity_of(sums + image * rows * classes, rows, columns, classes, rarity);
-        }
+    for (int64_t line; (line = take(&team)) < lines;)
         for (int32_t x = 0; x < columns; x += LANES) {
             const int32_t count = columns - x < LANES ? columns - x : LANES;
             read_block(logits + (line * columns + x) * classes, classes, count, &b);
-            vec score = kind == MARGIN ? margin_of(&b, classes) : entropy_of(&b, classes);
-            if (kind >= WEIGHTED_ENTROPY) {
-                vec weight = {};
-                for (int32_t k = 0; k < classes; k++) weight += b.e[k] * rarity[k];
-                score *= weight / b.sum;
-            }
+            const vec score = kind == MARGIN ? margin_of(&b, classes) : entropy_of(&b, classes);
             memcpy(out + line * columns + x, &score, (size_t)count * sizeof(float));
+        }
+}
+
+/* Entropy by the mean rarity of the classes in question [lines][columns], from what `class_shares` left. */
+static void weigh(const Run *r, int32_t rows, int32_t columns, const double *sums, const float *entropy, const float *parts, float *out, Team team) {
+    const int32_t classes = r->program->head.classes;
+    const int64_t lines = (int64_t)r->request->images * rows, wide = padded(columns);
+    float rarity[256];
+    int64_t image = -1;
+    for (int64_t line; (line = take(&team)) < lines;) {
+        if (image != line / rows) {
+            image = line / rows;
+            rarity_of(sums + image * rows * classes, rows, columns, classes, rarity);
+        }
+        const float *kept = parts + line * (classes + 1) * wide;
+        for (int32_t x = 0; x < columns; x += LANES) {
+            vec weight = {}, e, score;
+            for (int32_t k = 0; k < classes; k++) memcpy(&e, kept + k * wide + x, sizeof e), weight += e * rarity[k];
+            memcpy(&e, kept + classes * wide + x, sizeof e);
+            memcpy(&score, entropy + line * wide + x, sizeof score);
+            score *= weight / e;
+            memcpy(out + line * columns + x, &score, (size_t)(columns - x < LANES ? columns - x : LANES) * sizeof(float));
         }
     }
 }
@@ -160,8 +181,17 @@ void integrate(const Run *r, const float *density, int32_t rows, int32_t columns
         const int32_t top = (int32_t)(task % g->rows) * per;
         for (int32_t cell = 0; cell < g->columns; cell++) {
             float sum = 0;
-            for (int32_t i = top; i < top + per; i++)
-                for (int32_t j = cell * per; j < (cell + 1) * per; j++) {
+            const int32_t left = cell * per;
+            const int whole = (top + per) * part <= g->height && (left + per) * part <= g->width;
+            for (int32_t i = top; whole && i < top + per; i++) {
+                const float *from = density + (image * rows + i / repeat) * columns;
+                if (repeat == 1)
+                    for (int32_t j = left; j < left + per; j++) sum += from[j];
+                else
+                    for (int32_t j = left; j < left + per; j++) sum += from[j / repeat];
+            }
+            for (int32_t i = top; !whole && i < top + per; i++)
+                for (int32_t j = left; j < left + per; j++) {
                     const int32_t tall = g->height - i * part, wide = g->width - j * part;
                     if (tall <= 0 || wide <= 0) continue;
                     float value = density[(image * rows + i / repeat) * columns + j / repeat];
@@ -178,8 +208,9 @@ void integrate(const Run *r, const float *density, int32_t rows, int32_t columns
 /* Bytes that scoring maps of at most the output's size takes. */
 size_t score_bytes(const Run *r) {
     const int32_t stride = r->program->maps[r->program->head.output].stride;
-    const size_t lines = (size_t)r->request->images * (size_t)rows_at(r, stride, 0);
-    return lines * ((size_t)columns_at(r, stride, 0) * 8 + (size_t)r->program->head.classes * 8) + 64;
+    const size_t lines = (size_t)r->request->images * (size_t)rows_at(r, stride, 0), classes = (size_t)r->program->head.classes;
+    const size_t maps = 2 + (r->request->score >= WEIGHTED_ENTROPY ? classes + 2 : 0);
+    return lines * ((size_t)padded(columns_at(r, stride, 0)) * 4 * maps + classes * 8) + 64;
 }
 
 /* Score an answer [images][rows][columns][classes] per cell [images][grid rows][grid columns]. */
@@ -189,10 +220,11 @@ void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, flo
     double *sums = r->context->scores.at;
     float *density = (float *)(sums + lines * classes), *beside = density + area;
     if (r->request->score >= WEIGHTED_ENTROPY) {
-        class_shares(logits, lines, columns, classes, sums, team);
+        float *entropy = beside + area, *parts = entropy + lines * padded(columns);
+        class_shares(logits, lines, columns, classes, sums, entropy, parts, team);
         meet(r, team);
-    }
-    densities(r, logits, rows, columns, sums, density, team);
+        weigh(r, rows, columns, sums, entropy, parts, density, team);
+    } else densities(r, logits, rows, columns, density, team);
     meet(r, team);
     if (r->request->score == REGIONAL_ENTROPY) {
         int32_t stride = (int32_t)nearbyint((double)r->grid.height / rows), reach;

@@ -180,7 +180,7 @@ static void run_step(Run *r, int32_t step, Team team) {
         case MAX_POOL: window(r, step, 0, team); break;
         case ENLARGE: enlarge(r, step, team); break;
         case COMPOSE:
-            if (!r->pass.plain) compose_step(r, s->in, current(r, s->out), r->base, 0, team);
+            if (!r->pass.plain) compose_step(r, s->in, current(r, s->out), r->base, 0, NULL, team);
             else if (r->program->alias[s->out] < 0) convert_plain_step(r, s->in, s->out, team);
             break;
         case CUT:

@@ -10,7 +10,8 @@ typedef struct {
     int32_t side, channels;
     int64_t image;
     float blend;
-    float *beside; /* five rows */
+    const uint8_t *changed; /* cells whose samples may differ from those that are there; NULL for all */
+    float *beside;          /* five rows */
 } Compose;
 
 /* A sample as floats, where it lies or copied. */
@@ -81,7 +82,7 @@ static void enlarge_run(const Compose *c, int32_t base, int32_t level, int32_t y
     }
 }
 
-/* One line of a map at `base`, run by run of one owner. */
+/* One line of a map at `base`, run by run of one owner; runs that did not change stay. */
 static void compose_line(const Compose *c, int32_t base, int32_t y, int32_t width, float *to) {
     const Grid *g = &c->run->grid;
     const int32_t channels = c->channels, side = c->side;
@@ -89,9 +90,14 @@ static void compose_line(const Compose *c, int32_t base, int32_t y, int32_t widt
     for (int32_t x = 0; x < width;) {
         int64_t cell = ((int64_t)x << base) / side;
         const int64_t owner = g->owner[line + cell];
-        while (cell + 1 < g->columns && g->owner[line + cell + 1] == owner) cell++;
+        const int stays = c->changed && !c->changed[line + cell];
+        while (cell + 1 < g->columns && g->owner[line + cell + 1] == owner && stays == (c->changed && !c->changed[line + cell + 1])) cell++;
         int64_t end = ((cell + 1) * side + (1 << base) - 1) >> base;
         end = end > width ? width : end;
+        if (stays) {
+            x = (int32_t)end;
+            continue;
+        }
         float *at = to + (int64_t)x * channels;
         const int32_t level = owner == PLAIN ? g->plain_level : owner < 0 ? base : (int32_t)g->level[owner];
         if (owner == UNKNOWN) memset(at, 0, (size_t)(end - x) * (size_t)channels * sizeof(float));
@@ -108,8 +114,6 @@ static void compose_line(const Compose *c, int32_t base, int32_t y, int32_t widt
     }
 }
 
-/* Whole maps of all images, each at its own base, from tiles of all levels: what is coarser is enlarged
-   bilinearly. With a blend, that share of what is there stays. */
 /* Multiply-accumulates of a composition [MAC]: 4 a sample that comes from a coarser level than the map's. */
 int64_t compose_macs(const Run *r, int32_t map, const int32_t *base) {
     const Grid *g = &r->grid;
@@ -128,10 +132,28 @@ int64_t compose_macs(const Run *r, int32_t map, const int32_t *base) {
     return macs;
 }
 
-void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, Team team) {
+/* Mark the cells that the tiles computed last change in a composed map: they themselves, and coarser ones whose
+   bilinear samples reach as far as them. */
+void mark_changed(const Run *r, int32_t map, uint8_t *changed) {
+    const Grid *g = &r->grid;
+    for (int64_t k = 0; k < (int64_t)r->request->images * g->rows * g->columns; k++) {
+        const int32_t y = (int32_t)(k / g->columns % g->rows), x = (int32_t)(k % g->columns);
+        /* a place between two samples lies within one and a half of them */
+        const int32_t spacing = r->program->maps[map].stride << (r->held[k] < 0 ? 0 : r->held[k]), reach = (3 * spacing / 2 - 1) / g->tile + 1;
+        int found = 0;
+        for (int32_t i = within(y - reach, g->rows - 1); i <= within(y + reach, g->rows - 1) && !found; i++)
+            for (int32_t j = within(x - reach, g->columns - 1); j <= within(x + reach, g->columns - 1) && !found; j++)
+                found = g->owner[k + (int64_t)(i - y) * g->columns + j - x] >= g->first;
+        changed[k] = (uint8_t)found;
+    }
+}
+
+/* Whole maps of all images, each at its own base, from tiles of all levels: what is coarser is enlarged
+   bilinearly. With a blend, that share of what is there stays; so do cells that are not marked as changed. */
+void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, const uint8_t *changed, Team team) {
     const MapSpec *m = &r->program->maps[map];
     float beside[5 * m->channels];
-    Compose c = {r, pool_of(r, map), m, side_of(r, m->stride), m->channels, 0, blend, beside};
+    Compose c = {r, pool_of(r, map), m, side_of(r, m->stride), m->channels, 0, blend, changed, beside};
     int64_t lines = 0, rows = 0, image = 0, before = 0;
     for (int64_t n = 0; n < r->request->images; n++) lines += rows_at(r, m->stride, base[n]);
     for (int64_t line; (line = take(&team)) < lines;) {

@@ -16,15 +16,21 @@ static inline void find_taps(
             *taps++ = row_address(s, sample_row(s, tile, y + i * dilation, x + j * dilation), bytes);
 }
 
-static void largest_u8(const uint8_t **taps, int32_t count, int32_t channels, uint8_t *to) {
-    for (int32_t c = 0; c < channels; c += PIECE) {
-        const int32_t many = channels - c < PIECE ? channels - c : PIECE;
-        uint8_t best[PIECE];
-        memcpy(best, taps[0] + c, (size_t)many);
-        for (int32_t t = 1; t < count; t++)
-            for (int32_t i = 0; i < many; i++) best[i] = taps[t][c + i] > best[i] ? taps[t][c + i] : best[i];
-        memcpy(to + c, best, (size_t)many);
+static inline __attribute__((always_inline)) void largest_piece(const uint8_t **taps, int32_t count, int32_t c, int32_t many, uint8_t *to) {
+    uint8_t best[PIECE];
+    memcpy(best, taps[0] + c, (size_t)many);
+    for (int32_t t = 1; t < count; t++) {
+        const uint8_t *from = taps[t] + c;
+        for (int32_t i = 0; i < many; i++) best[i] = from[i] > best[i] ? from[i] : best[i];
     }
+    memcpy(to + c, best, (size_t)many);
+}
+
+/* Whole pieces have code of their own, whose length the compiler knows. */
+static void largest_u8(const uint8_t **taps, int32_t count, int32_t channels, uint8_t *to) {
+    int32_t c = 0;
+    for (; c + PIECE <= channels; c += PIECE) largest_piece(taps, count, c, PIECE, to);
+    if (c < channels) largest_piece(taps, count, c, channels - c, to);
 }
 
 static void largest(const uint8_t **taps, int32_t count, int32_t type, int32_t channels, void *out, int64_t at) {
