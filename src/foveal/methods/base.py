@@ -67,6 +67,10 @@ class AdaptiveSegmenter(nn.Module, ABC):
     def least_work(self, size: tuple[int, int]) -> float:
         """Return the least share of the dense work that the method can spend on an image of `size` [px]."""
 
+    def labels(self, image: Tensor) -> Tensor:
+        """Return the class per pixel [N, H, W], uint8, of images [N, 3, H, W], and nothing else."""
+        return self(image).labels
+
     def dense_labels(self, image: Tensor) -> Tensor:
         """Return what the dense network says, class per pixel [N, H, W], uint8."""
         size = check_image(image)

@@ -38,6 +38,8 @@ IMAGE_CHANNELS = 4
 """Channels of an image in reduced precision: a fourth one is 0, so that rows are whole words."""
 TRIES = 4
 """How often more maps are left in bfloat16 where labels agree too little."""
+LEAST_AGREEMENT = 0.98
+"""Share of the labels that must stay."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Scales:
     agreement: float
 
 
-def find_scales(program: Program, images: Sequence[Any], least_agreement: float = 0.98) -> Scales:
+def find_scales(program: Program, images: Sequence[Any], least_agreement: float = LEAST_AGREEMENT) -> Scales:
     """Find the scales that lose least on images.
 
     Args:
