@@ -19,7 +19,7 @@ from foveal.benchmark.runtimes.pytorch import eager
 from foveal.benchmark.task import Task
 from foveal.calibration.engine import find_engine
 from foveal.hub.checkpoint import load_model, save_model
-from foveal.methods import MethodConfig
+from foveal.methods import AdaptiveSegmenter, CompiledMethod, MethodConfig
 from foveal.ops import classify
 from foveal.program.quantise import Scales
 
@@ -77,4 +77,12 @@ def _load_method(folder: Path, asked: _Asked) -> Callable[[], Tensor]:
     engine = find_engine(load_model(folder / "model.safetensors"), asked.precision, asked.scales)
     method = AdaptiveContender(asked.name, engine, asked.config).make()
     image = load_file(folder / "image.safetensors")["image"].clone(memory_format=torch.channels_last)
-    return partial(method.labels, image)
+    return partial(_labels, method, image)
+
+
+def _labels(method: AdaptiveSegmenter, image: Tensor) -> Tensor:
+    """Run once; a program would keep its memory for the next run, which would seem to take none."""
+    labels = method.labels(image)
+    if isinstance(method, CompiledMethod):
+        method.program.release()
+    return labels
