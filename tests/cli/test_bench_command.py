@@ -237,7 +237,7 @@ def test_every_precision_has_its_rival_in_text_and_picture() -> None:
     best = {"f32": Fastest("openvino", "f32", 100.0), "bf16": Fastest("torch", "bf16", 50.0)}
     result = fake((0.4, 1, 0.4, 2.0), (1.0, 0, 1.0, 0.9), precisions=("f32", "bf16"), best_static=best)
     text = bench_text(result)
-    assert "speed-up over openvino in f32, 100.0 ms, torch in bf16, 50.0 ms" in text
+    assert "speed-up over openvino in f32, 100.0 ms and torch in bf16, 50.0 ms; own" in text
     assert "in any precision: openvino in int8" in text
     legend = draw_bench(result).axes[0].get_legend()
     assert legend is not None

@@ -15,7 +15,7 @@ def bench_text(result: BenchResult) -> str:
     """Write the speed of static runtimes and of adaptive rows."""
     random = ", random weights: agreement says nothing" if result.weights == "random" else ""
     rivals, any_best = result.rivals, result.best_static_any
-    named = ", ".join(f"{best.runtime} in {best.precision}, {best.ms:.1f} ms" for best in rivals)
+    named = " and ".join(f"{best.runtime} in {best.precision}, {best.ms:.1f} ms" for best in rivals)
     where = f"{_where(result)}; median of {result.repeat} in turns, from image to labels"
     explained = (
         f"speed-up over {named}; own: over our own dense network; both in the row's precision; eta is "
