@@ -289,6 +289,15 @@ def test_int8_without_images_takes_streets_and_says_so(command, quantising: list
 
 
 @needs_kernels
+@pytest.mark.usefixtures("quantising")
+def test_architectures_with_random_weights_run_in_int8() -> None:
+    found = parsed(run("bench", "--model", "swiftnet_nano", *SMALL[:2], *EIGHT, "--tile", 32))
+    (row,) = found["adaptive"]
+    assert (row["precision"], row["engine"], found["weights"]) == ("int8", "program", "random")
+    assert 0.5 < row["work"] <= 0.6
+
+
+@needs_kernels
 def test_int8_takes_given_images_at_the_size_that_is_timed(
     command, quantising: list[module.Case], tmp_path: Path
 ) -> None:
