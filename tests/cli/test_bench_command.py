@@ -116,6 +116,7 @@ def test_rows_and_runtimes_that_are_left_out_are_named(command, monkeypatch: pyt
         (("--runtimes", "torch,tensorflow"), "no runtime named 'tensorflow'; available: torch, compile"),
         (("--runtimes", ","), "no runtime is named"),
         (("--precision", "f16"), "no precision named 'f16'; give some of f32, bf16, int8"),
+        (("--images", "photos"), "gives int8 its ranges; add --precision int8"),
         (("--precision", "int8"), "the runtime 'torch' is not available: int8"),
         (("--ops", "--precision", "bf16"), "leave --runtimes, --precision out"),
         (("--size", "64"), "size is '64'"),

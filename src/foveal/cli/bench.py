@@ -99,6 +99,8 @@ def bench(
     _check_ops(ops, given)
     sides = _sides(size, image)
     precisions = [parse_precision(text) for text in dict.fromkeys(precision or ["f32"])]
+    if images is not None and "int8" not in precisions:
+        raise ValueError(f"--images {images} gives int8 its ranges; add --precision int8, or leave it out")
     names, absent = ([], []) if ops else choose_runtimes(split_names(runtimes), precisions)
     prepare(threads, keep_memory)
     loaded = find_model(model)
