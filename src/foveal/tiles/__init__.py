@@ -1,6 +1,11 @@
 """Feature maps held as tiles, that an unmodified network runs on."""
 
-from foveal.tiles import rules as rules  # fills the table
+from foveal.tiles import channels as channels  # these fill the table
+from foveal.tiles import pooling as pooling
+from foveal.tiles import reorder as reorder
+from foveal.tiles import resize as resize
+from foveal.tiles import rules as rules
+from foveal.tiles import statistics as statistics
 from foveal.tiles import windows as windows
 from foveal.tiles.dense import run_dense
 from foveal.tiles.memory import Memory, NetworkChanged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any
@@ -18,7 +18,9 @@ from torch.nn.modules import module as hooks
 from foveal.geometry.plan import Plan, grid
 from foveal.ops import cut_tiles
 from foveal.tiles import NoTileRule, TileTensor, run_dense, split
+from foveal.tiles.dense import groups, lift
 from foveal.tiles.nested import leaves, map_leaves
+from foveal.tiles.rules import nchw
 from foveal.tiles.tensor import SURVEY
 
 ROUNDS = 6
@@ -226,7 +228,10 @@ def _lift(value: Any) -> Any:
     """Compose the dense map of tiles, an explicit padding included; anything else stays."""
     if not isinstance(value, TileTensor):
         return value
-    return F.pad(value.with_tiles(value.tiles).dense(), value.pad)
+    bare = replace(value, pad=(0, 0, 0, 0))
+    (group,) = groups(value.layout)
+    dense = lift(bare, nchw(bare).tiles, group)
+    return F.pad(dense, value.pad) if any(value.pad) else dense
 
 
 def _logits(answer: Any) -> tuple[Any, tuple[str, ...]]:

@@ -1,0 +1,105 @@
+"""A window that slides over a map: how far it reaches beyond a tile, and when sliding it has a meaning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from foveal.geometry.layout import Fill, Halo
+from foveal.ops import fetch_halo
+from foveal.tiles.rules import need, plain
+from foveal.tiles.tensor import TileTensor
+
+
+class Window:
+    """A window that slides over a map: how far it reaches beyond a tile."""
+
+    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> None:
+        self.kernel, self.stride, self.dilation = kernel, stride, dilation
+        self.reach = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+
+    def halo(self, padding: tuple[int, int], fill: Fill) -> Halo:
+        """Samples needed beyond a tile when the first window starts `padding` before it."""
+        top, left = padding
+        bottom, right = (
+            max(0, d * (k - 1) - p - (s - 1))
+            for k, s, d, p in zip(self.kernel, self.stride, self.dilation, padding, strict=True)
+        )
+        return Halo(left, right, top, bottom, fill)
+
+    def same_size(self, x: TileTensor, padding: tuple[int, int], ceil_mode: bool) -> bool:
+        """Whether the dense result has ceil(side / stride) samples, with explicit padding included.
+
+        An explicit padding may have been computed for the sides that the map has at its finest level.
+        """
+        ends = (x.pad[3], x.pad[1]) if any(x.pad) else padding
+        starts = (x.pad[2], x.pad[0]) if any(x.pad) else padding
+        levels = {0, min(x.layout.finest)} if any(x.pad) else {0}
+
+        def fits(level: int) -> bool:
+            for n, k, s, d, p, q in zip(
+                x.layout.extent(x.side, level),
+                self.kernel,
+                self.stride,
+                self.dilation,
+                starts,
+                ends,
+                strict=True,
+            ):
+                free = n + p + q - d * (k - 1) - 1
+                if (-(-free // s) if ceil_mode else free // s) + 1 != -(-n // s):
+                    return False
+            return True
+
+        return any(fits(level) for level in levels)
+
+    def borders(
+        self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
+    ) -> Tensor:
+        """Return the tiles with all that their windows reach."""
+        halo = self.checked_halo(x, padding, fill, name, ceil_mode)
+        return x.tiles if self.kernel == (1, 1) else fetch(x, halo, name)
+
+    def check_stride(self, x: TileTensor, name: str) -> None:
+        """Refuse steps that tiles are no multiple of."""
+        if all(x.side % s == 0 for s in self.stride) and self.stride[0] == self.stride[1]:
+            return  # the sentence below takes longer to write than a small convolution
+        need(
+            False,
+            f"{name} with stride {self.stride} on tiles of {x.side} samples (tile {x.layout.tile} at "
+            f"stride {x.stride}); choose a tile that is a multiple of the network's stride",
+        )
+
+    def checked_halo(
+        self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
+    ) -> Halo:
+        """Return what the windows reach beyond a tile, if sliding them has a meaning there."""
+        plain(replace(x, pad=(0, 0, 0, 0)))
+        need(not (any(x.pad) and any(padding)), f"{name} with padding after an explicit padding")
+        need(not (any(x.pad) and fill == "lowest"), f"{name} after an explicit padding")
+        need(
+            self.same_size(x, padding, ceil_mode),
+            f"{name} with kernel {self.kernel}, stride {self.stride}, padding {padding}, dilation "
+            f"{self.dilation} on a map of {tuple(x.shape[2:])}: the result is not the side divided by the "
+            "stride, rounded up",
+        )
+        self.check_stride(x, name)
+        start = (x.pad[2], x.pad[0]) if any(x.pad) else padding
+        need(
+            all(p <= r for p, r in zip(start, self.reach, strict=True)),
+            f"{name} with a padding that is wider than its kernel reaches",
+        )
+        return self.halo(start, fill)
+
+
+def kept_for(x: TileTensor, halo: Halo, name: str) -> Tensor | None:
+    """Record what an operation reads, and return what was kept for it."""
+    return x.tape.exchange(name, x.tiles) if x.tape and not halo.empty else None
+
+
+def fetch(x: TileTensor, halo: Halo, name: str) -> Tensor:
+    """Borrow a halo, from remembered tiles too."""
+    if halo.empty and x.layout.inside(x.side) is None:
+        return x.tiles
+    return fetch_halo(x.tiles, x.layout, halo, kept_for(x, halo, name))
