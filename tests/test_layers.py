@@ -22,6 +22,7 @@ ARROWS: dict[str, str] = {
     "models": "storage",
     "data": "storage",
     "cost": "geometry kernels",
+    "compatibility": "geometry ops tiles cost",
     "objectives": "",
     "policies": "storage geometry ops",
     "methods": "storage geometry ops tiles policies objectives",

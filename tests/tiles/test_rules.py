@@ -538,7 +538,7 @@ NO_RULE = "has no rule for tiles; name the module that calls it in `dense_module
             nn.Conv2d(4, 4, 3).double(),
             r"conv2d with kernel \(3, 3\), .* on a map of \(13, 21\): the result is not the",
         ),
-        (nn.Conv2d(4, 4, 2, 2).double(), "side divided by the stride, rounded up " + NO_RULE),
+        (nn.Conv2d(4, 4, 2, 2).double(), "by the stride, rounded up; pad the image to multiples of 2 px$"),
         (nn.Conv2d(4, 4, 3, padding=2).double(), "conv2d with kernel"),
         (nn.Conv2d(4, 4, 3, (2, 1), 1).double(), r"conv2d with stride \(2, 1\)"),
         (nn.MaxPool2d(3, 2), "max_pool2d with kernel"),

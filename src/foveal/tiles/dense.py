@@ -89,17 +89,17 @@ def _through_dense(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
 
         named = {name: map_leaves(given_to, value) for name, value in kwargs.items()}
         results.append(forward(*map_leaves(given_to, args), **named))
-    return _lower(given, found, results)
+    return lower(given, found, results)
 
 
-def _lower(given: list[TileTensor], found: list[Group], results: list[Any]) -> Any:
+def lower(given: list[TileTensor], found: list[Group], results: list[Any]) -> Any:
     """Cut what a module returned for every group of images, and put the groups together."""
     first = results[0]
     if isinstance(first, list | tuple):
-        parts = [_lower(given, found, [result[k] for result in results]) for k in range(len(first))]
+        parts = [lower(given, found, [result[k] for result in results]) for k in range(len(first))]
         return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
     if isinstance(first, dict):
-        return type(first)((key, _lower(given, found, [result[key] for result in results])) for key in first)
+        return type(first)((key, lower(given, found, [result[key] for result in results])) for key in first)
     if not isinstance(first, Tensor):
         return first
     fit = _fitting(given, first, found[0])

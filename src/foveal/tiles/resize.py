@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from foveal.ops import Resampling, enlarge, resample
 from foveal.ops.resample.spec import MODES
 from foveal.tiles.extent import Extent, at_level
-from foveal.tiles.rules import Pair, Rule, need, pair, plain, rule
+from foveal.tiles.rules import Pair, Rule, need, need_geometry, pad_to, pair, plain, rule
 from foveal.tiles.tensor import TileTensor
 
 
@@ -58,13 +58,15 @@ def pixel_shuffle(func: Rule, x: TileTensor, upscale_factor: int) -> TileTensor:
 @rule(torch.pixel_unshuffle, F.pixel_unshuffle)
 def pixel_unshuffle(func: Rule, x: TileTensor, downscale_factor: int) -> TileTensor:
     """Gather samples as channels, tile by tile."""
-    need(
+    need_geometry(
         x.side % downscale_factor == 0,
         f"pixel_unshuffle by {downscale_factor} on tiles of {x.side} samples (tile {x.layout.tile} at stride "
         f"{x.stride})",
+        "choose a tile that is a multiple of the network's stride",
     )
     whole = all(side % downscale_factor == 0 for side in plain(x).shape[2:])
-    need(whole, f"pixel_unshuffle by {downscale_factor} of a map of {tuple(x.shape[2:])}")
+    what = f"pixel_unshuffle by {downscale_factor} of a map of {tuple(x.shape[2:])}"
+    need_geometry(whole, what, pad_to(x, downscale_factor))
     return x.with_tiles(F.pixel_unshuffle(x.tiles, downscale_factor))
 
 
@@ -79,9 +81,10 @@ def _factor(x: TileTensor, scale: float | list[float] | None) -> float:
         f"interpolate by {factor:g} from stride {x.stride}, to what is no whole stride of the image,",
     )
     old, new = x.layout.extent(x.side, 0), x.layout.extent(side, 0)
-    need(
+    need_geometry(
         factor >= 1 or new == tuple(int(n * factor) for n in old),
-        f"interpolate by {factor:g} from {old}, which is no multiple of the step,",
+        f"interpolate by {factor:g} from {old}, which is no multiple of the step",
+        pad_to(x, round(1 / factor)),
     )
     return factor
 
@@ -98,11 +101,13 @@ def _side(x: TileTensor, size: tuple[int, int]) -> int:
     wanted = tuple(map(int, size))
     height, width = x.layout.extent(x.side, level)
     fitting = [s for s in _sides(x) if x.layout.extent(s, level) == wanted]
-    need(
-        bool(fitting),
+    what = (
         f"interpolate from {(height, width)} to {wanted}, which is the size of no map of the image of "
-        f"{x.layout.size[0]}x{x.layout.size[1]} px at a whole stride,",
+        f"{x.layout.size[0]}x{x.layout.size[1]} px at a whole stride"
     )
+    ragged = any(side % x.stride for side in x.layout.size)
+    need_geometry(bool(fitting) or not ragged, what, pad_to(x, 1))
+    need(bool(fitting), f"{what},")
     full = tuple(at_level(0, n) for n in size) if all(isinstance(n, Extent) for n in size) else wanted
     fitting = [s for s in fitting if x.layout.extent(s, 0) == full] or fitting
     ratio = log(wanted[0] / height) + log(wanted[1] / width)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from foveal.ops import cut_tiles
 from foveal.tiles.axes import CHANNELS, NCHW, as_stored, describe, permute
-from foveal.tiles.tensor import RULES, NoTileRule, TileTensor, name_of, no_rule
+from foveal.tiles.tensor import RULES, NoTileRule, TileTensor, WrongGeometry, name_of, no_rule
 
 Rule = Callable[..., Any]
 Pair = int | tuple[int, ...] | list[int]
@@ -221,3 +221,14 @@ def need(condition: bool, what: str) -> None:
     """Refuse what has no meaning on tiles."""
     if not condition:
         raise NoTileRule(no_rule(what))
+
+
+def need_geometry(condition: bool, what: str, advice: str) -> None:
+    """Refuse sides that do not divide, with advice about image and tile."""
+    if not condition:
+        raise WrongGeometry(what, advice)
+
+
+def pad_to(x: TileTensor, step: int) -> str:
+    """Advise sides of images that whole steps of a map fit into."""
+    return f"pad the image to multiples of {x.stride * step} px"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from foveal.geometry.layout import Fill, Halo
 from foveal.ops import fetch_halo
-from foveal.tiles.rules import need, plain
+from foveal.tiles.rules import need, need_geometry, pad_to, plain
 from foveal.tiles.tensor import TileTensor
 
 
@@ -33,26 +34,24 @@ class Window:
 
         An explicit padding may have been computed for the sides that the map has at its finest level.
         """
+        levels = {0, min(x.layout.finest)} if any(x.pad) else {0}
+        return any(self._fits(x, x.layout.extent(x.side, k), padding, ceil_mode) for k in levels)
+
+    def fits_multiples(self, x: TileTensor, padding: tuple[int, int], ceil_mode: bool) -> bool:
+        """Whether the dense result would have them if the sides were multiples of the stride."""
+        sides = [-(-n // s) * s for n, s in zip(x.layout.extent(x.side, 0), self.stride, strict=True)]
+        return self._fits(x, sides, padding, ceil_mode)
+
+    def _fits(self, x: TileTensor, sides: Sequence[int], padding: tuple[int, int], ceil_mode: bool) -> bool:
         ends = (x.pad[3], x.pad[1]) if any(x.pad) else padding
         starts = (x.pad[2], x.pad[0]) if any(x.pad) else padding
-        levels = {0, min(x.layout.finest)} if any(x.pad) else {0}
-
-        def fits(level: int) -> bool:
-            for n, k, s, d, p, q in zip(
-                x.layout.extent(x.side, level),
-                self.kernel,
-                self.stride,
-                self.dilation,
-                starts,
-                ends,
-                strict=True,
-            ):
-                free = n + p + q - d * (k - 1) - 1
-                if (-(-free // s) if ceil_mode else free // s) + 1 != -(-n // s):
-                    return False
-            return True
-
-        return any(fits(level) for level in levels)
+        for n, k, s, d, p, q in zip(
+            sides, self.kernel, self.stride, self.dilation, starts, ends, strict=True
+        ):
+            free = n + p + q - d * (k - 1) - 1
+            if (-(-free // s) if ceil_mode else free // s) + 1 != -(-n // s):
+                return False
+        return True
 
     def borders(
         self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
@@ -65,10 +64,12 @@ class Window:
         """Refuse steps that tiles are no multiple of."""
         if all(x.side % s == 0 for s in self.stride) and self.stride[0] == self.stride[1]:
             return  # the sentence below takes longer to write than a small convolution
-        need(
+        need(self.stride[0] == self.stride[1], f"{name} with stride {self.stride}")
+        need_geometry(
             False,
-            f"{name} with stride {self.stride} on tiles of {x.side} samples (tile {x.layout.tile} at "
-            f"stride {x.stride}); choose a tile that is a multiple of the network's stride",
+            f"{name} with stride {self.stride} on tiles of {x.side} samples (tile {x.layout.tile} at stride "
+            f"{x.stride})",
+            "choose a tile that is a multiple of the network's stride",
         )
 
     def checked_halo(
@@ -78,12 +79,15 @@ class Window:
         plain(replace(x, pad=(0, 0, 0, 0)))
         need(not (any(x.pad) and any(padding)), f"{name} with padding after an explicit padding")
         need(not (any(x.pad) and fill == "lowest"), f"{name} after an explicit padding")
-        need(
-            self.same_size(x, padding, ceil_mode),
-            f"{name} with kernel {self.kernel}, stride {self.stride}, padding {padding}, dilation "
-            f"{self.dilation} on a map of {tuple(x.shape[2:])}: the result is not the side divided by the "
-            "stride, rounded up",
-        )
+        if not self.same_size(x, padding, ceil_mode):
+            what = (
+                f"{name} with kernel {self.kernel}, stride {self.stride}, padding {padding}, dilation "
+                f"{self.dilation} on a map of {tuple(x.shape[2:])}: the result is not the side divided by "
+                "the stride, rounded up"
+            )
+            step = max(self.stride)
+            need_geometry(not self.fits_multiples(x, padding, ceil_mode), what, pad_to(x, step))
+            need(False, what)
         self.check_stride(x, name)
         start = (x.pad[2], x.pad[0]) if any(x.pad) else padding
         need(

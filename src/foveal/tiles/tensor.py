@@ -35,6 +35,18 @@ class NoTileRule(TypeError):
     """An operation that has no meaning on tiles, or none yet."""
 
 
+class WrongGeometry(NoTileRule):
+    """An operation that has a meaning on tiles, but not of these sides: another image or tile is needed.
+
+    Attributes:
+        advice: What to change.
+    """
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what}; {advice}")
+        self.advice = advice
+
+
 @dataclass(frozen=True, eq=False)
 class TileTensor:
     """One batch of tiles, and where they lie.
