@@ -296,6 +296,18 @@ def test_sizes_that_the_network_itself_refuses_are_told() -> None:
     assert report.equal
 
 
+def test_what_patches_leave_of_a_reduced_image_is_told() -> None:
+    """All of 96 px is filled by patches of 8, half of it is not: tiles keep what the dense network drops."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 5, 2, 2))
+    report = check(network, (72, 96), tile=8)
+    assert report.equal
+    assert [(c.level, c.equal) for c in report.comparisons if c.size == (72, 96)] == [(0, True), (1, False)]
+    assert "72x96 px, level 1: conv2d with kernel (2, 2)" in str(report)
+    assert "pad the image to multiples of 16 px" in str(report)
+    found = network(split(torch.rand(1, 3, 72, 96), Plan.uniform(1, (72, 96), 8, 1)))
+    assert found.dense().shape == (1, 5, 9, 12)
+
+
 # What it costs
 
 

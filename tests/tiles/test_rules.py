@@ -510,8 +510,6 @@ NO_RULE = "has no rule for tiles; name the module that calls it in `dense_module
             lambda x: torch.cat([torch.ones(2, 1, 9, 9), x], 1),
             r"cat of tiles with a plain tensor of \(2, 1, 9",
         ),
-        (lambda x: F.adaptive_avg_pool2d(x, 6), "adaptive_avg_pool2d to 6 .only the global mean has one. "),
-        (lambda x: F.adaptive_max_pool2d(x, 1), "adaptive_max_pool2d"),
         (
             lambda x: F.interpolate(x, size=(20, 30)),
             r"interpolate from \(13, 21\) to \(20, 30\), which is the size of no map of the image of 13x21",
@@ -544,8 +542,6 @@ NO_RULE = "has no rule for tiles; name the module that calls it in `dense_module
         (nn.MaxPool2d(3, 2), "max_pool2d with kernel"),
         (nn.MaxPool2d(2, return_indices=True), "max_pool2d with indices|max_pool2d_with_indices"),
         (nn.AvgPool2d(2), "avg_pool2d"),
-        (nn.AvgPool2d(3, 1, 1, divisor_override=4), "avg_pool2d with a divisor " + NO_RULE),
-        (nn.AvgPool2d(2, ceil_mode=True), "avg_pool2d that counts padding and goes over the edge " + NO_RULE),
         (nn.ReflectionPad2d(1), "padding with something else than zeros " + NO_RULE),
         (nn.ConstantPad2d(1, 3.0), "padding with something else than zeros " + NO_RULE),
         (lambda x: F.pad(x, (-1, 0)), "padding with something else than zeros " + NO_RULE),

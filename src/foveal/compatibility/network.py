@@ -16,6 +16,7 @@ from foveal.geometry.plan import Plan, grid
 from foveal.ops import compose_tiles, halve
 from foveal.tiles import TileTensor, WrongGeometry, split
 from foveal.tiles.nested import leaves
+from foveal.tiles.tensor import EXACT
 
 BUDGET = 0.4
 COARSEST = 3
@@ -126,29 +127,34 @@ class _Check:
         return False
 
     def levels(self, tiled: nn.Module, size: tuple[int, int]) -> list[Comparison]:
-        """Compare every level alone with the dense network on the reduced image."""
-        found = []
+        """Compare every level alone with the dense network on the reduced image, until one cannot run."""
+        found: list[Comparison] = []
         for level in range(COARSEST + 1):
-            if level and self.tile << level > max(size):
+            if (level and self.tile << level > max(size)) or (found and found[-1].error):
                 break
-            image = self.image(size)
-            small = halve(image, level) if level else image
-            try:
-                dense = _logits(self.network(small))[0]
-            except Exception as error:
-                sides = f"{small.shape[2]}x{small.shape[3]}"
-                what = f"the network itself refuses the image reduced to {sides}: {_first_line(error)}"
-                found.append(Comparison(size, level, None, 0.0, f"{what}; give images of larger multiples"))
-                continue
-            scale = float(dense.abs().max())
-            try:
-                out = _logits(tiled(split(image, Plan.uniform(1, size, self.tile, level))))[0]
-                map_ = compose_tiles(out.tiles, out.layout, level)
-                difference = float((map_ - dense).abs().max()) if map_.shape == dense.shape else float("inf")
-                found.append(Comparison(size, level, difference, scale))
-            except Exception as error:
-                found.append(Comparison(size, level, None, scale, _first_line(error)))
+            found.append(self.level(tiled, size, level))
         return found
+
+    def level(self, tiled: nn.Module, size: tuple[int, int], level: int) -> Comparison:
+        image = self.image(size)
+        small = halve(image, level) if level else image
+        try:
+            dense = _logits(self.network(small))[0]
+        except Exception as error:
+            sides = f"{small.shape[2]}x{small.shape[3]}"
+            what = f"the network itself refuses the image reduced to {sides}: {_first_line(error)}"
+            return Comparison(size, level, None, 0.0, f"{what}; give images of larger multiples")
+        scale = float(dense.abs().max())
+        token = EXACT.set(True)
+        try:
+            out = _logits(tiled(split(image, Plan.uniform(1, size, self.tile, level))))[0]
+            map_ = compose_tiles(out.tiles, out.layout, level)
+            difference = float((map_ - dense).abs().max()) if map_.shape == dense.shape else float("inf")
+        except Exception as error:
+            return Comparison(size, level, None, scale, _first_line(error))
+        finally:
+            EXACT.reset(token)
+        return Comparison(size, level, difference, scale)
 
     def mixtures(
         self, tiled: nn.Module, size: tuple[int, int], comparisons: tuple[Comparison, ...]

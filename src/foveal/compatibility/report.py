@@ -112,9 +112,9 @@ class NetworkReport:
         lines = [self._verdict()]
         if self.declared:
             lines.append(f"  it sends {', '.join(self.declared)} through a dense map by itself")
-        for finding in self.findings:
-            where = f"{finding.module} ({finding.kind})" if finding.module else f"forward of {finding.kind}"
-            lines += [f"  {finding.operation}", f"      in {where}: {finding.remedy}"]
+        for operation in dict.fromkeys(finding.operation for finding in self.findings):
+            lines.append(f"  {operation}")
+            lines += [f"      in {f.where}: {f.remedy}" for f in self.findings if f.operation == operation]
         lines += [f"  {line}" for line in (*self._runs(), *self._cost())]
         lines += [f"  note: {note}" for note in self.notes]
         if self.equal:

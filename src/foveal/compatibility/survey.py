@@ -42,6 +42,11 @@ class Finding:
     geometry: str = ""
 
     @property
+    def where(self) -> str:
+        """The module and its class."""
+        return f"{self.module} ({self.kind})" if self.module else f"forward of {self.kind}"
+
+    @property
     def remedy(self) -> str:
         """What the user can do about it."""
         if self.geometry:
@@ -142,7 +147,7 @@ class _Survey:
     ) -> Any:
         what = _first_line(error).partition(" has no rule for tiles")[0]
         geometry = error.advice if isinstance(error, WrongGeometry) else ""
-        self._note(what.removesuffix(f"; {geometry}"), self._caller(), geometry)
+        self._note(what.removesuffix(f"; {geometry}").rstrip(","), self._caller(), geometry)
         self.given = [leaf for leaf in leaves([args, dict(keywords)]) if isinstance(leaf, TileTensor)]
         lifted = {name: map_leaves(_lift, value) for name, value in keywords.items()}
         return map_leaves(self._cut, function(*map_leaves(_lift, args), **lifted))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from foveal.geometry.layout import Fill, Halo
 from foveal.ops import fetch_halo
 from foveal.tiles.rules import need, need_geometry, pad_to, plain
-from foveal.tiles.tensor import TileTensor
+from foveal.tiles.tensor import EXACT, TileTensor
 
 
 class Window:
@@ -34,8 +35,13 @@ class Window:
 
         An explicit padding may have been computed for the sides that the map has at its finest level.
         """
-        levels = {0, min(x.layout.finest)} if any(x.pad) else {0}
-        return any(self._fits(x, x.layout.extent(x.side, k), padding, ceil_mode) for k in levels)
+        fits = [
+            self._fits(x, x.layout.extent(x.side, level), padding, ceil_mode)
+            for level in (0, min(x.layout.finest))
+        ]
+        if any(x.pad):
+            return any(fits)
+        return all(fits) if EXACT.get() else fits[0]
 
     def fits_multiples(self, x: TileTensor, padding: tuple[int, int], ceil_mode: bool) -> bool:
         """Whether the dense result would have them if the sides were multiples of the stride."""
@@ -52,6 +58,30 @@ class Window:
             if (-(-free // s) if ceil_mode else free // s) + 1 != -(-n // s):
                 return False
         return True
+
+    def counts(self, x: TileTensor, padding: tuple[int, int]) -> Tensor:
+        """Count the samples of every window [computed, side, side], padding included, float64."""
+        pads = ((x.pad[2], x.pad[3]), (x.pad[0], x.pad[1])) if any(x.pad) else tuple((p, p) for p in padding)
+        layout, side = x.layout, x.side // self.stride[0]
+        level = layout.level[: layout.computed, None]
+        rows, columns = (
+            self._counts(
+                ((first[: layout.computed, None] * side) >> level) + torch.arange(side),
+                torch.tensor(
+                    [layout.extent(x.side, k)[axis] for k in range(max(layout.levels, default=0) + 1)]
+                )[level],
+                axis,
+                pads[axis],
+            )
+            for axis, first in enumerate((layout.row, layout.column))
+        )
+        return rows[:, :, None] * columns[:, None, :]
+
+    def _counts(self, place: Tensor, sides: Tensor, axis: int, pads: tuple[int, int]) -> Tensor:
+        """Samples along one axis of the windows with these numbers."""
+        first = place * self.stride[axis] - pads[0]
+        last = torch.minimum(first + self.kernel[axis], sides + pads[1])
+        return (last - first).clamp(min=1).double()
 
     def borders(
         self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
@@ -86,6 +116,7 @@ class Window:
                 "the stride, rounded up"
             )
             step = max(self.stride)
+            step <<= min(x.layout.finest)
             need_geometry(not self.fits_multiples(x, padding, ceil_mode), what, pad_to(x, step))
             need(False, what)
         self.check_stride(x, name)

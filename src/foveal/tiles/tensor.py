@@ -31,6 +31,14 @@ SURVEY: ContextVar[Callable[..., Any] | None] = ContextVar("survey", default=Non
 """If set, called with (error, function, arguments, keywords) where `NoTileRule` would be raised."""
 
 
+EXACT: ContextVar[bool] = ContextVar("exact", default=False)
+"""Whether windows are refused that a dense network would drop from an image that is coarse everywhere.
+
+Patches that do not fill the reduced image leave a rest at its edge. Tiles keep it, as they do beside finer
+tiles; whether an image is coarse everywhere depends on what it shows, so a run must not fail of it.
+"""
+
+
 class NoTileRule(TypeError):
     """An operation that has no meaning on tiles, or none yet."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,19 +74,81 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Pair = 1,
 ) -> TileTensor:
-    """Borrow what reaches into the tile, spread, then crop. The map must grow by exactly the stride."""
+    """Split the result by its phase within a step; each phase is an ordinary convolution of the tiles.
+
+    So exactly the products of the dense network are computed, and a tile borrows only the samples that reach
+    into it. The map must grow by exactly the stride.
+    """
     plain(x)
-    steps = []
-    for k, s, p, o, d in zip(
-        weight.shape[2:], pair(stride), pair(padding), pair(output_padding), pair(dilation), strict=True
-    ):
-        reach = d * (k - 1)
-        need(reach + 1 + o - 2 * p == s, "conv_transpose2d that does not grow the map by its stride")
-        steps.append((s, max(0, (reach - p) // s), max(0, (s - 1 + p) // s), p))
-    (s, before, after, p), (_, left, right, q) = steps
-    need(pair(stride)[0] == pair(stride)[1], "conv_transpose2d with unequal strides")
-    need(x.stride % s == 0, "conv_transpose2d beyond the image's resolution")
+    step, other = pair(stride)
+    need(step == other, "conv_transpose2d with unequal strides")
+    spread = _Spread(weight, step, pair(padding), pair(dilation), groups)
+    grows = all(
+        r + 1 + o - 2 * p == step
+        for r, p, o in zip(spread.reach, spread.padding, pair(output_padding), strict=True)
+    )
+    need(grows, "conv_transpose2d that does not grow the map by its stride")
+    need(x.stride % step == 0, "conv_transpose2d beyond the image's resolution")
+    (before, after), (left, right) = (spread.halo(axis) for axis in (0, 1))
     bordered = fetch(x, Halo(left, right, before, after), "conv_transpose2d")
-    out = F.conv_transpose2d(bordered, weight, bias, stride, 0, output_padding, groups, dilation)
-    top, start, side = before * s + p, left * s + q, x.side * s
-    return x.with_tiles(out[:, :, top : top + side, start : start + side])
+    phases = [
+        spread.phase(bordered, (row, column), (before, left), x.side, bias)
+        for row in range(step)
+        for column in range(step)
+    ]
+    return x.with_tiles(F.pixel_shuffle(torch.stack(phases, 2).flatten(1, 2), step))
+
+
+class _Taps(NamedTuple):
+    """Weights along one axis that meet a phase of the result.
+
+    Attributes:
+        first: Number of the first one.
+        every: Distance to the next one.
+        offsets: Sample that each is multiplied with, counted from the one that the phase belongs to.
+    """
+
+    first: int
+    every: int
+    offsets: list[int]
+
+
+class _Spread:
+    """A transposed convolution, as one convolution a phase."""
+
+    def __init__(
+        self, weight: Tensor, step: int, padding: tuple[int, int], dilation: tuple[int, int], groups: int
+    ) -> None:
+        self.step, self.padding, self.dilation, self.groups = step, padding, dilation, groups
+        self.kernel = weight.shape[2], weight.shape[3]
+        self.reach = [d * (k - 1) for k, d in zip(self.kernel, dilation, strict=True)]
+        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+        self.weight = weight  # [out, in / groups, height, width], as of an ordinary convolution
+
+    def taps(self, axis: int, phase: int) -> _Taps:
+        """Find the weights k for which phase + padding - k dilation is a whole number of steps."""
+        shifted, dilation = phase + self.padding[axis], self.dilation[axis]
+        met = [k for k in range(self.kernel[axis]) if (shifted - k * dilation) % self.step == 0]
+        offsets = [(shifted - k * dilation) // self.step for k in met]
+        return _Taps(met[0] if met else 0, met[1] - met[0] if len(met) > 1 else self.kernel[axis], offsets)
+
+    def halo(self, axis: int) -> tuple[int, int]:
+        """Samples borrowed before and after a tile."""
+        offsets = [0, *(o for phase in range(self.step) for o in self.taps(axis, phase).offsets)]
+        return -min(offsets), max(offsets)
+
+    def phase(
+        self, x: Tensor, phase: tuple[int, int], halo: tuple[int, int], side: int, bias: Tensor | None
+    ) -> Tensor:
+        """Compute one phase [B, out, side, side] from bordered tiles."""
+        rows, columns = (self.taps(axis, phase[axis]) for axis in (0, 1))
+        if not rows.offsets or not columns.offsets:  # a kernel smaller than the stride leaves gaps
+            out = x.new_zeros(len(x), len(self.weight), side, side)
+            return out if bias is None else out + bias[:, None, None]
+        weight = self.weight[:, :, rows.first :: rows.every, columns.first :: columns.every].flip(2, 3)
+        dilation = []
+        for dim, taps, before in ((2, rows, halo[0]), (3, columns, halo[1])):
+            first, last = min(taps.offsets), max(taps.offsets)
+            x = x.narrow(dim, before + first, side + last - first)
+            dilation.append((last - first) // max(1, len(taps.offsets) - 1) or 1)
+        return F.conv2d(x, weight, bias, 1, 0, dilation, self.groups)
