@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from both_laws import Run, assert_both_laws, assert_runs_on_mixed_plans, random_map, shapes
 from foveal.geometry.plan import Plan
 from foveal.tiles import run_dense, split
-from foveal.tiles.extent import Extent, at_level
+from foveal.tiles.extent import Extent, at_level, tile_sides
 from strategies import sources
 
 MODES: list[dict[str, Any]] = [
@@ -142,13 +142,28 @@ def test_images_of_different_finest_levels_are_given_their_own_sides() -> None:
 
 
 def test_a_side_is_a_number_at_every_level() -> None:
-    side = Extent({0: 33, 1: 17}, 1)
+    side = Extent({1: 17, 2: 9}, 8)
     assert (side, side * 2, side // 2, -side % 4, 2 + side, side - 1) == (17, 34, 8, 3, 19, 16)
-    assert [at_level(0, n) for n in (side * 2, side // 2, -side % 4, 40 - side, side - side, 5)] == [
-        *(66, 16, 3, 7, 0, 5)
+    assert [at_level(2, n) for n in (side * 2, side // 2, -side % 4, 40 - side, side - side, 5)] == [
+        *(18, 4, 3, 31, 0, 5)
     ]
-    assert at_level(0, torch.Size((2, side))) == (2, 33)
+    assert at_level(2, torch.Size((2, side))) == (2, 9)
     assert side / 2 == 8.5
+    assert tile_sides([side * 2, -(-side // 2), side - 1, torch.Size((2, side)), 5, 1.5]) == [16, 4, 8, 8]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 3)])
+@pytest.mark.parametrize("dense", [False, True])
+def test_sides_that_several_strides_have_tell_which_one_is_meant(dense: bool, size: tuple[int, int]) -> None:
+    """A map of one sample has the same sides at every stride; it must come back at that of the other map."""
+    up = run_dense(Up()) if dense else Up()
+    body = nn.Sequential(nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)).double()
+
+    def run(x: Any) -> Any:
+        half = F.max_pool2d(x, 3, 2, 1)
+        return half + up(body(x), *half.shape[2:])
+
+    assert_both_laws(run, random_map(size))
 
 
 def test_plain_maps_beside_tiles_are_cut() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from foveal.geometry.layout import Layout
 from foveal.ops import compose_tiles, cut_tiles
 from foveal.tiles.axes import NCHW, Axes, as_seen, as_stored
-from foveal.tiles.extent import at_level
+from foveal.tiles.extent import at_level, tile_sides
 from foveal.tiles.nested import leaves, map_leaves
 from foveal.tiles.rules import nchw
 from foveal.tiles.tensor import NoTileRule, TileTensor, pool
@@ -89,20 +90,31 @@ def _through_dense(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
 
         named = {name: map_leaves(given_to, value) for name, value in kwargs.items()}
         results.append(forward(*map_leaves(given_to, args), **named))
-    return lower(given, found, results)
+    return lower(given, found, results, tile_sides(leaves([*args, *kwargs.values()])))
 
 
-def lower(given: list[TileTensor], found: list[Group], results: list[Any]) -> Any:
-    """Cut what a module returned for every group of images, and put the groups together."""
+def lower(given: list[TileTensor], found: list[Group], results: list[Any], hints: Sequence[int] = ()) -> Any:
+    """Cut what a module returned for every group of images, and put the groups together.
+
+    Args:
+        given: Maps that the module was given.
+        found: Groups of images.
+        results: What it returned for each of them.
+        hints: Sides that tiles probably have, if several fit.
+    """
     first = results[0]
+
+    def part(key: Any) -> Any:
+        return lower(given, found, [result[key] for result in results], hints)
+
     if isinstance(first, list | tuple):
-        parts = [lower(given, found, [result[k] for result in results]) for k in range(len(first))]
+        parts = [part(k) for k in range(len(first))]
         return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
     if isinstance(first, dict):
-        return type(first)((key, lower(given, found, [result[key] for result in results])) for key in first)
+        return type(first)((key, part(key)) for key in first)
     if not isinstance(first, Tensor):
         return first
-    fit = _fitting(given, first, found[0])
+    fit = _fitting(given, first, found[0], hints)
     if fit is None:
         return in_order(results, found)
     like, axes, side = fit
@@ -117,7 +129,9 @@ def lower(given: list[TileTensor], found: list[Group], results: list[Any]) -> An
     return like.with_tiles(parts[0] if len(parts) == 1 else torch.cat(parts)[order], axes)
 
 
-def _fitting(given: list[TileTensor], out: Tensor, group: Group) -> tuple[TileTensor, Axes, int] | None:
+def _fitting(
+    given: list[TileTensor], out: Tensor, group: Group, hints: Sequence[int]
+) -> tuple[TileTensor, Axes, int] | None:
     """Find how a result is seen, and the side of tiles whose dense map has its size; None if it is no map."""
     layout, level = group.layout, group.level
     for like in given:
@@ -130,7 +144,7 @@ def _fitting(given: list[TileTensor], out: Tensor, group: Group) -> tuple[TileTe
     if out.ndim != 4 or tuple(out.shape[2:]) == (1, 1) != layout.extent(like.side, level):
         return None
     others = [layout.tile >> k for k in range(layout.tile.bit_length()) if layout.tile % (1 << k) == 0]
-    sides = [*(x.side for x in given), *others]
+    sides = [*(s for s in hints if s in others), *(x.side for x in given), *others]
     fitting = [s for s in sides if layout.extent(s, level) == tuple(out.shape[2:])]
     if not fitting:
         raise NoTileRule(

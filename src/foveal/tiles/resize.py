@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from foveal.ops import Resampling, enlarge, resample
 from foveal.ops.resample.spec import MODES
-from foveal.tiles.extent import Extent, at_level
+from foveal.tiles.extent import tile_sides
 from foveal.tiles.rules import Pair, Rule, need, need_geometry, pad_to, pair, plain, rule
 from foveal.tiles.tensor import TileTensor
 
@@ -96,7 +96,7 @@ def _multiple(x: TileTensor, side: int, level: int) -> bool:
 
 
 def _side(x: TileTensor, size: tuple[int, int]) -> int:
-    """Find the side of tiles whose map has a size; of several, the one that fits at level 0 or is nearest."""
+    """Find the side of tiles whose map has a size; of several, the one that it was taken from."""
     level = min(x.layout.finest)
     wanted = tuple(map(int, size))
     height, width = x.layout.extent(x.side, level)
@@ -108,10 +108,9 @@ def _side(x: TileTensor, size: tuple[int, int]) -> int:
     ragged = any(side % x.stride for side in x.layout.size)
     need_geometry(bool(fitting) or not ragged, what, pad_to(x, 1))
     need(bool(fitting), f"{what},")
-    full = tuple(at_level(0, n) for n in size) if all(isinstance(n, Extent) for n in size) else wanted
-    fitting = [s for s in fitting if x.layout.extent(s, 0) == full] or fitting
+    hints = [s for s in tile_sides(list(size)) if s in fitting]
     ratio = log(wanted[0] / height) + log(wanted[1] / width)
-    return min(fitting, key=lambda s: abs(2 * log(s / x.side) - ratio))
+    return hints[0] if hints else min(fitting, key=lambda s: abs(2 * log(s / x.side) - ratio))
 
 
 def _sides(x: TileTensor) -> Iterator[int]:

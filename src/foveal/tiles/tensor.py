@@ -93,17 +93,12 @@ class TileTensor:
     def extent(self) -> dict[str, int]:
         """Images "n", rows "h" and columns "w" of the dense map, an explicit padding included.
 
-        The dense map is at the finest level that occurs in an image, as the network would be given it; each
-        side is an `Extent` unless that is level 0 for all images.
+        The dense map is at the finest level that occurs in an image, as the network would be given it; if
+        that differs among images, a side is the one at the finest of all, and knows the others.
         """
         left, right, top, bottom = self.pad
-        finest = set(self.layout.finest)
-        height, width = self.layout.extent(self.side, 0)
-        if finest != {0}:
-            sizes = {level: self.layout.extent(self.side, level) for level in {0, *finest}}
-            height, width = (
-                Extent({k: both[axis] for k, both in sizes.items()}, min(finest)) for axis in (0, 1)
-            )
+        sizes = {level: self.layout.extent(self.side, level) for level in set(self.layout.finest)}
+        height, width = (Extent({k: both[axis] for k, both in sizes.items()}, self.side) for axis in (0, 1))
         return {"n": self.layout.images, "h": height + top + bottom, "w": width + left + right}
 
     @property
