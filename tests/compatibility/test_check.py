@@ -271,7 +271,7 @@ class Tokens(nn.Module):
 def test_logits_that_are_a_plain_tensor_are_found() -> None:
     """As of transformers whose backbone would run dense as a whole: there would be nothing to compose."""
     report = check(Whole(), (64, 64))
-    assert report.findings[-1].operation.startswith("logits that are a plain tensor")
+    assert "note: with dense_modules=('attention',) all before the logits runs dense" in str(report)
     assert report.dense_modules is None
     assert not report.equal
 
@@ -306,6 +306,22 @@ def test_what_patches_leave_of_a_reduced_image_is_told() -> None:
     assert "pad the image to multiples of 16 px" in str(report)
     found = network(split(torch.rand(1, 3, 72, 96), Plan.uniform(1, (72, 96), 8, 1)))
     assert found.dense().shape == (1, 5, 9, 12)
+
+
+class Picky(nn.Module):
+    """Fails on tiles of one size, for a reason of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, TileTensor) and x.shape[2] > 66:
+            raise RuntimeError("too many rows")
+        return x * 2
+
+
+def test_a_failure_at_the_ragged_size_is_no_success() -> None:
+    report = check(Picky(), (64, 96))
+    assert report.comparisons[0].equal
+    assert "69x109 px, level 0: too many rows" in str(report)
+    assert not report.equal
 
 
 # What it costs

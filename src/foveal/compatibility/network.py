@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from foveal.compatibility.report import Comparison, MixedRun, NetworkReport
-from foveal.compatibility.survey import Finding, find_dense_modules, with_dense
+from foveal.compatibility.survey import find_dense_modules, with_dense
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan, grid
 from foveal.ops import compose_tiles, halve
-from foveal.tiles import TileTensor, WrongGeometry, split
+from foveal.tiles import NoTileRule, TileTensor, WrongGeometry, split
 from foveal.tiles.nested import leaves
 from foveal.tiles.tensor import EXACT
 
@@ -67,9 +67,9 @@ class _Check:
         share = macs = None
         if dense is not None:
             tiled = with_dense(self.network, (*declared, *dense))
-            if isinstance(_logits(tiled(split(image, self.two_levels(size))))[0], Tensor):
-                kind = type(self.network).__name__
-                findings += (Finding("logits that are a plain tensor: all before them ran dense", "", kind),)
+            if self.runs_dense(tiled, size):
+                names = (*declared, *dense)
+                notes += (f"with dense_modules={names} all before the logits runs dense: nothing is saved",)
                 dense = None
             else:
                 sizes = (size, *self.ragged(tiled, size))
@@ -118,12 +118,16 @@ class _Check:
                 break
         return tuple(found)
 
+    def runs_dense(self, tiled: nn.Module, size: tuple[int, int]) -> bool:
+        """Whether the logits are a plain tensor, so that nothing is left to compose."""
+        return isinstance(_logits(tiled(split(self.image(size), self.two_levels(size))))[0], Tensor)
+
     def refused(self, tiled: nn.Module, size: tuple[int, int]) -> bool:
         """Whether tiles of an image of a size have the wrong geometry."""
         try:
             tiled(split(self.image(size), self.two_levels(size)))
-        except WrongGeometry:
-            return True
+        except Exception as error:  # whatever else fails is found and told when the levels are compared
+            return isinstance(error, NoTileRule)
         return False
 
     def levels(self, tiled: nn.Module, size: tuple[int, int]) -> list[Comparison]:
@@ -143,7 +147,7 @@ class _Check:
         except Exception as error:
             sides = f"{small.shape[2]}x{small.shape[3]}"
             what = f"the network itself refuses the image reduced to {sides}: {_first_line(error)}"
-            return Comparison(size, level, None, 0.0, f"{what}; give images of larger multiples")
+            return Comparison(size, level, None, 0.0, f"{what}; give images of larger multiples", True)
         scale = float(dense.abs().max())
         token = EXACT.set(True)
         try:
@@ -151,7 +155,7 @@ class _Check:
             map_ = compose_tiles(out.tiles, out.layout, level)
             difference = float((map_ - dense).abs().max()) if map_.shape == dense.shape else float("inf")
         except Exception as error:
-            return Comparison(size, level, None, scale, _first_line(error))
+            return Comparison(size, level, None, scale, _first_line(error), isinstance(error, WrongGeometry))
         finally:
             EXACT.reset(token)
         return Comparison(size, level, difference, scale)

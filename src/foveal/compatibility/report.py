@@ -20,6 +20,7 @@ class Comparison:
         difference: Largest difference of the logits; None if it could not run.
         scale: Largest value of the dense answer.
         error: Why it could not run, and what to do; empty if it ran.
+        geometry: Whether another size of the image mends that.
     """
 
     size: tuple[int, int]
@@ -27,6 +28,7 @@ class Comparison:
     difference: float | None
     scale: float
     error: str = ""
+    geometry: bool = False
 
     @property
     def equal(self) -> bool:
@@ -90,11 +92,10 @@ class NetworkReport:
 
     @property
     def equal(self) -> bool:
-        """Whether it runs, and every level that the network takes gives the dense answer."""
-        ran = [c for c in self.comparisons if not c.error]
-        return (
-            bool(ran) and ran[0].level == 0 and all(c.equal for c in ran) and all(m.sound for m in self.mixed)
-        )
+        """Whether it runs, and gives the dense answer at every level of every size that fits it."""
+        ran = [c for c in self.comparisons if not c.geometry]
+        starts = bool(ran) and ran[0].size == self.comparisons[0].size and ran[0].level == 0
+        return starts and all(c.equal for c in ran) and all(run.sound for run in self.mixed)
 
     @property
     def code(self) -> str:

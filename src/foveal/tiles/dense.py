@@ -15,7 +15,7 @@ from foveal.tiles.axes import NCHW, Axes, as_seen, as_stored
 from foveal.tiles.extent import at_level, tile_sides
 from foveal.tiles.nested import leaves, map_leaves
 from foveal.tiles.rules import nchw
-from foveal.tiles.tensor import NoTileRule, TileTensor, pool
+from foveal.tiles.tensor import TileTensor, WrongGeometry, pool
 
 
 class Group(NamedTuple):
@@ -147,8 +147,9 @@ def _fitting(
     sides = [*(s for s in hints if s in others), *(x.side for x in given), *others]
     fitting = [s for s in sides if layout.extent(s, level) == tuple(out.shape[2:])]
     if not fitting:
-        raise NoTileRule(
-            f"a module in `dense_modules` returned a map of {tuple(out.shape[2:])}, which is no whole "
-            f"stride of the image of {layout.size[0]}x{layout.size[1]} px"
+        raise WrongGeometry(
+            f"a module in `dense_modules` returned a map of {tuple(out.shape[2:])}, which is no whole stride "
+            f"of the image of {layout.size[0]}x{layout.size[1]} px",
+            "pad the image to multiples of the network's stride, or name a module around it",
         )
     return like, NCHW, fitting[0]
