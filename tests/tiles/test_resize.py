@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from random import Random
 from typing import Any
 
@@ -149,6 +150,8 @@ def test_a_side_is_a_number_at_every_level() -> None:
     ]
     assert at_level(2, torch.Size((2, side))) == (2, 9)
     assert side / 2 == 8.5
+    again = copy.deepcopy(side)
+    assert (again, again.at, again.tile) == (17, side.at, 8)
     assert tile_sides([side * 2, -(-side // 2), side - 1, torch.Size((2, side)), 5, 1.5]) == [16, 4, 8, 8]
 
 

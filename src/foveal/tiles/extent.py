@@ -32,6 +32,10 @@ class Extent(int):
         self.at, self.tile = at, tile
         return self
 
+    def __getnewargs__(self) -> tuple[Mapping[int, int], float]:  # type: ignore[override]
+        """Return what a copy is made of."""
+        return self.at, self.tile
+
     def __neg__(self) -> Extent:
         """Return what `-h % 32` needs."""
         return Extent({level: -side for level, side in self.at.items()}, self.tile)

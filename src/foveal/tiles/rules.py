@@ -105,7 +105,8 @@ def batch_norm(
     **kwargs: Any,
 ) -> TileTensor:
     """Normalise; statistics in training are over all samples of all tiles that lie in the image."""
-    need(x.axes[1] == CHANNELS and len(x.channels) == 1, f"batch_norm on axes {describe(x.axes)}")
+    if x.axes != NCHW and (x.axes[1] != CHANNELS or len(x.channels) != 1):
+        need(False, f"batch_norm on axes {describe(x.axes)}")
     names = ("weight", "bias", "training", "momentum", "eps")
     settings = dict(zip(names, args, strict=False)) | kwargs
     inside = x.layout.inside(x.side, x.device) if settings.get("training") else None
@@ -167,9 +168,8 @@ def same_tiles(value: TileTensor, like: TileTensor, name: str) -> None:
         value.side == like.side and not any(value.pad) and not any(like.pad),
         f"{name} of maps with strides {value.stride} and {like.stride}, or with padding",
     )
-    need(
-        value.axes == like.axes, f"{name} of maps with axes {describe(value.axes)} and {describe(like.axes)}"
-    )
+    if value.axes != like.axes:
+        need(False, f"{name} of maps with axes {describe(value.axes)} and {describe(like.axes)}")
 
 
 def unpadded(x: TileTensor) -> TileTensor:
@@ -178,12 +178,15 @@ def unpadded(x: TileTensor) -> TileTensor:
     return x
 
 
+def check_axes(x: TileTensor) -> None:
+    """Refuse a map whose axes are not N, C, H, W."""
+    if x.axes != NCHW:  # the sentence takes longer to write than a small operation
+        need(False, f"an operation on [N, C, H, W] that is given a map whose axes are {describe(x.axes)}")
+
+
 def plain(x: TileTensor) -> TileTensor:
     """Return the map if no explicit padding is pending, and its axes are N, C, H, W."""
-    need(
-        x.axes == NCHW,
-        f"an operation on [N, C, H, W] that is given a map whose axes are {describe(x.axes)}",
-    )
+    check_axes(x)
     return unpadded(x)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from foveal.geometry.layout import Fill, Halo
+from foveal.geometry.layout import Fill, Halo, Layout
 from foveal.ops import fetch_halo
-from foveal.tiles.rules import need, need_geometry, pad_to, plain
+from foveal.tiles.rules import check_axes, need, need_geometry, pad_to
 from foveal.tiles.tensor import EXACT, TileTensor
 
 
@@ -35,13 +34,14 @@ class Window:
 
         An explicit padding may have been computed for the sides that the map has at its finest level.
         """
-        fits = [
-            self._fits(x, x.layout.extent(x.side, level), padding, ceil_mode)
-            for level in (0, min(x.layout.finest))
-        ]
+        finest = min(x.layout.finest)
+
+        def fits(level: int) -> bool:
+            return self._fits(x, x.layout.extent(x.side, level), padding, ceil_mode)
+
         if any(x.pad):
-            return any(fits)
-        return all(fits) if EXACT.get() else fits[0]
+            return fits(0) or fits(finest)
+        return fits(0) and (not EXACT.get() or fits(finest))
 
     def fits_multiples(self, x: TileTensor, padding: tuple[int, int], ceil_mode: bool) -> bool:
         """Whether the dense result would have them if the sides were multiples of the stride."""
@@ -62,26 +62,21 @@ class Window:
     def counts(self, x: TileTensor, padding: tuple[int, int]) -> Tensor:
         """Count the samples of every window [computed, side, side], padding included, float64."""
         pads = ((x.pad[2], x.pad[3]), (x.pad[0], x.pad[1])) if any(x.pad) else tuple((p, p) for p in padding)
-        layout, side = x.layout, x.side // self.stride[0]
-        level = layout.level[: layout.computed, None]
-        rows, columns = (
-            self._counts(
-                ((first[: layout.computed, None] * side) >> level) + torch.arange(side),
-                torch.tensor(
-                    [layout.extent(x.side, k)[axis] for k in range(max(layout.levels, default=0) + 1)]
-                )[level],
-                axis,
-                pads[axis],
-            )
-            for axis, first in enumerate((layout.row, layout.column))
-        )
-        return rows[:, :, None] * columns[:, None, :]
+        key = "counts", x.side, self.kernel, self.stride, pads
+        return x.layout.table(key, lambda layout: self._count(layout, x.side, pads))
 
-    def _counts(self, place: Tensor, sides: Tensor, axis: int, pads: tuple[int, int]) -> Tensor:
-        """Samples along one axis of the windows with these numbers."""
-        first = place * self.stride[axis] - pads[0]
-        last = torch.minimum(first + self.kernel[axis], sides + pads[1])
-        return (last - first).clamp(min=1).double()
+    def _count(self, layout: Layout, old: int, pads: Sequence[tuple[int, int]]) -> Tensor:
+        side, level = old // self.stride[0], layout.level[: layout.computed, None]
+        counts = []
+        for axis, first in enumerate((layout.row, layout.column)):
+            place = ((first[: layout.computed, None] * side) >> level) + torch.arange(side)
+            sides = torch.tensor(
+                [layout.extent(old, k)[axis] for k in range(max(layout.levels, default=0) + 1)]
+            )[level]
+            begin = place * self.stride[axis] - pads[axis][0]
+            end = torch.minimum(begin + self.kernel[axis], sides + pads[axis][1])
+            counts.append((end - begin).clamp(min=1).double())
+        return counts[0][:, :, None] * counts[1][:, None, :]
 
     def borders(
         self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
@@ -106,7 +101,7 @@ class Window:
         self, x: TileTensor, padding: tuple[int, int], fill: Fill, name: str, ceil_mode: bool = False
     ) -> Halo:
         """Return what the windows reach beyond a tile, if sliding them has a meaning there."""
-        plain(replace(x, pad=(0, 0, 0, 0)))
+        check_axes(x)
         need(not (any(x.pad) and any(padding)), f"{name} with padding after an explicit padding")
         need(not (any(x.pad) and fill == "lowest"), f"{name} after an explicit padding")
         if not self.same_size(x, padding, ceil_mode):
