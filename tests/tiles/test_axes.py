@@ -165,7 +165,7 @@ def test_a_dense_module_takes_and_gives_a_sequence() -> None:
     [
         (
             lambda x: x.view(2, -1),
-            r"view of axes \(N, C, H, W\) to \(2, -1\): one axis would hold channels and",
+            r"view of axes \(N, C, H, W\) to \(2, -1\), where one axis would hold channels and",
         ),
         (lambda x: x.permute(0, 2, 3, 1).reshape(2, 4, 4, 3, 8, 4), "hold a part of the rows or columns"),
         (lambda x: x.permute(0, 2, 3, 1) + x, r"add of maps with axes \(N, C, H, W\) and \(N, H, W, C\)"),

@@ -41,7 +41,8 @@ def view(func: Rule, x: TileTensor, *shape: Any, **kwargs: Any) -> TileTensor:
     try:
         axes, channels = reshape(x.axes, x.channels, x.extent, sizes)
     except MixesSamples as error:
-        need(False, f"{name_of(func)} of axes {describe(x.axes)} to {tuple(map(int, sizes))}: {error}; this")
+        what = f"{name_of(func)} of axes {describe(x.axes)} to {tuple(map(int, sizes))}"
+        need(False, f"{what}, where {error},")
     return unpadded(x).with_tiles(x.tiles.reshape(len(x.tiles), *channels, x.side, x.side), axes)
 
 
