@@ -122,7 +122,9 @@ def _agreement(program: Program, images: Sequence[Any], expected: Sequence[Array
 def _maps(tables: Tables) -> list[int]:
     """List the maps that may be in reduced precision: of tiles, and inputs of products in dense modules."""
     output = tables.head.output
-    inputs = {step.out for step in tables.steps if step.kind == AFFINE and tables.maps[step.out].kind == WHOLE}
+    inputs = {
+        step.out for step in tables.steps if step.kind == AFFINE and tables.maps[step.out].kind == WHOLE
+    }
     return [k for k, m in enumerate(tables.maps) if (m.kind == TILED or k in inputs) and k != output]
 
 
