@@ -22,6 +22,7 @@ ARROWS: dict[str, str] = {
     "models": "storage",
     "data": "storage",
     "cost": "geometry kernels",
+    "compatibility": "geometry ops tiles cost",
     "objectives": "storage",
     "policies": "storage geometry ops",
     "program": "kernels ops fusion models",

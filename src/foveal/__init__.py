@@ -26,6 +26,7 @@ _HOMES = {
     "SKIP": "foveal.geometry.plan",
     "SegBlocks": "foveal.methods",
     "View": "foveal.policies",
+    "check": "foveal.compatibility",
     "compile_network": "foveal.program",
     "create_model": "foveal.models",
     "create_policy": "foveal.policies",
