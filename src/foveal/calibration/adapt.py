@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import fmean
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveal.calibration.profile import CalibrationProfile, CurveRow
 from foveal.calibration.risk import RiskTable
@@ -51,7 +51,11 @@ Report = Callable[[str, int, int], None]
 
 
 def adapt(
-    model: Model, images: Images, candidates: Sequence[CoarseToFineConfig], report: Report
+    model: Model,
+    images: Images,
+    candidates: Sequence[CoarseToFineConfig],
+    report: Report,
+    network: nn.Module | None = None,
 ) -> CalibrationProfile:
     """Measure how a network refines best, and what it loses against itself.
 
@@ -60,13 +64,14 @@ def adapt(
         images: Images like those that will come.
         candidates: Settings to choose from; those whose answers differ least from dense are kept.
         report: Called as the work goes on.
+        network: The model's network with its layers joined, if that has been made.
 
     Raises:
         ValueError: What is asked for does not fit, or there is no image, or one too small.
     """
     for config in candidates:
         check(model, images, config)
-    study = _Study(faster(model.network).eval(), images, candidates[0], report)
+    study = _Study((network or faster(model.network)).eval(), images, candidates[0], report)
     with torch.inference_mode():
         weights = study.count()
         study.check_sizes()
@@ -107,7 +112,7 @@ class _Study:
     """One network on one set of images; the dense answers are computed once."""
 
     def __init__(
-        self, network: torch.nn.Module, images: Images, config: CoarseToFineConfig, report: Report
+        self, network: nn.Module, images: Images, config: CoarseToFineConfig, report: Report
     ) -> None:
         self.network, self.images, self.config, self.report = network, images, config, report
         self.dense: list[Tensor] = []

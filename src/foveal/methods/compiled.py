@@ -74,6 +74,20 @@ class CompiledMethod(AdaptiveSegmenter):
         steps = (*earlier, *passes(settings, found, size))
         return Prediction(logits, size, Trace(steps), computed_labels=labels)
 
+    def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
+        """Segment where cells are wanted; the program leaves the others out of every pass."""
+        size = check_image(image)
+        earlier: tuple[Step, ...] = ()
+        settings = self.settings
+        if settings is None:
+            assert isinstance(self.method, PlansOnce), "was checked"
+            earlier, plan = self.method.planned(image)
+            settings = PlannedRun(plan.levels.numpy(), plan.tile)
+        found = _run(self.program, image, settings, wanted)
+        step = Step("network", torch.from_numpy(found.work))
+        trace = Trace((*earlier, step), torch.from_numpy(found.levels))
+        return Prediction(_logits(found), size, trace, computed_labels=torch.from_numpy(found.labels))
+
     def decide(self, image: Tensor) -> Plan | None:
         """Return the plan of the method."""
         return self.method.decide(image)
@@ -138,10 +152,11 @@ def _refinements(settings: CoarseToFineRun, levels: Tensor, count: int, size: tu
     return steps
 
 
-def _run(program: Program, image: Tensor, settings: Settings) -> ProgramResult:
+def _run(program: Program, image: Tensor, settings: Settings, wanted: Tensor | None = None) -> ProgramResult:
     """Run a program on as many threads as PyTorch uses, and tell whoever counts what it did."""
     array: Any = image.detach().to("cpu", torch.float32).numpy()
-    found = program.run(array, settings, threads=torch.get_num_threads(), logits=True)
+    mask = None if wanted is None else wanted.numpy()
+    found = program.run(array, settings, mask, threads=torch.get_num_threads(), logits=True)
     tell("convolution", found.macs)
     return found
 

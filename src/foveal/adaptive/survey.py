@@ -1,0 +1,81 @@
+"""Which modules of a network must see the whole map, so that the rest can run on tiles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveal.adaptive.prepared import PreparedNetwork
+from foveal.adaptive.probe import NetworkShape
+from foveal.tiles.check import Report, check_network
+
+LEAST = 256
+"""Side of the image that a network is tried on, at least [px]."""
+NETWORK = "network"
+"""Name of the network within a prepared one."""
+
+
+def find_dense_modules(prepared: PreparedNetwork, shape: NetworkShape, tile: int) -> tuple[str, ...]:
+    """Run a network on tiles, and return the names of its modules that must see the whole map.
+
+    Args:
+        prepared: The network; it is left as it is. What it declares is among the names.
+        shape: What goes in and comes out.
+        tile: Side of a tile [px].
+
+    Raises:
+        ValueError: It cannot run on tiles, or gives another answer there; the message says why.
+    """
+    side = max(LEAST, 4 * tile)
+    report = check_network(_FromColours(prepared, shape.in_channels), (side, side), tile)
+    kind = type(prepared.network).__name__
+    names = None if report.dense_modules is None else (*report.declared, *report.dense_modules)
+    inside = _inside(names)
+    if names is None or inside is None:
+        raise ValueError(f"{kind} cannot run on tiles: {_reason(report)}")
+    if not report.equal:
+        raise ValueError(
+            f"{kind} gives another answer on tiles: it differs by {report.difference:.2g} where logits reach "
+            f"{report.scale:.2g}; name the modules that look at the whole map in dense_modules"
+        )
+    return inside
+
+
+def _inside(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return names as the network has them; None if all of it would run dense, which saves nothing."""
+    prefix = f"prepared.{NETWORK}."
+    if names is None or not all(name.startswith(prefix) for name in names):
+        return None
+    return tuple(dict.fromkeys(name.removeprefix(prefix) for name in names))
+
+
+def _reason(report: Report) -> str:
+    """Say what has no rule, and what to do."""
+    if not report.findings:
+        return "all of it would have to see the whole map, which saves nothing"
+    first = report.findings[0]
+    path = first.module.removeprefix("prepared.").removeprefix(NETWORK).removeprefix(".")
+    shown = replace(first, module=path)
+    where = f"'{path}'" if path else f"its own forward ({first.kind})"
+    return f"{first.operation} in {where} has no rule; {shown.remedy}"
+
+
+class _FromColours(nn.Module):
+    """A network of images with any number of channels as one of images with three, mixed at random."""
+
+    def __init__(self, prepared: PreparedNetwork, channels: int) -> None:
+        super().__init__()
+        self.prepared = prepared
+        self.mix = None if channels == 3 else nn.Conv2d(3, channels, 1, bias=False)
+        if self.mix is not None:
+            with torch.no_grad():
+                noise = torch.rand(self.mix.weight.shape, generator=torch.Generator().manual_seed(0))
+                self.mix.weight.copy_(noise / noise.sum(1, keepdim=True))
+        self.dense_modules = tuple(f"prepared.{name}" for name in prepared.dense_modules)
+
+    def forward(self, image: Tensor) -> Any:
+        """Map images [N, 3, H, W] to logits."""
+        return self.prepared(image if self.mix is None else self.mix(image))
