@@ -106,7 +106,9 @@ def card_text(spec: Specification, profile: CalibrationProfile | None) -> str:
     """Write what a model is and how to use it, in Markdown."""
     shape, pre = spec.shape, spec.preprocess
     names = ", ".join(spec.classes[:20]) + (", ..." if len(spec.classes) > 20 else "")
-    needs = "" if spec.source else ", network=net"
+    needs = ", network=net"
+    if spec.source is not None:
+        needs = "" if spec.source.is_known else ", trust_source=True"
     lines = [
         f"# {spec.name}",
         "",

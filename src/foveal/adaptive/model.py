@@ -111,6 +111,11 @@ class AdaptiveModel(
         Raises:
             ValueError: Not exactly one limit is given, it cannot be kept, or images or mask do not fit.
         """
+        if torch.compiler.is_compiling():
+            raise ValueError(
+                "torch.compile has nothing to do here; call the model itself, which runs a compiled program where "
+                "the network has one"
+            )
         if self.training:
             raise ValueError(
                 "the model is in training mode; call model.eval(), and train the network before foveal.adapt"

@@ -44,6 +44,11 @@ class Source:
                 "lists and dicts, or leave source out and load with from_pretrained(folder, network=net)"
             ) from None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is of a library that is called without asking."""
+        return self.function in KNOWN or self.function.split(".")[0].split(":")[0] in (SMP, TRANSFORMERS)
+
     def make(self, trusted: bool = False) -> nn.Module:
         """Make the network, with random weights.
 
@@ -55,7 +60,7 @@ class Source:
         """
         module, name = self.function.split(":")
         library = module.split(".")[0]
-        if not (trusted or self.function in KNOWN or library in (SMP, TRANSFORMERS)):
+        if not (trusted or self.is_known):
             raise ValueError(
                 f"the network is made by {self.function}, which runs code that is not part of the file; give "
                 "trust_source=True if you trust it, or network=net with the network itself"

@@ -144,8 +144,8 @@ class _Compiler:
         blocks = padding == (0, 0) and kernel == stride and dilation == (1, 1)  # sides are compared later
         if not (plain and (same or blocks)) or (module.ceil_mode and not blocks):
             raise NotCompiled(
-                f"max pooling '{name}' has neither an odd window padded to ceil(side / stride) nor windows side "
-                "by side"
+                f"max pooling '{name}' has neither an odd window padded to ceil(side / stride) nor windows "
+                "side by side"
             )
         out = self._like(given, self.builder.maps[given].stride * stride[0])
         fields = dict(zip(("rows", "columns"), kernel, strict=True))
