@@ -19,7 +19,7 @@ def test_calibration_finds_settings_and_keeps_a_risk(tmp_path: Path) -> None:
     assert "risk" in seen
     out = model(IMAGES[0], risk=0.5)
     assert out.labels.shape == (1, 256, 300)
-    with pytest.raises(ValueError, match="risk 0.01 needs at least 99 calibration images"):
+    with pytest.raises(ValueError, match=r"risk 0.01 needs at least 99 calibration images"):
         model(IMAGES[0], risk=0.01)
     model.save_pretrained(tmp_path / "unet")
     again = foveal.AdaptiveModel.from_pretrained(tmp_path / "unet", network=UNet())
@@ -30,14 +30,14 @@ def test_calibration_finds_settings_and_keeps_a_risk(tmp_path: Path) -> None:
 
 
 def test_int8_needs_images_and_nothing_else(tmp_path: Path) -> None:
-    model = foveal.adapt(lively(UNet()))
+    model = foveal.adapt(lively(Strided()))
     dense = model(IMAGES[0], budget=1.0).labels
     model.calibrate(IMAGES, precision="int8")
     assert model.engine.name == "program int8"
     out = model(IMAGES[0], budget=1.0)
     assert float((out.labels == dense).float().mean()) > 0.9
     model.save_pretrained(tmp_path / "unet")
-    again = foveal.AdaptiveModel.from_pretrained(tmp_path / "unet", network=UNet())
+    again = foveal.AdaptiveModel.from_pretrained(tmp_path / "unet", network=Strided())
     assert again.engine.name == "program int8"
     assert torch.equal(again(IMAGES[0], budget=0.4).labels, model(IMAGES[0], budget=0.4).labels)
 
@@ -65,7 +65,7 @@ def test_what_cannot_be_calibrated_is_said() -> None:
 
 
 def test_bf16_needs_no_images() -> None:
-    model = foveal.adapt(lively(UNet()), precision="bf16")
+    model = foveal.adapt(lively(Strided()), precision="bf16")
     assert model.engine.name == "program bf16"
     assert model(IMAGES[0], budget=0.4).labels.shape == (1, 256, 300)
     with pytest.raises(

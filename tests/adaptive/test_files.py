@@ -103,7 +103,7 @@ def test_damaged_files_are_said(saved: Path, tmp_path: Path, change: object, say
 
 
 def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no such folder; give one of AdaptiveModel.save_pretrained"):
+    with pytest.raises(CheckpointError, match=r"no such folder; give one of AdaptiveModel.save_pretrained"):
         foveal.AdaptiveModel.from_pretrained(tmp_path / "nowhere")
 
 

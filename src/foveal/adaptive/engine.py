@@ -51,7 +51,9 @@ def build_engine(prepared: PreparedNetwork, spec: Specification, scales: Scales 
     except Exception as error:  # a graph of any network may hold anything
         why_not = " ".join(str(error).split()) or type(error).__name__
     if program is None and spec.precision != "f32":
-        raise ValueError(f"{spec.name} has no program in {spec.precision}: {why_not}")
+        raise ValueError(
+            f"{spec.name} has no program in {spec.precision}: {why_not}; precision f32 runs every network"
+        )
     return Engine(model, _padded(fused, spec).eval(), program, spec.precision, why_not)
 
 

@@ -85,19 +85,23 @@ def load_profile(folder: Path, prepared: PreparedNetwork, spec: Specification) -
     return find_profile(describe_model(prepared, spec, folder / WEIGHTS))
 
 
-def find_folder(name: str, options: dict[str, Any]) -> Path:
-    """Return a folder, or download a repository into the cache of huggingface_hub.
+def check_name(name: str | Path) -> None:
+    """Refuse what is no folder and cannot be a repository.
 
     Raises:
-        CheckpointError: It looks like a folder and is none.
+        CheckpointError: It is neither.
     """
-    path = Path(name)
-    if path.is_dir():
-        return path
-    if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
+    text = str(name)
+    if not Path(name).is_dir() and (Path(name).is_absolute() or text[0] == "." or text.count("/") != 1):
         raise CheckpointError(
-            f"{name}: no such folder; give one of AdaptiveModel.save_pretrained, or a repository OWNER/NAME"
+            f"{text}: no such folder; give one of AdaptiveModel.save_pretrained, or a repository OWNER/NAME"
         )
+
+
+def find_folder(name: str, options: dict[str, Any]) -> Path:
+    """Return a folder, or download a repository into the cache of huggingface_hub."""
+    if Path(name).is_dir():
+        return Path(name)
     known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
     return Path(snapshot_download(name, **{key: options[key] for key in known if key in options}))
 

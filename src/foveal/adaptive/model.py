@@ -111,11 +111,6 @@ class AdaptiveModel(
         Raises:
             ValueError: Not exactly one limit is given, it cannot be kept, or images or mask do not fit.
         """
-        if torch.compiler.is_compiling():
-            raise ValueError(
-                "torch.compile has nothing to do here; call the model itself, which runs a compiled program where "
-                "the network has one"
-            )
         if self.training:
             raise ValueError(
                 "the model is in training mode; call model.eval(), and train the network before foveal.adapt"
@@ -269,6 +264,32 @@ class AdaptiveModel(
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write weights, what is known about them, and what calibration found."""
         files.save(save_directory, self.prepared, self.spec, self.profile)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        network: nn.Module | None = None,
+        trust_source: bool = False,
+        **options: Any,
+    ) -> AdaptiveModel:
+        """Read what `save_pretrained` wrote.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or repository OWNER/NAME of the Hugging Face Hub.
+            network: The network, with any weights; made as the file says if None.
+            trust_source: Whether any function that the file names may be called to make the network; else
+                only classes of known libraries.
+            options: Those of huggingface_hub: revision, token, cache_dir, local_files_only, ...
+
+        Raises:
+            CheckpointError: There is no such folder, or a file in it is missing, damaged or of another network.
+            ValueError: The network cannot be made, and none was given.
+        """
+        files.check_name(pretrained_model_name_or_path)
+        more: Any = {**options, "network": network, "trust_source": trust_source}
+        return super().from_pretrained(pretrained_model_name_or_path, **more)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> AdaptiveModel:
