@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import ModelCardData, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
@@ -18,6 +18,7 @@ from foveal.adaptive.spec import Specification
 from foveal.calibration.profile import CalibrationProfile, find_profile
 from foveal.hub.card import CheckpointError
 
+TAGS = ["foveal", "adaptive-inference", "semantic-segmentation"]
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
@@ -139,4 +140,5 @@ def card_text(spec: Specification, profile: CalibrationProfile | None) -> str:
         lines += ["", f"Agreement with the dense network on {profile.images} images:", ""]
         lines += ["| method | budget | work | agreement |", "|---|---|---|---|"]
         lines += [f"| {r.method} | {r.budget:g} | {r.work:.3f} | {r.agreement:.1%} |" for r in profile.curve]
-    return "\n".join(lines) + "\n"
+    data = ModelCardData(library_name="foveal", pipeline_tag="image-segmentation", tags=TAGS)
+    return "\n".join(["---", data.to_yaml(), "---", "", *lines]) + "\n"

@@ -33,13 +33,7 @@ SCORES = ("weighted_entropy", "regional_entropy")
 """Scores that calibration chooses from."""
 
 
-class AdaptiveModel(
-    nn.Module,
-    ModelHubMixin,
-    library_name="foveal",
-    pipeline_tag="image-segmentation",
-    tags=["foveal", "adaptive-inference", "semantic-segmentation"],
-):
+class AdaptiveModel(nn.Module, ModelHubMixin):
     """A segmentation network that takes a budget with every call. `foveal.adapt` makes one.
 
     Args:
@@ -284,7 +278,7 @@ class AdaptiveModel(
             options: Those of huggingface_hub: revision, token, cache_dir, local_files_only, ...
 
         Raises:
-            CheckpointError: There is no such folder, or a file in it is missing, damaged or of another network.
+            CheckpointError: There is no such folder, or one of its files is missing, damaged or another's.
             ValueError: The network cannot be made, and none was given.
         """
         files.check_name(pretrained_model_name_or_path)
@@ -303,8 +297,7 @@ class AdaptiveModel(
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Write the page that is shown beside the model."""
-        data = type(self)._hub_mixin_info.model_card_data
-        return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{files.card_text(self.spec, self.profile)}")
+        return ModelCard(files.card_text(self.spec, self.profile))
 
     def extra_repr(self) -> str:
         """Say what runs, and how."""

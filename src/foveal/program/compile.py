@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -129,6 +130,9 @@ class _Compiler:
             return add_convolution(self.builder, name, module.convolution, given, residual)
         if type(module) is nn.MaxPool2d:
             return self._pool(name, given, module)
+        if type(module) is nn.Upsample and module.size is None:
+            keywords = {"mode": module.mode, "align_corners": module.align_corners}
+            return self._enlarge(name, given, {"scale_factor": module.scale_factor, **keywords})
         if isinstance(module, nn.Hardtanh):
             return self._clamp(name, given, (module.min_val, module.max_val))
         if type(module) in CLAMPS:
@@ -164,8 +168,9 @@ class _Compiler:
             return None  # a size, which only crops look at
         if target is operator.getitem:
             return self._crop(node)
-        if target is F.interpolate:
-            return self._enlarge(node)
+        if target is F.interpolate and len(node.args) == 1:
+            given = self._map(node.args[0], f"the input of '{node.name}'")
+            return self._enlarge(node.name, given, node.kwargs)
         if target in ADDITIONS and len(node.args) == 2 and not node.kwargs:
             return self._add(node)
         if target in (torch.cat, torch.concat):
@@ -186,15 +191,14 @@ class _Compiler:
             raise NotCompiled(f"'{node.name}' indexes a map otherwise than to crop an enlarged one")
         return given
 
-    def _enlarge(self, node: fx.Node) -> int:
-        given, k = self._map(node.args[0], f"the input of '{node.name}'"), node.kwargs
-        factor, stride = k.get("scale_factor"), self.builder.maps[self.maps[node.args[0]]].stride  # type: ignore[index]
+    def _enlarge(self, name: str, given: int, k: Mapping[str, Any]) -> int:
+        factor, stride = k.get("scale_factor"), self.builder.maps[given].stride
         bilinear = k.get("mode") == "bilinear" and not k.get("align_corners") and not k.get("antialias")
         fits = isinstance(factor, int | float) and float(factor).is_integer() and stride % int(factor) == 0
-        if not bilinear or not fits or len(node.args) > 1:
-            raise NotCompiled(f"'{node.name}' is no bilinear enlargement by a whole factor")
+        if not bilinear or not fits:
+            raise NotCompiled(f"'{name}' is no bilinear enlargement by a whole factor")
         out = self._like(given, stride // int(factor))  # type: ignore[arg-type]
-        self.builder.add_step(node.name, ENLARGE, given, out, factor=int(factor))  # type: ignore[arg-type]
+        self.builder.add_step(name, ENLARGE, given, out, factor=int(factor))  # type: ignore[arg-type]
         self.enlarged.add(out)
         return out
 
