@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -88,3 +90,8 @@ def test_torch_compile_of_the_model_changes_nothing() -> None:
     model = foveal.adapt(lively(Strided()))
     found = torch.compile(model, backend="eager")(IMAGE, budget=0.4)
     assert torch.equal(found.labels, model(IMAGE, budget=0.4).labels)
+
+
+def test_importing_foveal_imports_nothing_heavy() -> None:
+    code = "import foveal, sys; assert not {'torch', 'huggingface_hub', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,6 +17,8 @@ from foveal.methods.config import settings_of
 from foveal.storage.names import find
 
 Kind = Literal["budget", "latency_ms", "risk", "threshold"]
+DENSE, TILES = "dense", "segblocks"
+"""The dense network, and what runs all of it on tiles."""
 ANY = 0.5
 """A budget to start from where a latency chooses it."""
 
@@ -72,7 +74,7 @@ class Answerer:
     spec: Specification
     profile: CalibrationProfile | None
     request: Request
-    _made: dict[float, AdaptiveSegmenter] = field(default_factory=dict, init=False)
+    _made: dict[float | str, AdaptiveSegmenter] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         kind, value = self.request.kind, self.request.value
@@ -97,7 +99,7 @@ class Answerer:
 
     def method(self, choice: Choice) -> AdaptiveSegmenter:
         """Return the method that a choice names; made once."""
-        key = -1.0 if choice.reason else choice.budget
+        key = DENSE if choice.reason else choice.budget
         if key not in self._made:
             self._made[key] = self.engine.dense() if choice.reason else self.setup.make(choice.budget)
         return self._made[key]
@@ -109,11 +111,10 @@ class Answerer:
         """
         if not choice.reason:
             return self.method(choice)
-        if 2.0 not in self._made:
-            self._made[2.0] = self.engine.make(
-                "segblocks", METHODS["segblocks"].Config(1.0, **self._settings("segblocks"))
-            )
-        return self._made[2.0]
+        if TILES not in self._made:
+            config = METHODS[TILES].Config(1.0, **self._settings(TILES))
+            self._made[TILES] = self.engine.make(TILES, config)
+        return self._made[TILES]
 
     def _settings(self, method: str) -> dict[str, Any]:
         """Return the model's own settings, those that a method has."""
