@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import foveal
-from foreign import Attending, Strided, UNet, in_dict, in_object, in_tuple, lively, picture
+from foreign import Attending, Context, Strided, UNet, in_dict, in_object, in_tuple, lively, picture
 
 COLOURS = foveal.Preprocess((0.4, 0.5, 0.6), (0.3, 0.2, 0.1))
 
@@ -151,9 +151,23 @@ class Rolled(nn.Module):
         return self.head(torch.fft.ifft2(torch.fft.fft2(x)).real)
 
 
+class Squeezed(nn.Sequential):
+    """A norm that could see the whole map, then something in its own forward that cannot be mended."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3, 1, 1), Context(), nn.Conv2d(4, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.fft.fft2(super().forward(x)).real
+
+
 @pytest.mark.parametrize(
     ("network", "says"),
     [
+        (
+            Squeezed(),
+            r"Squeezed cannot run on tiles: .* in its own forward \(Squeezed\) has no rule; move the call",
+        ),
         (Flat(), r"returns a tensor \[1, 3\]; give one that returns logits"),
         (Odd(), "logits of 253x253 for an image of 256x256"),
         (Rolled(), "Rolled cannot run on tiles: .*fft.*forward"),

@@ -56,11 +56,15 @@ def _reason(report: Report) -> str:
     """Say what has no rule, and what to do."""
     if not report.findings:
         return "all of it would have to see the whole map, which saves nothing"
-    first = report.findings[0]
-    path = first.module.removeprefix("prepared.").removeprefix(NETWORK).removeprefix(".")
-    shown = replace(first, module=path)
-    where = f"'{path}'" if path else f"its own forward ({first.kind})"
-    return f"{first.operation} in {where} has no rule; {shown.remedy}"
+    shown = [replace(finding, module=_path(finding.module)) for finding in report.findings]
+    worst = min(shown, key=lambda finding: bool(finding.module))  # one in a submodule could be mended
+    where = f"'{worst.module}'" if worst.module else f"its own forward ({worst.kind})"
+    return f"{worst.operation} in {where} has no rule; {worst.remedy}"
+
+
+def _path(module: str) -> str:
+    """Return the path of a module as the network has it; empty for the network itself."""
+    return module.removeprefix("prepared").removeprefix(f".{NETWORK}").removeprefix(".")
 
 
 class _FromColours(nn.Module):
