@@ -190,6 +190,7 @@ def test_what_is_no_network_is_refused() -> None:
         ({"method": "segblock"}, "did you mean 'segblocks'"),
         ({"precision": "int8"}, r'model.calibrate\(images, precision="int8"\)'),
         ({"precision": "f16"}, "precision is f16; give f32 or bf16"),
+        ({"coarse_level": -1}, "coarse_level is -1; give a level from 0, full resolution, to 7"),
         ({"tile": 30}, "tile is 30 px and the network has stride 4"),
         ({"classes": ["weed"]}, "classes has 1 entries and the network 4 classes"),
         ({"palette": [(0, 0, 0)] * 3}, "palette has 3 entries"),

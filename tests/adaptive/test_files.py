@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -161,3 +161,35 @@ def test_the_file_is_json(saved: Path) -> None:
     record = json.loads((saved / "config.json").read_text())
     assert record["source"] == {"function": "foreign:make_unet", "arguments": {"classes": 4}}
     assert record["preprocess"]["channel_order"] == "bgr"
+
+
+def test_models_go_to_a_hub_and_come_back(
+    model: AdaptiveModel, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hub:
+        def __init__(self, token: str | None = None) -> None:
+            self.token = token
+
+        def create_repo(self, repo_id: str, **options: object) -> SimpleNamespace:
+            return SimpleNamespace(repo_id=repo_id)
+
+        def upload_folder(self, folder_path: Path, **options: object) -> str:
+            shutil.copytree(folder_path, tmp_path / "hub")
+            return f"https://hub/{options['repo_id']}"
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Hub)
+    assert model.push_to_hub("me/weeds") == "https://hub/me/weeds"
+    assert {p.name for p in (tmp_path / "hub").iterdir()} == {p.name for p in saved.iterdir()}
+    config = str(tmp_path / "hub" / "config.json")
+    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", lambda **options: config)
+    asked: dict[str, object] = {}
+
+    def download(name: str, **options: object) -> str:
+        asked.update(options, name=name)
+        return str(tmp_path / "hub")
+
+    monkeypatch.setattr("foveal.adaptive.files.snapshot_download", download)
+    again = foveal.AdaptiveModel.from_pretrained("me/weeds", network=make_unet(), revision="v1")
+    assert asked["name"] == "me/weeds"
+    assert asked["revision"] == "v1"
+    assert torch.equal(again(picture(), budget=0.4).logits, model(picture(), budget=0.4).logits)

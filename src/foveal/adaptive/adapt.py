@@ -21,7 +21,9 @@ from foveal.methods import METHODS
 from foveal.storage.names import find
 
 TILE, LEVEL = 32, 2
-"""Side of a tile [px], a multiple of the network's coarsest stride; level of the first pass."""
+"""Side of a tile [px], unless the network's coarsest stride is larger; level of the first pass."""
+MOST = 7
+"""Coarsest level that a first pass may have; programs know no coarser one."""
 
 
 def adapt(  # noqa: PLR0913
@@ -74,6 +76,9 @@ def adapt(  # noqa: PLR0913
         raise ValueError(
             f'precision is {precision}; give f32 or bf16, or call model.calibrate(images, precision="int8")'
         )
+    level = LEVEL if coarse_level is None else coarse_level
+    if not 0 <= level <= MOST:
+        raise ValueError(f"coarse_level is {level}; give a level from 0, full resolution, to {MOST}")
     network = _copy(network)
     given = find_preprocess(network) if preprocess is None else as_preprocess(preprocess)
     shape = find_shape(network, in_channels, given.multiple)
@@ -90,7 +95,7 @@ def adapt(  # noqa: PLR0913
         dense_modules=find_dense_modules(prepared, shape, side),
         method=method,
         tile=side,
-        coarse_level=LEVEL if coarse_level is None else coarse_level,
+        coarse_level=level,
         precision=next(known for known in PRECISIONS if known == precision),
         classes=names,
         palette=colours,
