@@ -69,16 +69,8 @@ def adapt(  # noqa: PLR0913
             argument does not fit it. The message says what to do.
         TypeError: It is no module, or the preprocessing is none.
     """
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network is a {type(network).__name__}; give a torch.nn.Module")
-    find(method, METHODS, "method")
-    if precision not in ("f32", "bf16"):
-        raise ValueError(
-            f'precision is {precision}; give f32 or bf16, or call model.calibrate(images, precision="int8")'
-        )
     level = LEVEL if coarse_level is None else coarse_level
-    if not 0 <= level <= MOST:
-        raise ValueError(f"coarse_level is {level}; give a level from 0, full resolution, to {MOST}")
+    _check(network, method, precision, level)
     network = _copy(network)
     given = find_preprocess(network) if preprocess is None else as_preprocess(preprocess)
     shape = find_shape(network, in_channels, given.multiple)
@@ -104,6 +96,24 @@ def adapt(  # noqa: PLR0913
     model = AdaptiveModel(network, spec)
     _ = model.engine  # what cannot be had is said now, not with the first image
     return model
+
+
+def _check(network: Any, method: str, precision: str, level: int) -> None:
+    """Refuse what does not depend on the network.
+
+    Raises:
+        TypeError: It is no module.
+        ValueError: There is no such method, precision or level.
+    """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network is a {type(network).__name__}; give a torch.nn.Module")
+    find(method, METHODS, "method")
+    if precision not in ("f32", "bf16"):
+        raise ValueError(
+            f'precision is {precision}; give f32 or bf16, or call model.calibrate(images, precision="int8")'
+        )
+    if not 0 <= level <= MOST:
+        raise ValueError(f"coarse_level is {level}; give a level from 0, full resolution, to {MOST}")
 
 
 def _copy(network: nn.Module) -> nn.Module:

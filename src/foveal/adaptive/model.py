@@ -13,24 +13,21 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor, nn
 
 from foveal.adaptive import files
-from foveal.adaptive.engine import build_engine, scales_of
-from foveal.adaptive.mask import Mask, read_mask
+from foveal.adaptive.calibrating import PreparedImages, Progress, calibrate
+from foveal.adaptive.engine import build_engine
+from foveal.adaptive.mask import read_mask
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.request import Answerer, Request
-from foveal.adaptive.result import AdaptiveResult, levels_of
+from foveal.adaptive.result import AdaptiveResult, levels_of, nothing_wanted
 from foveal.adaptive.spec import Specification
-from foveal.calibration.adapt import adapt
-from foveal.calibration.engine import CALIBRATED, Engine, Precision
+from foveal.calibration.engine import Engine, Precision
 from foveal.calibration.latency import on_tiles
 from foveal.calibration.profile import CalibrationProfile
-from foveal.geometry.plan import SKIP, grid
-from foveal.methods import CoarseToFineConfig, Prediction
+from foveal.geometry.plan import SKIP
+from foveal.methods import Prediction
 from foveal.storage.labels import VOID
 
 Images = Tensor | Sequence[Tensor]
-Progress = Callable[[str, int, int], None]
-SCORES = ("weighted_entropy", "regional_entropy")
-"""Scores that calibration chooses from."""
 
 
 class AdaptiveModel(nn.Module, ModelHubMixin):
@@ -91,7 +88,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
             image: Images [N, C, H, W] or one [C, H, W], RGB in 0..1 or bytes; or a list of [C, H, W] of any
                 sizes.
             budget: Share of the dense work, above 0 and at most 1.
-            latency_ms: Time per call [ms]; this machine is measured the first time.
+            latency_ms: Time per image [ms]; this machine is measured the first time.
             risk: Expected disagreement with the dense network, a share; after `calibrate`.
             threshold: Gain per tile from which a tile is refined.
             mask: Wanted pixels [N, H, W] or cells [N, Gh, Gw], bool; a list of them for a list of images.
@@ -137,19 +134,11 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
             ValueError: The images do not fit or are too small, or there is no program in the precision.
         """
         spec = self.spec if precision is None else replace(self.spec, precision=precision)
-        prepared = _Prepared(self, images)
-        plain = build_engine(self.prepared, replace(spec, precision="f32"))
-        scales = self.profile.scales if self.profile else None
-        if spec.precision == "int8":
-            count = min(CALIBRATED, len(prepared))
-            chosen = [prepared[k * len(prepared) // count] for k in range(count)]
-            scales = scales_of(plain, [one[None].contiguous().numpy() for one in chosen])
-        candidates = _candidates(spec)
-        with on_tiles(spec.name):
-            found = adapt(plain.model, prepared, candidates, report or _silent, plain.network)
-        self.spec, self.profile = spec, replace(found, scales=scales)
+        prepared = PreparedImages(images, lambda image: self._padded(self._batch(image)))
+        found = calibrate(self.prepared, spec, prepared, report)
+        self.spec, self.profile = spec, found
         self._forget()
-        return self.profile
+        return found
 
     def _segment(
         self, image: Tensor, request: Request, given_mask: Tensor | None, mask_share: float
@@ -162,7 +151,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         padded = (batch.shape[2], batch.shape[3])
         mask = None if given_mask is None else read_mask(given_mask, raw, padded, self.spec.tile, mask_share)
         if mask is not None and not bool(mask.cells.any()):
-            return self._nothing(mask)
+            return nothing_wanted(mask.pixels, self.spec.tile, self.spec.classes, self.spec.palette)
         answerer = self._answerer(engine, request)
         choice = answerer.choose(padded)
         method: Callable[..., Prediction] = answerer.method(choice)
@@ -196,18 +185,6 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
             found = method(batch)
         _ = found.labels
         return found
-
-    def _nothing(self, mask: Mask) -> AdaptiveResult:
-        """Say that nothing was wanted."""
-        labels = torch.full(mask.pixels.shape, VOID, dtype=torch.uint8)
-        spec = self.spec
-        levels = torch.full(
-            (len(labels), *grid((labels.shape[1], labels.shape[2]), spec.tile)), SKIP, dtype=torch.int8
-        )
-        work = torch.zeros(len(labels), dtype=torch.float64)
-        return AdaptiveResult(
-            labels, None, levels, work, "the mask wants nothing", None, spec.tile, spec.classes, spec.palette
-        )
 
     def _batch(self, image: Tensor) -> Tensor:
         """Bring images to [N, C, H, W] as the network has its channels, in its precision.
@@ -305,33 +282,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         return f"{spec.name}: {spec.method}, tile {spec.tile}, coarse level {spec.coarse_level}, {known}"
 
 
-class _Prepared(Sequence[Tensor]):
-    """Images [C, H, W] as the methods see them, prepared when they are read."""
-
-    def __init__(self, model: AdaptiveModel, images: Sequence[Tensor]) -> None:
-        self.model, self.images = model, images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: Any) -> Any:
-        batch = self.model._batch(self.images[index])
-        return self.model._padded(batch)[0]
-
-
-def _candidates(spec: Specification) -> list[CoarseToFineConfig]:
-    """List the settings that calibration chooses from: scores, and levels up to the model's own."""
-    levels = range(max(1, spec.coarse_level), 0, -1)
-    return [
-        CoarseToFineConfig(policy=score, tile=spec.tile, coarse_level=k) for k in levels for score in SCORES
-    ]
-
-
 def _stamp(network: nn.Module) -> tuple[object, ...]:
     """Say which weights a network has, so that a change is noticed; those of inference mode have no count."""
     tensors = (*network.parameters(), *network.buffers())
     return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
-
-
-def _silent(text: str, done: int, total: int) -> None:
-    """Report nothing."""

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveal.cost import count_macs
-from foveal.geometry.plan import Plan, grid
+from foveal.geometry.plan import SKIP, Plan, grid
 from foveal.methods import Prediction
 from foveal.storage.labels import VOID
 
@@ -136,3 +136,15 @@ def levels_of(prediction: Prediction, size: tuple[int, int], tile: int) -> Tenso
     if found is None:
         return torch.zeros(len(prediction.logits), rows, columns, dtype=torch.int8)
     return found[:, :rows, :columns]
+
+
+def nothing_wanted(
+    wanted: Tensor, tile: int, classes: tuple[str, ...], palette: tuple[Colour, ...]
+) -> AdaptiveResult:
+    """Say that nothing was computed, for a mask of pixels [N, H, W] that wants nothing."""
+    count, height, width = wanted.shape
+    labels = torch.full(wanted.shape, VOID, dtype=torch.uint8)
+    levels = torch.full((count, *grid((height, width), tile)), SKIP, dtype=torch.int8)
+    work = torch.zeros(count, dtype=torch.float64)
+    reason = "the mask wants nothing"
+    return AdaptiveResult(labels, None, levels, work, reason, tile=tile, classes=classes, palette=palette)
