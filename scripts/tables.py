@@ -42,19 +42,20 @@ def segment() -> str:
 
 def cpu() -> str:
     lines = [
-        "| network, image | fastest static runtime | levels | work | ms | speed-up | eta |",
+        "| network, image | precision | fastest static runtime | work | ms | speed-up | eta |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in ("rn18_1024x2048", "camvid_rn18_720x960", "mobilenetv2_720x960"):
-        (row,) = json.loads((BENCHMARKS / "cpu" / f"{name}.json").read_text())["rows"]
-        best, height, width = row["best_static"], *row["size"]
-        start = f"{row['model']}, {height}x{width} | {best['runtime']}, {best['ms']:.0f} ms"
-        for found in row["adaptive"]:
-            lines.append(
-                f"| {start} | {found['coarsest'] + 1} | {found['work']:.2f} | {found['ms']:.0f} | "
-                f"{found['speedup']:.2f} | {found['eta']:.2f} |"
-            )
-            start = " | "
+        row = json.loads((BENCHMARKS / "cpu" / f"{name}.json").read_text())
+        start = f"{row['model']}, {row['size'][0]}x{row['size'][1]}"
+        for precision, best in row["best_static"].items():
+            rival = f"{precision} | {best['runtime']}, {best['ms']:.0f} ms"
+            for found in (each for each in row["adaptive"] if each["precision"] == precision):
+                lines.append(
+                    f"| {start} | {rival} | {found['work']:.2f} | {found['ms']:.0f} | "
+                    f"{found['speedup']:.2f} | {found['eta']:.2f} |"
+                )
+                start, rival = "", " | "
     return "\n".join(lines)
 
 

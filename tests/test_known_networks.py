@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 
+from foveal.compatibility import check
 from foveal.cost import count_macs
 from foveal.fusion import fuse
 from foveal.fusion.layers import Convolve
 from foveal.geometry.plan import Plan
 from foveal.ops import compose_tiles, halve
-from foveal.tiles import TileTensor, split
+from foveal.tiles import TileTensor, WrongGeometry, run_dense, split
 from strategies import random_plan
 from tangled import assert_same
 
@@ -130,6 +131,68 @@ def test_timm_networks_can_be_fused(timm: ModuleType, name: str) -> None:
 def test_timm_networks_run_on_tiles(timm: ModuleType, name: str, size: tuple[int, int], level: int) -> None:
     network = timm.create_model(name, features_only=True, pretrained=False)
     assert_runs_on_tiles(lively(network), size, level)
+
+
+@pytest.mark.parametrize(("size", "level"), [((64, 96), 0), ((64, 128), 1)])
+@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto.fcmae"])
+def test_convnext_runs_on_tiles(timm: ModuleType, name: str, size: tuple[int, int], level: int) -> None:
+    """Channels last, norms over channels; the second one has a norm over the image, which runs dense."""
+    network = lively(timm.create_model(name, features_only=True, pretrained=False))
+    for path, module in list(network.named_modules()):
+        if type(module).__name__ == "GlobalResponseNormMlp":
+            run_dense(network.get_submodule(path))
+    assert_runs_on_tiles(network, size, level)
+
+
+def test_patches_that_do_not_fill_an_image_are_refused_with_the_sides_that_they_fill(
+    timm: ModuleType,
+) -> None:
+    network = lively(timm.create_model("convnext_atto", features_only=True, pretrained=False))
+    with pytest.raises(WrongGeometry, match="stride, rounded up; pad the image to multiples of 4 px"):
+        network(split(torch.randn(1, 3, 75, 67, dtype=torch.float64), Plan.uniform(1, (75, 67), TILE)))
+
+
+@pytest.fixture(scope="module")
+def smp(timm: ModuleType) -> ModuleType:
+    return pytest.importorskip("segmentation_models_pytorch")
+
+
+@pytest.mark.parametrize(
+    ("decoder", "encoder", "dense"),
+    [
+        ("unet", "tu-convnext_atto", 0),
+        ("fpn", "tu-convnext_atto", 0),
+        ("fpn", "mobilenet_v2", 0),
+        ("unet", "mit_b0", 8),
+        *(
+            pytest.param(decoder, encoder, 0, marks=pytest.mark.slow)
+            for decoder, encoder in [
+                ("fpn", "resnet18"),
+                ("pspnet", "resnet18"),
+                ("deeplabv3plus", "resnet18"),
+                ("linknet", "mobilenet_v2"),
+                ("segformer", "resnet18"),
+                ("upernet", "resnet18"),
+            ]
+        ),
+    ],
+)
+def test_decoders_run_on_tiles(smp: ModuleType, decoder: str, encoder: str, dense: int) -> None:
+    """All equal their dense selves at every level; what little runs dense leaves the budget what it is."""
+    network = smp.create_model(decoder, encoder, encoder_weights=None, classes=5)
+    report = check(network, (128, 192))
+    assert len(report.dense_modules) == dense
+    assert report.equal
+    assert report.macs < 0.5
+
+
+@pytest.mark.parametrize("decoder", ["unet", "fpn"])
+def test_decoders_take_sizes_that_are_no_multiple_of_their_stride(smp: ModuleType, decoder: str) -> None:
+    network = smp.create_model(decoder, "resnet18", encoder_weights=None, classes=5)
+    network.requires_divisible_input_shape = False
+    report = check(network, (132, 164) if decoder == "unet" else (160, 224))
+    assert report.equal
+    assert report.findings == ()
 
 
 def test_training_a_bottleneck_on_a_ragged_image_keeps_gradients_finite(torchvision: ModuleType) -> None:

@@ -29,6 +29,7 @@ _HOMES = {
     "SegBlocks": "foveal.methods",
     "View": "foveal.policies",
     "adapt": "foveal.adaptive",
+    "check": "foveal.compatibility",
     "compile_network": "foveal.program",
     "create_model": "foveal.models",
     "create_policy": "foveal.policies",

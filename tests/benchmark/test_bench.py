@@ -10,32 +10,25 @@ import pytest
 import torch
 from torch import nn
 
-from foveal.benchmark import bench as module
-from foveal.benchmark import decision
+from bench_tasks import SIZE, TORCH, configs, model, task
 from foveal.benchmark.bench import bench
 from foveal.benchmark.memory import peak_mb
-from foveal.benchmark.results import Fastest
 from foveal.benchmark.runtimes import RUNTIMES, Backend, Case, Choice, Runtime
 from foveal.benchmark.runtimes.case import Variant
-from foveal.benchmark.task import Task
 from foveal.cost import count_macs
-from foveal.data.dataset import default_palette
 from foveal.data.synthetic import street
-from foveal.hub.card import Card
-from foveal.hub.checkpoint import Model
 from foveal.hub.untrained import find_model, random_network
-from foveal.methods import CoarseToFineConfig, MethodConfig, SegBlocksConfig
+from foveal.methods import CoarseToFineConfig, SegBlocksConfig
 from foveal.models import MODELS
 from foveal.ops import classify
-from samples import error_of, headless, nano, shaken
+from samples import error_of, nano
 
-SIZE = (64, 96)
-TORCH = Choice("torch", "f32")
 ROW = {
     "method",
     "policy",
     "budget",
     "precision",
+    "engine",
     "max_level",
     "tile",
     "coarse_level",
@@ -44,20 +37,6 @@ ROW = {
     "agreement",
 }
 TIMED = {"ms", "p95", "speedup", "eta", "own_speedup", "decide_ms", "peak_mb", "dense_peak_mb"}
-
-
-def configs(*pairs: tuple[float, int]) -> list[MethodConfig]:
-    return [SegBlocksConfig(budget, "entropy", 32, level, 2) for budget, level in pairs]
-
-
-def model(network: Any) -> Model:
-    return Model("small", network, Card("swiftnet_nano", tuple("abcde"), default_palette(5)))
-
-
-def task(*pairs: tuple[float, int], **changes: Any) -> Task:
-    image = street(24, SIZE)[0][None]
-    plain = Task(model(shaken(headless())), image, "segblocks", configs(*pairs), [TORCH], repeat=1)
-    return replace(plain, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -96,30 +75,6 @@ def test_eta_is_speed_up_times_work_over_the_fastest_peer(result: dict[str, Any]
         assert row["eta"] == pytest.approx(row["speedup"] * row["work"], rel=1e-3)
         assert row["p95"] >= row["ms"] > 0
         assert row["decide_ms"] >= 0
-
-
-def test_our_own_dense_network_is_never_the_one_to_beat(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Fixed:
-        def __init__(self, ms: float) -> None:
-            self.median = self.p95 = ms
-            self.runs = (ms, ms)
-
-    def alternate(runs: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
-        return {
-            name: Fixed({"torch f32": 8.0, "other f32": 6.0, "other bf16": 4.0, "foveal": 1.0}.get(name, 3.0))
-            for name in runs
-        }
-
-    monkeypatch.setitem(RUNTIMES, "other", RUNTIMES["torch"])
-    monkeypatch.setattr(module, "alternate", alternate)
-    monkeypatch.setattr(decision, "alternate", alternate)
-    choices = [TORCH, Choice("other", "f32"), Choice("other", "bf16")]
-    found = bench(task((0.6, 1), runtimes=choices))
-    assert found.best_static == Fastest("other", "f32", 6.0)
-    assert found.best_static_any == Fastest("other", "bf16", 4.0)
-    row = found.adaptive[0]
-    assert (row.speedup, row.own_speedup, row.decide_ms) == (2.0, 0.3333, 6.0)
-    assert row.eta == pytest.approx(2 * row.work, abs=1e-4)
 
 
 def test_answers_are_compared_with_the_dense_network(result: dict[str, Any]) -> None:
@@ -206,7 +161,9 @@ def test_peak_memory_is_that_of_one_run() -> None:
 
 @pytest.mark.slow
 def test_peak_memory_is_measured_beside_the_dense_network() -> None:
-    for row in bench(task((1.0, 0), (0.6, 1), model=model(nano()), memory=True)).adaptive:
+    choices = [TORCH, Choice("torch", "bf16")]
+    given = task((1.0, 0), (0.6, 1), model=model(nano()), memory=True, runtimes=choices)
+    for row in bench(replace(given, precisions=("f32", "bf16"))).adaptive:
         assert row.peak_mb is not None and 0 < row.peak_mb < 200
         assert row.dense_peak_mb is not None and 0 < row.dense_peak_mb < 200
 
@@ -219,16 +176,3 @@ def test_a_runtime_with_other_logits_is_refused(factor: float, monkeypatch: pyte
     monkeypatch.setitem(RUNTIMES, "wrong", Backend("wrong", {"f32": Variant(wrong)}))
     message = error_of(lambda: bench(task((0.6, 1), runtimes=[TORCH, Choice("wrong", "f32")])))
     assert "the logits of 'wrong' in f32 differ from eager PyTorch's by" in message
-
-
-def test_rows_in_f32_need_a_runtime_in_f32() -> None:
-    message = error_of(lambda: bench(task((0.6, 1), runtimes=[Choice("torch", "bf16")])))
-    assert message.startswith("adaptive rows are in f32")
-
-
-def test_lower_precision_is_reported_with_its_agreement() -> None:
-    found = bench(task((0.6, 1), runtimes=[TORCH, Choice("torch", "bf16")]))
-    exact, rounded, own = found.dense
-    assert (exact.precision, rounded.precision, own.runtime) == ("f32", "bf16", "foveal")
-    assert exact.error < 1e-5 < rounded.error < 0.1
-    assert exact.agreement == 1 and 0.9 < rounded.agreement <= 1

@@ -24,8 +24,11 @@ from foveal.benchmark.contenders import (
 )
 from foveal.benchmark.frontier import Effort, FrontierRow, measure_frontier
 from foveal.benchmark.runtimes import Choice, Precision, fold_norms
+from foveal.calibration.engine import Engine, find_engine
+from foveal.data.pairs import default_palette
 from foveal.evaluation.metrics import Confusion
-from foveal.fusion import faster
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, SegBlocksConfig
 from foveal.ops import classify
 from foveal.storage.labels import VOID
@@ -58,6 +61,10 @@ class Fixed:
 class Broken(Fixed):
     def prepare(self, size: Size) -> Labeller:
         raise ValueError("it is broken")
+
+
+def engine_of(network) -> Engine:
+    return find_engine(Model("small", network, Card("swiftnet_nano", Scenes.classes, default_palette(11))))
 
 
 def rivals(network, folder: Path, calibration: tuple[Tensor, ...] = ()) -> StaticRivals:
@@ -164,8 +171,8 @@ def test_calibration_images_are_shrunk_like_the_others(
 @pytest.mark.parametrize("name", ["segblocks", "coarse_to_fine"])
 def test_an_adaptive_row_is_the_method(name: str) -> None:
     config = METHODS[name].Config(0.6, tile=32, coarse_level=1)
-    network, image = faster(nano()), torch.rand(1, 3, 64, 96)
-    contender = AdaptiveContender(name, network, config)
+    network, image = nano(), torch.rand(1, 3, 64, 96)
+    contender = AdaptiveContender(name, engine_of(network), config)
     assert (contender.kind, contender.precision, contender.setting) == ("adaptive", "f32", 0.6)
     labeller = contender.prepare((64, 96))
     with torch.no_grad():
@@ -179,7 +186,7 @@ def test_whole_frontier_of_a_small_network(tmp_path: Path) -> None:
     static = [
         StaticContender(Choice(name, "f32"), s, shared) for name in ("torch", "foveal") for s in (1, 0.5)
     ]
-    ours = AdaptiveContender("segblocks", faster(network), SegBlocksConfig(0.6, "entropy", 32, 1, 1))
+    ours = AdaptiveContender("segblocks", engine_of(network), SegBlocksConfig(0.6, "entropy", 32, 1, 1))
     found = measure_frontier([*static, ours], scenes, EFFORT)
     assert [(row.name, row.setting) for row in found.rows] == [
         *(("torch", 1), ("torch", 0.5), ("foveal", 1), ("foveal", 0.5), ("segblocks", 0.6)),

@@ -209,5 +209,5 @@ def test_what_has_no_budget_is_refused(setup: Setup) -> None:
 
 
 def test_a_network_without_a_meaning_on_tiles_is_refused() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.GroupNorm(2, 4), nn.Conv2d(4, 5, 1)).eval()
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Softmax(3), nn.Conv2d(4, 5, 1)).eval()
     assert "small cannot run on tiles" in error_of(lambda: calibrate(make(network), (99, 99)))

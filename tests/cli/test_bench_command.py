@@ -116,6 +116,9 @@ def test_rows_and_runtimes_that_are_left_out_are_named(command, monkeypatch: pyt
         (("--runtimes", "torch,tensorflow"), "no runtime named 'tensorflow'; available: torch, compile"),
         (("--runtimes", ","), "no runtime is named"),
         (("--precision", "f16"), "no precision named 'f16'; give some of f32, bf16, int8"),
+        (("--images", "photos"), "gives int8 its ranges; add --precision int8"),
+        (("--precision", "int8"), "the runtime 'torch' is not available: int8"),
+        (("--ops", "--precision", "bf16"), "leave --runtimes, --precision out"),
         (("--size", "64"), "size is '64'"),
         (("--size", "64x0"), "at least 1 px"),
         (("--budget", 0.5, 2), "budget is 2; it must be above 0 and at most 1"),
@@ -146,14 +149,20 @@ def test_a_damaged_model_is_not_mistaken_for_a_name(tmp_path: Path) -> None:
     assert "architecture" not in sentence
 
 
-def fake(*rows: tuple[float, int, float, float], memory: float | None = None, **changes: Any) -> BenchResult:
+def fake(
+    *rows: tuple[float, int, float, float],
+    memory: float | None = None,
+    precisions: tuple[str, ...] = ("f32",),
+    **changes: Any,
+) -> BenchResult:
     """Make a result of rows of budget, max_level, work and speed-up."""
     adaptive = [
         BenchRow(
             method="segblocks",
             policy="entropy",
             budget=budget,
-            precision="f32",
+            precision=precision,
+            engine="program",
             max_level=level,
             tile=64,
             coarse_level=2,
@@ -169,6 +178,7 @@ def fake(*rows: tuple[float, int, float, float], memory: float | None = None, **
             peak_mb=memory,
             dense_peak_mb=memory and memory + 200,
         )
+        for precision in precisions
         for budget, level, work, speedup in rows
     ]
     best = Fastest("openvino", "f32", 100.0)
@@ -219,6 +229,19 @@ def test_a_batch_and_memory_are_shown() -> None:
     ):
         assert words in text
     assert "peak MB" not in bench_text(fake((0.4, 1, 0.4, 2.0)))
+
+
+def test_every_precision_has_its_rival_in_text_and_picture() -> None:
+    best = {"f32": Fastest("openvino", "f32", 100.0), "bf16": Fastest("torch", "bf16", 50.0)}
+    result = fake((0.4, 1, 0.4, 2.0), (1.0, 0, 1.0, 0.9), precisions=("f32", "bf16"), best_static=best)
+    text = bench_text(result)
+    assert "speed-up over openvino in f32, 100.0 ms and torch in bf16, 50.0 ms; own" in text
+    assert "in any precision: openvino in int8" in text
+    legend = draw_bench(result).axes[0].get_legend()
+    assert legend is not None
+    labels = [entry.get_text() for entry in legend.get_texts()]
+    assert {"coarsest level 1, f32", "coarsest level 1, bf16"} < set(labels)
+    assert "openvino in f32: 100 ms, torch in bf16: 50 ms" in labels
 
 
 @pytest.mark.slow

@@ -62,9 +62,10 @@ def test_what_is_not_available_is_named(command, monkeypatch: pytest.MonkeyPatch
     assert "has no split 'train'" in result.stderr or found["calibration"] == 2
     assert found["images"] == 1
     assert [sentence.split(":")[0] for sentence in found["left_out"]] == [
-        "the runtime 'torch' is not available in int8",
-        "the runtime 'foveal' is not available in int8",
+        "the runtime 'torch' is not available in int8"
     ]
+    static = [(row["name"], row["precision"]) for row in found["rows"] if row["setting"] == 1]
+    assert static == [("torch", "f32"), ("foveal", "f32"), ("foveal", "int8")]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from commands import parsed, refused, run
+from foveal.benchmark import bench
+from foveal.benchmark.engines import find_engines
+from foveal.benchmark.runtimes import RUNTIMES, Backend, Runtime
+from foveal.benchmark.runtimes.case import Variant
 from foveal.calibration.engine import find_engine
 from foveal.calibration.profile import load_profile
 from foveal.data.dataset import default_palette
@@ -74,6 +78,19 @@ def test_evaluate_measures_in_a_precision(adapted: Path, streets: Path, precisio
     assert [row["method"] for row in reduced] == ["dense", "segblocks"]
     for one, two in zip(exact, reduced, strict=True):
         assert two["pixel_accuracy"] == pytest.approx(one["pixel_accuracy"], abs=0.05)
+
+
+def test_bench_takes_our_ranges_from_the_profile(adapted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = Backend("eight", {"int8": Variant(lambda case: Runtime(case.network.forward))})
+    monkeypatch.setitem(RUNTIMES, "eight", backend)
+    seen = []
+    monkeypatch.setattr(bench, "find_engines", lambda *given: seen.append(given[2]()) or find_engines(*given))
+    words = ("--model", adapted, "--size", "128x192", "--tile", 32, "--max-level", 1, "--budget", 0.6)
+    result = run("bench", *words, "--repeat", 1, "--runtimes", "eight", "--precision", "int8", "--json")
+    (row,) = parsed(result)["adaptive"]
+    assert (row["precision"], row["engine"]) == ("int8", "program")
+    assert seen == [load_profile(load_model(adapted)).scales]
+    assert result.stderr.startswith("foveal: int8 of the static runtimes takes its ranges from generated")
 
 
 def test_int8_without_images_names_the_command(plain: Path, streets: Path) -> None:

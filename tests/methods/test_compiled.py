@@ -55,6 +55,9 @@ def test_the_answer_and_every_pass_are_those_of_the_eager_method(
     image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
     eager, compiled = pair(network, name, budget, settings)
     expected, found = eager(image), compiled(image)
+    assert torch.equal(compiled.labels(image), found.labels)
+    assert count_macs(lambda: compiled.labels(image)) == count_macs(lambda: compiled(image))
+    assert torch.equal(eager.labels(image), expected.labels)
     assert [step.name for step in found.trace.steps] == [step.name for step in expected.trace.steps]
     for ours, theirs in zip(found.trace.steps, expected.trace.steps, strict=True):
         torch.testing.assert_close(ours.work, theirs.work)

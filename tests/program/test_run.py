@@ -33,6 +33,19 @@ def test_earlier_runs_leave_nothing_behind(program) -> None:
     np.testing.assert_array_equal(p.run(small, ALL[1], logits=True).logits, first)
 
 
+def test_memory_of_earlier_runs_can_be_given_back(program) -> None:
+    p, image = program("swiftnet_nano"), torch.rand(1, 3, 128, 160)
+    first = p.run(image, ALL[1], logits=True).logits
+    for _ in range(2):
+        p.release()
+        np.testing.assert_array_equal(p.run(image, ALL[1], logits=True).logits, first)
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(p.run, image, ALL[1], logits=True) for _ in range(6)]
+        p.release()
+        for job in running:
+            np.testing.assert_array_equal(job.result().logits, first)
+
+
 def test_appended_tiles_leave_earlier_ones_alone(program) -> None:
     """Places that no later pass touches keep the answer of the first one; their own tiles are not written."""
     p, image = program("swiftnet_nano"), torch.rand(1, 3, 256, 256)

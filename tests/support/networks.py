@@ -30,6 +30,18 @@ class Residual(nn.Sequential):
         return x + super().forward(x)
 
 
+class ChannelsLast(nn.Module):
+    """Mix the channels of every sample, channels last."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.mix = nn.Linear(channels, channels)
+
+    def forward(self, x: Any) -> Any:
+        return x + self.mix(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+
 class Pyramid(nn.Module):
     """Look at the whole map at once."""
 
@@ -56,6 +68,8 @@ class RandomNetwork(nn.Module):
         self.coarse = nn.Sequential(nn.Conv2d(4, 8, 3, 2, 1, groups=2), *_blocks(source, 8, context))
         self.context = run_dense(Pyramid(8)) if context else nn.Identity()
         self.head = nn.Conv2d(12, 3, source.choice([1, 3]), padding="same")
+        self.by_size, self.corners = source.random() < 0.5, source.random() < 0.5
+        self.transposed = nn.ConvTranspose2d(8, 8, 4, 2, 1, groups=2) if source.random() < 0.3 else None
         for norm in self.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
@@ -65,7 +79,13 @@ class RandomNetwork(nn.Module):
     def forward(self, x: Any) -> Any:
         fine = self.fine(x)
         coarse = self.context(self.coarse(fine))
-        large = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+        how: dict[str, Any] = {"mode": "bilinear", "align_corners": self.corners}
+        if self.transposed is not None:
+            large = self.transposed(coarse)
+        elif self.by_size:
+            large = F.interpolate(coarse, size=fine.shape[2:], **how)
+        else:
+            large = F.interpolate(coarse, scale_factor=2, **how)
         return self.head(torch.cat([fine, large[:, :, : fine.shape[2], : fine.shape[3]]], 1))
 
 
@@ -77,5 +97,7 @@ def _blocks(source: Random, channels: int, context: bool) -> list[nn.Module]:
         nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True)),
         Residual(nn.Conv2d(channels, 2 * channels, 1), nn.Hardswish(), nn.Conv2d(2 * channels, channels, 1)),
         SqueezeExcitation(channels) if context else nn.ReLU6(),
+        nn.GroupNorm(2, channels) if context else nn.PReLU(channels),
+        ChannelsLast(channels),
     ]
     return source.sample(choices, source.randint(2, 4))

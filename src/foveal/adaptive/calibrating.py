@@ -64,7 +64,7 @@ def calibrate(
         chosen = [images[k * len(images) // count] for k in range(count)]
         scales = scales_of(plain, [one[None].contiguous().numpy() for one in chosen])
     with on_tiles(spec.name):
-        found = adapt(plain.model, images, _candidates(spec), report or _silent, plain.network)
+        found = adapt(plain.model, images, _candidates(spec), report or _silent, plain)
     return replace(found, scales=scales)
 
 

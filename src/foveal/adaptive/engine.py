@@ -54,7 +54,8 @@ def build_engine(prepared: PreparedNetwork, spec: Specification, scales: Scales 
         raise ValueError(
             f"{spec.name} has no program in {spec.precision}: {why_not}; precision f32 runs every network"
         )
-    return Engine(model, _padded(fused, spec).eval(), program, spec.precision, why_not)
+    kept = scales if spec.precision == "int8" else None
+    return Engine(model, _padded(fused, spec).eval(), program, spec.precision, kept, why_not)
 
 
 def _compile(fused: nn.Module, spec: Specification, scales: Scales | None) -> Program:

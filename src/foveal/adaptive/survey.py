@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.probe import NetworkShape
-from foveal.tiles.check import Report, check_network
+from foveal.compatibility import NetworkReport, check
 
 LEAST = 256
 """Side of the image that a network is tried on, at least [px]."""
@@ -30,7 +26,7 @@ def find_dense_modules(prepared: PreparedNetwork, shape: NetworkShape, tile: int
         ValueError: It cannot run on tiles, or gives another answer there; the message says why.
     """
     side = max(LEAST, 4 * tile)
-    report = check_network(_FromColours(prepared, shape.in_channels), (side, side), tile)
+    report = check(prepared, (side, side), tile, shape.in_channels)
     kind = type(prepared.network).__name__
     names = None if report.dense_modules is None else (*report.declared, *report.dense_modules)
     inside = _inside(names)
@@ -38,21 +34,21 @@ def find_dense_modules(prepared: PreparedNetwork, shape: NetworkShape, tile: int
         raise ValueError(f"{kind} cannot run on tiles: {_reason(report)}")
     if not report.equal:
         raise ValueError(
-            f"{kind} gives another answer on tiles: it differs by {report.difference:.2g} where logits reach "
-            f"{report.scale:.2g}; name the modules that look at the whole map in dense_modules"
+            f"{kind} gives another answer on tiles{_where(report)}; name the modules that look at the whole "
+            "map in dense_modules, and print(foveal.check(network)) says more"
         )
     return inside
 
 
 def _inside(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Return names as the network has them; None if all of it would run dense, which saves nothing."""
-    prefix = f"prepared.{NETWORK}."
+    prefix = f"{NETWORK}."
     if names is None or not all(name.startswith(prefix) for name in names):
         return None
     return tuple(dict.fromkeys(name.removeprefix(prefix) for name in names))
 
 
-def _reason(report: Report) -> str:
+def _reason(report: NetworkReport) -> str:
     """Say what has no rule, and what to do."""
     if not report.findings:
         return "all of it would have to see the whole map, which saves nothing"
@@ -62,24 +58,13 @@ def _reason(report: Report) -> str:
     return f"{worst.operation} in {where} has no rule; {worst.remedy}"
 
 
+def _where(report: NetworkReport) -> str:
+    """Say at which levels and sizes answers differ."""
+    found = [c for c in report.comparisons if not (c.geometry or c.equal)]
+    places = ", ".join(f"level {c.level} of {c.size[0]}x{c.size[1]} px" for c in found)
+    return f" (at {places})" if places else ""
+
+
 def _path(module: str) -> str:
     """Return the path of a module as the network has it; empty for the network itself."""
-    return module.removeprefix("prepared").removeprefix(f".{NETWORK}").removeprefix(".")
-
-
-class _FromColours(nn.Module):
-    """A network of images with any number of channels as one of images with three, mixed at random."""
-
-    def __init__(self, prepared: PreparedNetwork, channels: int) -> None:
-        super().__init__()
-        self.prepared = prepared
-        self.mix = None if channels == 3 else nn.Conv2d(3, channels, 1, bias=False)
-        if self.mix is not None:
-            with torch.no_grad():
-                noise = torch.rand(self.mix.weight.shape, generator=torch.Generator().manual_seed(0))
-                self.mix.weight.copy_(noise / noise.sum(1, keepdim=True))
-        self.dense_modules = tuple(f"prepared.{name}" for name in prepared.dense_modules)
-
-    def forward(self, image: Tensor) -> Any:
-        """Map images [N, 3, H, W] to logits."""
-        return self.prepared(image if self.mix is None else self.mix(image))
+    return module.removeprefix(NETWORK).removeprefix(".")

@@ -3,8 +3,8 @@
 Everything is timed from an image in memory to labels at its size, in one process, turn by turn. The dense
 network to beat is the fastest static runtime of the same precision; that of any precision is named beside it.
 `eta`, the speed-up times the work, says how much of the work that is saved becomes time that is saved: 1 is
-all of it. Our own dense network is a row, never the one to beat; where it is faster than every runtime `eta`
-may exceed 1, and `own_speedup` is what adapting alone gives.
+all of it. Our own dense network is a row of every precision, never the one to beat; where it is faster than
+every runtime `eta` may exceed 1, and `own_speedup` is what adapting alone gives.
 """
 
 from __future__ import annotations
@@ -12,43 +12,34 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from foveal.benchmark.contenders import AdaptiveContender, Labeller, adaptive_labeller, static_labeller
 from foveal.benchmark.decision import decision_ms
-from foveal.benchmark.peaks import measure_peaks
+from foveal.benchmark.engines import find_engines
+from foveal.benchmark.peaks import Peaks, measure_peaks
 from foveal.benchmark.results import BenchResult, BenchRow, DenseRow, Fastest
-from foveal.benchmark.runtimes import (
-    Case,
-    Choice,
-    Precision,
-    Runtime,
-    difference,
-    fold_norms,
-    prepare,
-)
-from foveal.benchmark.runtimes.own import OWN, own_runtime
-from foveal.benchmark.task import Report, Task, describe_task
+from foveal.benchmark.runtimes import Case, Choice, Precision, difference, fold_norms, prepare
+from foveal.benchmark.runtimes.own import OWN
+from foveal.benchmark.task import Report, Task, describe_task, task_scales
+from foveal.calibration.engine import Engine
 from foveal.cost import Timing, alternate, count_macs
-from foveal.fusion import faster
-from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig, Resources
+from foveal.methods import AdaptiveSegmenter, CompiledMethod
 from foveal.methods.base import check_image
 from foveal.ops import classify, tuning
-from foveal.storage.names import find
 
-PRECISION: Precision = "f32"
-"""Precision of the adaptive rows."""
 TOLERANCE = 1e-2
 """Largest difference of a runtime's logits in f32 from eager PyTorch's, as a share of the largest logit."""
 
 
 @dataclass(frozen=True)
-class _Dense:
-    """What eager PyTorch says: the measure of every other runtime."""
+class _Reference:
+    """What eager PyTorch says in f32: the measure of every other run."""
 
     logits: Tensor
     labels: Tensor
@@ -56,10 +47,20 @@ class _Dense:
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """Settings, their method, and what is known before anything is timed."""
+class _Static:
+    """The dense network in a runtime, ours among them, and how far it is from the reference."""
 
-    config: MethodConfig
+    choice: Choice
+    labeller: Labeller
+    error: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class _Adaptive:
+    """A method that is ready, and what is known before anything is timed."""
+
+    contender: AdaptiveContender
     method: AdaptiveSegmenter
     work: float
     macs: int
@@ -75,165 +76,193 @@ def bench(task: Task, report: Report = lambda text: None) -> BenchResult:
         report: Called with what is done next.
 
     Raises:
-        ValueError: Something that is asked for does not exist or fit, no row can be run, no runtime of the
-            precision of the adaptive rows is given, or a runtime cannot run the network or gives other logits
-            than eager PyTorch.
+        ValueError: Something that is asked for does not exist or fit, no row can be run, no precision has a
+            runtime to compare with, or a runtime cannot run the network or gives other logits than eager
+            PyTorch.
     """
     check_image(task.image)
-    if not any(precision == PRECISION and name != OWN for name, precision in task.runtimes):
-        raise ValueError(
-            f"adaptive rows are in {PRECISION} and so must be a runtime to compare with; give one"
-        )
-    fast = faster(copy.deepcopy(task.model.network).eval())
-    kind, resources = find(task.method, METHODS, "method"), Resources(task.model.policy)
-    methods = [kind.from_config(fast, config, resources).eval() for config in task.configs]
+    task = replace(task, model=replace(task.model, network=copy.deepcopy(task.model.network).eval()))
+    precisions, left_out = _comparable(task)
     report("the dense network, counted")
-    dense = _run_dense(task)
-    with tuning():
-        fast(task.image.contiguous(memory_format=torch.channels_last))
-        rows, left_out = _first_runs(task, methods, dense, report)
-    dense_peak, peaks = None, [None] * len(rows)
+    reference = _run_dense(task)
+    engines, unable = find_engines(task.model, precisions, partial(task_scales, task))
+    rows, unpaid = _first_runs(task, engines, [*left_out, *unable], reference, report)
+    peaks = None
     if task.memory:
         report("memory, in processes of their own")
-        asked = [row.config for row in rows]
-        dense_peak, peaks = measure_peaks(task.model, task.image, task.method, asked, task.keep)  # type: ignore[assignment]
-    statics, times = _measure(task, fast, rows, dense, report)
-    best, own = _fastest(statics, PRECISION), times[OWN].median
+        peaks = measure_peaks(task, [row.contender for row in rows])
+    statics, times = _measure(task, engines, rows, reference, report)
+    best = {p: _fastest(statics, p) for p in dict.fromkeys(row.contender.precision for row in rows)}
     report("the decisions")
-    adaptive = [
-        _row(task, row, times[str(k)], (best.ms, own), (peaks[k], dense_peak)) for k, row in enumerate(rows)
-    ]
     return BenchResult(
-        **vars(describe_task(task, dense.macs)),
+        **vars(describe_task(task, reference.macs)),
         dense=tuple(statics),
-        best_static=best,
+        best_static=next(iter(best.values())) if len(best) == 1 else best,
         best_static_any=_fastest(statics, None),
-        adaptive=tuple(adaptive),
-        left_out=tuple(left_out),
+        adaptive=tuple(_row(task, row, k, times, (best, peaks)) for k, row in enumerate(rows)),
+        left_out=(*left_out, *unable, *unpaid),
     )
 
 
+def _comparable(task: Task) -> tuple[list[Precision], list[str]]:
+    """List the precisions that a static runtime computes in, and a sentence for every other.
+
+    Raises:
+        ValueError: There is none.
+    """
+    rivals = {choice.precision for choice in task.runtimes if choice.runtime != OWN}
+    left_out = [
+        f"adaptive rows in {precision} are left out, for there is no static runtime in {precision} to "
+        "compare them with; give one (--runtimes, or pip install 'foveal[bench]')"
+        for precision in task.precisions
+        if precision not in rivals
+    ]
+    precisions = [precision for precision in task.precisions if precision in rivals]
+    if not precisions:
+        raise ValueError(left_out[0])
+    return precisions, left_out
+
+
 @torch.no_grad()  # not inference mode, under which less is counted
-def _run_dense(task: Task) -> _Dense:
+def _run_dense(task: Task) -> _Reference:
     """Run the network as it is, and count."""
-    network = copy.deepcopy(task.model.network).eval()
     found: list[tuple[Tensor, Tensor]] = []
 
     def run() -> None:
-        logits = network(task.image)
+        logits = task.model.network(task.image)
         found.append((logits, classify(logits, task.size)))
 
     macs = count_macs(run).total
-    return _Dense(*found[0], macs)
+    return _Reference(*found[0], macs)
 
 
 def _first_runs(
-    task: Task, methods: Sequence[AdaptiveSegmenter], dense: _Dense, report: Report
-) -> tuple[list[_Candidate], list[str]]:
-    """Run every row once; say which are left out because the budget does not pay for any plan."""
+    task: Task, engines: Sequence[Engine], unable: Sequence[str], reference: _Reference, report: Report
+) -> tuple[list[_Adaptive], list[str]]:
+    """Run every row once; say which are left out because the budget does not pay for any plan.
+
+    Raises:
+        ValueError: None can be run.
+    """
     rows, left_out = [], []
-    for config, method in zip(task.configs, methods, strict=True):
-        report(f"budget {config.budget:g}, {config.title}")
-        try:
-            rows.append(_first_run(task, config, method, dense.labels))
-        except ValueError as error:
-            left_out.append(f"budget {config.budget:g}, {config.title}: {error}")
-            if len(left_out) == len(methods):
-                raise
+    problem = ValueError("; ".join(unable))
+    for engine in engines:
+        for config in task.configs:
+            where = f" in {engine.precision}" if len(task.precisions) > 1 else ""
+            title = f"budget {config.budget:g}, {config.title}{where}"
+            report(title)
+            try:
+                rows.append(_first_run(task, AdaptiveContender(task.method, engine, config), reference))
+            except ValueError as error:
+                problem = error
+                left_out.append(f"{title}: {error}")
+    if not rows:
+        raise problem
     return rows, left_out
 
 
 @torch.no_grad()  # not inference mode, under which less is counted
-def _first_run(task: Task, config: MethodConfig, method: AdaptiveSegmenter, labels: Tensor) -> _Candidate:
-    """Compare with the dense labels, and count."""
-    image = task.image.contiguous(memory_format=torch.channels_last)
-    prediction = method(image)
-    return _Candidate(
-        config,
+def _first_run(task: Task, contender: AdaptiveContender, reference: _Reference) -> _Adaptive:
+    """Make a method, choose its kernels, compare with the dense labels, and count."""
+    image, method = task.image.contiguous(memory_format=torch.channels_last), contender.make()
+    with tuning():
+        prediction = method(image)
+    return _Adaptive(
+        contender,
         method,
         work=float(prediction.trace.work.mean()),
-        macs=count_macs(lambda: method(image).labels).total,
-        agreement=round(float((prediction.labels == labels).double().mean()), 5),
+        macs=count_macs(lambda: method.labels(image)).total,
+        agreement=_agreement(prediction.labels, reference),
     )
 
 
 def _measure(
-    task: Task, fast: nn.Module, rows: Sequence[_Candidate], dense: _Dense, report: Report
+    task: Task, engines: Sequence[Engine], rows: Sequence[_Adaptive], reference: _Reference, report: Report
 ) -> tuple[list[DenseRow], dict[str, Timing]]:
-    """Prepare and check the runtimes, and time them in turns with the rows; return the dense rows, too."""
+    """Prepare the dense network everywhere, and time it in turns with the rows; return its rows, too."""
     with tempfile.TemporaryDirectory() as folder:
-        runtimes = _runtimes(task, fast, Path(folder), report)
-        errors = {choice: _check(choice, runtimes[choice], task, dense) for choice in runtimes}
-        report(f"{len(runtimes) + len(rows)} runs in turns, {task.repeat} rounds")
-        times = _alternate(task, runtimes, rows)
-    statics = [
-        DenseRow(
-            *choice,
-            settings=runtime.settings,
-            ms=round(times[_key(choice)].median, 2),
-            p95=round(times[_key(choice)].p95, 2),
-            error=float(f"{errors[choice][0]:.2g}"),
-            agreement=round(errors[choice][1], 5),
-        )
-        for choice, runtime in runtimes.items()
-    ]
-    return statics, times
+        statics = _statics(task, Path(folder), reference, report)
+        statics += [_own(task, engine, reference) for engine in engines]
+        report(f"{len(statics) + len(rows)} runs in turns, {task.repeat} rounds")
+        ready = {_key(static.choice): static.labeller for static in statics}
+        ready |= {str(k): adaptive_labeller(row.method, "") for k, row in enumerate(rows)}
+        times = _alternate(task, ready)
+    return [_dense_row(static, times[_key(static.choice)]) for static in statics], times
 
 
 def _key(choice: Choice) -> str:
-    return OWN if choice.runtime == OWN else " ".join(choice)
+    return " ".join(choice)
 
 
-def _runtimes(task: Task, fast: nn.Module, folder: Path, report: Report) -> dict[Choice, Runtime]:
-    """Prepare the runtimes, and our own dense network last."""
+def _statics(task: Task, folder: Path, reference: _Reference, report: Report) -> list[_Static]:
+    """Prepare and check the runtimes.
+
+    Raises:
+        ValueError: One cannot run the network, or gives other logits.
+    """
     network, image = fold_norms(task.model.network), task.image.contiguous()
     case = Case(network, image, torch.get_num_threads(), folder, task.calibration)
-    runtimes = {}
+    found = []
     for choice in task.runtimes:
         if choice.runtime != OWN:
             report(f"the runtime '{choice.runtime}' in {choice.precision}")
-            runtimes[choice] = prepare(choice, case)
-    return runtimes | {Choice(OWN, PRECISION): own_runtime(fast)}
+            runtime = prepare(choice, case)
+            with torch.inference_mode():
+                logits = runtime.run(runtime.lay(task.image))
+            labeller = static_labeller(runtime, task.size)
+            found.append(_check(choice, labeller, logits, task, reference))
+    return found
 
 
 @torch.inference_mode()
-def _check(choice: Choice, runtime: Runtime, task: Task, dense: _Dense) -> tuple[float, float]:
-    """Return how far logits are from those of eager PyTorch, and the share of the pixels with its label.
+def _own(task: Task, engine: Engine, reference: _Reference) -> _Static:
+    """Prepare our own dense network."""
+    method = engine.dense()
+    labeller = adaptive_labeller(method, engine.name)
+    with tuning():
+        logits = method(labeller.lay(task.image)).logits
+    return _check(Choice(OWN, engine.precision), labeller, logits, task, reference)
+
+
+def _check(choice: Choice, labeller: Labeller, logits: Tensor, task: Task, reference: _Reference) -> _Static:
+    """Measure how far logits are from those of eager PyTorch, and the share of the pixels with its label.
 
     Raises:
         ValueError: Too far in f32, no numbers, or another shape.
     """
-    found = runtime.run(runtime.lay(task.image))
-    error = difference(found, dense.logits) if found.shape == dense.logits.shape else float("nan")
+    same = logits.shape == reference.logits.shape
+    error = difference(logits, reference.logits) if same else float("nan")
     if not error <= (TOLERANCE if choice.precision == "f32" else float("inf")):
         raise ValueError(
             f"the logits of '{choice.runtime}' in {choice.precision} differ from eager PyTorch's by "
             f"{error:.2g} of the largest, at most {TOLERANCE:g} is allowed in f32; leave it out of --runtimes"
         )
-    labels = classify(found.contiguous(), task.size)
-    return error, float((labels == dense.labels).double().mean())
+    labels = classify(logits.contiguous(), task.size)
+    return _Static(choice, labeller, error, _agreement(labels, reference))
 
 
-def _alternate(
-    task: Task, runtimes: Mapping[Choice, Runtime], rows: Sequence[_Candidate]
-) -> dict[str, Timing]:
-    """Time runtimes, by name, and rows, by number, turn by turn up to the labels."""
+def _agreement(labels: Tensor, reference: _Reference) -> float:
+    return round(float((labels == reference.labels).double().mean()), 5)
+
+
+def _alternate(task: Task, ready: Mapping[str, Labeller]) -> dict[str, Timing]:
+    """Time all turn by turn up to the labels; those of one layout share its image."""
+    images = {labeller.layout: labeller.lay(task.image) for labeller in ready.values()}
     runs: dict[str, Callable[[], Tensor]] = {
-        _key(choice): partial(_labels, runtime.run, runtime.lay(task.image), task.size)
-        for choice, runtime in runtimes.items()
+        name: partial(labeller.run, images[labeller.layout]) for name, labeller in ready.items()
     }
-    image = task.image.contiguous(memory_format=torch.channels_last)
-    for k, row in enumerate(rows):
-        runs[str(k)] = partial(_predict, row.method, image)
     return alternate(runs, task.repeat)
 
 
-def _labels(run: Callable[[Tensor], Tensor], image: Tensor, size: tuple[int, int]) -> Tensor:
-    return classify(run(image), size)
-
-
-def _predict(method: AdaptiveSegmenter, image: Tensor) -> Tensor:
-    return method(image).labels
+def _dense_row(static: _Static, time: Timing) -> DenseRow:
+    return DenseRow(
+        *static.choice,
+        settings=static.labeller.settings,
+        ms=round(time.median, 2),
+        p95=round(time.p95, 2),
+        error=float(f"{static.error:.2g}"),
+        agreement=static.agreement,
+    )
 
 
 def _fastest(rows: Sequence[DenseRow], precision: str | None) -> Fastest:
@@ -245,20 +274,25 @@ def _fastest(rows: Sequence[DenseRow], precision: str | None) -> Fastest:
 
 def _row(
     task: Task,
-    row: _Candidate,
-    time: Timing,
-    dense_ms: tuple[float, float],
-    peaks: tuple[float | None, float | None],
+    row: _Adaptive,
+    number: int,
+    times: Mapping[str, Timing],
+    beside: tuple[Mapping[Precision, Fastest], Peaks | None],
 ) -> BenchRow:
-    """Compare a row with the fastest runtime and with our own dense network [ms]."""
-    (best, own), decides = dense_ms, decision_ms(row.method, task.image)
-    config = row.config
-    speedup = best / time.median
+    """Compare a row with the fastest runtime and with our own dense network, both of its precision."""
+    (best, peaks), config = beside, row.contender.config
+    precision, time, decides = (
+        row.contender.precision,
+        times[str(number)],
+        decision_ms(row.method, task.image),
+    )
+    speedup = best[precision].ms / time.median
     return BenchRow(
         method=task.method,
         policy=str(config.settings.get("policy", "")),
         budget=config.budget,
-        precision=PRECISION,
+        precision=precision,
+        engine="program" if isinstance(row.method, CompiledMethod) else "modules",
         max_level=0 if config.is_dense else config.whole("max_level", config.whole("coarse_level")),
         tile=config.whole("tile"),
         coarse_level=config.whole("coarse_level"),
@@ -269,8 +303,8 @@ def _row(
         p95=round(time.p95, 2),
         speedup=round(speedup, 4),
         eta=round(speedup * row.work, 4),
-        own_speedup=round(own / time.median, 4),
+        own_speedup=round(times[_key(Choice(OWN, precision))].median / time.median, 4),
         decide_ms=None if decides is None else round(decides, 2),
-        peak_mb=peaks[0],
-        dense_peak_mb=peaks[1],
+        peak_mb=peaks.methods[number] if peaks else None,
+        dense_peak_mb=peaks.dense if peaks else None,
     )

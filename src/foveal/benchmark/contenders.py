@@ -1,4 +1,4 @@
-"""What a frontier compares: static runtimes on the shrunk image, and adaptive methods.
+"""What a frontier and a bench compare: static runtimes on the shrunk image, and adaptive methods.
 
 A contender is prepared for one size of images and then turns an image into labels at that size. Whatever can
 do so may take part; it needs no base class.
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.benchmark.runtimes import Case, Choice, Precision, Runtime, prepare
+from foveal.calibration.engine import Engine
 from foveal.cost import alternate
-from foveal.methods import METHODS, MethodConfig
+from foveal.methods import AdaptiveSegmenter, MethodConfig, Resources
 from foveal.ops import classify, halve, tuning
 
 STRIDE = 4
@@ -35,7 +36,7 @@ class Labeller:
     """A contender that is ready for one size of images.
 
     Attributes:
-        run: From an image [1, 3, H, W] that `lay` returned to labels [1, H, W], uint8.
+        run: From images [N, 3, H, W] that `lay` returned to labels [N, H, W], uint8.
         layout: Memory format in which it takes images.
         settings: What was chosen where something is left to choose.
     """
@@ -137,7 +138,7 @@ class StaticContender:
             self.choice, Case(self.shared.network, example, self.shared.threads, folder, images)
         )
         if sides == size:
-            return Labeller(partial(_label, runtime.run, size=size), runtime.layout, runtime.settings)
+            return static_labeller(runtime, size)
         choices = {way.name: _shrinking(runtime, way, size, sides) for way in shrinking_ways(size, sides)}
         image, times = torch.rand(1, 3, *size), {}
         for name, labeller in choices.items():
@@ -148,41 +149,53 @@ class StaticContender:
 
 @dataclass(frozen=True)
 class AdaptiveContender:
-    """A method of the eager engine at a budget.
+    """A method at a budget.
 
     Attributes:
         name: Name in `foveal.methods.METHODS`.
-        network: From `foveal.fusion.faster`.
-        config: Its settings.
+        engine: Runs the network, as a compiled program where there is one.
+        config: Settings of the method.
     """
 
     name: str
-    network: nn.Module = field(repr=False)
+    engine: Engine = field(repr=False)
     config: MethodConfig
     kind: Kind = "adaptive"
-    precision: Precision = "f32"
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the engine."""
+        return self.engine.precision
 
     @property
     def setting(self) -> float:
         """Budget."""
         return self.config.budget
 
+    def make(self) -> AdaptiveSegmenter:
+        """Make the method.
+
+        Raises:
+            ValueError: The config does not fit the network, or the precision not the method.
+        """
+        return self.engine.make(self.name, self.config, Resources(self.engine.model.policy))
+
     def prepare(self, size: Size) -> Labeller:
         """Make the method, and run it once: kernels are chosen, and a budget that is too small is refused."""
-        method = METHODS[self.name].from_config(self.network, self.config).eval()
-
-        @torch.inference_mode()
-        def run(image: Tensor) -> Tensor:
-            return method(image).labels
-
-        labeller = Labeller(
-            run,
-            torch.channels_last,
-            self.config.title,
-        )
+        labeller = adaptive_labeller(self.make(), self.config.title)
         with tuning():
-            run(labeller.lay(torch.rand(1, 3, *size)))
+            labeller.run(labeller.lay(torch.rand(1, 3, *size)))
         return labeller
+
+
+def adaptive_labeller(method: AdaptiveSegmenter, settings: str) -> Labeller:
+    """Let a method turn images into labels."""
+    return Labeller(torch.inference_mode()(method.labels), torch.channels_last, settings)
+
+
+def static_labeller(runtime: Runtime, size: Size) -> Labeller:
+    """Let a runtime for images of a size [px] turn them into labels."""
+    return Labeller(partial(_label, runtime.run, size=size), runtime.layout, runtime.settings)
 
 
 def shrunk_size(size: Size, scale: float) -> Size:

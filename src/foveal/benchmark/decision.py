@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from foveal.cost import alternate
 from foveal.geometry.plan import Plan
-from foveal.methods import AdaptiveSegmenter, SegBlocks
+from foveal.methods import AdaptiveSegmenter, CompiledMethod, SegBlocks
 from foveal.tiles import split
 
 ROUNDS = 15
@@ -16,20 +19,23 @@ ROUNDS = 15
 
 @torch.inference_mode()
 def decision_ms(method: AdaptiveSegmenter, image: Tensor) -> float | None:
-    """Time the policy, and the tables of a plan seen first [ms].
+    """Time the policy and, of a method that runs as modules, the tables of a plan seen first [ms].
 
-    The tables are those that the network asked for, built anew. None for a method that does not decide once
-    before the network.
+    The tables are those that the network asked for, built anew; a program builds them between its steps. None
+    for a method that does not decide once before the network.
     """
-    if not isinstance(method, SegBlocks):
-        return None
     image = image.contiguous(memory_format=torch.channels_last)
-    view, _ = method.view(image)
-    known = method.policy(view)
-    method.network(split(image, known)).dense()
-
-    def tables() -> None:
-        Plan(known.levels, known.tile, known.size).layout.rebuild_tables(known.layout)
-
-    times = alternate({"policy": lambda: method.policy(view), "tables": tables}, ROUNDS)
-    return times["policy"].median + times["tables"].median
+    planner = method.method if isinstance(method, CompiledMethod) else method
+    if not isinstance(planner, SegBlocks):
+        return None
+    if isinstance(method, CompiledMethod) and method.settings is not None:
+        return statistics.median(method.step_ms(image)["decide"] for _ in range(ROUNDS))
+    view, _ = planner.view(image)
+    runs: dict[str, Callable[[], object]] = {"policy": lambda: planner.policy(view)}
+    if planner is method:
+        known = planner.policy(view)
+        planner.network(split(image, known)).dense()
+        runs["tables"] = lambda: Plan(known.levels, known.tile, known.size).layout.rebuild_tables(
+            known.layout
+        )
+    return sum(timing.median for timing in alternate(runs, ROUNDS).values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,36 +12,56 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from foveal.benchmark.contenders import AdaptiveContender
 from foveal.benchmark.memory import peak_mb
-from foveal.benchmark.runtimes import fold_norms
+from foveal.benchmark.runtimes import Precision, fold_norms
 from foveal.benchmark.runtimes.pytorch import eager
-from foveal.fusion import faster
-from foveal.hub.checkpoint import Model, load_model, save_model
-from foveal.methods import METHODS, MethodConfig, Resources
+from foveal.benchmark.task import Task
+from foveal.calibration.engine import find_engine
+from foveal.hub.checkpoint import load_model, save_model
+from foveal.methods import AdaptiveSegmenter, CompiledMethod, MethodConfig
 from foveal.ops import classify
+from foveal.program.quantise import Scales
 
 
-def measure_peaks(
-    model: Model, image: Tensor, method: str, configs: Sequence[MethodConfig], keep: bool = True
-) -> tuple[float, list[float]]:
-    """Measure what one run takes at its peak [MB].
+@dataclass(frozen=True)
+class Peaks:
+    """What one run takes at its peak [MB].
+
+    Attributes:
+        dense: The dense network in eager PyTorch.
+        methods: Adaptive rows.
+    """
+
+    dense: float
+    methods: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a process of its own is told about a row."""
+
+    name: str
+    config: MethodConfig
+    precision: Precision
+    scales: Scales | None
+
+
+def measure_peaks(task: Task, contenders: Sequence[AdaptiveContender]) -> Peaks:
+    """Measure what one run takes at its peak.
 
     Args:
-        model: The network.
-        image: [N, 3, H, W].
-        method: Name in `foveal.methods.METHODS`.
-        configs: Its settings, one set a row.
-        keep: Whether the allocator keeps freed memory.
-
-    Returns:
-        That of the dense network in eager PyTorch, and one of every config.
+        task: Network, images, and whether the allocator keeps freed memory.
+        contenders: Adaptive rows.
     """
+    asked = [_Asked(c.name, c.config, c.precision, c.engine.scales) for c in contenders]
+    model = task.model
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_model(model.network, model.card, folder / "model", half=False, policy=model.policy)
-        save_file({"image": image.contiguous()}, folder / "image.safetensors")
-        dense = peak_mb(_load_dense, folder, keep=keep)
-        return dense, [peak_mb(_load_method, folder, method, asked, keep=keep) for asked in configs]
+        save_file({"image": task.image.contiguous()}, folder / "image.safetensors")
+        dense = peak_mb(_load_dense, folder, keep=task.keep)
+        return Peaks(dense, tuple(peak_mb(_load_method, folder, row, keep=task.keep) for row in asked))
 
 
 def _load_dense(folder: Path) -> Callable[[], Tensor]:
@@ -51,13 +72,17 @@ def _load_dense(folder: Path) -> Callable[[], Tensor]:
     return lambda: classify(runtime.run(image), size)
 
 
-def _load_method(folder: Path, name: str, config: MethodConfig) -> Callable[[], Tensor]:
+def _load_method(folder: Path, asked: _Asked) -> Callable[[], Tensor]:
     """Load what was saved, for one run of the method."""
-    model = load_model(folder / "model.safetensors")
-    method = METHODS[name].from_config(faster(model.network), config, Resources(model.policy)).eval()
+    engine = find_engine(load_model(folder / "model.safetensors"), asked.precision, asked.scales)
+    method = AdaptiveContender(asked.name, engine, asked.config).make()
     image = load_file(folder / "image.safetensors")["image"].clone(memory_format=torch.channels_last)
     return partial(_labels, method, image)
 
 
-def _labels(method: Callable[[Tensor], object], image: Tensor) -> Tensor:
-    return method(image).labels  # type: ignore[attr-defined]
+def _labels(method: AdaptiveSegmenter, image: Tensor) -> Tensor:
+    """Run once; a program would keep its memory for the next run, which would seem to take none."""
+    labels = method.labels(image)
+    if isinstance(method, CompiledMethod):
+        method.program.release()
+    return labels

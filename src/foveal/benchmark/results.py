@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foveal.benchmark.machine import Machine
+from foveal.benchmark.runtimes import Precision
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class BenchRow:
         policy: Name in `foveal.policies.POLICIES`.
         budget: Share of the dense work that was asked for.
         precision: f32, bf16 or int8.
+        engine: What runs it, a compiled program or modules in eager PyTorch.
         max_level: Coarsest level that may occur.
         tile: Side of a tile [px].
         coarse_level: Level of the first pass of policies that need one.
@@ -58,9 +60,9 @@ class BenchRow:
         p95: 95th percentile [ms].
         speedup: Over the fastest static runtime of the same precision.
         eta: Speed-up times work: 1 if all saved work is saved time.
-        own_speedup: Over this package's own dense network.
-        decide_ms: Time of the policy and of the tables of a new plan [ms]; None for a method that decides
-            more than once.
+        own_speedup: Over this package's own dense network of the same precision.
+        decide_ms: Time of the policy and, run as modules, of the tables of a new plan [ms]; None for a method
+            that decides more than once.
         peak_mb: Memory at its peak [MB], if it was measured.
         dense_peak_mb: That of the dense network in eager PyTorch [MB].
     """
@@ -69,6 +71,7 @@ class BenchRow:
     policy: str
     budget: float
     precision: str
+    engine: str
     max_level: int
     tile: int
     coarse_level: int
@@ -111,15 +114,22 @@ class BenchResult(Measured):
     """What `foveal bench` found.
 
     Attributes:
-        dense: Static runtimes, this package's own dense network last.
-        best_static: The fastest runtime in the precision of the adaptive rows.
+        dense: Static runtimes, this package's own dense network last, in every precision of adaptive rows.
+        best_static: The fastest runtime in the precision of the adaptive rows; by precision if these have
+            several.
         best_static_any: The fastest runtime in any precision.
         adaptive: Methods and budgets.
         left_out: Sentences about what could not be run.
     """
 
     dense: tuple[DenseRow, ...]
-    best_static: Fastest
+    best_static: Fastest | dict[Precision, Fastest]
     best_static_any: Fastest
     adaptive: tuple[BenchRow, ...]
     left_out: tuple[str, ...] = ()
+
+    @property
+    def rivals(self) -> list[Fastest]:
+        """The fastest runtime of every precision of the adaptive rows."""
+        best = self.best_static
+        return [best] if isinstance(best, Fastest) else list(best.values())

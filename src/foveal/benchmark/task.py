@@ -9,10 +9,12 @@ from torch import Tensor
 
 from foveal.benchmark.machine import describe_machine
 from foveal.benchmark.results import Measured
-from foveal.benchmark.runtimes import Choice, packages_of
+from foveal.benchmark.runtimes import Choice, Precision, packages_of
+from foveal.calibration.engine import int8_scales
 from foveal.hub.checkpoint import Model
 from foveal.methods import MethodConfig
 from foveal.models import MODELS
+from foveal.program.quantise import LEAST_AGREEMENT, Scales
 
 Report = Callable[[str], None]
 
@@ -26,11 +28,15 @@ class Task:
         image: [N, 3, H, W] in 0..1.
         method: Name in `foveal.methods.METHODS`.
         configs: Settings of the method, row by row.
-        runtimes: From `choose_runtimes`; one of f32 at least.
+        runtimes: From `choose_runtimes`; one in every precision of adaptive rows.
         repeat: Timed rounds.
         memory: Whether peak memory is measured, every row in a process of its own.
         keep: Whether the allocator keeps freed memory in those processes.
+        precisions: Of the adaptive rows.
         calibration: Images [N, 3, H, W] that int8 takes its ranges from.
+        scales: How our int8 is written; found on the images of `calibration` if absent.
+        labels_count: Whether our int8 leaves maps in bfloat16 where too many labels change; not where labels
+            mean nothing, and only time counts.
     """
 
     model: Model
@@ -41,12 +47,27 @@ class Task:
     repeat: int = 20
     memory: bool = False
     keep: bool = True
+    precisions: Sequence[Precision] = ("f32",)
     calibration: Sequence[Tensor] = ()
+    scales: Scales | None = None
+    labels_count: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images [px]."""
         return self.image.shape[2], self.image.shape[3]
+
+
+def task_scales(task: Task) -> Scales:
+    """Return how our int8 is written.
+
+    Raises:
+        ValueError: The network has no program in int8, or there are no images for its ranges.
+    """
+    if task.scales is not None:
+        return task.scales
+    images = [image for batch in task.calibration for image in batch]
+    return int8_scales(task.model, images, LEAST_AGREEMENT if task.labels_count else 0.0)
 
 
 def describe_task(task: Task, macs: int) -> Measured:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from statistics import fmean
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from foveal.calibration.profile import CalibrationProfile, CurveRow
+from foveal.calibration.engine import Engine, find_engine
+from foveal.calibration.profile import METHOD, CalibrationProfile, CurveRow
 from foveal.calibration.risk import RiskTable
 from foveal.cost import alternate
-from foveal.fusion import faster
 from foveal.geometry.plan import Plan
 from foveal.hub.checkpoint import Model
 from foveal.hub.fingerprint import fingerprint
@@ -21,15 +21,14 @@ from foveal.methods import (
     AdaptiveSegmenter,
     CoarseToFine,
     CoarseToFineConfig,
-    Dense,
     Prediction,
     Refinement,
-    SegBlocks,
+    SegBlocksConfig,
 )
 from foveal.methods.base import check_tile
 from foveal.objectives.disagreement import class_weights, disagreement
 from foveal.ops import classify, halve, tuning
-from foveal.policies import POLICIES, View, create_policy
+from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
 from foveal.policies.uncertainty import weighted_entropy
 
@@ -55,7 +54,7 @@ def adapt(
     images: Images,
     candidates: Sequence[CoarseToFineConfig],
     report: Report,
-    network: nn.Module | None = None,
+    engine: Engine | None = None,
 ) -> CalibrationProfile:
     """Measure how a network refines best, and what it loses against itself.
 
@@ -64,14 +63,14 @@ def adapt(
         images: Images like those that will come.
         candidates: Settings to choose from; those whose answers differ least from dense are kept.
         report: Called as the work goes on.
-        network: The model's network with its layers joined, if that has been made.
+        engine: What runs the model; found if absent.
 
     Raises:
         ValueError: What is asked for does not fit, or there is no image, or one too small.
     """
     for config in candidates:
         check(model, images, config)
-    study = _Study((network or faster(model.network)).eval(), images, candidates[0], report)
+    study = _Study(engine or find_engine(model), images, candidates[0], report)
     with torch.inference_mode():
         weights = study.count()
         study.check_sizes()
@@ -109,12 +108,15 @@ def check(model: Model, images: Images, config: CoarseToFineConfig) -> None:
 
 
 class _Study:
-    """One network on one set of images; the dense answers are computed once."""
+    """One network on one set of images; the dense answers are computed once.
 
-    def __init__(
-        self, network: nn.Module, images: Images, config: CoarseToFineConfig, report: Report
-    ) -> None:
-        self.network, self.images, self.config, self.report = network, images, config, report
+    What is measured runs as it will later, as a program if there is one. What is looked at pass by pass, and
+    the random control, which no program has, run in PyTorch.
+    """
+
+    def __init__(self, engine: Engine, images: Images, config: CoarseToFineConfig, report: Report) -> None:
+        self.engine, self.images, self.config, self.report = engine, images, config, report
+        self.network = engine.dense().dense()
         self.dense: list[Tensor] = []
         self.sizes: set[tuple[int, int]] = set()
 
@@ -155,7 +157,7 @@ class _Study:
         found = []
         for done, config in enumerate(possible, start=1):
             gains = self.level_gain(config, weights)
-            methods = [self._method(replace(config, budget=share, level_gain=gains)) for share in budgets]
+            methods = [self._make(replace(config, budget=share, level_gain=gains)) for share in budgets]
             losses = []
             for index in self._some(PROBED):
                 image = self._image(index)
@@ -212,13 +214,13 @@ class _Study:
     def curve(self, weights: Tensor) -> tuple[CurveRow, ...]:
         """Measure quality and time over work, with controls: a random choice, and everything at one level."""
         level = self.config.coarse_level
-        runs: dict[tuple[str, float], AdaptiveSegmenter] = {("dense", 1.0): Dense(self.network).eval()}
+        runs: dict[tuple[str, float], AdaptiveSegmenter] = {("dense", 1.0): self.engine.dense()}
         random = replace(self.config.refinement, score=POLICIES["random"].score or weighted_entropy)
         for budget in self.budgets(level):
-            runs["coarse_to_fine", budget] = self._method(replace(self.config, budget=budget))
+            runs["coarse_to_fine", budget] = self._make(replace(self.config, budget=budget))
             runs["random", budget] = self._method(replace(self.config, budget=budget), random)
-        uniform = create_policy("none", 1.0, self.config.tile, level)
-        runs["uniform", 0.25**level] = SegBlocks(self.network, uniform).eval()
+        uniform = SegBlocksConfig(1.0, policy="none", tile=self.config.tile, max_level=level)
+        runs["uniform", 0.25**level] = self.engine.make("segblocks", uniform)
         chosen = self._some(SHOWN)
         found: dict[tuple[str, float], list[tuple[float, float, float]]] = {key: [] for key in runs}
         for done, index in enumerate(chosen, start=1):
@@ -277,9 +279,12 @@ class _Study:
         first = gain if isinstance(gain, Tensor) else gain[0]
         return per_cell(first, (image.shape[2], image.shape[3]), self.config.tile)[0]
 
+    def _make(self, config: CoarseToFineConfig) -> AdaptiveSegmenter:
+        return self.engine.make(METHOD, config)
+
     def _method(self, config: CoarseToFineConfig, refinement: Refinement | None = None) -> CoarseToFine:
-        how = refinement or config.refinement
-        return CoarseToFine(self.network, config.budget, config.tile, config.coarse_level, how).eval()
+        how, network = refinement or config.refinement, self.engine.network
+        return CoarseToFine(network, config.budget, config.tile, config.coarse_level, how).eval()
 
     def _image(self, index: int) -> Tensor:
         return self.images[index][None].to(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from foveal.methods import METHODS, AdaptiveSegmenter, CompiledMethod, Dense, Me
 from foveal.methods.compiled import PlansOnce
 from foveal.program import DenseRun, NotCompiled, Program
 from foveal.program.compile import compile_fused, compile_network
-from foveal.program.quantise import Scales, find_scales, in_bf16, in_int8
+from foveal.program.quantise import LEAST_AGREEMENT, Scales, find_scales, in_bf16, in_int8
 from foveal.storage.names import find
 
 Precision = Literal["f32", "bf16", "int8"]
@@ -33,6 +33,7 @@ class Engine:
         network: The same with its layers joined, for what the program does not have.
         program: The compiled network; None if there is none.
         precision: What the program computes in.
+        scales: How the program is written in 8 bits; None in another precision.
         why_not: Why there is no program, in a sentence; empty with one.
     """
 
@@ -40,6 +41,7 @@ class Engine:
     network: nn.Module = field(repr=False)
     program: Program | None = field(default=None, repr=False)
     precision: Precision = "f32"
+    scales: Scales | None = field(default=None, repr=False)
     why_not: str = ""
 
     def make(
@@ -82,12 +84,14 @@ class Engine:
         return f"program {self.precision}" if self.program else "modules"
 
 
-def find_engine(model: Model, precision: str = "f32") -> Engine:
+def find_engine(model: Model, precision: str = "f32", scales: Scales | None = None) -> Engine:
     """Compile a model's network.
 
     Args:
-        model: A trained network; for int8 one that `foveal adapt --precision int8` has seen images with.
+        model: A network; for int8 without scales one that `foveal adapt --precision int8` has seen images
+            with.
         precision: f32, bf16 or int8.
+        scales: How int8 is written, from `int8_scales`; those of the model's profile if absent.
 
     Raises:
         ValueError: There is no such precision, or the network cannot be compiled and another than f32 is
@@ -102,20 +106,23 @@ def find_engine(model: Model, precision: str = "f32") -> Engine:
         if asked == "bf16":
             program = in_bf16(program)
         if asked == "int8":
-            program = in_int8(program, _scales(model))
+            scales = scales or _scales(model)
+            program = in_int8(program, scales)
     except (NotCompiled, RuntimeError) as error:
         if asked != "f32":
             raise ValueError(f"{model.name} has no program in {asked}: {error}") from None
         return Engine(model, fused, why_not=str(error))
-    return Engine(model, fused, program, asked)
+    return Engine(model, fused, program, asked, scales if asked == "int8" else None)
 
 
-def int8_scales(model: Model, images: Sequence[Tensor]) -> Scales:
+def int8_scales(model: Model, images: Sequence[Tensor], least_agreement: float = LEAST_AGREEMENT) -> Scales:
     """Find how a model's program is written in 8 bits, from at most `CALIBRATED` images, evenly spaced.
 
     Args:
-        model: The trained network.
+        model: The network.
         images: Images [3, H, W] in 0..1 like those that will come, read when they are asked for.
+        least_agreement: Share of the labels that must stay; maps are left in bfloat16 for it. 0 where labels
+            mean nothing, and only time counts.
 
     Raises:
         ValueError: The network cannot be compiled, or has a step without an 8-bit kernel.
@@ -123,7 +130,7 @@ def int8_scales(model: Model, images: Sequence[Tensor]) -> Scales:
     count = min(CALIBRATED, len(images))
     chosen = [images[k * len(images) // count][None].contiguous().numpy() for k in range(count)]
     try:
-        return find_scales(_compile(model, faster(model.network)), chosen)
+        return find_scales(_compile(model, faster(model.network)), chosen, least_agreement)
     except (NotCompiled, RuntimeError) as error:
         raise ValueError(f"{model.name} has no program in int8: {error}") from None
 

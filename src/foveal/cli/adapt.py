@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -59,6 +59,7 @@ def adapt(
     from foveal.calibration.adapt import adapt as measure
     from foveal.calibration.adapt import check
     from foveal.calibration.engine import int8_scales
+    from foveal.data.image_files import open_images
     from foveal.hub.checkpoint import load_model, save_model
 
     if steps and out is None:
@@ -69,7 +70,7 @@ def adapt(
     loaded = load_model(model)
     candidates = _candidates(loaded, given_settings(ctx))
     first = candidates[0]
-    found = _images(images, split, limit)
+    found = open_images(images, split, limit)
     check(loaded, found, first)
     if out is not None:
         make_folder(out)
@@ -107,32 +108,6 @@ def _candidates(loaded: Model, given: Settings) -> list[CoarseToFineConfig]:
     levels = [cast("int", given["coarse_level"])] if "coarse_level" in given else range(level, 0, -1)
     scores = [cast("str", given["policy"])] if "policy" in given else SCORES
     return [CoarseToFineConfig(policy=score, tile=tile, coarse_level=at) for at in levels for score in scores]
-
-
-def _images(source: str, split: str, limit: int) -> Images:
-    """List images of a folder or a data set, evenly spaced; they are read when they are used."""
-    from foveal.data.dataset import DATASETS, open_dataset
-    from foveal.data.image import list_images
-
-    kind, _, path = source.partition(":")
-    if kind == "folder":  # opening it as a data set would read the masks to count their classes
-        folder = Path(path).expanduser() / "images"
-        files = list_images(folder / split if (folder / split).is_dir() else folder)
-    elif kind in DATASETS:
-        files = [pair.image for pair in open_dataset(source, split).pairs]
-    else:
-        files = list_images(source)
-    count = min(limit, len(files))
-    return _Files([files[k * len(files) // count] for k in range(count)])
-
-
-class _Files(list[Any]):
-    """Image files that give the image [3, H, W] when they are indexed."""
-
-    def __getitem__(self, index: Any) -> Any:
-        from foveal.data.image import read_image
-
-        return read_image(super().__getitem__(index))
 
 
 def _distil(loaded: Model, images: Images, config: CoarseToFineConfig, steps: int, out: Path) -> Model:

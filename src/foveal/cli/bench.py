@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from foveal.benchmark.operation_results import OperationsResult
     from foveal.benchmark.results import BenchResult
+    from foveal.benchmark.task import Task
     from foveal.hub.checkpoint import Model
     from foveal.methods import MethodConfig
 
@@ -31,8 +32,10 @@ BUDGETS, LEVELS = (1.0, 0.55, 0.4, 0.3), (1, 2)
 OPS_BUDGETS = (0.4,)
 STREET = 24
 """Seed of the first street of a batch."""
-CALIBRATION = 8
-"""Streets that int8 takes its ranges from."""
+STREETS, CALIBRATION = 8, 16
+"""Streets, or at most given images, that int8 takes its ranges from."""
+SPLIT = "train"
+"""Split of a data set that these images are of."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,7 +60,11 @@ def bench(
     runtimes: RuntimesOption = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="Precisions of the static runtimes: f32 bf16 int8; f32 is always measured."),
+        typer.Option(help="Precisions of runtimes and adaptive rows: f32 bf16 int8; default f32."),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Folder of images, or a data set KIND:PATH, that int8 takes its ranges from."),
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 1,
@@ -77,29 +84,32 @@ def bench(
 ) -> None:
     """Time the adaptive network against the dense one in the fastest runtimes available.
 
-    Several values may follow one option: `--budget 1 0.55 0.4 --max-level 1 2`.
+    Every adaptive row is compared with the fastest runtime of its own precision. Several values may follow
+    one option: `--budget 1 0.55 0.4 --precision f32 int8 --max-level 1 2`.
     """
     from foveal.benchmark.bench import bench as measure
     from foveal.benchmark.machine import quiet_machine
     from foveal.benchmark.profile_ops import operations
-    from foveal.benchmark.runtimes import choose_runtimes
+    from foveal.benchmark.runtimes import choose_runtimes, parse_precision
     from foveal.benchmark.task import Task
     from foveal.hub.untrained import find_model
 
     check_picture(picture)
-    _check_ops(
-        ops, {"--runtimes": runtimes is not None, "--memory": memory, "--picture": picture is not None}
-    )
+    given = {"--runtimes": runtimes, "--precision": precision, "--memory": memory, "--picture": picture}
+    _check_ops(ops, given)
     sides = _sides(size, image)
-    precisions = list(dict.fromkeys(["f32", *(precision or [])]))
+    precisions = [parse_precision(text) for text in dict.fromkeys(precision or ["f32"])]
+    if images is not None and "int8" not in precisions:
+        raise ValueError(f"--images {images} gives int8 its ranges; add --precision int8, or leave it out")
     names, absent = ([], []) if ops else choose_runtimes(split_names(runtimes), precisions)
     prepare(threads, keep_memory)
     loaded = find_model(model)
     budgets = budget or (OPS_BUDGETS if ops else BUDGETS)
     wanted = configurations(loaded, method, budgets, given_settings(ctx))
     pictures = _images(sides, image, batch)
-    ranges = _calibration(pictures, image, "int8" in precisions)
-    task = Task(loaded, pictures, method, wanted, names, repeat, memory, keep_memory, ranges)
+    task = Task(loaded, pictures, method, wanted, names, repeat, memory, keep_memory, precisions)
+    if "int8" in precisions:
+        task = _with_ranges(task, images, image)
     with quiet_machine():
         result = operations(task, progress()) if ops else measure(task, progress())
     for sentence in [*absent, *getattr(result, "left_out", [])]:
@@ -146,11 +156,13 @@ def check_picture(path: Path | None) -> None:
         raise ValueError(f"--picture is {path}, whose folder does not exist; make it, or give another file")
 
 
-def _check_ops(ops: bool, others: dict[str, bool]) -> None:
+def _check_ops(ops: bool, others: Mapping[str, object]) -> None:
     """Refuse options that say nothing about single operations."""
-    given = [name for name, there in others.items() if ops and there]
+    given = [name for name, value in others.items() if ops and value not in (None, False)]
     if given:
-        raise ValueError(f"--ops measures no runtimes, memory or picture; leave {', '.join(given)} out")
+        raise ValueError(
+            f"--ops measures no runtimes, precisions, memory or picture; leave {', '.join(given)} out"
+        )
 
 
 def _sides(size: str | None, image: Path | None) -> tuple[int, int]:
@@ -171,14 +183,35 @@ def _images(size: tuple[int, int], path: Path | None, batch: int, seed: int = ST
     return torch.stack([street(seed + k, size)[0] for k in range(batch)])
 
 
-def _calibration(image: Tensor, path: Path | None, wanted: bool) -> list[Tensor]:
-    """Give what int8 takes its ranges from: other streets of the same size, or the given image itself."""
-    if not wanted:
-        return []
-    if path is not None:
-        return [image]
-    size = image.shape[2], image.shape[3]
-    return [_images(size, None, len(image), STREET + 100 * (k + 1)) for k in range(CALIBRATION)]
+def _with_ranges(task: Task, images: str | None, timed: Path | None) -> Task:
+    """Add what int8 takes its ranges from: given images, else the timed one, else generated streets.
+
+    Without given images our own int8 is that of the model's profile, if it has one.
+    """
+    import torch
+
+    from foveal.benchmark.contenders import shrink
+    from foveal.calibration.profile import find_profile
+    from foveal.data.image_files import open_images
+    from foveal.models import MODELS
+
+    trained = task.model.name not in MODELS
+    if images is not None:
+        found = [shrink(image[None], task.size) for image in open_images(images, SPLIT, CALIBRATION)]
+        ranges = [torch.cat([image] * len(task.image)) for image in found]
+        return replace(task, calibration=ranges, labels_count=trained)
+    profile = find_profile(task.model)
+    scales = None if profile is None else profile.scales
+    if timed is not None:
+        return replace(task, calibration=[task.image], scales=scales, labels_count=trained)
+    whose = "of the static runtimes " if scales else ""
+    complain(
+        f"int8 {whose}takes its ranges from generated streets; timings do not depend on them, agreement "
+        "does: give --images for it"
+    )
+    seeds = (STREET + 100 * (k + 1) for k in range(STREETS))
+    ranges = [_images(task.size, None, len(task.image), seed) for seed in seeds]
+    return replace(task, calibration=ranges, scales=scales, labels_count=False)
 
 
 def _show(result: BenchResult | OperationsResult, picture: Path | None, json: bool) -> None:

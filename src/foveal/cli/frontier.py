@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from foveal.benchmark.contenders import Contender
     from foveal.benchmark.frontier import Effort, Measurement
     from foveal.benchmark.runtimes import Choice
+    from foveal.calibration.engine import Engine
     from foveal.data.pairs import Dataset
     from foveal.hub.checkpoint import Model
 
@@ -75,13 +76,15 @@ def frontier(
     Several values may follow one option: `--scales 1 0.5`.
     """
     from foveal.benchmark.conclusion import Subject, summarise
+    from foveal.benchmark.engines import find_engines
     from foveal.benchmark.frontier import Effort
     from foveal.benchmark.machine import quiet_machine
-    from foveal.benchmark.runtimes import PRECISIONS, choose_runtimes, packages_of
+    from foveal.benchmark.runtimes import PRECISIONS, choose_runtimes, packages_of, parse_precision
+    from foveal.calibration.engine import int8_scales
     from foveal.data.dataset import open_dataset
     from foveal.hub.checkpoint import load_model
 
-    wanted = list(dict.fromkeys(precision or PRECISIONS))
+    wanted = [parse_precision(text) for text in dict.fromkeys(precision or PRECISIONS)]
     choices, absent = choose_runtimes(split_names(runtimes), wanted)
     shares = check_shares("--scales", scales or SCALES)
     loaded, dataset = load_model(model), open_dataset(data, split)
@@ -89,9 +92,10 @@ def frontier(
     if out is not None:
         make_folder(out)
     prepare(threads)
-    reduced = set(wanted) - {"f32"}
-    ranges = _calibration(data, calibration_split, dataset, calibration) if reduced else []
-    ours, unable = adaptive_contenders(loaded, methods or OURS, budget or BUDGETS, (wanted, ranges))
+    ranges = _calibration(data, calibration_split, dataset, calibration) if "int8" in wanted else []
+    pictures = [image for batch in ranges for image in batch]
+    engines, unable = find_engines(loaded, wanted, lambda: int8_scales(loaded, pictures))
+    ours = adaptive_contenders(loaded, methods or OURS, budget or BUDGETS, engines)
     effort = Effort(limit, timed, repeat, quiet_machine)
     found = _measure(loaded, dataset, (choices, shares, ranges), ours, effort)
     packages, left_out = frozenset(packages_of(choices)), (*absent, *unable)
@@ -147,40 +151,26 @@ def check_classes(loaded: Model, dataset: Dataset) -> None:
 
 
 def adaptive_contenders(
-    loaded: Model,
-    methods: Sequence[str],
-    budgets: Sequence[float],
-    precision: tuple[Sequence[Any], Sequence[Tensor]],
-) -> tuple[list[Contender], list[str]]:
-    """List every method at every budget and precision, and sentences about what cannot run.
-
-    The compiled program runs where the network has one, else the eager engine, which computes in f32.
+    loaded: Model, methods: Sequence[str], budgets: Sequence[float], engines: Sequence[Engine]
+) -> list[Contender]:
+    """List every method at every budget and precision; the dense network has one row a precision.
 
     Args:
         loaded: The model.
         methods: Names in `foveal.methods.METHODS`.
-        budgets: Shares of the dense work; the dense network has one row.
-        precision: Precisions, and images [1, 3, H, W] that their ranges are taken from.
+        budgets: Shares of the dense work.
+        engines: Run the model, one a precision.
 
     Raises:
         ValueError: There is no method of that name, or a budget is no share.
     """
     from foveal.benchmark.contenders import AdaptiveContender
-    from foveal.benchmark.programs import ProgramContender, compile_programs
     from foveal.calibration.configure import configure
-    from foveal.fusion import faster
 
     shares, chosen = check_shares("--budget", budgets), list(dict.fromkeys(methods))
     every = [(name, configure(loaded, name, share, {})) for name in chosen for share in shares]
     configs = list({(name, c.is_dense or c): (name, c) for name, c in every}.values())
-    network = loaded.network.eval()
-    programs, unable = compile_programs(network, *precision)
-    if programs:
-        made = programs.items()
-        ours = [ProgramContender(n, program, c, p) for p, program in made for n, c in configs]
-        return [*ours], unable
-    fast = faster(network)
-    return [AdaptiveContender(name, fast, config) for name, config in configs], unable
+    return [AdaptiveContender(name, engine, config) for engine in engines for name, config in configs]
 
 
 def _calibration(data: str, split: str | None, dataset: Dataset, count: int) -> list[Tensor]:

@@ -12,8 +12,8 @@ from typer import style
 from foveal.reporting.table import giga, table
 
 if TYPE_CHECKING:
+    from foveal.compatibility import Comparison, MixedRun, NetworkReport
     from foveal.hub.rows import ArchitectureRow, MethodRow, ModelRow, PolicyRow
-    from foveal.tiles.check import Report
 
 TEXT_WIDTH = 100
 """Widest line of running text [characters]."""
@@ -88,9 +88,12 @@ class CheckRow:
         findings: Operations that have no rule.
         declared: Modules that the network itself sends through a dense map.
         dense_modules: Further modules that would have to; None if that mends nothing.
-        equal: Whether everything at level 0 gives the dense answer.
-        difference: Largest difference from it; None if it cannot run.
-        scale: Largest value of the dense answer.
+        equal: Whether every level alone gives the dense answer, and mixed ones run.
+        comparisons: Every level alone, at a round size and a ragged one.
+        mixed: Random plans of several levels.
+        dense_share: Share of the dense network's MACs that the dense modules take; None if it cannot run.
+        macs: MACs at the budget, as a share of the dense network's; None if it cannot run.
+        budget: What they are predicted for.
         notes: What else the user should know.
     """
 
@@ -99,51 +102,29 @@ class CheckRow:
     declared: tuple[str, ...]
     dense_modules: tuple[str, ...] | None
     equal: bool
-    difference: float | None
-    scale: float
+    comparisons: tuple[Comparison, ...]
+    mixed: tuple[MixedRun, ...]
+    dense_share: float | None
+    macs: float | None
+    budget: float
     notes: tuple[str, ...]
 
 
-def check_row(name: str, report: Report) -> CheckRow:
-    """Describe what a survey found."""
+def check_row(name: str, report: NetworkReport) -> CheckRow:
+    """Describe what a check found."""
     return CheckRow(
         network=name,
         findings=tuple(FindingRow(f.operation, f.module, f.kind, f.remedy) for f in report.findings),
         declared=report.declared,
         dense_modules=report.dense_modules,
         equal=report.equal,
-        difference=report.difference,
-        scale=report.scale,
+        comparisons=report.comparisons,
+        mixed=report.mixed,
+        dense_share=report.dense_share,
+        macs=report.macs,
+        budget=report.budget,
         notes=report.notes,
     )
-
-
-def check_text(name: str, report: Report) -> str:
-    """Write what a survey found."""
-    lines = []
-    if report.declared:
-        lines.append(f"{name} itself sends {', '.join(report.declared)} through a dense map")
-    if not report.findings:
-        lines.append(f"{style('every operation has a rule', fg='green')}: {name} runs on tiles")
-    for finding in report.findings:
-        where = f"{finding.module} ({finding.kind})" if finding.module else f"forward of {finding.kind}"
-        lines += [f"{style(finding.operation, fg='yellow')}", f"    in {where}: {finding.remedy}"]
-    if report.findings:
-        lines += ["", _mended(report)]
-    if report.difference is not None:
-        verdict = "equals" if report.equal else style("does NOT equal", fg="red")
-        lines.append(
-            f"everything at level 0 {verdict} the dense network: largest difference {report.difference:.2g}, "
-            f"of values up to {report.scale:.3g}"
-        )
-    return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
-
-
-def _mended(report: Report) -> str:
-    if report.dense_modules is None:
-        return "no choice of dense_modules mends all of this"
-    names = (*report.declared, *report.dense_modules)
-    return f"with {style(f'dense_modules={names}', bold=True)} every operation has a rule for tiles"
 
 
 def _width(rows: Sequence[MethodRow | PolicyRow]) -> int:

@@ -76,12 +76,12 @@ def check(
     Exit code 1 if an operation has no rule, or the answers differ.
     """
     sides = parse_size(size)
-    from foveal.cli.listing import check_row, check_text
+    from foveal.cli.listing import check_row
+    from foveal.compatibility import check as check_network
     from foveal.hub.listing import find_network
-    from foveal.tiles.check import check_network
 
     result = check_network(find_network(network), sides, tile)
-    echo_json(check_row(network, result)) if json else typer.echo(check_text(network, result))
+    echo_json(check_row(network, result)) if json else typer.echo(str(result))
     if result.findings or not result.equal:
         raise typer.Exit(FINDINGS)
 

@@ -148,7 +148,8 @@ def build(target: str = "native", path: Path | None = None) -> Path:
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
             _compile(compiler, architecture(target), openmp, Path(scratch)).replace(path)
     except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip().partition("\n")[0][:300]
+        lines = error.stderr.decode(errors="replace").strip().splitlines() or [""]
+        said = next((line for line in lines if "error" in line), lines[0])[:300]
         raise CannotBuild(f"{compiler} failed ({said}); name another compiler in CC") from None
     except subprocess.SubprocessError as error:
         raise CannotBuild(f"{compiler} failed ({error}); name another compiler in CC") from None

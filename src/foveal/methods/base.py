@@ -79,6 +79,10 @@ class AdaptiveSegmenter(nn.Module, ABC):
             f"{type(self).__name__} computes whole images and takes no mask; give coarse_to_fine or segblocks"
         )
 
+    def labels(self, image: Tensor) -> Tensor:
+        """Return the class per pixel [N, H, W], uint8, of images [N, 3, H, W], and nothing else."""
+        return self(image).labels
+
     def dense_labels(self, image: Tensor) -> Tensor:
         """Return what the dense network says, class per pixel [N, H, W], uint8."""
         size = check_image(image, self.network)

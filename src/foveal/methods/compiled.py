@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import torch
@@ -61,32 +62,48 @@ class CompiledMethod(AdaptiveSegmenter):
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W] in 0..1; a memory is not used."""
         size = check_image(image)
-        earlier: tuple[Step, ...] = ()
-        settings = self.settings
-        if settings is None:
-            assert isinstance(self.method, PlansOnce), "was checked"
-            earlier, plan = self.method.planned(image)
-            settings = PlannedRun(plan.levels.numpy(), plan.tile)
-        found = _run(self.program, image, settings)
+        earlier, settings = self._decided(image)
+        found = self._run(image, settings)
         logits, labels = _logits(found), torch.from_numpy(found.labels)
-        factor = factor_of(logits, size)
-        tell("interpolation", 4 * logits.numel() * factor**2 if factor > 1 else 0)
         steps = (*earlier, *passes(settings, found, size))
         return Prediction(logits, size, Trace(steps), computed_labels=labels)
 
     def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
         """Segment where cells are wanted; the program leaves the others out of every pass."""
         size = check_image(image)
-        earlier: tuple[Step, ...] = ()
-        settings = self.settings
-        if settings is None:
-            assert isinstance(self.method, PlansOnce), "was checked"
-            earlier, plan = self.method.planned(image)
-            settings = PlannedRun(plan.levels.numpy(), plan.tile)
-        found = _run(self.program, image, settings, wanted)
+        earlier, settings = self._decided(image)
+        found = _run(self.program, image, settings, wanted=wanted)
         step = Step("network", torch.from_numpy(found.work))
         trace = Trace((*earlier, step), torch.from_numpy(found.levels))
         return Prediction(_logits(found), size, trace, computed_labels=torch.from_numpy(found.labels))
+
+    def labels(self, image: Tensor) -> Tensor:
+        """Return the class per pixel [N, H, W], uint8; the logits are not copied out of the program."""
+        check_image(image)
+        _, settings = self._decided(image)
+        return torch.from_numpy(self._run(image, settings, logits=False).labels)
+
+    def _run(self, image: Tensor, settings: Settings, logits: bool = True) -> ProgramResult:
+        """Run the program up to the labels, and tell whoever counts what enlarging the logits takes."""
+        found, stride = _run(self.program, image, settings, logits), self.program.stride
+        count, _, height, width = image.shape
+        shape = count, self.program.classes, -(-height // stride), -(-width // stride)
+        factor = factor_of(shape, (height, width))
+        tell("interpolation", 4 * prod(shape) * factor**2 if factor > 1 else 0)
+        return found
+
+    def step_ms(self, image: Tensor) -> dict[str, float]:
+        """Time every step of the program, the decision, the composition and the labels in one run [ms]."""
+        _, settings = self._decided(image)
+        return _run(self.program, image, settings, logits=False, profile=True).step_ms
+
+    def _decided(self, image: Tensor) -> tuple[tuple[Step, ...], Settings]:
+        """Return what a decision before the program cost, and what the program is asked for."""
+        if self.settings is not None:
+            return (), self.settings
+        assert isinstance(self.method, PlansOnce), "was checked"
+        earlier, plan = self.method.planned(image)
+        return earlier, PlannedRun(plan.levels.numpy(), plan.tile)
 
     def decide(self, image: Tensor) -> Plan | None:
         """Return the plan of the method."""
@@ -152,11 +169,18 @@ def _refinements(settings: CoarseToFineRun, levels: Tensor, count: int, size: tu
     return steps
 
 
-def _run(program: Program, image: Tensor, settings: Settings, wanted: Tensor | None = None) -> ProgramResult:
+def _run(
+    program: Program,
+    image: Tensor,
+    settings: Settings,
+    logits: bool = True,
+    profile: bool = False,
+    wanted: Tensor | None = None,
+) -> ProgramResult:
     """Run a program on as many threads as PyTorch uses, and tell whoever counts what it did."""
     array: Any = image.detach().to("cpu", torch.float32).numpy()
-    mask = None if wanted is None else wanted.numpy()
-    found = program.run(array, settings, mask, threads=torch.get_num_threads(), logits=True)
+    threads, mask = torch.get_num_threads(), None if wanted is None else wanted.numpy()
+    found = program.run(array, settings, mask, threads=threads, logits=logits, profile=profile)
     tell("convolution", found.macs)
     return found
 

@@ -9,11 +9,13 @@ from foveal.ops.enlarge import enlarge
 from foveal.ops.fetch_halo import fetch_halo
 from foveal.ops.halve import halve
 from foveal.ops.max_pool import Pooling, max_pool
+from foveal.ops.resample import Resampling, resample
 
 __all__ = [
     "Convolution",
     "Pooling",
     "Prologue",
+    "Resampling",
     "classify",
     "compose_tiles",
     "convolve",
@@ -23,6 +25,7 @@ __all__ = [
     "fetch_halo",
     "halve",
     "max_pool",
+    "resample",
     "tuning",
     "upsample",
 ]

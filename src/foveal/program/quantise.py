@@ -22,11 +22,13 @@ from foveal.program.ranges import observe
 from foveal.program.run import Program
 from foveal.program.spec import (
     AFFINE,
+    BINS,
     CONCAT,
     CONVOLVE,
     DEPTHWISE,
     MAX_POOL,
     TILED,
+    WHOLE,
     MapSpec,
     StepSpec,
 )
@@ -38,6 +40,8 @@ IMAGE_CHANNELS = 4
 """Channels of an image in reduced precision: a fourth one is 0, so that rows are whole words."""
 TRIES = 4
 """How often more maps are left in bfloat16 where labels agree too little."""
+LEAST_AGREEMENT = 0.98
+"""Share of the labels that must stay."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Scales:
     agreement: float
 
 
-def find_scales(program: Program, images: Sequence[Any], least_agreement: float = 0.98) -> Scales:
+def find_scales(program: Program, images: Sequence[Any], least_agreement: float = LEAST_AGREEMENT) -> Scales:
     """Find the scales that lose least on images.
 
     Args:
@@ -118,9 +122,12 @@ def _agreement(program: Program, images: Sequence[Any], expected: Sequence[Array
 
 
 def _maps(tables: Tables) -> list[int]:
-    """List the maps that may be in reduced precision."""
+    """List the maps that may be in reduced precision: of tiles, and inputs of products in dense modules."""
     output = tables.head.output
-    return [k for k, m in enumerate(tables.maps) if m.kind == TILED and k != output]
+    inputs = {
+        step.out for step in tables.steps if step.kind == AFFINE and tables.maps[step.out].kind == WHOLE
+    }
+    return [k for k, m in enumerate(tables.maps) if (m.kind == TILED or k in inputs) and k != output]
 
 
 def _numbers(tables: Tables, at: int, count: int) -> Array | None:
@@ -174,14 +181,14 @@ class _Copy(Builder):
 
 
 def split_prologues(tables: Tables) -> Tables:
-    """Let what comes before a convolution of tiles be a step of its own, whose result can have a scale."""
+    """Let what comes before a convolution be a step of its own, whose result can have a scale."""
     copy = _Copy(tables)
     for k, step in enumerate(tables.steps):
         source = tables.maps[step.input]
-        if step.kind != CONVOLVE or step.before_scale < 0 or source.kind != TILED:
+        if step.kind != CONVOLVE or step.before_scale < 0 or source.kind == BINS:
             copy.copy_step(k)
             continue
-        changed = copy.add_map(source.channels, source.stride)
+        changed = copy.add_map(source.channels, source.stride, source.kind)
         scale, shift = (
             _numbers(tables, at, source.channels) for at in (step.before_scale, step.before_shift)
         )
@@ -209,7 +216,8 @@ def reduced(tables: Tables, scales: Scales | None) -> Tables:
     image = tables.head.input
     for k in _maps(tables):
         m = copy.maps[k]
-        if scales is None or (k in scales.kept and k != image):
+        # Channels of a dense module's map are joined from parts and may be no whole words of 8 bits.
+        if scales is None or (k in scales.kept and k != image) or (m.kind == WHOLE and m.channels % 4):
             m.precision = BF16
         else:
             m.precision, m.scale, m.zero = U8, scales.scale[k], scales.zero[k]

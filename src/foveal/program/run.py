@@ -154,6 +154,10 @@ class Program:
         if status:
             raise MemoryError(f"a run of a program failed: {request.error.decode() or 'no memory'}")
 
+    def release(self) -> None:
+        """Free the memory that earlier runs have left for later ones."""
+        native().foveal_program_release(self._address)
+
     def save(self, path: str | Path) -> None:
         """Write the program as one safetensors file that `load_program` reads without PyTorch."""
         write_tables(self.tables, Path(path), self.info)

@@ -95,6 +95,6 @@ def native() -> ctypes.CDLL:
     kernels.foveal_program_make.argtypes = [*[_Address] * 4, ctypes.c_int64, _Address, ctypes.c_int64]
     kernels.foveal_program_run.restype = ctypes.c_int32
     kernels.foveal_program_run.argtypes = [_Address, _Address]
-    kernels.foveal_program_free.argtypes = [_Address]
-    kernels.foveal_program_free.restype = None
+    for free in (kernels.foveal_program_release, kernels.foveal_program_free):
+        free.argtypes, free.restype = [_Address], None
     return kernels

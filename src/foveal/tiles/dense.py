@@ -2,24 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from foveal.geometry.layout import Layout
 from foveal.ops import compose_tiles, cut_tiles
+from foveal.tiles.axes import NCHW, Axes, as_seen, as_stored
+from foveal.tiles.extent import at_level, tile_sides
 from foveal.tiles.nested import leaves, map_leaves
-from foveal.tiles.tensor import NoTileRule, TileTensor, pool
+from foveal.tiles.rules import nchw
+from foveal.tiles.tensor import TileTensor, WrongGeometry, pool
+
+
+class Group(NamedTuple):
+    """Images of a batch that have the same finest level.
+
+    Attributes:
+        images: Their numbers.
+        layout: Their tiles.
+        mask: Which of all tiles those are [B].
+        level: The finest level, that of their dense map.
+    """
+
+    images: list[int]
+    layout: Layout
+    mask: Tensor
+    level: int
+
+
+def groups(layout: Layout) -> list[Group]:
+    """Sort the images of a batch by their finest level."""
+    found = []
+    for level in sorted(set(layout.finest)):
+        images = [n for n, finest in enumerate(layout.finest) if finest == level]
+        found.append(Group(images, *layout.of_images(images), level))
+    return found
+
+
+def in_order(parts: list[Tensor], found: list[Group]) -> Tensor:
+    """Join what was computed for groups of images, in the order of the batch."""
+    if len(found) == 1:
+        return parts[0]
+    order = torch.tensor([n for group in found for n in group.images], device=parts[0].device).argsort()
+    return torch.cat(parts)[order]
+
+
+def lift(x: TileTensor, tiles: Tensor, group: Group) -> Tensor:
+    """Compose the dense map of a group of images from all tiles [B, C, side, side], seen as `x` is."""
+    dense = compose_tiles(tiles[group.mask.to(tiles.device)], group.layout, group.level)
+    return dense if x.axes == NCHW else as_seen(dense.unflatten(1, x.channels or (1,)), x.axes)
 
 
 def run_dense(module: nn.Module) -> nn.Module:
     """Let a module see the dense map wherever it is given tiles; what it returns is cut into tiles again.
 
-    For modules that look at the whole map: pyramid pooling, attention, ... The map has the finest level that
-    occurs in an image, so an image that is coarse everywhere gives what the network gives on the reduced
-    image. With plain tensors the module works as before.
+    For modules that look at the whole map: attention, ... The map has the finest level that occurs in an
+    image, so an image that is coarse everywhere gives what the network gives on the reduced image; sides that
+    the network took from the shape of a map are given as they are there. With plain tensors the module works
+    as before.
     """
     if not isinstance(module.forward, partial):
         module.forward = partial(_through_dense, module)
@@ -31,61 +75,81 @@ def _through_dense(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     given = [a for a in leaves([*args, *kwargs.values()]) if isinstance(a, TileTensor)]
     if not given:
         return forward(*args, **kwargs)
-    first = given[0]
-    pools = {id(a): pool(a, "run_dense") for a in given}
-    layout = first.layout
+    layout = given[0].layout
+    pools = {id(a): pool(nchw(a), "run_dense") for a in given}
+    found = groups(layout)
     results = []
-    groups = [[n for n, f in enumerate(layout.finest) if f == level] for level in sorted(set(layout.finest))]
-    for images in groups:
-        part, mask = layout.of_images(images)
-        base = layout.finest[images[0]]
+    for group in found:
 
-        def lift(x: Any, part: Layout = part, mask: Tensor = mask, base: int = base) -> Any:
-            return (
-                compose_tiles(pools[id(x)][mask.to(x.device)], part, base) if isinstance(x, TileTensor) else x
-            )
+        def given_to(x: Any, group: Group = group) -> Any:
+            if isinstance(x, TileTensor):
+                return lift(x, pools[id(x)], group)
+            if isinstance(x, Tensor) and len(found) > 1 and x.ndim and len(x) == layout.images:
+                return x[group.images]
+            return at_level(group.level, x)
 
-        out = forward(*map_leaves(lift, args), **{name: map_leaves(lift, a) for name, a in kwargs.items()})
-        results.append((images, part, base, out))
-    return _lower(first, results)
+        named = {name: map_leaves(given_to, value) for name, value in kwargs.items()}
+        results.append(forward(*map_leaves(given_to, args), **named))
+    return lower(given, found, results, tile_sides(leaves([*args, *kwargs.values()])))
 
 
-def _lower(like: TileTensor, results: list[tuple[list[int], Layout, int, Any]]) -> Any:
-    """Cut what a module returned for every group of images, and put the groups together."""
-    first = results[0][3]
+def lower(given: list[TileTensor], found: list[Group], results: list[Any], hints: Sequence[int] = ()) -> Any:
+    """Cut what a module returned for every group of images, and put the groups together.
+
+    Args:
+        given: Maps that the module was given.
+        found: Groups of images.
+        results: What it returned for each of them.
+        hints: Sides that tiles probably have, if several fit.
+    """
+    first = results[0]
+
+    def part(key: Any) -> Any:
+        return lower(given, found, [result[key] for result in results], hints)
+
     if isinstance(first, list | tuple):
-        parts = [[(i, p, b, out[k]) for i, p, b, out in results] for k in range(len(first))]
-        return type(first)(_lower(like, part) for part in parts)
-    side = _side_of(first, results[0][1], results[0][2], like.side)
-    layout = like.layout
-    if side is None:
-        order = torch.tensor([n for images, *_ in results for n in images], device=first.device).argsort()
-        return torch.cat([out for *_, out in results])[order]
-    tiles = first.new_empty(layout.computed, first.shape[1], side, side)
-    for images, part, base, out in results:
-        chosen = torch.isin(layout.image[: layout.computed], torch.tensor(images)).to(out.device)
-        tiles = (
-            tiles.masked_scatter(
-                chosen[:, None, None, None].expand_as(tiles), cut_tiles(out, part, side, base).contiguous()
-            )
-            if len(results) > 1
-            else cut_tiles(out, part, side, base)
-        )
-    return like.with_tiles(tiles)
+        parts = [part(k) for k in range(len(first))]
+        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+    if isinstance(first, dict):
+        return type(first)((key, part(key)) for key in first)
+    if not isinstance(first, Tensor):
+        return first
+    fit = _fitting(given, first, found[0], hints)
+    if fit is None:
+        return in_order(results, found)
+    like, axes, side = fit
+    parts = []
+    for group, out in zip(found, results, strict=True):
+        extent = dict(zip("nhw", (len(group.images), *group.layout.extent(side, group.level)), strict=True))
+        stored = as_stored(out, axes, extent)
+        tiles = cut_tiles(stored.flatten(1, -3), group.layout, side, group.level)
+        parts.append(tiles.unflatten(1, stored.shape[1:-2]))
+    places = [group.mask[: like.layout.computed].nonzero()[:, 0] for group in found]
+    order = torch.cat(places).argsort().to(first.device)
+    return like.with_tiles(parts[0] if len(parts) == 1 else torch.cat(parts)[order], axes)
 
 
-def _side_of(out: Tensor, layout: Layout, base: int, side: int) -> int | None:
-    """Find the side of tiles whose dense map has the size of a result; None if it is no map."""
-    if out.ndim != 4 or tuple(out.shape[2:]) == (1, 1) != layout.extent(side, base):
+def _fitting(
+    given: list[TileTensor], out: Tensor, group: Group, hints: Sequence[int]
+) -> tuple[TileTensor, Axes, int] | None:
+    """Find how a result is seen, and the side of tiles whose dense map has its size; None if it is no map."""
+    layout, level = group.layout, group.level
+    for like in given:
+        sizes = dict(zip("nhw", (len(group.images), *layout.extent(like.side, level)), strict=True))
+        if like.axes != NCHW and out.ndim == like.ndim:
+            seen = zip(like.axes, out.shape, strict=True)
+            if all(n == torch.Size(sizes[k] for k in axis).numel() for axis, n in seen if axis != "c"):
+                return like, like.axes, like.side
+    like = given[0]
+    if out.ndim != 4 or tuple(out.shape[2:]) == (1, 1) != layout.extent(like.side, level):
         return None
-    sides = [
-        side,
-        *(layout.tile >> k for k in range(layout.tile.bit_length()) if layout.tile % (1 << k) == 0),
-    ]
-    fitting = [s for s in sides if layout.extent(s, base) == tuple(out.shape[2:])]
+    others = [layout.tile >> k for k in range(layout.tile.bit_length()) if layout.tile % (1 << k) == 0]
+    sides = [*(s for s in hints if s in others), *(x.side for x in given), *others]
+    fitting = [s for s in sides if layout.extent(s, level) == tuple(out.shape[2:])]
     if not fitting:
-        raise NoTileRule(
-            f"a module in `dense_modules` returned a map of {tuple(out.shape[2:])}, which is no whole "
-            f"stride of the image of {layout.size[0]}x{layout.size[1]} px"
+        raise WrongGeometry(
+            f"a module in `dense_modules` returned a map of {tuple(out.shape[2:])}, which is no whole stride "
+            f"of the image of {layout.size[0]}x{layout.size[1]} px",
+            "pad the image to multiples of the network's stride, or name a module around it",
         )
-    return fitting[0]
+    return like, NCHW, fitting[0]

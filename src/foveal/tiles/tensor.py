@@ -18,6 +18,9 @@ from torch import Tensor
 from foveal.geometry.layout import Borders, Layout
 from foveal.geometry.plan import Plan
 from foveal.ops import compose_tiles, cut_tiles
+from foveal.tiles import axes as order
+from foveal.tiles.axes import NCHW, Axes
+from foveal.tiles.extent import Extent
 from foveal.tiles.memory import Memory, Tape, join
 
 RULES: dict[Any, Callable[..., Any]] = {}
@@ -28,8 +31,28 @@ SURVEY: ContextVar[Callable[..., Any] | None] = ContextVar("survey", default=Non
 """If set, called with (error, function, arguments, keywords) where `NoTileRule` would be raised."""
 
 
+EXACT: ContextVar[bool] = ContextVar("exact", default=False)
+"""Whether windows are refused that a dense network would drop from an image that is coarse everywhere.
+
+Patches that do not fill the reduced image leave a rest at its edge. Tiles keep it, as they do beside finer
+tiles; whether an image is coarse everywhere depends on what it shows, so a run must not fail of it.
+"""
+
+
 class NoTileRule(TypeError):
     """An operation that has no rule for tiles."""
+
+
+class WrongGeometry(NoTileRule):
+    """An operation that has a meaning on tiles, but not of these sides: another image or tile is needed.
+
+    Attributes:
+        advice: What to change.
+    """
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what}; {advice}")
+        self.advice = advice
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +60,29 @@ class TileTensor:
     """One batch of tiles, and where they lie.
 
     Attributes:
-        tiles: [B, C, side, side]; values outside the image are undefined.
+        tiles: [B, C, side, side]; values outside the image are undefined. A map that is seen with another
+            number of channel axes has so many here: [B, *channels, side, side].
         layout: Place of every tile.
         tape: Recorder of features for a later pass, if wanted.
         pad: Zeros around the map that the next convolution or pooling will see (left, right, top, bottom).
+        axes: Order in which the network sees the axes of the map.
     """
 
     tiles: Tensor
     layout: Layout
     tape: Tape | None = field(default=None, repr=False)
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)
+    axes: Axes = NCHW
 
     @property
     def side(self) -> int:
         """Samples on a tile's side."""
-        return self.tiles.shape[2]
+        return self.tiles.shape[-1]
+
+    @property
+    def channels(self) -> torch.Size:
+        """Sizes of the channel axes."""
+        return self.tiles.shape[1:-2]
 
     @property
     def stride(self) -> int:
@@ -59,13 +90,21 @@ class TileTensor:
         return self.layout.tile // self.side
 
     @property
-    def shape(self) -> torch.Size:
-        """Shape [N, C, H, W] of the dense map it stands for."""
-        height, width = self.layout.extent(self.side, 0)
+    def extent(self) -> dict[str, int]:
+        """Images "n", rows "h" and columns "w" of the dense map, an explicit padding included.
+
+        The dense map is at the finest level that occurs in an image, as the network would be given it; if
+        that differs among images, a side is the one at the finest of all, and knows the others.
+        """
         left, right, top, bottom = self.pad
-        return torch.Size(
-            (self.layout.images, self.tiles.shape[1], height + top + bottom, width + left + right)
-        )
+        sizes = {level: self.layout.extent(self.side, level) for level in set(self.layout.finest)}
+        height, width = (Extent({k: both[axis] for k, both in sizes.items()}, self.side) for axis in (0, 1))
+        return {"n": self.layout.images, "h": height + top + bottom, "w": width + left + right}
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the dense map it stands for: [N, C, H, W], unless its axes are seen in another order."""
+        return torch.Size(order.shape(self.axes, self.channels, self.extent))
 
     @property
     def device(self) -> torch.device:
@@ -79,8 +118,8 @@ class TileTensor:
 
     @property
     def ndim(self) -> int:
-        """Dimensions of the dense map: 4."""
-        return 4
+        """Dimensions of the dense map."""
+        return len(self.axes)
 
     @property
     def requires_grad(self) -> bool:
@@ -88,16 +127,20 @@ class TileTensor:
         return self.tiles.requires_grad
 
     def dim(self) -> int:
-        """Dimensions of the dense map: 4."""
-        return 4
+        """Dimensions of the dense map."""
+        return len(self.axes)
+
+    def numel(self) -> int:
+        """Number of values of the dense map."""
+        return self.shape.numel()
 
     def size(self, dim: int | None = None) -> Any:
         """Shape of the dense map, or one of its sides."""
         return self.shape if dim is None else self.shape[dim]
 
-    def with_tiles(self, tiles: Tensor) -> TileTensor:
-        """Return the same places with other values."""
-        return TileTensor(tiles, self.layout, self.tape)
+    def with_tiles(self, tiles: Tensor, axes: Axes = NCHW) -> TileTensor:
+        """Return the same places with other values, seen as [N, C, H, W] unless axes are given."""
+        return TileTensor(tiles, self.layout, self.tape, axes=axes)
 
     def dense(self) -> Tensor:
         """Compose the dense map [N, C, H, W] at full resolution, kept places included.
@@ -170,6 +213,9 @@ class TileTensor:
     def __pow__(self, other: Any) -> TileTensor:
         return _call(Tensor.pow, self, other)
 
+    def __matmul__(self, other: Any) -> TileTensor:
+        return _call(Tensor.matmul, self, other)
+
     __radd__ = __add__
     __rmul__ = __mul__
 
@@ -195,6 +241,8 @@ def pool(x: TileTensor, operation: str) -> Tensor:
     """Return the tiles of a map together with those kept from before."""
     if any(x.pad):
         raise NoTileRule(no_rule("composing a map after an explicit padding"))
+    if x.axes != NCHW:
+        raise NoTileRule(no_rule(f"composing a map whose axes are {order.describe(x.axes)}"))
     kept = x.tape.exchange(operation, x.tiles) if x.tape else None
     return x.tiles if kept is None else torch.cat([x.tiles, kept])
 

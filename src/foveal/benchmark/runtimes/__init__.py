@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from foveal.benchmark.runtimes import onnx_runtime, openvino, own, pytorch
-from foveal.benchmark.runtimes.case import PRECISIONS, Backend, Case, Precision, Runtime, difference
+from foveal.benchmark.runtimes.case import Backend, Case, Runtime, difference
 from foveal.benchmark.runtimes.folding import fold_norms
+from foveal.calibration.engine import PRECISIONS, Precision
 
 __all__ = [
     "PRECISIONS",

@@ -6,15 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from foveal.calibration.engine import Precision
 from foveal.cost import alternate
 
-Precision = Literal["f32", "bf16", "int8"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 TRIALS = 5
 """Timed runs of every choice that a runtime leaves."""
 

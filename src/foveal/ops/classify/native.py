@@ -20,7 +20,7 @@ def supports(logits: Tensor, size: tuple[int, int]) -> bool:
 def run(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """As the reference."""
     logits = logits.contiguous()
-    factor = factor_of(logits, size)
+    factor = factor_of(logits.shape, size)
     tell("interpolation", 4 * logits.numel() * factor**2 if factor > 1 else 0)
     out = torch.empty(len(logits), *size, dtype=torch.uint8)
     loaded().foveal_classify(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,15 +27,15 @@ def check(logits: Tensor, size: tuple[int, int]) -> None:
         raise ValueError(f"the size is {size[0]}x{size[1]} px; give the sides of the image, at least 1 px")
 
 
-def factor_of(logits: Tensor, size: tuple[int, int]) -> int:
-    """Return the power of two that brings logits [N, K, h, w] to at least the size of the image."""
-    factor = max(-(-size[0] // logits.shape[2]), -(-size[1] // logits.shape[3]))
+def factor_of(shape: Sequence[int], size: tuple[int, int]) -> int:
+    """Return the power of two that brings logits of a shape N, K, h, w to at least the image's size."""
+    factor = max(-(-size[0] // shape[2]), -(-size[1] // shape[3]))
     return 1 << max(0, factor - 1).bit_length()
 
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Bring logits [N, K, h, w] to the size of the image, bilinearly by a whole factor, then crop."""
-    factor = factor_of(logits, size)
+    factor = factor_of(logits.shape, size)
     if factor > 1:
         logits = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
     return logits[:, :, : size[0], : size[1]]

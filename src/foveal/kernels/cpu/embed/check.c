@@ -50,7 +50,7 @@ static int check_maps(const Tables *t) {
     for (int32_t k = 0; k < h->maps; k++) {
         const MapSpec *m = &t->maps[k];
         const int sizes = between(m->channels, 1, MOST_CHANNELS) && between(m->stride, 1, MOST_STRIDE) && h->coarsest_stride % m->stride == 0;
-        const int kinds = between(m->kind, TILED, BINS) && between(m->precision, F32, U8) && (m->kind == TILED || m->precision == F32);
+        const int kinds = between(m->kind, TILED, BINS) && between(m->precision, F32, U8) && (m->kind != BINS || m->precision == F32);
         const int scales = isfinite(m->scale) && m->scale > 0 && between(m->zero, 0, 255);
         if (!sizes || !kinds || !scales || (m->kind == BINS && !between(m->grid, 1, MOST_GRID))) return refuse(t, "map %d cannot be", k);
     }
@@ -133,10 +133,10 @@ static int step_fits(const Tables *t, const StepSpec *s) {
         case ADD: return !alone && s->at == 0 && same_shape(in, out) && same_shape(&t->maps[s->other], out);
         case AFFINE: return alone && s->at == 0 && same_shape(in, out);
         case CONCAT: return alone && plain && within_out && same_places(in, out);
-        case COMPOSE: return alone && in->kind == TILED && out->kind == WHOLE && along && in->channels == out->channels;
-        case CUT: return alone && in->kind == WHOLE && out->kind == TILED && along && in->channels == out->channels;
-        case GRID_POOL: return alone && in->kind == WHOLE && out->kind == BINS && along && in->channels == out->channels;
-        case GRID_SPREAD: return alone && in->kind == BINS && out->kind == WHOLE && along && within_out;
+        case COMPOSE: return alone && in->kind == TILED && out->kind == WHOLE && out->precision == F32 && along && in->channels == out->channels;
+        case CUT: return alone && in->kind == WHOLE && in->precision == F32 && out->kind == TILED && along && in->channels == out->channels;
+        case GRID_POOL: return alone && plain && in->kind == WHOLE && out->kind == BINS && along && in->channels == out->channels;
+        case GRID_SPREAD: return alone && plain && in->kind == BINS && out->kind == WHOLE && along && within_out;
         default: return 0;
     }
 }

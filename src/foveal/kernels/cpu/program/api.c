@@ -47,9 +47,13 @@ static void *copy(const void *from, size_t bytes) {
     return to;
 }
 
-EXPORT void foveal_program_free(Program *p) {
-    if (!p) return;
-    for (Context *c = p->idle; c;) {
+/* Free what runs have left for later ones; runs that go on keep theirs. */
+EXPORT void foveal_program_release(Program *p) {
+    pthread_mutex_lock(&p->lock);
+    Context *c = p->idle;
+    p->idle = NULL;
+    pthread_mutex_unlock(&p->lock);
+    while (c) {
         Context *next = c->next;
         room_free(&c->arena), room_free(&c->lists), room_free(&c->pyramid), room_free(&c->logits);
         room_free(&c->scores), room_free(&c->means), room_free(&c->workers);
@@ -60,6 +64,11 @@ EXPORT void foveal_program_free(Program *p) {
         free(c);
         c = next;
     }
+}
+
+EXPORT void foveal_program_free(Program *p) {
+    if (!p) return;
+    foveal_program_release(p);
     for (int64_t k = 0; p->packed && k < (int64_t)p->head.steps * ALGORITHMS; k++) free(p->packed[k]);
     free(p->maps), free(p->steps), free(p->numbers), free(p->packed), free(p->table), free(p->reached), free(p->alias), free(p->outside);
     reduced_free(p);

@@ -5,7 +5,7 @@
 void observe(Run *r, int32_t map) {
     Request *q = r->request;
     const MapSpec *m = &r->program->maps[map];
-    if (m->kind != TILED || m->precision != F32) return;
+    if (m->kind == BINS || m->precision != F32) return;
     const Shape shape = shape_of(r, map);
     const int64_t count = shape.tiles * shape.height * shape.width * m->channels;
     const float *x = current(r, map);

@@ -6,31 +6,42 @@
 
 enum { PIECE = 64, MOST_TAPS = 121 }; /* channels that are worked on together, samples in a window */
 
-/* Addresses of the samples that a window sees. */
+/* Addresses of the samples that a window sees; within a plain map they follow from the first one. */
 static inline void find_taps(
     const Samples *s, int32_t rows, int32_t columns, int32_t dilation, int64_t tile, int32_t y, int32_t x, const uint8_t **taps)
 {
     const int64_t bytes = row_bytes(s);
+    const int32_t last_y = y + (rows - 1) * dilation, last_x = x + (columns - 1) * dilation;
+    if (!s->index && y >= 0 && x >= 0 && last_y < s->height && last_x < s->width) {
+        const uint8_t *line = (const uint8_t *)s->own + ((tile * s->height + y) * s->width + x) * bytes;
+        for (int32_t i = 0; i < rows; i++, line += dilation * s->width * bytes)
+            for (int32_t j = 0; j < columns; j++) *taps++ = line + j * dilation * bytes;
+        return;
+    }
     for (int32_t i = 0; i < rows; i++)
         for (int32_t j = 0; j < columns; j++)
             *taps++ = row_address(s, sample_row(s, tile, y + i * dilation, x + j * dilation), bytes);
 }
 
-static inline __attribute__((always_inline)) void largest_piece(const uint8_t **taps, int32_t count, int32_t c, int32_t many, uint8_t *to) {
-    uint8_t best[PIECE];
-    memcpy(best, taps[0] + c, (size_t)many);
-    for (int32_t t = 1; t < count; t++) {
-        const uint8_t *from = taps[t] + c;
-        for (int32_t i = 0; i < many; i++) best[i] = from[i] > best[i] ? from[i] : best[i];
-    }
-    memcpy(to + c, best, (size_t)many);
-}
+/* A piece of bytes as a vector of the compiler: left to itself it compares one by one. */
+typedef uint8_t piece_vec __attribute__((vector_size(PIECE), aligned(1), may_alias));
 
-/* Whole pieces have code of their own, whose length the compiler knows. */
 static void largest_u8(const uint8_t **taps, int32_t count, int32_t channels, uint8_t *to) {
     int32_t c = 0;
-    for (; c + PIECE <= channels; c += PIECE) largest_piece(taps, count, c, PIECE, to);
-    if (c < channels) largest_piece(taps, count, c, channels - c, to);
+    for (; c + PIECE <= channels; c += PIECE) {
+        piece_vec best = *(const piece_vec *)(taps[0] + c);
+        for (int32_t t = 1; t < count; t++) {
+            const piece_vec value = *(const piece_vec *)(taps[t] + c);
+            const piece_vec larger = (piece_vec)(value > best);
+            best = (larger & value) | (~larger & best);
+        }
+        *(piece_vec *)(to + c) = best;
+    }
+    for (; c < channels; c++) {
+        uint8_t best = taps[0][c];
+        for (int32_t t = 1; t < count; t++) best = taps[t][c] > best ? taps[t][c] : best;
+        to[c] = best;
+    }
 }
 
 static void largest(const uint8_t **taps, int32_t count, int32_t type, int32_t channels, void *out, int64_t at) {

@@ -1,0 +1,228 @@
+"""Try a network on tiles: what has no rule, whether it equals its dense self, and what it would save."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveal.compatibility.report import Comparison, MixedRun, NetworkReport
+from foveal.compatibility.survey import find_dense_modules, with_dense
+from foveal.cost import count_macs
+from foveal.geometry.plan import Plan, grid
+from foveal.ops import compose_tiles, halve
+from foveal.tiles import NoTileRule, TileTensor, WrongGeometry, split
+from foveal.tiles.nested import leaves
+from foveal.tiles.tensor import EXACT
+
+BUDGET = 0.4
+COARSEST = 3
+"""Levels up to this one are compared."""
+MIXED = 2
+"""Random plans that are tried at every size."""
+
+
+def check(
+    network: nn.Module, size: tuple[int, int] = (256, 256), tile: int = 32, channels: int = 3
+) -> NetworkReport:
+    """Run a network on tiles, list what has no rule, and compare it with its dense self.
+
+    Compared are all tiles at level 0, at every coarser level, and random mixtures, at `size` and at a ragged
+    size near it.
+
+    Args:
+        network: Module from images [N, C, H, W] to logits; it is left as it is.
+        size: Height and width of the random images that it runs on [px].
+        tile: Side of a tile [px].
+        channels: Channels of the images.
+
+    Raises:
+        ValueError: The network cannot even run on a plain image, or returns no tensor.
+    """
+    with torch.no_grad():
+        return _Check(copy.deepcopy(network).eval(), tile, channels).run(size)
+
+
+class _Check:
+    """One check of a network in evaluation mode."""
+
+    def __init__(self, network: nn.Module, tile: int, channels: int) -> None:
+        self.network, self.tile, self.channels = network, tile, channels
+        self.source = torch.Generator().manual_seed(0)
+
+    def run(self, size: tuple[int, int]) -> NetworkReport:
+        image = self.image(size)
+        try:
+            answer = self.network(image)
+        except Exception as error:
+            raise ValueError(f"the network fails on a plain image of {size[0]}x{size[1]}: {error}") from None
+        _, notes = _logits(answer)
+        declared = tuple(getattr(self.network, "dense_modules", ()))
+        findings, dense = find_dense_modules(self.network, image, self.two_levels(size), declared)
+        comparisons: tuple[Comparison, ...] = ()
+        mixed: tuple[MixedRun, ...] = ()
+        share = macs = None
+        if dense is not None:
+            tiled = with_dense(self.network, (*declared, *dense))
+            if self.runs_dense(tiled, size):
+                names = (*declared, *dense)
+                notes += (f"with dense_modules={names} all before the logits runs dense: nothing is saved",)
+                dense = None
+            else:
+                sizes = (size, *self.ragged(tiled, size))
+                comparisons = tuple(c for each in sizes for c in self.levels(tiled, each))
+                mixed = tuple(m for each in sizes for m in self.mixtures(tiled, each, comparisons))
+                share = self.share(image, (*declared, *dense))
+                macs = self.macs(tiled, image)
+        return NetworkReport(
+            network=type(self.network).__name__,
+            tile=self.tile,
+            findings=findings,
+            declared=declared,
+            dense_modules=dense,
+            comparisons=comparisons,
+            mixed=mixed,
+            dense_share=share,
+            macs=macs,
+            budget=BUDGET,
+            notes=notes,
+        )
+
+    def image(self, size: tuple[int, int], images: int = 1) -> Tensor:
+        return torch.rand(images, self.channels, *size, generator=self.source)
+
+    def two_levels(self, size: tuple[int, int]) -> Plan:
+        """Everything at level 0, one corner at level 1 if there is room."""
+        rows, columns = grid(size, self.tile)
+        levels = torch.zeros(1, rows, columns, dtype=torch.int8)
+        if rows * columns > 4:
+            levels[:, :2, :2] = 1
+        return Plan(levels, self.tile, size)
+
+    def ragged(self, tiled: nn.Module, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        """Sizes near another that the network takes and that are no multiple: any, and half a tile."""
+        height, width = size
+        half = max(1, self.tile // 2)
+        candidates = ((height + 5, width + 13), (height + half, width), (height + self.tile, width))
+        found: list[tuple[int, int]] = []
+        for each in candidates:
+            try:
+                self.network(self.image(each))
+            except Exception:
+                continue
+            found.append(each)
+            if not self.refused(tiled, each):
+                break
+        return tuple(found)
+
+    def runs_dense(self, tiled: nn.Module, size: tuple[int, int]) -> bool:
+        """Whether the logits are a plain tensor, so that nothing is left to compose."""
+        return isinstance(_logits(tiled(split(self.image(size), self.two_levels(size))))[0], Tensor)
+
+    def refused(self, tiled: nn.Module, size: tuple[int, int]) -> bool:
+        """Whether tiles of an image of a size have the wrong geometry."""
+        try:
+            tiled(split(self.image(size), self.two_levels(size)))
+        except Exception as error:  # whatever else fails is found and told when the levels are compared
+            return isinstance(error, NoTileRule)
+        return False
+
+    def levels(self, tiled: nn.Module, size: tuple[int, int]) -> list[Comparison]:
+        """Compare every level alone with the dense network on the reduced image, until one cannot run."""
+        found: list[Comparison] = []
+        for level in range(COARSEST + 1):
+            if (level and self.tile << level > max(size)) or (found and found[-1].error):
+                break
+            found.append(self.level(tiled, size, level))
+        return found
+
+    def level(self, tiled: nn.Module, size: tuple[int, int], level: int) -> Comparison:
+        image = self.image(size)
+        small = halve(image, level) if level else image
+        try:
+            dense = _logits(self.network(small))[0]
+        except Exception as error:
+            sides = f"{small.shape[2]}x{small.shape[3]}"
+            what = f"the network itself refuses the image reduced to {sides}: {_first_line(error)}"
+            return Comparison(size, level, None, 0.0, f"{what}; give images of larger multiples", True)
+        scale = float(dense.abs().max())
+        token = EXACT.set(True)
+        try:
+            out = _logits(tiled(split(image, Plan.uniform(1, size, self.tile, level))))[0]
+            map_ = compose_tiles(out.tiles, out.layout, level)
+            difference = float((map_ - dense).abs().max()) if map_.shape == dense.shape else float("inf")
+        except Exception as error:
+            return Comparison(size, level, None, scale, _first_line(error), isinstance(error, WrongGeometry))
+        finally:
+            EXACT.reset(token)
+        return Comparison(size, level, difference, scale)
+
+    def mixtures(
+        self, tiled: nn.Module, size: tuple[int, int], comparisons: tuple[Comparison, ...]
+    ) -> list[MixedRun]:
+        """Run random plans over two images, and each image by itself."""
+        if any(c.error for c in comparisons if (c.size, c.level) == (size, 0)):
+            return []
+        return [self.mixture(tiled, size) for _ in range(MIXED)]
+
+    def mixture(self, tiled: nn.Module, size: tuple[int, int]) -> MixedRun:
+        image = self.image(size, 2)
+        scores = torch.rand(2, *grid(size, self.tile), generator=self.source)
+        plan = Plan.from_scores(scores, self.tile, size, 0.7, 1)
+        try:
+            out = _logits(tiled(split(image, plan)))[0].dense()
+            single = [Plan(plan.levels[n : n + 1], self.tile, size) for n in range(2)]
+            alone = torch.cat(
+                [_logits(tiled(split(image[n : n + 1], single[n])))[0].dense() for n in range(2)]
+            )
+        except Exception as error:
+            return MixedRun(size, False, None, 0.0, _first_line(error))
+        influence = float((out - alone).abs().max())
+        return MixedRun(size, bool(out.isfinite().all()), influence, float(out.abs().max()))
+
+    def share(self, image: Tensor, names: tuple[str, ...]) -> float:
+        """Share of the dense network's MACs that some modules take."""
+        calls: list[tuple[nn.Module, Any, Any]] = []
+        handles = [
+            self.network.get_submodule(name).register_forward_pre_hook(
+                lambda module, args, kwargs: calls.append((module, args, kwargs)), with_kwargs=True
+            )
+            for name in names
+        ]
+        whole = count_macs(lambda: self.network(image)).total
+        for handle in handles:
+            handle.remove()
+        parts = count_macs(lambda: [module(*args, **kwargs) for module, args, kwargs in calls]).total
+        return parts / max(1, whole)
+
+    def macs(self, tiled: nn.Module, image: Tensor) -> float:
+        """MACs of a random plan of the budget, as a share of the dense network's."""
+        size = image.shape[2], image.shape[3]
+        scores = torch.rand(1, *grid(size, self.tile), generator=self.source)
+        plan = Plan.from_scores(scores, self.tile, size, BUDGET, 1)
+        whole = count_macs(lambda: self.network(image)).total
+        return count_macs(lambda: _logits(tiled(split(image, plan)))[0].dense()).total / max(1, whole)
+
+
+def _logits(answer: Any) -> tuple[Any, tuple[str, ...]]:
+    """Find the logits in what a network returns, and say so if it is more than them.
+
+    Raises:
+        ValueError: It holds no tensor.
+    """
+    if isinstance(answer, Tensor | TileTensor):
+        return answer, ()
+    found = [leaf for leaf in leaves(answer) if isinstance(leaf, Tensor | TileTensor)]
+    if isinstance(answer, Mapping):
+        found = [answer["out"]] if "out" in answer else found
+    if not found:
+        raise ValueError(f"the network returns a {type(answer).__name__} without a tensor; logits are needed")
+    note = f"the network returns a {type(answer).__name__}; wrap it in a module that returns its logits"
+    return found[0], (note,)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,163 @@
+"""What is known about a network on tiles, as a value and as text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foveal.compatibility.survey import Finding
+
+TOLERANCE = 1e-4
+"""Largest difference from the dense answer that counts as equal, relative to its largest value."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All tiles at one level, beside the dense network on the image reduced to it.
+
+    Attributes:
+        size: Height and width of the image [px].
+        level: Level of all tiles.
+        difference: Largest difference of the logits; None if it could not run.
+        scale: Largest value of the dense answer.
+        error: Why it could not run, and what to do; empty if it ran.
+        geometry: Whether another size of the image mends that.
+    """
+
+    size: tuple[int, int]
+    level: int
+    difference: float | None
+    scale: float
+    error: str = ""
+    geometry: bool = False
+
+    @property
+    def equal(self) -> bool:
+        """Whether the tiles give the dense answer."""
+        return self.difference is not None and self.difference <= TOLERANCE * max(self.scale, 1e-30)
+
+
+@dataclass(frozen=True)
+class MixedRun:
+    """A random plan of several levels, over a batch of two images.
+
+    Attributes:
+        size: Height and width of the images [px].
+        finite: Whether all logits are finite.
+        influence: Largest difference that the other image of the batch makes; None if it could not run.
+        scale: Largest value of the answer.
+        error: Why it could not run; empty if it ran.
+    """
+
+    size: tuple[int, int]
+    finite: bool
+    influence: float | None
+    scale: float
+    error: str = ""
+
+    @property
+    def sound(self) -> bool:
+        """Whether it ran, gave finite logits, and kept the images apart."""
+        return self.finite and self.influence is not None and self.influence <= TOLERANCE * self.scale
+
+
+@dataclass(frozen=True)
+class NetworkReport:
+    """What is known about a network on tiles.
+
+    Attributes:
+        network: Its class.
+        tile: Side of a tile [px].
+        findings: Operations without a rule, in the order of their first call.
+        declared: Dense modules that the network itself asks for.
+        dense_modules: Further modules to run dense, the fewest that mend all findings; None if none can.
+        comparisons: Every level alone, at a round size and a ragged one.
+        mixed: Random plans of several levels.
+        dense_share: Share of the dense network's MACs that the dense modules take; None if it cannot run.
+        macs: MACs at `budget`, as a share of the dense network's; None if it cannot run.
+        budget: What `macs` is predicted for.
+        notes: What else the user should know.
+    """
+
+    network: str
+    tile: int
+    findings: tuple[Finding, ...]
+    declared: tuple[str, ...]
+    dense_modules: tuple[str, ...] | None
+    comparisons: tuple[Comparison, ...]
+    mixed: tuple[MixedRun, ...]
+    dense_share: float | None
+    macs: float | None
+    budget: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        """Whether it runs, and gives the dense answer at every level of every size that fits it."""
+        ran = [c for c in self.comparisons if not c.geometry]
+        starts = bool(ran) and ran[0].size == self.comparisons[0].size and ran[0].level == 0
+        return starts and all(c.equal for c in ran) and all(run.sound for run in self.mixed)
+
+    @property
+    def code(self) -> str:
+        """What to paste to run the network on tiles."""
+        named = f", dense_modules={self.dense_modules!r}" if self.dense_modules else ""
+        return (
+            "import foveal\n\n"
+            f'policy = foveal.create_policy("entropy", budget={self.budget}, tile={self.tile})\n'
+            f"model = foveal.SegBlocks(network, policy{named}).eval()\n"
+            "labels = model(images).labels"
+        )
+
+    def __str__(self) -> str:
+        """Say whether the network runs on tiles, what it saves, and how to write it."""
+        lines = [self._verdict()]
+        if self.declared:
+            lines.append(f"  it sends {', '.join(self.declared)} through a dense map by itself")
+        for operation in dict.fromkeys(finding.operation for finding in self.findings):
+            lines.append(f"  {operation}")
+            lines += [f"      in {f.where}: {f.remedy}" for f in self.findings if f.operation == operation]
+        lines += [f"  {line}" for line in (*self._runs(), *self._cost())]
+        lines += [f"  note: {note}" for note in self.notes]
+        if self.equal:
+            lines += ["", *self.code.splitlines()]
+        return "\n".join(lines)
+
+    def _verdict(self) -> str:
+        if self.dense_modules is None:
+            sides = any(finding.geometry for finding in self.findings)
+            why = "with this size and tile" if sides else "whatever dense_modules names"
+            return f"{self.network} does not run on tiles {why}"
+        with_these = f" with dense_modules={self.dense_modules!r}" if self.dense_modules else ""
+        verdict = "runs" if self.equal else "does NOT give the dense answer"
+        return f"{self.network} {verdict} on tiles{with_these}"
+
+    def _runs(self) -> list[str]:
+        lines = []
+        for size in dict.fromkeys(c.size for c in self.comparisons):
+            here = [c for c in self.comparisons if c.size == size]
+            for equal, words in ((True, "equals"), (False, "does NOT equal")):
+                some = [c for c in here if not c.error and c.equal == equal]
+                if some:
+                    worst = max(c.difference or 0.0 for c in some)
+                    levels = ", ".join(str(c.level) for c in some)
+                    lines.append(
+                        f"{size[0]}x{size[1]} px, all tiles at level {levels}: {words} the dense network "
+                        f"(largest difference {worst:.2g})"
+                    )
+            lines += [f"{size[0]}x{size[1]} px, level {c.level}: {c.error}" for c in here if c.error]
+        for run in self.mixed:
+            if not run.sound:
+                why = run.error or ("images of a batch influence one another" if run.finite else "not finite")
+                lines.append(f"{run.size[0]}x{run.size[1]} px, levels mixed: {why}")
+        if self.mixed and all(run.sound for run in self.mixed):
+            lines.append(f"{len(self.mixed)} random plans of mixed levels: finite, images kept apart")
+        return lines
+
+    def _cost(self) -> list[str]:
+        if self.macs is None or self.dense_share is None:
+            return []
+        names = (*self.declared, *(self.dense_modules or ()))
+        share = (
+            [f"dense modules ({', '.join(names)}) take {self.dense_share:.1%} of the MACs"] if names else []
+        )
+        return [*share, f"at budget {self.budget} it takes {self.macs:.2f} of the dense MACs"]

@@ -1,0 +1,55 @@
+"""Images without labels, from a folder or a data set, read when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+from torch import Tensor
+
+from foveal.data.dataset import DATASETS, open_dataset
+from foveal.data.image import list_images, read_image
+
+
+class ImageFiles(Sequence[Tensor]):
+    """Image files that give the image [3, H, W] in 0..1 when they are indexed."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> ImageFiles: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | ImageFiles:
+        """Read an image, or list some of them without reading them."""
+        return ImageFiles(self.files[index]) if isinstance(index, slice) else read_image(self.files[index])
+
+
+def open_images(source: str, split: str, limit: int) -> ImageFiles:
+    """List at most `limit` images, evenly spaced.
+
+    Args:
+        source: A folder, an image, or a data set as KIND:PATH, whose labels are not read.
+        split: Split of a data set.
+        limit: Largest number of images.
+
+    Raises:
+        ValueError: There is no such data set or split, or no image.
+    """
+    kind, _, path = source.partition(":")
+    if kind == "folder":  # opening it as a data set would read the masks to count their classes
+        folder = Path(path).expanduser() / "images"
+        files = list_images(folder / split if (folder / split).is_dir() else folder)
+    elif kind in DATASETS:
+        files = [pair.image for pair in open_dataset(source, split).pairs]
+    else:
+        files = list_images(source)
+    count = min(limit, len(files))
+    return ImageFiles([files[k * len(files) // count] for k in range(count)])

@@ -1,0 +1,85 @@
+"""What pooling means on tiles: windows see beyond the tile, adaptive ones see the whole map."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from foveal.ops import Pooling, fetch_halo, max_pool
+from foveal.tiles.dense import groups, in_order, lift
+from foveal.tiles.rules import Pair, Rule, need, pair, plain, rule
+from foveal.tiles.sliding import Window, kept_for
+from foveal.tiles.statistics import global_mean
+from foveal.tiles.tensor import TileTensor, name_of, pool
+
+
+@rule(F.adaptive_avg_pool2d)
+def adaptive_avg_pool2d(func: Rule, x: TileTensor, output_size: Pair) -> Tensor:
+    """Average over the parts of a grid, which gives a plain tensor [N, C, *output_size]."""
+    if pair(output_size) == (1, 1):
+        return global_mean(plain(x))[:, :, None, None]
+    return _adaptive(F.adaptive_avg_pool2d, x, output_size)
+
+
+@rule(F.adaptive_max_pool2d)
+def adaptive_max_pool2d(func: Rule, x: TileTensor, output_size: Pair, return_indices: bool = False) -> Tensor:
+    """Take the maximum over the parts of a grid, which gives a plain tensor [N, C, *output_size]."""
+    need(not return_indices, "adaptive_max_pool2d with indices")
+    return _adaptive(F.adaptive_max_pool2d, x, output_size)
+
+
+def _adaptive(pooled: Rule, x: TileTensor, output_size: Pair) -> Tensor:
+    """Pool the dense map of every image, at its finest level."""
+    tiles, found = pool(plain(x), name_of(pooled)), groups(x.layout)
+    return in_order([pooled(lift(x, tiles, group), output_size) for group in found], found)
+
+
+@rule(torch.max_pool2d, F.max_pool2d)
+def max_pool2d(
+    func: Rule,
+    x: TileTensor,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> TileTensor:
+    """Borrow a halo, with the lowest number outside the image, then take the maximum."""
+    need(not return_indices, "max_pool2d with indices")
+    window = Window(pair(kernel_size), pair(stride or kernel_size), pair(dilation))
+    halo = window.checked_halo(x, pair(padding), "lowest", "max_pool2d", ceil_mode)
+    pooling = Pooling(window.kernel, window.stride, window.dilation, halo)
+    out = x.with_tiles(max_pool(x.tiles, x.layout, pooling, kept_for(x, halo, "max_pool2d")))
+    inside = x.layout.inside(out.side, x.device)
+    if inside is None:
+        return out
+    return out.with_tiles(out.tiles.masked_fill(~inside[:, None], 0.0))  # the lowest number would overflow
+
+
+@rule(F.avg_pool2d)
+def avg_pool2d(
+    func: Rule,
+    x: TileTensor,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> TileTensor:
+    """Borrow a halo, then add and divide; samples outside the image count as the arguments say."""
+    window = Window(pair(kernel_size), pair(stride or kernel_size), (1, 1))
+    bordered = window.borders(x, pair(padding), "zero", "avg_pool2d", ceil_mode)
+    sums = F.avg_pool2d(bordered, window.kernel, window.stride, divisor_override=1)
+    if divisor_override is not None:
+        return x.with_tiles(sums / divisor_override)
+    if count_include_pad or any(x.pad):
+        return x.with_tiles(sums / window.counts(x, pair(padding)).to(sums)[:, None])
+    ones = x.tiles.new_ones(len(x.layout), 1, x.side, x.side).split(
+        [x.layout.computed, len(x.layout) - x.layout.computed]
+    )
+    known = fetch_halo(ones[0], x.layout, window.halo(pair(padding), "zero"), ones[1])
+    counts = F.avg_pool2d(known, window.kernel, window.stride, divisor_override=1)
+    return x.with_tiles(sums / counts.clamp(min=0.5))
