@@ -16,6 +16,7 @@ from typing import Any
 __version__ = "0.2.0"
 
 _HOMES = {
+    "AdaptiveModel": "foveal.adaptive",
     "CoarseToFineRun": "foveal.program",
     "Dense": "foveal.methods",
     "METHODS": "foveal.methods",
@@ -23,9 +24,11 @@ _HOMES = {
     "POLICIES": "foveal.policies",
     "Plan": "foveal.geometry.plan",
     "Prediction": "foveal.methods",
+    "Preprocess": "foveal.adaptive",
     "SKIP": "foveal.geometry.plan",
     "SegBlocks": "foveal.methods",
     "View": "foveal.policies",
+    "adapt": "foveal.adaptive",
     "check": "foveal.compatibility",
     "compile_network": "foveal.program",
     "create_model": "foveal.models",

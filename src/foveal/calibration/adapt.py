@@ -50,7 +50,11 @@ Report = Callable[[str, int, int], None]
 
 
 def adapt(
-    model: Model, images: Images, candidates: Sequence[CoarseToFineConfig], report: Report
+    model: Model,
+    images: Images,
+    candidates: Sequence[CoarseToFineConfig],
+    report: Report,
+    engine: Engine | None = None,
 ) -> CalibrationProfile:
     """Measure how a network refines best, and what it loses against itself.
 
@@ -59,13 +63,14 @@ def adapt(
         images: Images like those that will come.
         candidates: Settings to choose from; those whose answers differ least from dense are kept.
         report: Called as the work goes on.
+        engine: What runs the model; found if absent.
 
     Raises:
         ValueError: What is asked for does not fit, or there is no image, or one too small.
     """
     for config in candidates:
         check(model, images, config)
-    study = _Study(find_engine(model), images, candidates[0], report)
+    study = _Study(engine or find_engine(model), images, candidates[0], report)
     with torch.inference_mode():
         weights = study.count()
         study.check_sizes()

@@ -89,6 +89,11 @@ class Setup:
         """Method and settings in words."""
         return " ".join(filter(None, [self.method, self.config.title]))
 
+    @property
+    def multiple(self) -> int:
+        """What sides of images must be multiples of [px]: the network's `multiple`, 1 if it does not say."""
+        return int(getattr(self.engine.model.network, "multiple", 1))
+
     def least_work(self, size: tuple[int, int]) -> float:
         """Return the work of the cheapest plan for an image of `size` [px], the coarse pass included."""
         return self.make(ANY).least_work(size)
@@ -159,7 +164,7 @@ def calibrate(
             f"method {setup.title} has no budget to predict times for; give another method or policy"
         )
     report("measuring how fast this machine is, once")
-    rows = measure(setup, sizes(size, tile_of(setup.config)))
+    rows = measure(setup, sizes(size, tile_of(setup.config), setup.multiple))
     new = {row.size for row in rows}
     old = [row for row in known.rows if row.size not in new] if known else []
     model = CostModel.fit([*old, *rows])
@@ -168,11 +173,11 @@ def calibrate(
     return model
 
 
-def sizes(size: tuple[int, int], tile: int) -> list[tuple[int, int]]:
+def sizes(size: tuple[int, int], tile: int, multiple: int = 1) -> list[tuple[int, int]]:
     """Choose the images to measure for one of `size` [px], the largest first.
 
     The largest has the size that is asked for, but at least `TILES[0]` tiles along each side, and `LARGEST`
-    pixels at most where tiles allow it.
+    pixels at most where tiles allow it. Sides are multiples of `multiple` [px].
     """
     first, least = (count * tile for count in TILES)
     sides = [max(side, first) for side in size]
@@ -180,7 +185,7 @@ def sizes(size: tuple[int, int], tile: int) -> list[tuple[int, int]]:
     found = []
     for share in AREAS:
         height, width = (max(round(side * math.sqrt(area * share)), least) for side in sides)
-        found.append((height, width))
+        found.append((height - height % -multiple, width - width % -multiple))
     return list(dict.fromkeys(found))
 
 
@@ -193,16 +198,16 @@ def measure(setup: Setup, found: Sequence[tuple[int, int]]) -> list[Measurement]
     Raises:
         ValueError: There is no budget, no plan is cheaper than dense, or an operation has no rule for tiles.
     """
-    image = picture(found[0])
+    image = picture(found[0], getattr(setup.engine.model.network, "in_channels", 3))
     with on_tiles(setup.name):
         return [_measure(setup, image[:, :, :height, :width]) for height, width in found]
 
 
-def picture(size: tuple[int, int]) -> Tensor:
-    """Draw patches of random colours [1, 3, H, W] in 0..1, the same for the same size [px]."""
+def picture(size: tuple[int, int], channels: int = 3) -> Tensor:
+    """Draw patches of random colours [1, C, H, W] in 0..1, the same for the same size [px]."""
     draw = torch.Generator().manual_seed(0)
     rows, columns = (-(-side // GRAIN) for side in size)
-    patches = torch.rand(1, 3, rows, columns, generator=draw)
+    patches = torch.rand(1, channels, rows, columns, generator=draw)
     return patches.repeat_interleave(GRAIN, 2).repeat_interleave(GRAIN, 3)[:, :, : size[0], : size[1]]
 
 

@@ -68,9 +68,10 @@ def faster(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> 
 
 
 def _image(network: nn.Module) -> Tensor:
-    """Draw two small images in the network's precision."""
+    """Draw two small images in the network's precision, with its `in_channels`, 3 if it does not say."""
     like = next(iter(network.parameters()), torch.empty(0))
-    noise = torch.rand(2, 3, SAMPLE, SAMPLE, generator=torch.Generator().manual_seed(0))
+    channels = getattr(network, "in_channels", 3)
+    noise = torch.rand(2, channels, SAMPLE, SAMPLE, generator=torch.Generator().manual_seed(0))
     return noise.to(like)
 
 

@@ -134,6 +134,16 @@ class Plan:
         """
         return cls(refine(scores, tile, size, budget, max_level, shared=True), tile, size)
 
+    def only(self, wanted: Tensor) -> Plan:
+        """Return the plan without the tiles in which no cell is wanted [N, Gh, Gw], bool."""
+        levels, wanted = self.levels.clone(), wanted.cpu()
+        for level in range(int(levels.max()) + 1):
+            inside = group_squares(wanted, 2**level).any(-1)
+            spread = inside.repeat_interleave(2**level, 1).repeat_interleave(2**level, 2)
+            kept = spread[:, : levels.shape[1], : levels.shape[2]]
+            levels[(levels == level) & ~kept] = SKIP
+        return Plan(levels, self.tile, self.size)
+
     @cached_property
     def layout(self) -> Layout:
         """Place of every tile; tables of operations are kept there."""

@@ -67,13 +67,25 @@ class AdaptiveSegmenter(nn.Module, ABC):
     def least_work(self, size: tuple[int, int]) -> float:
         """Return the least share of the dense work that the method can spend on an image of `size` [px]."""
 
+    def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
+        """Segment images [N, C, H, W] where cells are wanted [N, Gh, Gw], bool; compute nothing elsewhere.
+
+        A tile is computed if any of its cells is wanted.
+
+        Raises:
+            ValueError: The method has no way to leave places out.
+        """
+        raise ValueError(
+            f"{type(self).__name__} computes whole images and takes no mask; give coarse_to_fine or segblocks"
+        )
+
     def labels(self, image: Tensor) -> Tensor:
         """Return the class per pixel [N, H, W], uint8, of images [N, 3, H, W], and nothing else."""
         return self(image).labels
 
     def dense_labels(self, image: Tensor) -> Tensor:
         """Return what the dense network says, class per pixel [N, H, W], uint8."""
-        size = check_image(image)
+        size = check_image(image, self.network)
         return Prediction(self.dense()(image), size, Trace()).labels
 
     def remaining_gain(self, image: Tensor, prediction: Prediction) -> Tensor:
@@ -126,15 +138,20 @@ def check_tile(network: nn.Module, tile: int) -> int:
     return tile
 
 
-def check_image(image: Tensor) -> tuple[int, int]:
-    """Return height and width of a batch of images [N, 3, H, W].
+def check_image(image: Tensor, network: nn.Module | None = None) -> tuple[int, int]:
+    """Return height and width of a batch of images [N, C, H, W].
+
+    Args:
+        image: The images.
+        network: What they are for; its `in_channels` are C, 3 if it does not say.
 
     Raises:
         ValueError: It has another shape or precision, is empty, or holds NaN or infinity.
     """
-    shape = list(image.shape)
-    if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
-        raise ValueError(f"images are {shape}; give [N, 3, H, W], RGB in 0..1, nothing empty")
+    shape, channels = list(image.shape), getattr(network, "in_channels", 3)
+    if image.ndim != 4 or image.shape[1] != channels or image.numel() == 0:
+        kind = "RGB in 0..1" if channels == 3 else "in 0..1"
+        raise ValueError(f"images are {shape}; give [N, {channels}, H, W], {kind}, nothing empty")
     if not image.is_floating_point():
         raise ValueError(
             f"images are {image.dtype}; give floating point numbers in 0..1 (divide bytes by 255)"

@@ -163,29 +163,40 @@ class CoarseToFine(TrainableSegmenter):
         """Segment images [N, 3, H, W] in 0..1; a memory is not used, every image is seen anew."""
         return self.after(image, None)
 
+    def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
+        """Segment where cells are wanted: the first pass too leaves the others out."""
+        for answer in self.stream(image, wanted=wanted):
+            last = answer
+        return last
+
     def after(self, image: Tensor, first: Prediction | None) -> Prediction:
         """Segment images whose first pass may have run before, with the same tile and level."""
         for answer in self.stream(image, first):  # one after the other: earlier features are let go
             last = answer
         return last
 
-    def stream(self, image: Tensor, first: Prediction | None = None) -> Iterator[Prediction]:
+    def stream(
+        self, image: Tensor, first: Prediction | None = None, wanted: Tensor | None = None
+    ) -> Iterator[Prediction]:
         """Yield a complete prediction after every pass, coarse first; the last is that of `forward`.
 
         Args:
             image: Images [N, 3, H, W] in 0..1.
             first: What the first pass gave, if it has run before.
+            wanted: Cells [N, Gh, Gw], bool, of which tiles are computed; all if absent.
         """
-        size = check_image(image)
+        size = check_image(image, self.network)
         if self._sees_all(size):
-            yield self._pass(image, Plan.uniform(len(image), size, self.tile), None)
+            plan = Plan.uniform(len(image), size, self.tile)
+            yield self._pass(image, plan if wanted is None else plan.only(wanted), None)
             return
-        plan = self._first(image, size)
+        plan = self._first(image, size, wanted)
         answer = first or self._pass(image, plan, None, remember=self.coarse_level > 0)
         yield answer
         held = plan.levels
         for level in range(self.coarse_level - 1, -1, -1):
-            plan = self._refined_plan(View(image, logits=answer.logits), held, level, answer.trace.work)
+            asked = held if wanted is None else torch.where(wanted, held, SKIP)
+            plan = self._refined_plan(View(image, logits=answer.logits), asked, level, answer.trace.work)
             if not bool(plan.tiles.any()):
                 return
             answer = self._pass(image, plan, answer, remember=level > 0)
@@ -219,7 +230,7 @@ class CoarseToFine(TrainableSegmenter):
 
     def decide(self, image: Tensor) -> Plan:
         """Return the plan of the first pass."""
-        size = check_image(image)
+        size = check_image(image, self.network)
         if self._sees_all(size):
             return Plan.uniform(len(image), size, self.tile)
         return self._first(image, size)
@@ -231,7 +242,7 @@ class CoarseToFine(TrainableSegmenter):
         """
         dense, consistency = self.network(image), self.training_part.consistency
         weight = None if self.aim.class_weight is None else self.aim.class_weight
-        passes = list(self._random_twin(check_image(image)).stream(image))
+        passes = list(self._random_twin(check_image(image, self.network)).stream(image))
         answers = {"dense": dense, "coarse": passes[0].logits, "refined": passes[-1].logits}
         with torch.no_grad():
             goal = dense.detach() if self.teacher is None else self.teacher(image)
@@ -266,8 +277,9 @@ class CoarseToFine(TrainableSegmenter):
             return self.budget >= 1
         return float(Plan.uniform(1, size, self.tile, self.coarse_level).work) >= 1
 
-    def _first(self, image: Tensor, size: tuple[int, int]) -> Plan:
+    def _first(self, image: Tensor, size: tuple[int, int], wanted: Tensor | None = None) -> Plan:
         plan = Plan.uniform(len(image), size, self.tile, self.coarse_level)
+        plan = plan if wanted is None else plan.only(wanted)
         if float(plan.work.max()) > self.budget:
             raise ValueError(
                 f"budget is {self.budget:g} and the first pass at level {self.coarse_level} takes "

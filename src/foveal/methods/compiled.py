@@ -68,6 +68,15 @@ class CompiledMethod(AdaptiveSegmenter):
         steps = (*earlier, *passes(settings, found, size))
         return Prediction(logits, size, Trace(steps), computed_labels=labels)
 
+    def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
+        """Segment where cells are wanted; the program leaves the others out of every pass."""
+        size = check_image(image)
+        earlier, settings = self._decided(image)
+        found = _run(self.program, image, settings, wanted=wanted)
+        step = Step("network", torch.from_numpy(found.work))
+        trace = Trace((*earlier, step), torch.from_numpy(found.levels))
+        return Prediction(_logits(found), size, trace, computed_labels=torch.from_numpy(found.labels))
+
     def labels(self, image: Tensor) -> Tensor:
         """Return the class per pixel [N, H, W], uint8; the logits are not copied out of the program."""
         check_image(image)
@@ -161,12 +170,17 @@ def _refinements(settings: CoarseToFineRun, levels: Tensor, count: int, size: tu
 
 
 def _run(
-    program: Program, image: Tensor, settings: Settings, logits: bool = True, profile: bool = False
+    program: Program,
+    image: Tensor,
+    settings: Settings,
+    logits: bool = True,
+    profile: bool = False,
+    wanted: Tensor | None = None,
 ) -> ProgramResult:
     """Run a program on as many threads as PyTorch uses, and tell whoever counts what it did."""
     array: Any = image.detach().to("cpu", torch.float32).numpy()
-    threads = torch.get_num_threads()
-    found = program.run(array, settings, threads=threads, logits=logits, profile=profile)
+    threads, mask = torch.get_num_threads(), None if wanted is None else wanted.numpy()
+    found = program.run(array, settings, mask, threads=threads, logits=logits, profile=profile)
     tell("convolution", found.macs)
     return found
 

@@ -74,13 +74,13 @@ class Dense(TrainableSegmenter):
 
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W]; the trace says that everything was computed."""
-        size = check_image(image)
+        size = check_image(image, self.network)
         step = Step("network", torch.ones(len(image), dtype=torch.float64))
         return Prediction(self.network(image), size, Trace((step,)))
 
     def decide(self, image: Tensor) -> None:
         """Return None: whole images run."""
-        check_image(image)
+        check_image(image, self.network)
 
     def dense(self) -> nn.Module:
         """Return the network."""

@@ -34,9 +34,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Trace:
-    """Every decision about a batch of images, in order."""
+    """Every decision about a batch of images, in order.
+
+    Attributes:
+        steps: The decisions.
+        known_levels: Levels of the answer [N, Gh, Gw] where they do not follow from the steps.
+    """
 
     steps: tuple[Step, ...] = ()
+    known_levels: Tensor | None = None
 
     @property
     def work(self) -> Tensor:
@@ -51,6 +57,8 @@ class Trace:
     @property
     def levels(self) -> Tensor | None:
         """Level that the answer comes from, per cell [N, Gh, Gw]; None if whole images ran."""
+        if self.known_levels is not None:
+            return self.known_levels
         plans = [step.plan for step in self.steps if step.plan is not None]
         return overlay(plans) if plans else None
 

@@ -212,6 +212,13 @@ class SegBlocks(TrainableSegmenter):
         logits = self.network(split(image, plan)).dense()
         return Prediction(logits, plan.size, Trace((*earlier, Step("network", plan.work, plan))))
 
+    def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
+        """Segment where cells are wanted; a coarse pass of the policy sees the whole image."""
+        earlier, plan = self.planned(image)
+        plan = plan.only(wanted)
+        logits = self.network(split(image, plan)).dense()
+        return Prediction(logits, plan.size, Trace((*earlier, Step("network", plan.work, plan))))
+
     def decide(self, image: Tensor) -> Plan:
         """Return the plan of the policy, after the coarse pass if it needs one."""
         return self.planned(image)[1]
@@ -226,7 +233,7 @@ class SegBlocks(TrainableSegmenter):
 
         The network runs on the reduced image if the policy needs its answer.
         """
-        size = check_image(image)
+        size = check_image(image, self.network)
         level, budget = self.policy.coarse_level, self.policy.budget
         if budget is not None and budget >= 1:
             return View(image), ()

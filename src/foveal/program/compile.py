@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -43,15 +44,22 @@ def compile_network(network: nn.Module, dense_modules: tuple[str, ...] | None = 
         raise NotCompiled(str(error)) from None
 
 
-def compile_fused(fused: nn.Module, dense_modules: tuple[str, ...] | None = None) -> Program:
+def compile_fused(
+    fused: nn.Module, dense_modules: tuple[str, ...] | None = None, multiple: int = 1
+) -> Program:
     """Compile what `foveal.fuse` returned; as `compile_network` otherwise.
+
+    Args:
+        fused: It is not changed.
+        dense_modules: Submodules that need the whole map, by name; the network's `dense_modules` if absent.
+        multiple: Sides of images must be multiples of it [px]; of the image that answers are compared on too.
 
     Raises:
         NotCompiled: An operation has no step, or the program's answer is another one; the message says which.
         RuntimeError: The C kernels are not available.
     """
     program = Program(_Compiler(fused, _dense_modules(fused, dense_modules)).compile())  # type: ignore[arg-type]
-    _compare(fused, program)
+    _compare(fused, program, multiple)
     return program
 
 
@@ -60,15 +68,16 @@ def _dense_modules(network: nn.Module, names: tuple[str, ...] | None) -> tuple[s
 
 
 @torch.no_grad()
-def _compare(network: nn.Module, program: Program) -> None:
-    image = torch.rand(ODD, generator=torch.Generator().manual_seed(0))
+def _compare(network: nn.Module, program: Program, multiple: int) -> None:
+    size = [side - side % -multiple for side in ODD[2:]]
+    image = torch.rand(*ODD[:2], *size, generator=torch.Generator().manual_seed(0))
     expected = network(image).permute(0, 2, 3, 1).numpy()
     found = program.run(image.numpy(), threads=1, logits=True).logits
     assert found is not None
     if found.shape != expected.shape or not abs(found - expected).max() <= TOLERANCE * abs(expected).max():
         raise NotCompiled(
             f"the program of {type(network).__name__} gives another answer than the network on an image of "
-            f"{ODD[2]}x{ODD[3]} px; it does something that depends on the image's size"
+            f"{size[0]}x{size[1]} px; it does something that depends on the image's size"
         )
 
 
@@ -121,6 +130,9 @@ class _Compiler:
             return add_convolution(self.builder, name, module.convolution, given, residual)
         if type(module) is nn.MaxPool2d:
             return self._pool(name, given, module)
+        if type(module) is nn.Upsample and module.size is None:
+            keywords = {"mode": module.mode, "align_corners": module.align_corners}
+            return self._enlarge(name, given, {"scale_factor": module.scale_factor, **keywords})
         if isinstance(module, nn.Hardtanh):
             return self._clamp(name, given, (module.min_val, module.max_val))
         if type(module) in CLAMPS:
@@ -133,8 +145,12 @@ class _Compiler:
         (kernel, stride, padding, dilation) = pairs
         plain = stride[0] == stride[1] and dilation[0] == dilation[1] and not module.return_indices
         same = all(2 * p == d * (k - 1) for k, p, d in zip(kernel, padding, dilation, strict=True))
-        if not (plain and same) or module.ceil_mode:
-            raise NotCompiled(f"max pooling '{name}' is no odd window padded to ceil(side / stride)")
+        blocks = padding == (0, 0) and kernel == stride and dilation == (1, 1)  # sides are compared later
+        if not (plain and (same or blocks)) or (module.ceil_mode and not blocks):
+            raise NotCompiled(
+                f"max pooling '{name}' has neither an odd window padded to ceil(side / stride) nor windows "
+                "side by side"
+            )
         out = self._like(given, self.builder.maps[given].stride * stride[0])
         fields = dict(zip(("rows", "columns"), kernel, strict=True))
         fields |= dict(zip(("top", "left"), padding, strict=True))
@@ -152,8 +168,9 @@ class _Compiler:
             return None  # a size, which only crops look at
         if target is operator.getitem:
             return self._crop(node)
-        if target is F.interpolate:
-            return self._enlarge(node)
+        if target is F.interpolate and len(node.args) == 1:
+            given = self._map(node.args[0], f"the input of '{node.name}'")
+            return self._enlarge(node.name, given, node.kwargs)
         if target in ADDITIONS and len(node.args) == 2 and not node.kwargs:
             return self._add(node)
         if target in (torch.cat, torch.concat):
@@ -174,15 +191,14 @@ class _Compiler:
             raise NotCompiled(f"'{node.name}' indexes a map otherwise than to crop an enlarged one")
         return given
 
-    def _enlarge(self, node: fx.Node) -> int:
-        given, k = self._map(node.args[0], f"the input of '{node.name}'"), node.kwargs
-        factor, stride = k.get("scale_factor"), self.builder.maps[self.maps[node.args[0]]].stride  # type: ignore[index]
+    def _enlarge(self, name: str, given: int, k: Mapping[str, Any]) -> int:
+        factor, stride = k.get("scale_factor"), self.builder.maps[given].stride
         bilinear = k.get("mode") == "bilinear" and not k.get("align_corners") and not k.get("antialias")
         fits = isinstance(factor, int | float) and float(factor).is_integer() and stride % int(factor) == 0
-        if not bilinear or not fits or len(node.args) > 1:
-            raise NotCompiled(f"'{node.name}' is no bilinear enlargement by a whole factor")
+        if not bilinear or not fits:
+            raise NotCompiled(f"'{name}' is no bilinear enlargement by a whole factor")
         out = self._like(given, stride // int(factor))  # type: ignore[arg-type]
-        self.builder.add_step(node.name, ENLARGE, given, out, factor=int(factor))  # type: ignore[arg-type]
+        self.builder.add_step(name, ENLARGE, given, out, factor=int(factor))  # type: ignore[arg-type]
         self.enlarged.add(out)
         return out
 

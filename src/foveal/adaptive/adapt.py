@@ -1,0 +1,169 @@
+"""Make an adaptive model of anyone's network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from foveal.adaptive.model import AdaptiveModel
+from foveal.adaptive.prepared import PreparedNetwork
+from foveal.adaptive.preprocess import as_preprocess, find_preprocess
+from foveal.adaptive.probe import NetworkShape, find_shape
+from foveal.adaptive.source import Source, find_source
+from foveal.adaptive.spec import Specification
+from foveal.adaptive.survey import find_dense_modules
+from foveal.calibration.engine import PRECISIONS
+from foveal.data.pairs import default_palette
+from foveal.methods import METHODS
+from foveal.storage.names import find
+
+TILE, LEVEL = 32, 2
+"""Side of a tile [px], unless the network's coarsest stride is larger; level of the first pass."""
+MOST = 7
+"""Coarsest level that a first pass may have; programs know no coarser one."""
+
+
+def adapt(  # noqa: PLR0913
+    network: nn.Module,
+    *,
+    preprocess: Any = None,
+    method: str = "coarse_to_fine",
+    precision: str = "f32",
+    classes: Sequence[str] = (),
+    palette: Sequence[tuple[int, int, int]] = (),
+    in_channels: int | None = None,
+    dense_modules: Sequence[str] | None = None,
+    tile: int | None = None,
+    coarse_level: int | None = None,
+    source: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> AdaptiveModel:
+    """Make an adaptive model of a trained network; no data needed.
+
+    The network is copied, run once on small images to see what comes out, tried on tiles, joined and
+    compiled. What cannot be compiled runs layer by layer, and `model.engine` says why.
+
+    Args:
+        network: Module from images [N, C, H, W] to logits [N, K, h, w], to a dict or tuple that holds them
+            (key "out" or "logits", else the first tensor of 4 dimensions), or to an object with `.logits`.
+            One logit is the probability of class 1, by a sigmoid.
+        preprocess: What images in 0..1 need: `Preprocess`, torchvision weights, or an image processor of
+            transformers; what the network says about itself if None.
+        method: Name in `foveal.METHODS`.
+        precision: "f32" or "bf16"; "int8" comes from `calibrate`.
+        classes: Names of the classes.
+        palette: Colour of every class, 0..255.
+        in_channels: Channels of the images; those of the first convolution if None.
+        dense_modules: Names of the submodules that must see the whole map; found by trying if None.
+        tile: Side of a tile [px]; 32, or the network's coarsest stride if that is larger, if None.
+        coarse_level: Level of the first pass; 2 if None.
+        source: "module:function" that makes the network again, for loading it from a file; the config of
+            segmentation_models_pytorch, transformers or timm, if the network carries one, if None.
+        arguments: Keyword arguments of that function, as JSON has them.
+
+    Raises:
+        ValueError: The network fails on a plain image, gives no logits, or cannot run on tiles; or an
+            argument does not fit it. The message says what to do.
+        TypeError: It is no module, or the preprocessing is none.
+    """
+    level = LEVEL if coarse_level is None else coarse_level
+    _check(network, method, precision, level)
+    network = _copy(network)
+    given = find_preprocess(network) if preprocess is None else as_preprocess(preprocess)
+    shape = find_shape(network, in_channels, given.multiple)
+    given.per_channel(shape.in_channels)
+    names, colours = _classes(shape, classes, palette)
+    side = _tile(shape, tile)
+    declared = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
+    _check_names(network, declared)
+    prepared = PreparedNetwork(network, shape, given, declared)
+    spec = Specification(
+        name=type(network).__name__,
+        shape=shape,
+        preprocess=given,
+        dense_modules=find_dense_modules(prepared, shape, side),
+        method=method,
+        tile=side,
+        coarse_level=level,
+        precision=next(known for known in PRECISIONS if known == precision),
+        classes=names,
+        palette=colours,
+        source=find_source(network) if source is None else Source(source, dict(arguments or {})),
+    )
+    model = AdaptiveModel(network, spec)
+    _ = model.engine  # what cannot be had is said now, not with the first image
+    return model
+
+
+def _check(network: Any, method: str, precision: str, level: int) -> None:
+    """Refuse what does not depend on the network.
+
+    Raises:
+        TypeError: It is no module.
+        ValueError: There is no such method, precision or level.
+    """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network is a {type(network).__name__}; give a torch.nn.Module")
+    find(method, METHODS, "method")
+    if precision not in ("f32", "bf16"):
+        raise ValueError(
+            f'precision is {precision}; give f32 or bf16, or call model.calibrate(images, precision="int8")'
+        )
+    if not 0 <= level <= MOST:
+        raise ValueError(f"coarse_level is {level}; give a level from 0, full resolution, to {MOST}")
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    """Copy a network, in evaluation mode; a program takes the place of what torch.compile made."""
+    return copy.deepcopy(getattr(network, "_orig_mod", network)).eval()
+
+
+def _tile(shape: NetworkShape, tile: int | None) -> int:
+    """Return the side of a tile.
+
+    Raises:
+        ValueError: It is no multiple of the network's coarsest stride.
+    """
+    stride = shape.coarsest_stride
+    if tile is None:
+        return max(TILE, stride)
+    if tile < 1 or tile % stride:
+        raise ValueError(
+            f"tile is {tile} px and the network has stride {stride}; give a multiple of {stride}"
+        )
+    return tile
+
+
+def _classes(
+    shape: NetworkShape, classes: Sequence[str], palette: Sequence[tuple[int, int, int]]
+) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+    """Return a name and a colour for every class.
+
+    Raises:
+        ValueError: There are others than the network has.
+    """
+    count = shape.classes
+    for what, given in (("classes", classes), ("palette", palette)):
+        if given and len(given) != count:
+            pair = " (one logit: not, and yes)" if shape.outputs == 1 else ""
+            raise ValueError(
+                f"{what} has {len(given)} entries and the network {count} classes{pair}; give {count}"
+            )
+    names = tuple(map(str, classes)) or tuple(f"class {k}" for k in range(count))
+    colours = [(int(r), int(g), int(b)) for r, g, b in palette or default_palette(count)]
+    return names, tuple(colours)
+
+
+def _check_names(network: nn.Module, names: tuple[str, ...]) -> None:
+    """Refuse names of modules that the network does not have.
+
+    Raises:
+        ValueError: There is one.
+    """
+    known = dict(network.named_modules())
+    for name in names:
+        if name not in known:
+            find(name, known, "module of the network")

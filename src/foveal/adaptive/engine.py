@@ -1,0 +1,103 @@
+"""What runs an adaptive model: its compiled program, or its layers one by one in PyTorch, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveal.adaptive.prepared import PaddedNetwork, PreparedNetwork
+from foveal.adaptive.spec import Specification
+from foveal.calibration.engine import Engine
+from foveal.fusion import CannotFuse, fuse
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import Model
+from foveal.program import Program
+from foveal.program.compile import compile_fused
+from foveal.program.quantise import Scales, find_scales, in_bf16, in_int8
+
+COLOURS = 3
+"""Channels of the images that programs take."""
+
+
+def describe_model(prepared: PreparedNetwork, spec: Specification, file: Path | None = None) -> Model:
+    """Describe an adaptive model as calibration and latency know trained networks."""
+    card = Card(spec.name, spec.classes, spec.palette, spec.tile, spec.coarse_level, spec.coarse_level)
+    network: Any = _padded(prepared, spec)
+    return Model(spec.name, network, card, file=file)
+
+
+def build_engine(prepared: PreparedNetwork, spec: Specification, scales: Scales | None = None) -> Engine:
+    """Join the layers of a network, and compile it where that is possible.
+
+    Args:
+        prepared: The network with its preprocessing.
+        spec: What is known about it; its precision is what the program computes in.
+        scales: How the program is written in 8 bits, for int8.
+
+    Raises:
+        ValueError: A precision other than f32 is asked for, and there is no program in it.
+    """
+    model = describe_model(prepared, spec)
+    fused: nn.Module = prepared
+    program, why_not = None, _obstacle(prepared)
+    try:
+        fused = fuse(prepared)
+        program = None if why_not else _compile(fused, spec, scales)
+    except CannotFuse as error:
+        why_not = why_not or str(error)
+    except Exception as error:  # a graph of any network may hold anything
+        why_not = " ".join(str(error).split()) or type(error).__name__
+    if program is None and spec.precision != "f32":
+        raise ValueError(
+            f"{spec.name} has no program in {spec.precision}: {why_not}; precision f32 runs every network"
+        )
+    kept = scales if spec.precision == "int8" else None
+    return Engine(model, _padded(fused, spec).eval(), program, spec.precision, kept, why_not)
+
+
+def _compile(fused: nn.Module, spec: Specification, scales: Scales | None) -> Program:
+    program = compile_fused(fused, multiple=spec.shape.multiple)
+    if spec.precision == "bf16":
+        return in_bf16(program)
+    if spec.precision == "int8":
+        if scales is None:
+            raise ValueError('no ranges were found yet; call model.calibrate(images, precision="int8")')
+        return in_int8(program, scales)
+    return program
+
+
+def _obstacle(prepared: PreparedNetwork) -> str:
+    """Say why there is no program, whatever the network's layers are; empty if there may be one."""
+    like = next(iter(prepared.network.parameters()), torch.empty(0))
+    if prepared.in_channels != COLOURS:
+        return f"programs take images of {COLOURS} channels, and the network takes {prepared.in_channels}"
+    if like.device.type != "cpu":
+        return f"programs run on the CPU, and the network is on {like.device}"
+    if like.dtype != torch.float32:
+        kind = str(like.dtype).removeprefix("torch.")
+        return f'programs are made from float32 weights, and these are {kind}; use precision="bf16" instead'
+    return ""
+
+
+def _padded(network: nn.Module, spec: Specification) -> nn.Module:
+    """Let a network take images of any sides, if it does not by itself."""
+    if spec.shape.multiple == 1:
+        return network
+    return PaddedNetwork(network, spec.shape, spec.preprocess)
+
+
+def scales_of(engine: Engine, images: list[Any]) -> Scales:
+    """Find how a program is written in 8 bits, from images [1, 3, H, W] as arrays.
+
+    Raises:
+        ValueError: There is no program, or one of its steps has no 8-bit kernel.
+    """
+    if engine.program is None:
+        raise ValueError(f"{engine.model.name} has no program in int8: {engine.why_not}")
+    try:
+        return find_scales(engine.program, images)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{engine.model.name} has no program in int8: {error}") from None

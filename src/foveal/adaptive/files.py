@@ -1,0 +1,144 @@
+"""Adaptive models as files: weights in safetensors, everything else in JSON beside them. Never pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCardData, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from foveal.adaptive.engine import describe_model
+from foveal.adaptive.prepared import PreparedNetwork
+from foveal.adaptive.spec import Specification
+from foveal.calibration.profile import CalibrationProfile, find_profile
+from foveal.hub.card import CheckpointError
+
+TAGS = ["foveal", "adaptive-inference", "semantic-segmentation"]
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def save(
+    folder: Path, prepared: PreparedNetwork, spec: Specification, profile: CalibrationProfile | None
+) -> None:
+    """Write an adaptive model into a folder that exists; weights keep their precision."""
+    save_model(prepared.network, str(folder / WEIGHTS))
+    kinds = {str(p.dtype).removeprefix("torch.") for p in prepared.network.parameters()}
+    record = {**spec.as_dict(), "dtype": kinds.pop() if len(kinds) == 1 else None}
+    (folder / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if profile is None:
+        (folder / "model.profile.json").unlink(missing_ok=True)
+        return
+    path = profile.save(describe_model(prepared, spec, folder / WEIGHTS))
+    path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
+
+
+def load(folder: Path, network: nn.Module | None, trusted: bool) -> tuple[nn.Module, Specification]:
+    """Read the network of an adaptive model, and what is known about it.
+
+    Args:
+        folder: Where `save` wrote them.
+        network: The network, with any weights; made as the file says if None.
+        trusted: Whether any function that the file names may be called to make it.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or the network is another one.
+        ValueError: The file does not say how to make the network, or that is not possible here.
+    """
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{folder}: {missing[0]} is missing; give a folder of AdaptiveModel.save_pretrained"
+        )
+    try:
+        record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        spec = Specification.from_dict(record)
+        dtype = getattr(torch, record["dtype"]) if record.get("dtype") else None
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: no adaptive model: {error}") from None
+    if network is None and spec.source is None:
+        raise ValueError(
+            f"{folder}: the file has the weights of {spec.name} but not how to make the network; give "
+            "from_pretrained(folder, network=net) with the network itself, or save it again after "
+            'foveal.adapt(net, source="module:function", arguments={...})'
+        )
+    made = spec.source.make(trusted) if network is None and spec.source else network
+    assert made is not None, "one of them is there"
+    made = made if dtype is None else made.to(dtype)
+    try:
+        load_model(made, folder / WEIGHTS)
+    except (RuntimeError, SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS}: damaged, or of another network than {type(made).__name__} "
+            f"({' '.join(str(error).split())[:200]})"
+        ) from None
+    return made.eval(), spec
+
+
+def load_profile(folder: Path, prepared: PreparedNetwork, spec: Specification) -> CalibrationProfile | None:
+    """Read what calibration found for a model; None if nothing was, or it is of other weights."""
+    if not (folder / "model.profile.json").is_file():
+        return None
+    return find_profile(describe_model(prepared, spec, folder / WEIGHTS))
+
+
+def check_name(name: str | Path) -> None:
+    """Refuse what is no folder and cannot be a repository.
+
+    Raises:
+        CheckpointError: It is neither.
+    """
+    text = str(name)
+    if not Path(name).is_dir() and (Path(name).is_absolute() or text[0] == "." or text.count("/") != 1):
+        raise CheckpointError(
+            f"{text}: no such folder; give one of AdaptiveModel.save_pretrained, or a repository OWNER/NAME"
+        )
+
+
+def find_folder(name: str, options: dict[str, Any]) -> Path:
+    """Return a folder, or download a repository into the cache of huggingface_hub."""
+    if Path(name).is_dir():
+        return Path(name)
+    known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+    return Path(snapshot_download(name, **{key: options[key] for key in known if key in options}))
+
+
+def card_text(spec: Specification, profile: CalibrationProfile | None) -> str:
+    """Write what a model is and how to use it, in Markdown."""
+    shape, pre = spec.shape, spec.preprocess
+    names = ", ".join(spec.classes[:20]) + (", ..." if len(spec.classes) > 20 else "")
+    needs = ", network=net"
+    if spec.source is not None:
+        needs = "" if spec.source.is_known else ", trust_source=True"
+    lines = [
+        f"# {spec.name}",
+        "",
+        "A semantic segmentation network that computes closely only where it matters, with",
+        "[Foveal](https://pypi.org/project/foveal/): one model, any budget at run time.",
+        "",
+        "```python",
+        "import foveal",
+        "",
+        f'model = foveal.AdaptiveModel.from_pretrained("..."{needs})',
+        "out = model(image, budget=0.4)        # [N, C, H, W] in 0..1, or bytes",
+        "out.labels, out.confidence, out.work",
+        "```",
+        "",
+        f"- Input: {shape.in_channels} channels, mean {list(pre.mean)}, std {list(pre.std)}, "
+        f"scale {pre.scale:g}, {pre.channel_order}; sides padded to a multiple of {shape.multiple} px "
+        f"({pre.pad}).",
+        f"- Classes ({shape.classes}): {names}.",
+        f"- Method {spec.method}, tile {spec.tile} px, first pass at level {spec.coarse_level}, "
+        f"{spec.precision}.",
+        f"- Network: {spec.source.function if spec.source else 'to be given with network=net'}.",
+    ]
+    if profile is not None:
+        lines += ["", f"Agreement with the dense network on {profile.images} images:", ""]
+        lines += ["| method | budget | work | agreement |", "|---|---|---|---|"]
+        lines += [f"| {r.method} | {r.budget:g} | {r.work:.3f} | {r.agreement:.1%} |" for r in profile.curve]
+    data = ModelCardData(library_name="foveal", pipeline_tag="image-segmentation", tags=TAGS)
+    return "\n".join(["---", data.to_yaml(), "---", "", *lines]) + "\n"

@@ -1,0 +1,288 @@
+"""Any network as an adaptive model: a module from images to labels that takes a budget with every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard, ModelHubMixin
+from torch import Tensor, nn
+
+from foveal.adaptive import files
+from foveal.adaptive.calibrating import PreparedImages, Progress, calibrate
+from foveal.adaptive.engine import build_engine
+from foveal.adaptive.mask import read_mask
+from foveal.adaptive.prepared import PreparedNetwork
+from foveal.adaptive.request import Answerer, Request
+from foveal.adaptive.result import AdaptiveResult, levels_of, nothing_wanted
+from foveal.adaptive.spec import Specification
+from foveal.calibration.engine import Engine, Precision
+from foveal.calibration.latency import on_tiles
+from foveal.calibration.profile import CalibrationProfile
+from foveal.geometry.plan import SKIP
+from foveal.methods import Prediction
+from foveal.storage.labels import VOID
+
+Images = Tensor | Sequence[Tensor]
+
+
+class AdaptiveModel(nn.Module, ModelHubMixin):
+    """A segmentation network that takes a budget with every call. `foveal.adapt` makes one.
+
+    Args:
+        network: Module from images [N, C, H, W] to logits, or to something that holds them.
+        spec: What is known about it.
+        profile: What calibration found.
+
+    Attributes:
+        prepared: The network with its preprocessing, as an ordinary module.
+        spec: What is known about it.
+        profile: What calibration found; None before `calibrate`.
+    """
+
+    def __init__(
+        self, network: nn.Module, spec: Specification, profile: CalibrationProfile | None = None
+    ) -> None:
+        super().__init__()
+        self.prepared = PreparedNetwork(network, spec.shape, spec.preprocess, spec.dense_modules)
+        self.spec, self.profile = spec, profile
+        self._engine: Engine | None = None
+        self._stamp: tuple[object, ...] = ()
+        self._answerers: dict[Request, Answerer] = {}
+        self.eval()
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself."""
+        return self.prepared.network
+
+    @property
+    def engine(self) -> Engine:
+        """What runs: a compiled program, or the layers one by one, and then `why_not` says why."""
+        stamp = _stamp(self.prepared)
+        if self._engine is None or stamp != self._stamp:
+            scales = self.profile.scales if self.profile else None
+            self._forget()
+            self._engine, self._stamp = build_engine(self.prepared, self.spec, scales), stamp
+        return self._engine
+
+    def forward(  # noqa: PLR0913
+        self,
+        image: Images,
+        *,
+        budget: float | None = None,
+        latency_ms: float | None = None,
+        risk: float | None = None,
+        threshold: float | None = None,
+        mask: Any = None,
+        mask_share: float = 0.0,
+        always_adapt: bool = False,
+    ) -> AdaptiveResult | list[AdaptiveResult]:
+        """Segment images. Exactly one limit is given; another one with the next call costs nothing.
+
+        Args:
+            image: Images [N, C, H, W] or one [C, H, W], RGB in 0..1 or bytes; or a list of [C, H, W] of any
+                sizes.
+            budget: Share of the dense work, above 0 and at most 1.
+            latency_ms: Time per image [ms]; this machine is measured the first time.
+            risk: Expected disagreement with the dense network, a share; after `calibrate`.
+            threshold: Gain per tile from which a tile is refined.
+            mask: Wanted pixels [N, H, W] or cells [N, Gh, Gw], bool; a list of them for a list of images.
+                What is not wanted costs nothing and gets label 255.
+            mask_share: A cell is wanted if more than this share of its pixels is.
+            always_adapt: Whether tiles run also where they are predicted to save nothing.
+
+        Returns:
+            Labels at the size of the images, and what they cost; a list of it for a list of images.
+
+        Raises:
+            ValueError: Not exactly one limit is given, it cannot be kept, or images or mask do not fit.
+        """
+        if self.training:
+            raise ValueError(
+                "the model is in training mode; call model.eval(), and train the network before foveal.adapt"
+            )
+        request = Request.read(
+            always_adapt, budget=budget, latency_ms=latency_ms, risk=risk, threshold=threshold
+        )
+        if isinstance(image, Tensor):
+            return self._segment(image, request, mask, mask_share)
+        masks = [None] * len(image) if mask is None else list(mask)
+        if len(masks) != len(image):
+            raise ValueError(f"there are {len(image)} images and {len(masks)} masks; give one mask per image")
+        pairs = zip(image, masks, strict=True)
+        return [self._segment(one, request, wanted, mask_share) for one, wanted in pairs]
+
+    def calibrate(
+        self, images: Sequence[Tensor], precision: Precision | None = None, report: Progress | None = None
+    ) -> CalibrationProfile:
+        """Measure how the network refines best and what that costs in agreement; no labels needed.
+
+        Args:
+            images: Images [C, H, W] like those that will come, in 0..1 or bytes, of any sizes.
+            precision: What runs from now on; for "int8" ranges are found too. As before if None.
+            report: Told what is done, how far it is, and the total.
+
+        Returns:
+            What was found; the model keeps it, and saves it with itself.
+
+        Raises:
+            ValueError: The images do not fit or are too small, or there is no program in the precision.
+        """
+        spec = self.spec if precision is None else replace(self.spec, precision=precision)
+        prepared = PreparedImages(images, lambda image: self._padded(self._batch(image)))
+        found = calibrate(self.prepared, spec, prepared, report)
+        self.spec, self.profile = spec, found
+        self._forget()
+        return found
+
+    def _segment(
+        self, image: Tensor, request: Request, given_mask: Tensor | None, mask_share: float
+    ) -> AdaptiveResult:
+        """Segment one batch."""
+        engine = self.engine
+        raw = self._batch(image)
+        size = (raw.shape[2], raw.shape[3])
+        batch = self._padded(raw)
+        padded = (batch.shape[2], batch.shape[3])
+        mask = None if given_mask is None else read_mask(given_mask, raw, padded, self.spec.tile, mask_share)
+        if mask is not None and not bool(mask.cells.any()):
+            return nothing_wanted(mask.pixels, self.spec.tile, self.spec.classes, self.spec.palette)
+        answerer = self._answerer(engine, request)
+        choice = answerer.choose(padded)
+        method: Callable[..., Prediction] = answerer.method(choice)
+        if mask is not None:
+            method = partial(answerer.method_for_mask(choice).masked, wanted=mask.cells)
+        run = partial(self._run, method, batch)
+        found = run()
+        labels = found.labels[:, : size[0], : size[1]]
+        levels = levels_of(found, size, self.spec.tile)
+        if mask is not None:
+            labels = labels.masked_fill(~mask.pixels.to(labels.device), VOID)
+            levels = levels.masked_fill(~mask.cells[:, : levels.shape[1], : levels.shape[2]], SKIP)
+        trace = found.trace
+        return AdaptiveResult(
+            labels,
+            trace.plan,
+            levels,
+            trace.work,
+            choice.reason,
+            choice.predicted_ms,
+            self.spec.tile,
+            self.spec.classes,
+            self.spec.palette,
+            found,
+            run,
+        )
+
+    def _run(self, method: Callable[..., Prediction], batch: Tensor) -> Prediction:
+        """Run a method up to the labels."""
+        with on_tiles(self.spec.name), torch.no_grad():
+            found = method(batch)
+        _ = found.labels
+        return found
+
+    def _batch(self, image: Tensor) -> Tensor:
+        """Bring images to [N, C, H, W] as the network has its channels, in its precision.
+
+        Raises:
+            ValueError: They are no such images.
+        """
+        channels = self.spec.shape.in_channels
+        batch = image[None] if isinstance(image, Tensor) and image.ndim == 3 else image
+        if (
+            not isinstance(batch, Tensor)
+            or batch.ndim != 4
+            or batch.shape[1] != channels
+            or not batch.numel()
+        ):
+            given = (
+                f"{batch.dtype} {list(image.shape)}" if isinstance(batch, Tensor) else type(image).__name__
+            )
+            raise ValueError(
+                f"image is {given}; give a tensor [N, {channels}, H, W] or [{channels}, H, W] with at least "
+                "one pixel, floats in 0..1 or bytes, or a list of images"
+            )
+        like = next(iter(self.network.parameters()), torch.empty(0))
+        batch = self.spec.preprocess.arrange(batch.to(like.device), like.dtype)
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def _padded(self, batch: Tensor) -> Tensor:
+        """Pad images to sides that the network takes, at the level of a coarse pass too."""
+        multiple = self.spec.shape.multiple
+        if multiple > 1 and self.spec.method == "segblocks":
+            multiple <<= self.spec.coarse_level
+        return self.spec.preprocess.padded(batch, multiple)
+
+    def _answerer(self, engine: Engine, request: Request) -> Answerer:
+        """Return what answers a request; made once."""
+        if request not in self._answerers:
+            self._answerers[request] = Answerer(engine, self.spec, self.profile, request)
+        return self._answerers[request]
+
+    def _forget(self) -> None:
+        """Drop what follows from the weights."""
+        self._engine, self._stamp, self._answerers = None, (), {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what is made again: it holds addresses."""
+        return {**vars(self), "_engine": None, "_stamp": (), "_answerers": {}}
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write weights, what is known about them, and what calibration found."""
+        files.save(save_directory, self.prepared, self.spec, self.profile)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        network: nn.Module | None = None,
+        trust_source: bool = False,
+        **options: Any,
+    ) -> AdaptiveModel:
+        """Read what `save_pretrained` wrote.
+
+        Args:
+            pretrained_model_name_or_path: Folder, or repository OWNER/NAME of the Hugging Face Hub.
+            network: The network, with any weights; made as the file says if None.
+            trust_source: Whether any function that the file names may be called to make the network; else
+                only classes of known libraries.
+            options: Those of huggingface_hub: revision, token, cache_dir, local_files_only, ...
+
+        Raises:
+            CheckpointError: There is no such folder, or one of its files is missing, damaged or another's.
+            ValueError: The network cannot be made, and none was given.
+        """
+        files.check_name(pretrained_model_name_or_path)
+        more: Any = {**options, "network": network, "trust_source": trust_source}
+        return super().from_pretrained(pretrained_model_name_or_path, **more)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> AdaptiveModel:
+        """Read what `save_pretrained` wrote, from a folder or a repository."""
+        network, trusted = options.pop("network", None), options.pop("trust_source", False)
+        folder = files.find_folder(model_id, options)
+        network, spec = files.load(folder, network, trusted)
+        model = cls(network, spec)
+        model.profile = files.load_profile(folder, model.prepared, spec)
+        return model
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """Write the page that is shown beside the model."""
+        return ModelCard(files.card_text(self.spec, self.profile))
+
+    def extra_repr(self) -> str:
+        """Say what runs, and how."""
+        spec, known = self.spec, "calibrated" if self.profile else "not calibrated"
+        return f"{spec.name}: {spec.method}, tile {spec.tile}, coarse level {spec.coarse_level}, {known}"
+
+
+def _stamp(network: nn.Module) -> tuple[object, ...]:
+    """Say which weights a network has, so that a change is noticed; those of inference mode have no count."""
+    tensors = (*network.parameters(), *network.buffers())
+    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)

@@ -1,0 +1,161 @@
+"""What happens to an image before it reaches a network; part of an adaptive model and of its file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Order = Literal["rgb", "bgr"]
+Pad = Literal["edge", "zero"]
+BYTE = 255.0
+BRIGHTEST = 2.0
+"""Values above it are none of an image in 0..1."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What turns an image in 0..1 into the input of a network: (image * scale - mean) / std.
+
+    Attributes:
+        mean: Mean per channel after scaling; one number for all channels.
+        std: Deviation per channel after scaling; one number for all channels.
+        scale: 1 for a network that takes 0..1, 255 for one that takes 0..255.
+        channel_order: "bgr" for a network that takes blue first; images that are given are RGB.
+        multiple: Sides are padded to a multiple of it [px], the answer is cropped; found if None.
+        pad: What is put there: "edge" repeats the image's edge, "zero" is zero after normalisation.
+
+    Raises:
+        ValueError: A value is not allowed.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    scale: float = 1.0
+    channel_order: Order = "rgb"
+    multiple: int | None = None
+    pad: Pad = "zero"
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            given = getattr(self, name)
+            numbers = (given,) if isinstance(given, int | float) else tuple(map(float, given))
+            object.__setattr__(self, name, numbers)
+            if not numbers or not all(map(math.isfinite, numbers)):
+                raise ValueError(f"{name} is {given}; give one finite number per channel, or one for all")
+        if min(self.std) <= 0:
+            raise ValueError(f"std is {self.std}; give numbers above 0")
+        if self.scale not in (1.0, BYTE):
+            raise ValueError(
+                f"scale is {self.scale:g}; give 1.0 for a network that takes 0..1, or 255.0 for 0..255"
+            )
+        for name, kind in (("channel_order", Order), ("pad", Pad)):
+            if getattr(self, name) not in get_args(kind):
+                allowed = " or ".join(f'"{value}"' for value in get_args(kind))
+                raise ValueError(f'{name} is "{getattr(self, name)}"; give {allowed}')
+        if self.multiple is not None and self.multiple < 1:
+            raise ValueError(f"multiple is {self.multiple}; give 1 px or more, or None to find it")
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether values reach the network as they are."""
+        return not any(self.mean) and set(self.std) == {1.0} and self.scale == 1
+
+    def per_channel(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return offset and divisor of every channel, for images in 0..1: (image - offset) / divisor.
+
+        Raises:
+            ValueError: The numbers are for another count of channels.
+        """
+        for name in ("mean", "std"):
+            count = len(getattr(self, name))
+            if count not in (1, channels):
+                raise ValueError(
+                    f"{name} has {count} numbers and the network takes {channels} channels; give {channels}, "
+                    "or one for all"
+                )
+        if self.channel_order == "bgr" and channels != 3:
+            raise ValueError(
+                f'channel_order is "bgr" and the network takes {channels} channels; give "rgb", which leaves '
+                "channels as they are"
+            )
+        mean, std = (values * (channels // len(values)) for values in (self.mean, self.std))
+        return tuple(m / self.scale for m in mean), tuple(s / self.scale for s in std)
+
+    def arrange(self, image: Tensor, dtype: torch.dtype) -> Tensor:
+        """Bring images [N, C, H, W], bytes or floats in 0..1, to the network's precision and channel order.
+
+        Raises:
+            ValueError: The values are other integers, or floats in 0..255.
+        """
+        if image.dtype == torch.uint8:
+            image = image.to(dtype) / BYTE
+        elif not image.is_floating_point():
+            raise ValueError(f"images are {image.dtype}; give bytes (uint8), or floats in 0..1")
+        elif not self.is_identity and float(image.amax()) > BRIGHTEST:
+            raise ValueError(
+                f"images reach {float(image.amax()):g}; give floats in 0..1, or bytes (uint8): the model "
+                "normalises by itself"
+            )
+        return (image.flip(1) if self.channel_order == "bgr" else image).to(dtype)
+
+    def padded(self, image: Tensor, multiple: int) -> Tensor:
+        """Pad images [N, C, H, W] in 0..1 at the right and lower edge to multiples of a side [px]."""
+        down, across = (-side % multiple for side in image.shape[2:])
+        if not down and not across:
+            return image
+        if self.pad == "edge":
+            return F.pad(image, (0, across, 0, down), mode="replicate")
+        offset, _ = self.per_channel(image.shape[1])
+        out = image.new_tensor(offset).view(1, -1, 1, 1)
+        out = out.repeat(len(image), 1, image.shape[2] + down, image.shape[3] + across)
+        out[:, :, : image.shape[2], : image.shape[3]] = image
+        return out
+
+
+def as_preprocess(given: Any) -> Preprocess:
+    """Read preprocessing from what says it: a `Preprocess`, torchvision weights, or an image processor.
+
+    Raises:
+        TypeError: It is none of these.
+    """
+    if isinstance(given, Preprocess):
+        return given
+    if callable(getattr(given, "transforms", None)):  # an entry of torchvision's weights
+        given = given.transforms()
+    for mean, std in (("mean", "std"), ("image_mean", "image_std")):
+        if getattr(given, mean, None) is not None and getattr(given, std, None) is not None:
+            return Preprocess(tuple(getattr(given, mean)), tuple(getattr(given, std)))
+    raise TypeError(
+        f"preprocess is a {type(given).__name__}; give foveal.Preprocess(mean, std), torchvision weights, or "
+        "an image processor of transformers"
+    )
+
+
+def find_preprocess(network: nn.Module) -> Preprocess:
+    """Find what a network says about its input: segmentation_models_pytorch and timm do; else nothing."""
+    carried = getattr(network, "_hub_mixin_config", None)
+    if isinstance(carried, Mapping) and carried.get("encoder_weights") and "encoder_name" in carried:
+        return _of_encoder(str(carried["encoder_name"]), str(carried["encoder_weights"]))
+    for module in (network, *network.children()):
+        for name in ("pretrained_cfg", "default_cfg"):
+            found = getattr(module, name, None)
+            if isinstance(found, Mapping) and found.get("mean") and found.get("std"):
+                return Preprocess(tuple(found["mean"]), tuple(found["std"]))
+    return Preprocess()
+
+
+def _of_encoder(name: str, weights: str) -> Preprocess:
+    """Ask segmentation_models_pytorch how the images of an encoder's weights were prepared."""
+    encoders = import_module("segmentation_models_pytorch.encoders")
+    found = encoders.get_preprocessing_params(name, pretrained=weights)
+    plain = Preprocess() if found.get("mean") is None else Preprocess(found["mean"], found["std"])
+    scale = BYTE if max(found.get("input_range") or (0, 1)) > 1 else 1.0
+    order: Order = "bgr" if str(found.get("input_space", "RGB")).upper() == "BGR" else "rgb"
+    return replace(plain, scale=scale, channel_order=order)

@@ -1,0 +1,191 @@
+"""What a network gives for an image: found by running it on small ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+SIDES = 128, 256
+"""Sides of the images whose maps are compared [px]: a map whose side grows alike has a stride."""
+RAGGED = 101, 75
+"""An image whose sides are no multiple of anything [px]."""
+NAMES = "out", "logits"
+"""Where logits are looked for first in what a network returns."""
+
+Path = tuple[str | int, ...]
+"""Keys that lead to the logits in what a network returns; one that begins with a point is an attribute."""
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """What goes into a network, and what comes out.
+
+    Attributes:
+        in_channels: Channels of its images.
+        outputs: Classes of its logits; 1 means the probability of one class, by a sigmoid.
+        path: Where the logits are in what it returns.
+        stride: Image pixels per sample of the logits; 1 if they have the image's size.
+        coarsest_stride: Largest number of image pixels per sample of any map.
+        multiple: Sides of images must be multiples of it [px]; 1 if they may have any size.
+        align_corners: Whether it enlarges maps with the corners aligned.
+    """
+
+    in_channels: int
+    outputs: int
+    path: Path
+    stride: int
+    coarsest_stride: int
+    multiple: int = 1
+    align_corners: bool = False
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that are labelled."""
+        return max(2, self.outputs)
+
+
+def follow(answer: Any, path: Path) -> Any:
+    """Return the logits in what a network returned."""
+    for key in path:
+        answer = getattr(answer, key[1:]) if isinstance(key, str) and key[0] == "." else answer[key]
+    return answer
+
+
+@torch.no_grad()
+def find_shape(
+    network: nn.Module, in_channels: int | None = None, multiple: int | None = None
+) -> NetworkShape:
+    """Run a network on random images, and note what comes out.
+
+    Args:
+        network: Module in evaluation mode.
+        in_channels: Channels of its images; found by its first convolution if None.
+        multiple: What the sides of images must be multiples of [px]; found by trying if None.
+
+    Raises:
+        ValueError: It fails on a plain image, or gives no logits that fit the image.
+    """
+    channels = in_channels or next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
+    runs = []
+    for side in SIDES:
+        with _Watch() as watch:
+            answer = _run(network, channels, (side, side))
+        runs.append(watch)
+    path = find_logits(answer)
+    if path is None:
+        raise ValueError(
+            f"the network returns {describe(answer)}; give one that returns logits [N, K, H, W], a dict or "
+            'tuple that holds them (key "out" or "logits"), or an object with .logits'
+        )
+    logits = follow(answer, path)
+    stride = _stride(logits, SIDES[-1])
+    strides = [stride, *_strides(*(watch.maps for watch in runs))]
+    coarsest = max(strides)
+    found = multiple or (1 if _takes_any_size(network, channels, path, stride) else coarsest)
+    aligned = any(watch.align_corners for watch in runs)
+    return NetworkShape(channels, logits.shape[1], path, stride, coarsest, found, aligned)
+
+
+def find_logits(answer: Any) -> Path | None:
+    """Find the logits in what a network returned: those it names, else the first tensor of 4 dimensions."""
+    if isinstance(answer, Tensor):
+        return () if answer.ndim == 4 else None
+    for key, value in sorted(_parts(answer), key=lambda part: str(part[0]).lstrip(".") not in NAMES):
+        inner = find_logits(value)
+        if inner is not None:
+            return key, *inner
+    return None
+
+
+def describe(answer: Any) -> str:
+    """Say what a network returned."""
+    if isinstance(answer, Tensor):
+        return f"a tensor {list(answer.shape)}"
+    parts = [f"{key!r}: {describe(value)}" for key, value in _parts(answer)]
+    return f"a {type(answer).__name__}" + (f" of {', '.join(parts)}" if parts else "")
+
+
+def _parts(answer: Any) -> Iterator[tuple[str | int, Any]]:
+    """List what a structure holds, by key."""
+    if isinstance(answer, Mapping):
+        yield from ((key, value) for key, value in answer.items() if isinstance(key, str | int))
+    elif isinstance(answer, list | tuple):
+        yield from enumerate(answer)
+    elif hasattr(answer, "logits"):
+        yield ".logits", answer.logits
+
+
+def _run(network: nn.Module, channels: int, size: tuple[int, int]) -> Any:
+    """Run a network on a random image.
+
+    Raises:
+        ValueError: It fails.
+    """
+    like = next(iter(network.parameters()), torch.empty(0))
+    image = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0)).to(like)
+    try:
+        return network(image)
+    except Exception as error:  # whatever a network does when an image does not suit it
+        raise ValueError(
+            f"the network fails on an image [1, {channels}, {size[0]}, {size[1]}]: "
+            f"{' '.join(str(error).split())[:300]}; give in_channels if its images have others, and a "
+            "network that takes sides of any size or any multiple of one"
+        ) from None
+
+
+def _takes_any_size(network: nn.Module, channels: int, path: Path, stride: int) -> bool:
+    """Whether the logits of an image of odd sides have the sides of the image, by the stride, rounded up."""
+    try:
+        logits = follow(_run(network, channels, RAGGED), path)
+    except ValueError:
+        return False
+    return tuple(logits.shape[2:]) == tuple(-(-side // stride) for side in RAGGED)
+
+
+def _stride(logits: Tensor, side: int) -> int:
+    """Return the image pixels per sample of logits.
+
+    Raises:
+        ValueError: They are no whole power of two, or differ between the sides.
+    """
+    height, width = logits.shape[2:]
+    stride = side // max(1, height)
+    if height != width or stride * height != side or stride & (stride - 1):
+        raise ValueError(
+            f"the network gives logits of {height}x{width} for an image of {side}x{side}; give one whose "
+            "logits have the image's size, or that divided by a power of two"
+        )
+    return stride
+
+
+def _strides(small: Sequence[torch.Size], large: Sequence[torch.Size]) -> list[int]:
+    """List the strides of the maps that grow with the image; a pooled grid does not."""
+    found = set()
+    for a, b in zip(small, large, strict=False):
+        strides = {side / count for side, shape in zip(SIDES, (a, b), strict=True) for count in shape}
+        if len(strides) == 1 and (only := strides.pop()) >= 1 and only.is_integer():
+            found.add(int(only))
+    return [stride for stride in found if stride & (stride - 1) == 0]
+
+
+class _Watch(TorchFunctionMode):
+    """Notes the sides of every map that a network computes, and how it enlarges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps: list[torch.Size] = []
+        self.align_corners = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and out.ndim == 4 and min(out.shape) > 0:
+            self.maps.append(out.shape[2:])
+        if func is F.interpolate and (kwargs or {}).get("align_corners"):
+            self.align_corners = True
+        return out

@@ -1,0 +1,151 @@
+"""What one call of an adaptive model asks for, and the method that answers it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from foveal.adaptive.spec import Specification
+from foveal.calibration.engine import Engine
+from foveal.calibration.latency import Setup
+from foveal.calibration.profile import METHOD, CalibrationProfile, Risk
+from foveal.calibration.selector import BudgetSelector, Choice
+from foveal.geometry.plan import check_budget
+from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig
+from foveal.methods.config import settings_of
+from foveal.storage.names import find
+
+Kind = Literal["budget", "latency_ms", "risk", "threshold"]
+DENSE, TILES = "dense", "segblocks"
+"""The dense network, and what runs all of it on tiles."""
+ANY = 0.5
+"""A budget to start from where a latency chooses it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What may be spent.
+
+    Attributes:
+        kind: What is limited.
+        value: Share of the dense work; time [ms]; expected disagreement with dense; gain per tile.
+        always_adapt: Whether tiles run also where they are predicted to save nothing.
+    """
+
+    kind: Kind
+    value: float
+    always_adapt: bool = False
+
+    @classmethod
+    def read(cls, always_adapt: bool, **given: float | None) -> Request:
+        """Take the one limit that is given.
+
+        Raises:
+            ValueError: None is given, or more than one, or it is no number.
+        """
+        limits = {name: value for name, value in given.items() if value is not None}
+        if len(limits) != 1:
+            shown = ", ".join(f"{name}={value}" for name, value in limits.items()) or "none of them"
+            raise ValueError(
+                f"{shown} is given; give exactly one of {', '.join(given)}, such as model(image, budget=0.4)"
+            )
+        ((name, value),) = limits.items()
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise ValueError(f"{name} is {value!r}; give a number")
+        return cls(name, float(value), always_adapt)  # type: ignore[arg-type]
+
+
+@dataclass
+class Answerer:
+    """Chooses what runs for one request, once per size of an image.
+
+    Attributes:
+        engine: What runs the network.
+        spec: What is known about the model.
+        profile: What calibration found; None if there was none.
+        request: What may be spent.
+
+    Raises:
+        ValueError: The method or the model cannot keep what is asked for.
+    """
+
+    engine: Engine
+    spec: Specification
+    profile: CalibrationProfile | None
+    request: Request
+    _made: dict[float | str, AdaptiveSegmenter] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        kind, value = self.request.kind, self.request.value
+        self.risk = self._risk(value) if kind == "risk" else None
+        config = self.risk.config if self.risk else self._config(kind, value)
+        self.setup = Setup(self.engine, self.spec.method, config)
+        latency = value if kind == "latency_ms" else None
+        self.selector = BudgetSelector(self.setup, latency, self.request.always_adapt)
+        self.selector.setting = self.risk.setting if self.risk else None
+
+    def choose(self, size: tuple[int, int]) -> Choice:
+        """Choose for images of a size [px] what runs, and why.
+
+        Raises:
+            ValueError: A latency is asked for that nothing keeps.
+        """
+        if self.request.kind != "threshold":
+            return self.selector(size)
+        if self.setup.least_work(size) >= 1:
+            return Choice(1.0, f"small for tiles of {self.spec.tile} px, a first pass saves nothing")
+        return Choice(1.0)
+
+    def method(self, choice: Choice) -> AdaptiveSegmenter:
+        """Return the method that a choice names; made once."""
+        key = DENSE if choice.reason else choice.budget
+        if key not in self._made:
+            self._made[key] = self.engine.dense() if choice.reason else self.setup.make(choice.budget)
+        return self._made[key]
+
+    def method_for_mask(self, choice: Choice) -> AdaptiveSegmenter:
+        """Return the method that a choice names, where it leaves out what a mask does not want.
+
+        The dense network becomes everything at level 0, so that there are tiles to leave out.
+        """
+        if not choice.reason:
+            return self.method(choice)
+        if TILES not in self._made:
+            config = METHODS[TILES].Config(1.0, **self._settings(TILES))
+            self._made[TILES] = self.engine.make(TILES, config)
+        return self._made[TILES]
+
+    def _settings(self, method: str) -> dict[str, Any]:
+        """Return the model's own settings, those that a method has."""
+        spec, known = self.spec, settings_of(find(method, METHODS, "method").Config)
+        values = {"tile": spec.tile, "max_level": spec.coarse_level, "coarse_level": spec.coarse_level}
+        return {name: value for name, value in values.items() if name in known}
+
+    def _config(self, kind: str, value: float) -> MethodConfig:
+        method = self.spec.method
+        budget = check_budget(value) if kind == "budget" else ANY
+        values = self._settings(method)
+        if self.profile is not None and method == METHOD:
+            values |= self.profile.settings(budget, self.spec.coarse_level)
+        config = find(method, METHODS, "method").Config(budget, **values)
+        if kind != "threshold":
+            return config
+        if not METHODS[method].supports_risk:
+            raise ValueError(
+                f"method {method} has no threshold; give budget or latency_ms, or adapt with "
+                'method="coarse_to_fine"'
+            )
+        return replace(config, budget=1.0, threshold=value)  # type: ignore[call-arg]
+
+    def _risk(self, allowed: float) -> Risk:
+        if self.spec.method != METHOD:
+            raise ValueError(
+                f'method {self.spec.method} keeps no risk; adapt with method="{METHOD}", or give budget'
+            )
+        if self.profile is None:
+            raise ValueError(
+                "risk needs to know how much tiles cost in agreement; call model.calibrate(images) first "
+                "(no labels needed)"
+            )
+        return Risk(allowed, self.profile.risk.choose(allowed), self.profile)

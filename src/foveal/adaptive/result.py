@@ -1,0 +1,150 @@
+"""What an adaptive model says about images, and what it spent."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foveal.cost import count_macs
+from foveal.geometry.plan import SKIP, Plan, grid
+from foveal.methods import Prediction
+from foveal.storage.labels import VOID
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveResult:
+    """What an adaptive model says about a batch of images, and what it spent.
+
+    Attributes:
+        labels: Class per pixel [N, H, W], uint8; 255 where a mask left places out.
+        plan: The last plan, of the padded images; None if whole images ran, or a program under a mask.
+        levels: Level that the answer comes from, per cell [N, Gh, Gw]; 0 full, 1 half, ..., -1 not computed.
+        work: Share of the dense work per image [N].
+        reason: Why the dense network ran; empty if it did not.
+        predicted_ms: Time that the cost model of this machine predicts per image [ms]; None without one.
+        tile: Side of a cell [px].
+        classes: Names of the classes.
+        palette: Colour of every class, 0..255.
+        prediction: Logits and decisions of the padded images; None if nothing was wanted.
+    """
+
+    labels: Tensor
+    plan: Plan | None
+    levels: Tensor
+    work: Tensor
+    reason: str = ""
+    predicted_ms: float | None = None
+    tile: int = 32
+    classes: tuple[str, ...] = ()
+    palette: tuple[Colour, ...] = ()
+    prediction: Prediction | None = field(default=None, repr=False)
+    _rerun: Callable[[], object] | None = field(default=None, repr=False)
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """Probability of the label per pixel [N, H, W]; 0 where there is none. Computed when asked for."""
+        if self.prediction is None:
+            return torch.zeros(self.labels.shape)
+        height, width = self.labels.shape[1:]
+        logits = self.prediction.full_logits[:, :, :height, :width].float()
+        return logits.softmax(1).amax(1).masked_fill((self.labels == VOID).to(logits.device), 0)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates that ran [MAC]; counted by running once more, when asked for."""
+        return 0 if self._rerun is None else count_macs(self._rerun).total
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits at the size of the images [N, K, H, W].
+
+        Raises:
+            ValueError: Nothing was computed.
+        """
+        if self.prediction is None:
+            raise ValueError("no logits were computed: the mask wants nothing")
+        height, width = self.labels.shape[1:]
+        return self.prediction.full_logits[:, :, :height, :width]
+
+    def to_pil(self, index: int = 0) -> Image.Image:
+        """Return the labels of one image as a picture with a palette."""
+        picture = Image.fromarray(self.labels[index].cpu().numpy(), mode=None)
+        table = [channel for colour in self.palette for channel in colour]
+        picture.putpalette((table + [0] * 768)[:768])
+        return picture
+
+    def overlay(self, image: Tensor, opacity: float = 0.5, index: int = 0) -> Image.Image:
+        """Lay the colours of the labels over an image.
+
+        Args:
+            image: The image [3, H, W], or the batch [N, 3, H, W], bytes or floats in 0..1.
+            opacity: Share of the labels' colours; places without a label stay as they are.
+            index: Which image of the batch.
+
+        Raises:
+            ValueError: It is no colour image of the labels' size.
+        """
+        one = image[index] if image.ndim == 4 else image
+        if tuple(one.shape) != (3, *self.labels.shape[1:]):
+            raise ValueError(
+                f"image is {list(image.shape)}; give the colour image [3, {self.labels.shape[1]}, "
+                f"{self.labels.shape[2]}] that was segmented"
+            )
+        pixels = one.cpu() if one.dtype == torch.uint8 else (one.detach().cpu() * 255).round().clamp(0, 255)
+        below = Image.fromarray(pixels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+        shown = (self.labels[index] != VOID).cpu().numpy().astype("uint8") * round(255 * opacity)
+        return Image.composite(self.to_pil(index).convert("RGB"), below, Image.fromarray(shown))
+
+    def _repr_html_(self) -> str:
+        """Show the labels of every image and what they cost, in a notebook."""
+        rows = []
+        for index, work in enumerate(self.work.tolist()):
+            file = io.BytesIO()
+            self.to_pil(index).save(file, "PNG")
+            code = base64.b64encode(file.getvalue()).decode()
+            found = [k for k in self.labels[index].unique().tolist() if k < len(self.classes)]
+            names = escape(", ".join(self.classes[k] for k in found))
+            text = f"work {work:.3f} of dense" + (f" ({escape(self.reason)})" if self.reason else "")
+            rows.append(
+                '<figure style="display:inline-block;max-width:480px">'
+                f'<img src="data:image/png;base64,{code}" style="max-width:100%">'
+                f"<figcaption>{text}<br>{names}</figcaption></figure>"
+            )
+        return "".join(rows)
+
+    def __str__(self) -> str:
+        """Say size, work and why."""
+        count, height, width = self.labels.shape
+        works = ", ".join(f"{work:.3f}" for work in self.work.tolist())
+        return f"{count} x {height}x{width} px, work {works}" + (f": {self.reason}" if self.reason else "")
+
+
+def levels_of(prediction: Prediction, size: tuple[int, int], tile: int) -> Tensor:
+    """Return the levels of an answer, cropped to the cells of images of `size` [px]."""
+    rows, columns = grid(size, tile)
+    found = prediction.trace.levels
+    if found is None:
+        return torch.zeros(len(prediction.logits), rows, columns, dtype=torch.int8)
+    return found[:, :rows, :columns]
+
+
+def nothing_wanted(
+    wanted: Tensor, tile: int, classes: tuple[str, ...], palette: tuple[Colour, ...]
+) -> AdaptiveResult:
+    """Say that nothing was computed, for a mask of pixels [N, H, W] that wants nothing."""
+    count, height, width = wanted.shape
+    labels = torch.full(wanted.shape, VOID, dtype=torch.uint8)
+    levels = torch.full((count, *grid((height, width), tile)), SKIP, dtype=torch.int8)
+    work = torch.zeros(count, dtype=torch.float64)
+    reason = "the mask wants nothing"
+    return AdaptiveResult(labels, None, levels, work, reason, tile=tile, classes=classes, palette=palette)

@@ -1,0 +1,70 @@
+"""Which modules of a network must see the whole map, so that the rest can run on tiles."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from foveal.adaptive.prepared import PreparedNetwork
+from foveal.adaptive.probe import NetworkShape
+from foveal.compatibility import NetworkReport, check
+
+LEAST = 256
+"""Side of the image that a network is tried on, at least [px]."""
+NETWORK = "network"
+"""Name of the network within a prepared one."""
+
+
+def find_dense_modules(prepared: PreparedNetwork, shape: NetworkShape, tile: int) -> tuple[str, ...]:
+    """Run a network on tiles, and return the names of its modules that must see the whole map.
+
+    Args:
+        prepared: The network; it is left as it is. What it declares is among the names.
+        shape: What goes in and comes out.
+        tile: Side of a tile [px].
+
+    Raises:
+        ValueError: It cannot run on tiles, or gives another answer there; the message says why.
+    """
+    side = max(LEAST, 4 * tile)
+    report = check(prepared, (side, side), tile, shape.in_channels)
+    kind = type(prepared.network).__name__
+    names = None if report.dense_modules is None else (*report.declared, *report.dense_modules)
+    inside = _inside(names)
+    if names is None or inside is None:
+        raise ValueError(f"{kind} cannot run on tiles: {_reason(report)}")
+    if not report.equal:
+        raise ValueError(
+            f"{kind} gives another answer on tiles{_where(report)}; name the modules that look at the whole "
+            "map in dense_modules, and print(foveal.check(network)) says more"
+        )
+    return inside
+
+
+def _inside(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return names as the network has them; None if all of it would run dense, which saves nothing."""
+    prefix = f"{NETWORK}."
+    if names is None or not all(name.startswith(prefix) for name in names):
+        return None
+    return tuple(dict.fromkeys(name.removeprefix(prefix) for name in names))
+
+
+def _reason(report: NetworkReport) -> str:
+    """Say what has no rule, and what to do."""
+    if not report.findings:
+        return "all of it would have to see the whole map, which saves nothing"
+    shown = [replace(finding, module=_path(finding.module)) for finding in report.findings]
+    worst = min(shown, key=lambda finding: bool(finding.module))  # one in a submodule could be mended
+    where = f"'{worst.module}'" if worst.module else f"its own forward ({worst.kind})"
+    return f"{worst.operation} in {where} has no rule; {worst.remedy}"
+
+
+def _where(report: NetworkReport) -> str:
+    """Say at which levels and sizes answers differ."""
+    found = [c for c in report.comparisons if not (c.geometry or c.equal)]
+    places = ", ".join(f"level {c.level} of {c.size[0]}x{c.size[1]} px" for c in found)
+    return f" (at {places})" if places else ""
+
+
+def _path(module: str) -> str:
+    """Return the path of a module as the network has it; empty for the network itself."""
+    return module.removeprefix(NETWORK).removeprefix(".")

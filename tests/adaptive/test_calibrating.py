@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import foveal
+from foreign import Strided, UNet, lively, picture
+
+IMAGES = [picture(size=(256, 300), seed=seed)[0] for seed in range(4)]
+
+
+def test_calibration_finds_settings_and_keeps_a_risk(tmp_path: Path) -> None:
+    model, seen = foveal.adapt(lively(Strided())), []
+    profile = model.calibrate(IMAGES, report=lambda *done: seen.append(done[0]))
+    assert profile is model.profile
+    assert profile.images == 4
+    assert "risk" in seen
+    out = model(IMAGES[0], risk=0.5)
+    assert out.labels.shape == (1, 256, 300)
+    with pytest.raises(ValueError, match=r"risk 0.01 needs at least 99 calibration images"):
+        model(IMAGES[0], risk=0.01)
+    model.save_pretrained(tmp_path / "unet")
+    again = foveal.AdaptiveModel.from_pretrained(tmp_path / "unet", network=Strided())
+    assert again.profile == profile
+    assert torch.equal(again(IMAGES[0], risk=0.5).logits, out.logits)
+    assert "| coarse_to_fine |" in (tmp_path / "unet" / "README.md").read_text()
+    assert not list((tmp_path / "unet").glob(".*"))
+
+
+def test_int8_needs_images_and_nothing_else(tmp_path: Path) -> None:
+    model = foveal.adapt(lively(Strided()))
+    dense = model(IMAGES[0], budget=1.0).labels
+    model.calibrate(IMAGES, precision="int8")
+    assert model.engine.name == "program int8"
+    out = model(IMAGES[0], budget=1.0)
+    assert float((out.labels == dense).float().mean()) > 0.9
+    model.save_pretrained(tmp_path / "unet")
+    again = foveal.AdaptiveModel.from_pretrained(tmp_path / "unet", network=Strided())
+    assert again.engine.name == "program int8"
+    assert torch.equal(again(IMAGES[0], budget=0.4).labels, model(IMAGES[0], budget=0.4).labels)
+
+
+def test_bytes_of_any_channels_calibrate() -> None:
+    model = foveal.adapt(lively(UNet(1)))
+    images = [
+        (picture(1, size, seed=k)[0] * 255).to(torch.uint8) for k, size in enumerate([(192, 200), (201, 193)])
+    ]
+    model.calibrate(images)
+    assert model(images[0], budget=0.5).labels.shape == (1, 192, 200)
+    with pytest.raises(ValueError, match="has no program in int8: programs take images of 3 channels"):
+        model.calibrate(images, precision="int8")
+    assert model.spec.precision == "f32"
+
+
+def test_what_cannot_be_calibrated_is_said() -> None:
+    model = foveal.adapt(lively(Strided()))
+    with pytest.raises(ValueError, match="there are no images to adapt to"):
+        model.calibrate([])
+    with pytest.raises(ValueError, match="give larger images or a smaller tile"):
+        model.calibrate([picture(size=(20, 20))[0]])
+    with pytest.raises(ValueError, match=r"give a tensor \[N, 3, H, W\]"):
+        model.calibrate([picture(4)[0]])
+
+
+def test_bf16_needs_no_images() -> None:
+    model = foveal.adapt(lively(Strided()), precision="bf16")
+    assert model.engine.name == "program bf16"
+    assert model(IMAGES[0], budget=0.4).labels.shape == (1, 256, 300)
+    with pytest.raises(
+        ValueError, match="Strided has no program in bf16: programs take images of 3 channels"
+    ):
+        foveal.adapt(lively(Strided(4)), precision="bf16")

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import foveal
+from foreign import Attending, Strided, UNet, lively, picture
+from foveal.adaptive import AdaptiveModel
+
+SIZE = (256, 352)
+
+
+def corner(count: int = 1) -> Tensor:
+    mask = torch.zeros(count, *SIZE, dtype=torch.bool)
+    mask[:, :100, :120] = True
+    return mask
+
+
+@pytest.fixture(scope="module", params=["compiled", "layers", "segblocks", "segblocks layers"])
+def model(request: pytest.FixtureRequest) -> AdaptiveModel:
+    network: nn.Module = Attending() if "layers" in request.param else UNet()
+    method = "segblocks" if "segblocks" in request.param else "coarse_to_fine"
+    made = foveal.adapt(lively(network), method=method)
+    assert (made.engine.program is None) == ("layers" in request.param)
+    return made
+
+
+@pytest.mark.parametrize("budget", [0.4, 0.8, 1.0])
+def test_masked_places_cost_nothing_and_have_no_label(model: AdaptiveModel, budget: float) -> None:
+    image, mask = picture(size=SIZE, count=2), corner(2)
+    out, whole = model(image, budget=budget, mask=mask), model(image, budget=budget)
+    assert torch.equal(out.labels == 255, ~mask)
+    assert torch.equal(out.confidence > 0, mask)
+    cells = torch.zeros(2, 8, 11, dtype=torch.bool)
+    cells[:, :4, :4] = True
+    assert torch.equal(out.levels >= 0, cells)
+    assert (out.work < whole.work).all()
+    assert out.macs < whole.macs
+
+
+def test_cells_may_be_given(model: AdaptiveModel) -> None:
+    image, cells = picture(size=SIZE), torch.zeros(1, 8, 11, dtype=torch.bool)
+    cells[:, 2:4, 3:5] = True
+    out = model(image, budget=1.0, mask=cells)
+    assert torch.equal(out.labels != 255, cells.repeat_interleave(32, 1).repeat_interleave(32, 2))
+    assert float(out.work[0]) == pytest.approx(4 * 32 * 32 / (SIZE[0] * SIZE[1]))
+
+
+def test_a_share_decides_which_tiles_are_wanted(model: AdaptiveModel) -> None:
+    image, mask = picture(size=SIZE), torch.zeros(*SIZE, dtype=torch.bool)
+    mask[:32, :40] = True  # all of one tile and a quarter of the next
+    assert int((model(image, budget=1.0, mask=mask).levels >= 0).sum()) == 2
+    out = model(image, budget=1.0, mask=mask, mask_share=0.3)
+    assert int((out.levels >= 0).sum()) == 1
+    assert int((out.labels != 255).sum()) == 32 * 32
+    with pytest.raises(ValueError, match="mask_share is 1; give a share from 0 to below 1"):
+        model(image, budget=1.0, mask=mask, mask_share=1.0)
+
+
+def test_one_image_of_a_batch_may_be_left_out(model: AdaptiveModel) -> None:
+    image, mask = picture(size=SIZE, count=2), corner(2)
+    mask[0] = False
+    out = model(image, budget=0.5, mask=mask)
+    assert bool((out.labels[0] == 255).all())
+    alone = model(image[1:], budget=0.5, mask=mask[1:])
+    assert torch.equal(out.labels[1:], alone.labels)
+
+
+def test_nothing_wanted_is_nothing_run(model: AdaptiveModel) -> None:
+    out = model(picture(size=SIZE), budget=0.4, mask=torch.zeros(1, *SIZE, dtype=torch.bool))
+    assert bool((out.labels == 255).all())
+    assert float(out.work) == out.macs == 0
+    assert not out.confidence.any()
+    with pytest.raises(ValueError, match="no logits were computed: the mask wants nothing"):
+        _ = out.logits
+
+
+def test_what_is_wanted_in_full_is_the_dense_answer(model: AdaptiveModel) -> None:
+    image = picture(size=SIZE)
+    dense = model(image, budget=1.0)
+    out = model(image, budget=1.0, mask=torch.ones(1, *SIZE, dtype=torch.bool))
+    torch.testing.assert_close(out.logits, dense.logits, atol=1e-4, rtol=1e-4)
+
+
+def test_far_from_the_edge_of_a_mask_nothing_changes() -> None:
+    model, image = foveal.adapt(lively(Strided())), picture(size=SIZE)
+    dense = model(image, budget=1.0)
+    out = model(image, budget=1.0, mask=corner())
+    torch.testing.assert_close(out.logits[:, :, :80, :80], dense.logits[:, :, :80, :80], atol=1e-4, rtol=1e-4)
+
+
+def test_a_mask_and_a_list_of_images() -> None:
+    model = foveal.adapt(lively(Strided()))
+    images, masks = (
+        [picture(size=SIZE)[0], picture(size=(64, 64))[0]],
+        [corner()[0], torch.ones(64, 64).bool()],
+    )
+    found = model(images, budget=0.5, mask=masks)
+    assert torch.equal(found[0].labels[0] != 255, masks[0])
+    assert bool((found[1].labels != 255).all())
+
+
+def test_dense_takes_no_plan_but_a_mask() -> None:
+    model = foveal.adapt(lively(Strided()), method="dense")
+    out = model(picture(size=SIZE), budget=1.0, mask=corner())
+    assert torch.equal(out.labels[0] != 255, corner()[0])
+
+
+@pytest.mark.parametrize("mask", [torch.ones(1, 5, 5).bool(), torch.ones(1, *SIZE), [[True]], "field"])
+def test_what_is_no_mask_is_refused(mask: Any) -> None:
+    model = foveal.adapt(lively(Strided()))
+    says = r"mask is .*; give a bool .* pixels \[1, 256, 352\], or of the wanted cells \[1, 8, 11\]"
+    with pytest.raises(ValueError, match=says):
+        model(picture(size=SIZE), budget=0.4, mask=mask)

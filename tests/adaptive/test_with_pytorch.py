@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+import foveal
+from foreign import Attending, Strided, UNet, lively, picture
+from foveal.adaptive import AdaptiveModel
+
+IMAGE = picture(size=(256, 320))
+NETWORKS = pytest.mark.parametrize("network", [UNet(), Attending()], ids=["compiled", "layers"])
+
+
+@NETWORKS
+def test_copies_answer_the_same(network: nn.Module) -> None:
+    model = foveal.adapt(lively(network))
+    out = model(IMAGE, budget=0.4)
+    twin = copy.deepcopy(model)
+    assert torch.equal(twin(IMAGE, budget=0.4).logits, out.logits)
+    assert next(twin.parameters()) is not next(model.parameters())
+
+
+@NETWORKS
+def test_pickled_models_answer_the_same(network: nn.Module) -> None:
+    model = foveal.adapt(lively(network))
+    out = model(IMAGE, budget=0.4)
+    again = pickle.loads(pickle.dumps(model))
+    assert torch.equal(again(IMAGE, budget=0.4).logits, out.logits)
+
+
+@NETWORKS
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision(network: nn.Module, kind: torch.dtype) -> None:
+    model = foveal.adapt(lively(network))
+    exact = model(IMAGE, budget=1.0).labels
+    half = model.to(kind)
+    out = half(IMAGE, budget=1.0)
+    assert out.logits.dtype == kind
+    assert float((out.labels == exact).float().mean()) > 0.9
+    assert half(IMAGE, budget=0.4).labels.shape == (1, 256, 320)
+    assert "programs are made from float32 weights" in half.engine.why_not
+
+
+@NETWORKS
+def test_autocast(network: nn.Module) -> None:
+    model = foveal.adapt(lively(network))
+    exact = model(IMAGE, budget=0.4).labels
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = model(IMAGE, budget=0.4)
+    assert float((out.labels == exact).float().mean()) > 0.8
+
+
+class Segmented(Dataset[Tensor]):
+    def __init__(self, model: AdaptiveModel) -> None:
+        self.model = model
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        assert index < 4
+        return self.model(picture(size=(128, 160), seed=index), budget=0.4).labels[0]
+
+
+def test_workers_of_a_data_loader() -> None:
+    model = foveal.adapt(lively(UNet()))
+    alone = torch.stack([Segmented(model)[k] for k in range(4)])
+    found = torch.cat(
+        list(DataLoader(Segmented(model), batch_size=2, num_workers=2, multiprocessing_context="fork"))
+    )
+    assert torch.equal(found, alone)
+
+
+@pytest.mark.parametrize("network", [Strided()])
+def test_torch_compile_of_the_network_is_taken_off(network: nn.Module) -> None:
+    compiled = torch.compile(lively(network))
+    model = foveal.adapt(compiled)  # type: ignore[arg-type]
+    assert model.engine.program is not None
+    assert torch.equal(model(IMAGE, budget=0.4).labels, foveal.adapt(network)(IMAGE, budget=0.4).labels)
+
+
+def test_torch_compile_of_the_model_changes_nothing() -> None:
+    model = foveal.adapt(lively(Strided()))
+    found = torch.compile(model, backend="eager")(IMAGE, budget=0.4)
+    assert torch.equal(found.labels, model(IMAGE, budget=0.4).labels)
+
+
+def test_importing_foveal_imports_nothing_heavy() -> None:
+    code = "import foveal, sys; assert not {'torch', 'huggingface_hub', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,115 @@
+"""Networks as other people write them: they have never heard of Foveal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Block(nn.Sequential):
+    """Convolution, norm, activation."""
+
+    def __init__(self, incoming: int, outgoing: int, stride: int = 1) -> None:
+        convolution = nn.Conv2d(incoming, outgoing, 3, stride, 1, bias=False)
+        super().__init__(convolution, nn.BatchNorm2d(outgoing), nn.ReLU(inplace=True))
+
+
+class UNet(nn.Module):
+    """Two poolings of 2 x 2 and two enlargements: sides must be multiples of 4."""
+
+    def __init__(self, channels: int = 3, classes: int = 4) -> None:
+        super().__init__()
+        self.fine, self.middle, self.coarse = Block(channels, 8), Block(8, 16), Block(16, 16)
+        self.up, self.last = Block(32, 8), Block(16, 8)
+        self.pool, self.head = nn.MaxPool2d(2), nn.Conv2d(8, classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        fine = self.fine(image)
+        middle = self.middle(self.pool(fine))
+        coarse = self.coarse(self.pool(middle))
+        up = self.up(torch.cat([_twice(coarse), middle], 1))
+        return self.head(self.last(torch.cat([_twice(up), fine], 1)))
+
+
+class Strided(nn.Module):
+    """Stride 4 in the logits, any sides, and a choice of what is returned."""
+
+    def __init__(
+        self, channels: int = 3, classes: int = 4, wrap: Callable[[Tensor], Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.body = nn.Sequential(Block(channels, 8, 2), Block(8, 16, 2), Block(16, 16))
+        self.head, self.wrap = nn.Conv2d(16, classes, 1), wrap
+
+    def forward(self, image: Tensor) -> Any:
+        logits = self.head(self.body(image))
+        return logits if self.wrap is None else self.wrap(logits)
+
+
+class Attending(nn.Module):
+    """A module that looks at the whole map, inside an ordinary network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.context, self.head = Block(3, 8, 2), Context(), nn.Conv2d(8, 3, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.context(self.body(image)))
+
+
+class Context(nn.Module):
+    """Weigh every place by how alike all others are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = F.avg_pool2d(x, 8, ceil_mode=True).flatten(2)
+        alike = (flat.transpose(1, 2) @ flat).softmax(-1)
+        return x + (flat @ alike).mean(-1)[:, :, None, None]
+
+
+def in_dict(logits: Tensor) -> dict[str, Tensor]:
+    return {"aux": logits * 2, "out": logits}
+
+
+def in_tuple(logits: Tensor) -> tuple[Any, ...]:
+    return "what else", logits
+
+
+def in_object(logits: Tensor) -> SimpleNamespace:
+    return SimpleNamespace(logits=logits, loss=None)
+
+
+def lively(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Give a network weights and norms that leave maps alive, and put it into evaluation mode."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, generator=generator)
+            if module.bias is not None:
+                nn.init.uniform_(module.bias, -0.1, 0.1, generator=generator)
+        if isinstance(module, nn.BatchNorm2d):
+            for value in (module.weight, module.bias, module.running_mean, module.running_var):
+                assert value is not None
+                nn.init.uniform_(value, 0.5, 1.5, generator=generator)
+    return network.eval()
+
+
+def make_unet(channels: int = 3, classes: int = 4) -> UNet:
+    """Make a network again, as a file says."""
+    return UNet(channels, classes)
+
+
+def picture(channels: int = 3, size: tuple[int, int] = (203, 270), count: int = 1, seed: int = 1) -> Tensor:
+    """Draw coloured patches and some noise [N, C, H, W] in 0..1."""
+    generator = torch.Generator().manual_seed(seed)
+    patches = torch.rand(count, channels, size[0] // 40 + 1, size[1] // 40 + 1, generator=generator)
+    large = patches.repeat_interleave(40, 2).repeat_interleave(40, 3)[:, :, : size[0], : size[1]]
+    return (large + 0.05 * torch.rand(large.shape, generator=generator)).clamp(0, 1)
+
+
+def _twice(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
