@@ -1,9 +1,9 @@
-"""Write docs/results.md from benchmarks/results: networks trained by the queue, and what they reach on test images.
+"""Write docs/results.md from benchmarks/results: networks trained by the queue, and what they reach.
 
-    foveal evaluate ... --json, recorded by scripts/record.py as benchmarks/results/NETWORK.json, one file a network.
+    python scripts/record.py benchmarks/results/NETWORK.json -- evaluate ...   # one file a network
     python scripts/results.py
 
-A network's seeds are files that differ in the number at their end; rows are their mean and standard deviation.
+Files that differ in the number at their end are seeds of one network; a table has their mean and deviation.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS, TRAINED = ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "trained"
 HEAD = """# Results
 
-Written by `python scripts/results.py` from `benchmarks/results/*.json`, which name their commands. Networks are those of
-`benchmarks/trained`: recipe, steps and log are beside their weights. mIoU on the test split from one confusion matrix, void
-ignored; ± is the standard deviation over seeds. Every row was executed, and work counts all passes: *coarse to fine* and
-*random tiles* compute single tiles at full resolution, *whole image reduced* runs the dense network on the image reduced to
-that share of its pixels. Times are in [benchmarks/frontier](../benchmarks/frontier), beside every static runtime.
+Written by `python scripts/results.py` from `benchmarks/results/*.json`, which name their commands. Networks
+are those of `benchmarks/trained`: recipe, steps and log are beside their weights. mIoU on the test split
+from one confusion matrix, void ignored; ± is the standard deviation over seeds. Every row was executed, and
+work counts all passes. *Whole image reduced* is the dense network on the image reduced to that share of its
+pixels. Times are in [benchmarks/frontier](../benchmarks/frontier), beside every static runtime.
 """
 NAMES = {
     "coarse_to_fine": "coarse to fine",

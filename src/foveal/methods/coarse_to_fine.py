@@ -19,22 +19,18 @@ from torch import Tensor, nn
 
 from foveal.geometry import planner
 from foveal.geometry.plan import SKIP, Plan, check_budget
-from foveal.geometry.squares import sum_squares
 from foveal.methods.base import TrainableSegmenter, check_image, check_tile, mark_dense_modules
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources, setting
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.objectives.segmentation import cross_entropy, divergence
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
-from foveal.policies.refinement import Refinement
+from foveal.policies.refinement import Forest, Refinement
 from foveal.program.settings import SCORES, CoarseToFineRun
 from foveal.tiles import split
 
 if TYPE_CHECKING:
     from foveal.tiles import Memory
-
-NOT_OPEN = -1.0
-"""Gain of a tile that cannot be refined now: below that of any that can."""
 
 
 @dataclass(frozen=True)
@@ -305,40 +301,16 @@ class CoarseToFine(TrainableSegmenter):
         pixels, area = view.size[0] * view.size[1], self.tile**2
         left = ((self.budget - spent) * pixels / area + 1e-9).tolist()
         levels = torch.full_like(held, SKIP, device="cpu")
-        for image, chosen in zip(levels, self._choose(forests, left), strict=True):
+        for image, chosen in zip(levels, self.refinement.choose(forests, left), strict=True):
             image[planner.spread(chosen, 2**level, image)] = level
         return Plan(levels, self.tile, view.size)
 
-    def _forests(self, view: View, held: Tensor, level: int) -> list[tuple[list[Tensor], list[Tensor]]]:
+    def _forests(self, view: View, held: Tensor, level: int) -> list[Forest]:
         """Make the forest of every image; on the CPU, where sums have one order."""
         gain = self.refinement.score(view)
         gains = gain if isinstance(gain, tuple) else (gain,)
         maps = [per_cell(g, view.size, self.tile).cpu() for g in gains]
-        return [self._forest([m[n] for m in maps], now, level) for n, now in enumerate(held.cpu())]
-
-    def _forest(self, maps: list[Tensor], held: Tensor, level: int) -> tuple[list[Tensor], list[Tensor]]:
-        """Say for every tile of a level and finer what it gains [per cell] and costs [tiles]."""
-        is_open = (held == level + 1).double()
-        gains, costs = [], []
-        for k in range(level, -1, -1):
-            cells = maps[min(k, len(maps) - 1)].double().clamp(min=0) * self.refinement.gain_of(k)
-            room = sum_squares(is_open, 2**k) > 0
-            gains.append(torch.where(room, sum_squares(cells * is_open, 2**k), NOT_OPEN))
-            costs.append(room.double())
-        return gains, costs
-
-    def _choose(self, forests: list[tuple[list[Tensor], list[Tensor]]], left: list[float]) -> list[Tensor]:
-        """Say which tiles of the first map of every forest are chosen, `left` tiles being paid for."""
-        rates, costs = [planner.rates(*forest) for forest in forests], [forest[1] for forest in forests]
-        if self.refinement.shared:
-            chosen = planner.choose_shared(rates, costs, sum(left))
-        else:
-            chosen = [planner.choose(r, c, b) for r, c, b in zip(rates, costs, left, strict=True)]
-        first = [mask[0] & (cost[0] > 0) for mask, cost in zip(chosen, costs, strict=True)]
-        threshold = self.refinement.threshold
-        if threshold is None:
-            return first
-        return [mask & (rate[0] >= threshold) for mask, rate in zip(first, rates, strict=True)]
+        return [self.refinement.forest([m[n] for m in maps], now, level) for n, now in enumerate(held.cpu())]
 
 
 def _like(logits: Tensor, other: Tensor) -> Tensor:

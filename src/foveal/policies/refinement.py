@@ -5,8 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from foveal.geometry import planner
+from foveal.geometry.squares import sum_squares
 from foveal.policies.budgeted import Score
 from foveal.policies.uncertainty import weighted_entropy
+
+NOT_OPEN = -1.0
+"""Gain of a tile that cannot be refined now: below that of any that can."""
+
+Forest = tuple[list[Tensor], list[Tensor]]
+"""Gain [per cell] and cost [tiles] of the tiles of every level, coarsest first."""
 
 
 @dataclass(frozen=True)
@@ -45,3 +56,38 @@ class Refinement:
     def gain_of(self, level: int) -> float:
         """Return what a step to a level gains, as a share of the score."""
         return self.level_gain[min(level, len(self.level_gain) - 1)]
+
+    def forest(self, maps: list[Tensor], held: Tensor, level: int) -> Forest:
+        """Say for every tile of a level and finer what it gains and costs.
+
+        Args:
+            maps: Gain per cell [Gh, Gw] of a step to level 0, 1, ...; the last stands for all after.
+            held: Level that every cell has [Gh, Gw]; only cells one level coarser than `level` are open.
+            level: Coarsest level of the tiles.
+        """
+        is_open = (held == level + 1).double()
+        gains, costs = [], []
+        for k in range(level, -1, -1):
+            cells = maps[min(k, len(maps) - 1)].double().clamp(min=0) * self.gain_of(k)
+            room = sum_squares(is_open, 2**k) > 0
+            gains.append(torch.where(room, sum_squares(cells * is_open, 2**k), NOT_OPEN))
+            costs.append(room.double())
+        return gains, costs
+
+    def choose(self, forests: list[Forest], left: list[float]) -> list[Tensor]:
+        """Say which tiles of the first map of every forest are chosen.
+
+        Args:
+            forests: One an image.
+            left: Tiles that are paid for, per image.
+        """
+        rates, costs = [planner.rates(*forest) for forest in forests], [forest[1] for forest in forests]
+        if self.shared:
+            chosen = planner.choose_shared(rates, costs, sum(left))
+        else:
+            chosen = [planner.choose(r, c, b) for r, c, b in zip(rates, costs, left, strict=True)]
+        first = [mask[0] & (cost[0] > 0) for mask, cost in zip(chosen, costs, strict=True)]
+        threshold = self.threshold
+        if threshold is None:
+            return first
+        return [mask & (rate[0] >= threshold) for mask, rate in zip(first, rates, strict=True)]
