@@ -1,8 +1,8 @@
 """Programs in 8 bits or bfloat16, from a program in single precision and images alone.
 
 Every map between image and logits gets one scale and zero point for all levels: those that lose least on the
-images that it is calibrated on. Weights have a scale per output. Logits, and what dense modules compute besides
-their large products, stay in single precision. Needs NumPy, not PyTorch.
+images that it is calibrated on. Weights have a scale per output. Logits, and what dense modules compute
+besides their large products, stay in single precision. Needs NumPy, not PyTorch.
 
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018, section 2 (scales and zero points); Krishnamoorthi, "Quantizing deep convolutional
