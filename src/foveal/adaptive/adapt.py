@@ -43,15 +43,14 @@ def adapt(  # noqa: PLR0913
 ) -> AdaptiveModel:
     """Make an adaptive model of a trained network; no data needed.
 
-    The network is copied, run once on small images to see what comes out, tried on tiles, joined and
-    compiled. What cannot be compiled runs layer by layer, and `model.engine` says why.
+    The network is copied, run on small images, tried on tiles and compiled; `model.engine` says why not.
 
     Args:
         network: Module from images [N, C, H, W] to logits [N, K, h, w], to a dict or tuple that holds them
             (key "out" or "logits", else the first tensor of 4 dimensions), or to an object with `.logits`.
             One logit is the probability of class 1, by a sigmoid.
-        preprocess: What images in 0..1 need: `Preprocess`, torchvision weights, or an image processor of
-            transformers; what the network says about itself if None.
+        preprocess: What images in 0..1 need: `Preprocess`, weights of torchvision, an image processor of
+            transformers; what the network says if None.
         method: Name in `foveal.METHODS`.
         precision: "f32" or "bf16"; "int8" comes from `calibrate`.
         classes: Names of the classes.
@@ -60,8 +59,7 @@ def adapt(  # noqa: PLR0913
         dense_modules: Names of the submodules that must see the whole map; found by trying if None.
         tile: Side of a tile [px]; 32, or the network's coarsest stride if that is larger, if None.
         coarse_level: Level of the first pass; 2 if None.
-        source: "module:function" that makes the network again, for loading it from a file; the config of
-            segmentation_models_pytorch, transformers or timm, if the network carries one, if None.
+        source: "module:function" that makes the network again from a file; its own config if it has one.
         arguments: Keyword arguments of that function, as JSON has them.
 
     Raises:
@@ -79,19 +77,11 @@ def adapt(  # noqa: PLR0913
     side = _tile(shape, tile)
     declared = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
     _check_names(network, declared)
-    prepared = PreparedNetwork(network, shape, given, declared)
+    mixing = find_dense_modules(PreparedNetwork(network, shape, given, declared), shape, side)
+    made_by = find_source(network) if source is None else Source(source, dict(arguments or {}))
+    kept = next(known for known in PRECISIONS if known == precision)
     spec = Specification(
-        name=type(network).__name__,
-        shape=shape,
-        preprocess=given,
-        dense_modules=find_dense_modules(prepared, shape, side),
-        method=method,
-        tile=side,
-        coarse_level=level,
-        precision=next(known for known in PRECISIONS if known == precision),
-        classes=names,
-        palette=colours,
-        source=find_source(network) if source is None else Source(source, dict(arguments or {})),
+        type(network).__name__, shape, given, mixing, method, side, level, kept, names, colours, made_by
     )
     model = AdaptiveModel(network, spec)
     _ = model.engine  # what cannot be had is said now, not with the first image

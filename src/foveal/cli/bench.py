@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from foveal.benchmark.operation_results import OperationsResult
     from foveal.benchmark.results import BenchResult
+    from foveal.benchmark.runtimes import Precision
     from foveal.benchmark.task import Task
     from foveal.hub.checkpoint import Model
     from foveal.methods import MethodConfig
@@ -36,6 +37,16 @@ STREETS, CALIBRATION = 8, 16
 """Streets, or at most given images, that int8 takes its ranges from."""
 SPLIT = "train"
 """Split of a data set that these images are of."""
+
+
+OpsOption = Annotated[
+    bool,
+    typer.Option("--ops", help="Time the network operation by operation, with the plan of the first budget."),
+]
+RangesOption = Annotated[
+    str | None,
+    typer.Option(help="Folder of images, or a data set KIND:PATH, that int8 takes its ranges from."),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -62,24 +73,14 @@ def bench(
         list[str] | None,
         typer.Option(help="Precisions of runtimes and adaptive rows: f32 bf16 int8; default f32."),
     ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(help="Folder of images, or a data set KIND:PATH, that int8 takes its ranges from."),
-    ] = None,
+    images: RangesOption = None,
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 20,
     batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 1,
     threads: ThreadsOption = None,
     keep_memory: KeepOption = True,
     memory: Annotated[bool, typer.Option("--memory", help="Measure peak memory as well.")] = False,
-    picture: Annotated[
-        Path | None, typer.Option(help="Write a chart of speed-up over work to this PNG file.")
-    ] = None,
-    ops: Annotated[
-        bool,
-        typer.Option(
-            "--ops", help="Time the network operation by operation, with the plan of the first budget."
-        ),
-    ] = False,
+    picture: Annotated[Path | None, typer.Option(help="PNG file for a chart of speed-up over work.")] = None,
+    ops: OpsOption = False,
     json: JsonOption = False,
 ) -> None:
     """Time the adaptive network against the dense one in the fastest runtimes available.
@@ -90,7 +91,7 @@ def bench(
     from foveal.benchmark.bench import bench as measure
     from foveal.benchmark.machine import quiet_machine
     from foveal.benchmark.profile_ops import operations
-    from foveal.benchmark.runtimes import choose_runtimes, parse_precision
+    from foveal.benchmark.runtimes import choose_runtimes
     from foveal.benchmark.task import Task
     from foveal.hub.untrained import find_model
 
@@ -98,9 +99,7 @@ def bench(
     given = {"--runtimes": runtimes, "--precision": precision, "--memory": memory, "--picture": picture}
     _check_ops(ops, given)
     sides = _sides(size, image)
-    precisions = [parse_precision(text) for text in dict.fromkeys(precision or ["f32"])]
-    if images is not None and "int8" not in precisions:
-        raise ValueError(f"--images {images} gives int8 its ranges; add --precision int8, or leave it out")
+    precisions = _precisions(precision, images)
     names, absent = ([], []) if ops else choose_runtimes(split_names(runtimes), precisions)
     prepare(threads, keep_memory)
     loaded = find_model(model)
@@ -115,6 +114,20 @@ def bench(
     for sentence in [*absent, *getattr(result, "left_out", [])]:
         complain(sentence)
     _show(result, picture, json)
+
+
+def _precisions(given: Sequence[str] | None, images: str | None) -> list[Precision]:
+    """Read precisions, each once; f32 if none is given.
+
+    Raises:
+        ValueError: One is unknown, or there are images for int8 and it is not among them.
+    """
+    from foveal.benchmark.runtimes import parse_precision
+
+    found = [parse_precision(text) for text in dict.fromkeys(given or ["f32"])]
+    if images is not None and "int8" not in found:
+        raise ValueError(f"--images {images} gives int8 its ranges; add --precision int8, or leave it out")
+    return found
 
 
 def split_names(text: str | None) -> list[str] | None:

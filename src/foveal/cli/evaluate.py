@@ -10,7 +10,9 @@ import typer
 from foveal.cli.errors import echo_json
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
 from foveal.cli.options import (
+    DataOption,
     JsonOption,
+    LimitOption,
     MethodOption,
     ModelArgument,
     PrecisionOption,
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
     from foveal.hub.checkpoint import Model
 
 
+BaselineOption = Annotated[
+    bool,
+    typer.Option("--baseline", help="Add controls at equal work: random tiles, and the whole image reduced."),
+]
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the command to an app."""
     app.command(cls=MethodsCommand)(evaluate)
@@ -37,7 +45,7 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     ctx: typer.Context,
     model: ModelArgument,
-    data: Annotated[str, typer.Option(help="camvid:PATH, cityscapes:PATH, mapillary:PATH or folder:PATH.")],
+    data: DataOption,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     budget: Annotated[list[float] | None, typer.Option(help="Shares of the dense work; repeatable.")] = None,
     method: MethodOption = "segblocks",
@@ -45,16 +53,9 @@ def evaluate(
         list[float] | None,
         typer.Option(help="Expected disagreements with the dense network to allow; repeatable."),
     ] = None,
-    baseline: Annotated[
-        bool,
-        typer.Option(
-            "--baseline", help="Add controls at equal work: random tiles, and the whole image reduced."
-        ),
-    ] = False,
+    baseline: BaselineOption = False,
     precision: PrecisionOption = "f32",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Evaluate this many images only, the first ones.")
-    ] = None,
+    limit: LimitOption = None,
     timed: Annotated[int, typer.Option(min=0, help="Number of images to time; 0 for none.")] = 16,
     threads: ThreadsOption = None,
     json: JsonOption = False,
@@ -68,9 +69,8 @@ def evaluate(
     from foveal.data.dataset import open_dataset
     from foveal.evaluation.evaluate import evaluate as measure
     from foveal.hub.checkpoint import load_model
-    from foveal.methods import METHODS, MethodConfig
+    from foveal.methods import MethodConfig
     from foveal.reporting.evaluation_text import evaluation_table
-    from foveal.storage.names import find
 
     loaded, dataset = load_model(model), open_dataset(data, split)
     if len(dataset.classes) != len(loaded.card.classes):
@@ -78,9 +78,8 @@ def evaluate(
             f"{model} knows {len(loaded.card.classes)} classes and {data} has {len(dataset.classes)}; give a "
             "model that was trained on these classes"
         )
-    if risk and not find(method, METHODS, "method").supports_risk:
-        able = ", ".join(name for name, kind in METHODS.items() if kind.supports_risk)
-        raise ValueError(f"--risk is kept by --method {able}, given {method}")
+    if risk:
+        _check_risk(method)
     budgets = budget or ([] if risk else [MethodConfig.budget])
     # What was found for the weights is looked up before layers are joined: it goes by their names.
     weights, risks = _weights(loaded), [find_risk(loaded, share) for share in risk or []]
@@ -100,6 +99,20 @@ def evaluate(
         echo_json(rows)
     else:
         typer.echo(evaluation_table(rows))
+
+
+def _check_risk(method: str) -> None:
+    """Check that a method can keep a risk.
+
+    Raises:
+        ValueError: It cannot, or there is none of that name.
+    """
+    from foveal.methods import METHODS
+    from foveal.storage.names import find
+
+    if not find(method, METHODS, "method").supports_risk:
+        able = ", ".join(name for name, kind in METHODS.items() if kind.supports_risk)
+        raise ValueError(f"--risk is kept by --method {able}, given {method}")
 
 
 def entry(loaded: Model, engine: Engine, method: str, budget: float, settings: Settings) -> Entry:

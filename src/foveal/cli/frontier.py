@@ -11,7 +11,7 @@ import typer
 
 from foveal.cli.bench import RuntimesOption, progress, split_names
 from foveal.cli.errors import complain, echo_json
-from foveal.cli.options import Several, ThreadsOption, make_folder, prepare
+from foveal.cli.options import DataOption, LimitOption, Several, ThreadsOption, make_folder, prepare
 from foveal.cli.progress import counter
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add_to(app: typer.Typer) -> None:
 
 def frontier(
     model: Annotated[str, typer.Argument(help="Bundled model, .safetensors file or folder of a run.")],
-    data: Annotated[str, typer.Option(help="camvid:PATH, cityscapes:PATH, mapillary:PATH or folder:PATH.")],
+    data: DataOption,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     scales: Annotated[
         list[float] | None,
@@ -54,15 +54,10 @@ def frontier(
         list[str] | None, typer.Option(help="Precisions: f32 bf16 int8; default all.")
     ] = None,
     runtimes: RuntimesOption = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Evaluate this many images only, the first ones.")
-    ] = None,
-    calibration: Annotated[
-        int, typer.Option(min=1, help="Number of images to calibrate int8 ranges on.")
-    ] = 16,
+    limit: LimitOption = None,
+    calibration: Annotated[int, typer.Option(min=1, help="Number of images for the ranges of int8.")] = 16,
     calibration_split: Annotated[
-        str | None,
-        typer.Option(help="Split of these images; default train, or --split if there is no train."),
+        str | None, typer.Option(help="Split of these images; default train, or --split if there is none.")
     ] = None,
     timed: Annotated[int, typer.Option(min=1, help="Number of images to time.")] = 4,
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds over these images.")] = 5,

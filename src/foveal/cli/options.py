@@ -25,6 +25,10 @@ BudgetOption = Annotated[
     float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; default 0.4.")
 ]
 RepeatOption = Annotated[int, typer.Option(min=1, help="Timed rounds of a comparison.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Evaluate this many images only, the first ones.")
+]
+DataOption = Annotated[str, typer.Option(help="camvid:PATH, cityscapes:PATH, mapillary:PATH or folder:PATH.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; default all.")]
 KeepOption = Annotated[
     bool, typer.Option(help="Let the allocator keep freed memory; faster, also for dense.")
