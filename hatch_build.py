@@ -2,7 +2,7 @@
 
 Only with FOVEAL_PREBUILT=1 in the environment; an ordinary install stays pure Python and builds the kernels
 on first use, for its own processor. OpenMP is left to be resolved when the kernels are loaded: PyTorch has
-loaded its own then, and a process must not have two.
+loaded its own then, and a process must not have two; without PyTorch they bring what they need to run alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SETTINGS = runpy.run_path(str(Path(__file__).parent / "src" / "foveal" / "kernels" / "flags.py"))
 """How the package compiles the kernels itself; it need not be installed here."""
 
-FLAGS = (*SETTINGS["FLAGS"], SETTINGS["OPENMP"])
+FLAGS = (*SETTINGS["FLAGS"], SETTINGS["OPENMP"], "-DFOVEAL_PREBUILT")
 MACHINES = SETTINGS["MACHINES"]
 
 

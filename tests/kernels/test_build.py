@@ -79,7 +79,10 @@ def test_the_hook_for_wheels_compiles_with_the_same_flags(monkeypatch: pytest.Mo
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, builder.__name__, builder)
     hook = runpy.run_path(str(Path(__file__).parents[2] / "hatch_build.py"))
-    assert hook["FLAGS"] == (*flags.FLAGS, flags.OPENMP) and hook["MACHINES"] == flags.MACHINES
+    assert (
+        hook["FLAGS"] == (*flags.FLAGS, flags.OPENMP, "-DFOVEAL_PREBUILT")
+        and hook["MACHINES"] == flags.MACHINES
+    )
     assert {target for targets in flags.MACHINES.values() for target in targets} == set(flags.PREBUILT)
 
 

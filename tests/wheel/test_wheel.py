@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from foveal.data.image import save_image
 from foveal.data.synthetic import street
+from foveal.models import create_model
+from foveal.program import CoarseToFineRun, compile_network
 
 pytest.importorskip("hatchling", reason="hatchling is not installed; `make setup` installs it")
 
@@ -141,3 +144,32 @@ def test_a_pure_wheel_says_once_what_is_lost_without_a_compiler(pure: Run) -> No
     assert len(pure.warnings) == 1
     assert "foveal runs without its C kernels" in pure.warnings[0]
     assert "there is no C compiler" in pure.warnings[0]
+
+
+ALONE = """
+import sys
+sys.modules["torch"] = None
+import numpy as np
+from foveal.kernels.build import built
+from foveal.runtime import CoarseToFineRun, load_program
+image = np.random.default_rng(0).random((1, 3, 96, 130), np.float32)
+np.save(sys.argv[2], load_program(sys.argv[1]).run(image, CoarseToFineRun(0.6), threads=2).labels)
+print(built())
+"""
+"""Runs a program where PyTorch cannot be imported."""
+
+
+def test_prebuilt_kernels_run_a_program_without_pytorch(prebuilt_wheel: Path, tmp_path: Path) -> None:
+    package, labels = tmp_path / "package", tmp_path / "labels.npy"
+    with ZipFile(prebuilt_wheel) as files:
+        files.extractall(package)
+    program = compile_network(create_model("swiftnet_nano", 5).eval())
+    program.save(tmp_path / "net.foveal")
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": str(package)}
+    words = [sys.executable, "-c", ALONE, str(tmp_path / "net.foveal"), str(labels)]
+    done = subprocess.run(words, env=environment, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("foveal-linux-")
+    image = np.random.default_rng(0).random((1, 3, 96, 130), np.float32)
+    expected = program.run(image, CoarseToFineRun(0.6), threads=2).labels
+    assert (np.load(labels) == expected).mean() > 0.999

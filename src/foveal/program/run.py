@@ -136,9 +136,8 @@ class Program:
             setattr(request, name, None if array is None else array.ctypes.data)
         self._call(request)
         times = out.pop("step_ms")
-        named = (
-            {} if times is None else dict(zip((*self.tables.names, *PHASES), times.tolist(), strict=False))
-        )
+        names = (*self.tables.names, *PHASES)
+        named = {} if times is None else dict(zip(names, times[: len(names)].tolist(), strict=True))
         return ProgramResult(**out, macs=request.macs, passes=request.passes, step_ms=named)  # type: ignore[arg-type]
 
     def _call(self, request: Request) -> None:
