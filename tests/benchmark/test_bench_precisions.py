@@ -16,6 +16,7 @@ from foveal.benchmark.runtimes import RUNTIMES, Backend, Choice, Runtime
 from foveal.benchmark.runtimes.case import Variant
 from foveal.benchmark.task import task_scales
 from foveal.calibration import engine
+from foveal.calibration.engine import find_engine
 from foveal.data.synthetic import street
 from foveal.methods import CoarseToFineConfig, SegBlocksConfig
 from foveal.program import NotCompiled
@@ -119,8 +120,10 @@ def test_random_weights_run_in_int8_with_ranges_from_any_images() -> None:
     assert found.dense[-1].settings == "program int8"
     assert 1e-3 < found.dense[-1].error < 0.5
     assert found.adaptive[0].agreement == found.dense[-1].agreement
-    assert task_scales(given).kept == ()
-    assert bench(replace(given, scales=task_scales(given), calibration=calibration[:1])).adaptive
+    assert task_scales(given, find_engine(given.model)).kept == ()
+    assert bench(
+        replace(given, scales=task_scales(given, find_engine(given.model)), calibration=calibration[:1])
+    ).adaptive
 
 
 @pytest.mark.usefixtures("quantising", "uncompiled")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from commands import Result, parsed, refused, run, small_model
+from commands import SMALL_BENCH, parsed, refused, run
 from foveal.benchmark import runtimes as module
 from foveal.benchmark.machine import describe_machine
 from foveal.benchmark.results import BenchResult, BenchRow, DenseRow, Fastest
@@ -19,21 +19,6 @@ from foveal.data.synthetic import street
 from foveal.hub.checkpoint import load_model
 from foveal.reporting.bench_chart import draw_bench
 from foveal.reporting.bench_text import bench_text
-
-SMALL = ("--size", "64x96", "--runtimes", "torch", "--repeat", 1, "--no-keep-memory")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def command(model: Path):
-    def bench(*arguments: object, small: tuple[object, ...] = SMALL) -> Result:
-        return run("bench", "--model", model, *small, *arguments)
-
-    return bench
 
 
 def test_several_budgets_and_levels_give_a_row_each(command) -> None:
@@ -70,8 +55,8 @@ def test_words_after_an_option_belong_to_it() -> None:
         assert spread(given.split(), options) == expected.split()
 
 
-def test_budget_1_comes_once(model: Path) -> None:
-    loaded = load_model(model)
+def test_budget_1_comes_once(bench_model: Path) -> None:
+    loaded = load_model(bench_model)
     found = configurations(loaded, "segblocks", [1.0, 0.5], {"tile": [64]})
     rows = [(row.budget, row.settings["max_level"], row.settings["tile"]) for row in found]
     assert rows == [(1.0, 2, 64), (0.5, 1, 64), (0.5, 2, 64)]
@@ -93,7 +78,7 @@ def test_the_table_and_the_picture_are_for_people(command, tmp_path: Path) -> No
 
 def test_an_image_keeps_its_size(command, tmp_path: Path) -> None:
     save_image(street(3, (70, 130))[0], tmp_path / "photo.png")
-    small = ("--image", tmp_path / "photo.png", *SMALL[2:], "--batch", 2)
+    small = ("--image", tmp_path / "photo.png", *SMALL_BENCH[2:], "--batch", 2)
     result = parsed(command("--budget", 0.7, "--max-level", 1, "--json", small=small))
     assert (result["size"], result["batch"]) == ([70, 130], 2)
 
@@ -144,7 +129,7 @@ def test_bad_input_is_one_sentence(command, words: tuple[object, ...], message: 
 def test_a_damaged_model_is_not_mistaken_for_a_name(tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(b"no weights")
-    sentence = refused(run("bench", "--model", path, *SMALL))
+    sentence = refused(run("bench", "--model", path, *SMALL_BENCH))
     assert "its card bad.json is missing" in sentence
     assert "architecture" not in sentence
 

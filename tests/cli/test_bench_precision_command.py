@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import Result, parsed, run, small_model
+from commands import SMALL_BENCH, parsed, run
 from foveal.benchmark import runtimes as module
 from foveal.benchmark.runtimes.case import Variant
 from foveal.cli.bench import STREETS
@@ -14,22 +14,7 @@ from foveal.data.image import save_image
 from foveal.data.synthetic import street
 from foveal.kernels import build
 
-SMALL = ("--size", "64x96", "--runtimes", "torch", "--repeat", 1, "--no-keep-memory")
-
 pytestmark = pytest.mark.skipif(not build.available(), reason="no compiler")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-def command(model: Path):
-    def bench(*arguments: object, small: tuple[object, ...] = SMALL) -> Result:
-        return run("bench", "--model", model, *small, *arguments)
-
-    return bench
 
 
 def test_every_precision_has_rows_and_a_rival(command) -> None:
@@ -74,7 +59,7 @@ def test_int8_without_images_takes_streets_and_says_so(command, quantising: list
 
 @pytest.mark.usefixtures("quantising")
 def test_architectures_with_random_weights_run_in_int8() -> None:
-    found = parsed(run("bench", "--model", "swiftnet_nano", *SMALL[:2], *EIGHT, "--tile", 32))
+    found = parsed(run("bench", "--model", "swiftnet_nano", *SMALL_BENCH[:2], *EIGHT, "--tile", 32))
     (row,) = found["adaptive"]
     assert (row["precision"], row["engine"], found["weights"]) == ("int8", "program", "random")
     assert 0.5 < row["work"] <= 0.6

@@ -84,7 +84,11 @@ def test_bench_takes_our_ranges_from_the_profile(adapted: Path, monkeypatch: pyt
     backend = Backend("eight", {"int8": Variant(lambda case: Runtime(case.network.forward))})
     monkeypatch.setitem(RUNTIMES, "eight", backend)
     seen = []
-    monkeypatch.setattr(bench, "find_engines", lambda *given: seen.append(given[2]()) or find_engines(*given))
+    monkeypatch.setattr(
+        bench,
+        "find_engines",
+        lambda *given: seen.append(given[2](find_engine(given[0]))) or find_engines(*given),
+    )
     words = ("--model", adapted, "--size", "128x192", "--tile", 32, "--max-level", 1, "--budget", 0.6)
     result = run("bench", *words, "--repeat", 1, "--runtimes", "eight", "--precision", "int8", "--json")
     (row,) = parsed(result)["adaptive"]

@@ -81,6 +81,17 @@ def test_what_runs_is_counted_as_in_the_eager_method(
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("name", "settings"), [CASES[0], CASES[1], CASES[-1]], ids=str)
+def test_a_mask_that_wants_everything_costs_what_no_mask_costs(
+    network: torch.nn.Module, name: str, settings: dict
+) -> None:
+    image, wanted = torch.rand(1, 3, 256, 384), torch.ones(1, 8, 12, dtype=torch.bool)
+    _, compiled = pair(network, name, 0.5, settings)
+    whole = count_macs(lambda: compiled(image).labels).interpolation
+    assert count_macs(lambda: compiled.masked(image, wanted).labels).interpolation == whole > 0
+
+
+@torch.no_grad()
 def test_a_compiled_network_is_a_module_with_the_logits_of_the_given_one(network: torch.nn.Module) -> None:
     image = torch.rand(2, 3, 97, 130)
     torch.testing.assert_close(

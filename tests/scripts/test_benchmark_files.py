@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-FILES = sorted(path for path in FOLDER.rglob("*.json") if not path.with_suffix(".safetensors").exists())
-"""Figures; the JSON beside weights is their card."""
+FILES = sorted(FOLDER.rglob("*.json"))
+"""Figures, and the cards of weights."""
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_figures_name_their_command_commit_and_machine(path: Path) -> None:
+def test_figures_and_cards_name_their_command_commit_and_machine(path: Path) -> None:
     found = json.loads(path.read_text())
     assert [key for key in ("command", "commit", "machine") if not found.get(key)] == []

@@ -16,6 +16,9 @@ from samples import nano
 
 CLASSES = ("sky", "road", "tree", "car", "person")
 
+SMALL_BENCH = ("--size", "64x96", "--runtimes", "torch", "--repeat", 1, "--no-keep-memory")
+"""Arguments of `foveal bench` that take little time."""
+
 
 def small_model(folder: Path) -> Path:
     """Save a small network with fixed random weights."""

@@ -15,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from commands import parsed, refused, run
+from foveal.hub.checkpoint import load_model
 from foveal.training.loop import CHECKPOINT, resumed_step
 from samples import write_folder
 
@@ -73,12 +74,16 @@ def test_a_command_that_is_killed_again_and_again_ends_like_one_that_is_not(
     assert seen == sorted(seen)
     assert seen[0] >= 1 and seen[-1] < STEPS
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setattr(sys, "argv", ["foveal", "train", str(recipe), "--resume"])
     for folder in (killed, tmp_path / "whole"):
         assert run("train", recipe, "--run", folder, "--resume", "--threads", 1).exit_code == 0
     for name in ("model.safetensors", CHECKPOINT):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert (killed / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
     assert not list(killed.glob("*.part"))
+    card = load_model(killed).card
+    assert card.command == f"foveal train {recipe}"  # a run that was resumed is the same run
+    assert card.machine
 
 
 # Divergence

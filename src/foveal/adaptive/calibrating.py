@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from foveal.adaptive.engine import build_engine, scales_of
+from foveal.adaptive.engine import build_engine
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.spec import Specification
 from foveal.calibration.adapt import adapt
-from foveal.calibration.engine import CALIBRATED
+from foveal.calibration.engine import int8_scales
 from foveal.calibration.latency import on_tiles
 from foveal.calibration.profile import CalibrationProfile
 from foveal.methods import CoarseToFineConfig
@@ -58,11 +58,8 @@ def calibrate(
     Raises:
         ValueError: The images do not fit or are too small, or there is no program in the precision.
     """
-    plain, scales = build_engine(prepared, replace(spec, precision="f32")), None
-    if spec.precision == "int8":
-        count = min(CALIBRATED, len(images))
-        chosen = [images[k * len(images) // count] for k in range(count)]
-        scales = scales_of(plain, [one[None].contiguous().numpy() for one in chosen])
+    plain = build_engine(prepared, replace(spec, precision="f32"))
+    scales = int8_scales(plain, images) if spec.precision == "int8" else None
     with on_tiles(spec.name):
         found = adapt(plain.model, images, _candidates(spec), report or _silent, plain)
     return replace(found, scales=scales)

@@ -14,9 +14,8 @@ from foveal.calibration.engine import Engine
 from foveal.fusion import CannotFuse, fuse
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import Model
-from foveal.program import Program
 from foveal.program.compile import compile_fused
-from foveal.program.quantise import Scales, find_scales, in_bf16, in_int8
+from foveal.program.quantise import Scales
 
 COLOURS = 3
 """Channels of the images that programs take."""
@@ -45,28 +44,22 @@ def build_engine(prepared: PreparedNetwork, spec: Specification, scales: Scales 
     program, why_not = None, _obstacle(prepared)
     try:
         fused = fuse(prepared)
-        program = None if why_not else _compile(fused, spec, scales)
+        program = None if why_not else compile_fused(fused, multiple=spec.shape.multiple)
     except CannotFuse as error:
         why_not = why_not or str(error)
     except Exception as error:  # a graph of any network may hold anything
         why_not = " ".join(str(error).split()) or type(error).__name__
-    if program is None and spec.precision != "f32":
+    plain = Engine(model, _padded(fused, spec).eval(), program, why_not=why_not)
+    if spec.precision == "f32":
+        return plain
+    if spec.precision == "int8" and scales is None and program is not None:
         raise ValueError(
-            f"{spec.name} has no program in {spec.precision}: {why_not}; precision f32 runs every network"
+            f'{spec.name} has no ranges for int8 yet; call model.calibrate(images, precision="int8")'
         )
-    kept = scales if spec.precision == "int8" else None
-    return Engine(model, _padded(fused, spec).eval(), program, spec.precision, kept, why_not)
-
-
-def _compile(fused: nn.Module, spec: Specification, scales: Scales | None) -> Program:
-    program = compile_fused(fused, multiple=spec.shape.multiple)
-    if spec.precision == "bf16":
-        return in_bf16(program)
-    if spec.precision == "int8":
-        if scales is None:
-            raise ValueError('no ranges were found yet; call model.calibrate(images, precision="int8")')
-        return in_int8(program, scales)
-    return program
+    try:
+        return plain.in_precision(spec.precision, scales)
+    except ValueError as error:
+        raise ValueError(f"{error}; precision f32 runs every network") from None
 
 
 def _obstacle(prepared: PreparedNetwork) -> str:
@@ -87,17 +80,3 @@ def _padded(network: nn.Module, spec: Specification) -> nn.Module:
     if spec.shape.multiple == 1:
         return network
     return PaddedNetwork(network, spec.shape, spec.preprocess)
-
-
-def scales_of(engine: Engine, images: list[Any]) -> Scales:
-    """Find how a program is written in 8 bits, from images [1, 3, H, W] as arrays.
-
-    Raises:
-        ValueError: There is no program, or one of its steps has no 8-bit kernel.
-    """
-    if engine.program is None:
-        raise ValueError(f"{engine.model.name} has no program in int8: {engine.why_not}")
-    try:
-        return find_scales(engine.program, images)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{engine.model.name} has no program in int8: {error}") from None

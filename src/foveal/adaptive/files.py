@@ -33,8 +33,7 @@ def save(
     if profile is None:
         (folder / "model.profile.json").unlink(missing_ok=True)
         return
-    path = profile.save(describe_model(prepared, spec, folder / WEIGHTS))
-    path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
+    profile.save(describe_model(prepared, spec, folder / WEIGHTS))
 
 
 def load(folder: Path, network: nn.Module | None, trusted: bool) -> tuple[nn.Module, Specification]:

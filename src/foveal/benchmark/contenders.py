@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from foveal.benchmark.runtimes import Case, Choice, Precision, Runtime, prepare
 from foveal.calibration.engine import Engine
 from foveal.cost import alternate
+from foveal.kernels.threads import let_threads_go
 from foveal.methods import AdaptiveSegmenter, MethodConfig, Resources
 from foveal.ops import classify, halve, tuning
 
@@ -246,6 +247,7 @@ def _shrinking(runtime: Runtime, way: Shrinking, size: Size, sides: Size) -> Lab
     @torch.inference_mode()
     def run(image: Tensor) -> Tensor:
         small = way.run(image).contiguous(memory_format=runtime.layout)
+        let_threads_go()  # those that shrank spin on, and the runtime has its own
         logits = F.interpolate(runtime.run(small), size=large, mode="bilinear", align_corners=False)
         return classify(logits, size)
 

@@ -11,22 +11,25 @@ from foveal.program.quantise import Scales
 
 
 def find_engines(
-    model: Model, precisions: Sequence[Precision], find_scales: Callable[[], Scales | None]
+    model: Model, precisions: Sequence[Precision], find_scales: Callable[[Engine], Scales | None]
 ) -> tuple[list[Engine], list[str]]:
     """Make what runs a network in every precision.
 
     Args:
         model: The network.
         precisions: f32, bf16, int8.
-        find_scales: Says how int8 is written, called if it is asked for; None for the model's own profile.
+        find_scales: Says how int8 is written, from what runs the network in f32; called if int8 is asked for.
+            None for the model's own profile.
 
     Returns:
         Engines in the order of the precisions, and sentences about programs that there cannot be.
     """
+    plain = find_engine(model)
     engines, sentences = [], []
     for precision in precisions:
         try:
-            engine = find_engine(model, precision, find_scales() if precision == "int8" else None)
+            scales = find_scales(plain) if precision == "int8" else None
+            engine = plain if precision == "f32" else plain.in_precision(precision, scales)
         except ValueError as error:
             sentences.append(str(error))
             continue

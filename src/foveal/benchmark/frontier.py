@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foveal.benchmark.contenders import Contender, Kind, Labeller, Size
 from foveal.benchmark.curves import Point, pareto
-from foveal.cost import Timing
+from foveal.cost import Timing, settle
 from foveal.data.pairs import Dataset
 from foveal.evaluation.metrics import Confusion
 
@@ -196,6 +196,7 @@ def _measure_time(entries: Sequence[_Entry], images: Sequence[Tensor], repeat: i
                 if labeller.layout not in laid:
                     laid[labeller.layout] = labeller.lay(image)
                 ready = laid[labeller.layout]
+                settle()
                 start = time.perf_counter()
                 labeller.run(ready)
                 if turn:

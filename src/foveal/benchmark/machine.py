@@ -70,8 +70,14 @@ def describe_machine(packages: Iterable[str] = ()) -> Machine:
         torch=torch.__version__,
         versions=versions,
         commit=find_commit(PACKAGE),
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=shlex.join([_program(), *sys.argv[1:]]),
     )
+
+
+def _program() -> str:
+    """Name what was started: python -m foveal is foveal."""
+    name = Path(sys.argv[0]).name
+    return "foveal" if name == "__main__.py" else name
 
 
 def find_commit(package: Path) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from foveal.benchmark.machine import describe_machine
 from foveal.benchmark.results import Measured
 from foveal.benchmark.runtimes import Choice, Precision, packages_of
-from foveal.calibration.engine import int8_scales
+from foveal.calibration.engine import Engine, int8_scales
 from foveal.hub.checkpoint import Model
 from foveal.methods import MethodConfig
 from foveal.models import MODELS
@@ -58,8 +58,8 @@ class Task:
         return self.image.shape[2], self.image.shape[3]
 
 
-def task_scales(task: Task) -> Scales:
-    """Return how our int8 is written.
+def task_scales(task: Task, engine: Engine) -> Scales:
+    """Return how our int8 is written, given what runs the network in f32.
 
     Raises:
         ValueError: The network has no program in int8, or there are no images for its ranges.
@@ -67,7 +67,7 @@ def task_scales(task: Task) -> Scales:
     if task.scales is not None:
         return task.scales
     images = [image for batch in task.calibration for image in batch]
-    return int8_scales(task.model, images, LEAST_AGREEMENT if task.labels_count else 0.0)
+    return int8_scales(engine, images, LEAST_AGREEMENT if task.labels_count else 0.0)
 
 
 def describe_task(task: Task, macs: int) -> Measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from torch import Tensor, nn
@@ -71,6 +71,26 @@ class Engine:
         made = Dense(self.network).eval()
         return made if self.program is None else CompiledMethod(made, self.program, DenseRun()).eval()
 
+    def in_precision(self, precision: str, scales: Scales | None = None) -> Engine:
+        """Return what runs the same network in bf16 or int8, from its program in f32.
+
+        Args:
+            precision: "bf16" or "int8".
+            scales: How int8 is written; those of the model's profile if absent.
+
+        Raises:
+            ValueError: There is no program, or none in this precision, or no scales were found yet.
+        """
+        kind: Precision = "bf16" if precision == "bf16" else "int8"
+        if self.program is None:
+            raise ValueError(f"{self.model.name} has no program in {kind}: {self.why_not}")
+        scales = None if kind == "bf16" else scales or _scales(self.model)
+        try:
+            program = in_bf16(self.program) if scales is None else in_int8(self.program, scales)
+        except (NotCompiled, RuntimeError) as error:
+            raise ValueError(f"{self.model.name} has no program in {kind}: {error}") from None
+        return replace(self, program=program, precision=kind, scales=scales)
+
     @property
     def warning(self) -> str:
         """What to tell a user; empty if there is nothing to tell."""
@@ -97,47 +117,38 @@ def find_engine(model: Model, precision: str = "f32", scales: Scales | None = No
         ValueError: There is no such precision, or the network cannot be compiled and another than f32 is
             asked for, or no scales for int8 were found yet.
     """
-    asked = PRECISIONS[PRECISIONS.index(precision)] if precision in PRECISIONS else None
-    if asked is None:
+    if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision}; give one of {', '.join(PRECISIONS)}")
     fused = faster(model.network)
-    try:
-        program = _compile(model, fused)
-        if asked == "bf16":
-            program = in_bf16(program)
-        if asked == "int8":
-            scales = scales or _scales(model)
-            program = in_int8(program, scales)
+    try:  # the second says why layers could not be joined
+        program = compile_fused(fused) if fused is not model.network else compile_network(model.network)
     except (NotCompiled, RuntimeError) as error:
-        if asked != "f32":
-            raise ValueError(f"{model.name} has no program in {asked}: {error}") from None
-        return Engine(model, fused, why_not=str(error))
-    return Engine(model, fused, program, asked, scales if asked == "int8" else None)
+        plain = Engine(model, fused, why_not=str(error))
+    else:
+        plain = Engine(model, fused, program)
+    return plain if precision == "f32" else plain.in_precision(precision, scales)
 
 
-def int8_scales(model: Model, images: Sequence[Tensor], least_agreement: float = LEAST_AGREEMENT) -> Scales:
-    """Find how a model's program is written in 8 bits, from at most `CALIBRATED` images, evenly spaced.
+def int8_scales(engine: Engine, images: Sequence[Tensor], least_agreement: float = LEAST_AGREEMENT) -> Scales:
+    """Find how a program is written in 8 bits, from at most `CALIBRATED` images, evenly spaced.
 
     Args:
-        model: The network.
+        engine: What runs the network in f32.
         images: Images [3, H, W] in 0..1 like those that will come, read when they are asked for.
         least_agreement: Share of the labels that must stay; maps are left in bfloat16 for it. 0 where labels
             mean nothing, and only time counts.
 
     Raises:
-        ValueError: The network cannot be compiled, or has a step without an 8-bit kernel.
+        ValueError: There is no program, or one of its steps has no 8-bit kernel.
     """
-    count = min(CALIBRATED, len(images))
+    name, count = engine.model.name, min(CALIBRATED, len(images))
+    if engine.program is None:
+        raise ValueError(f"{name} has no program in int8: {engine.why_not}")
     chosen = [images[k * len(images) // count][None].contiguous().numpy() for k in range(count)]
     try:
-        return find_scales(_compile(model, faster(model.network)), chosen, least_agreement)
-    except (NotCompiled, RuntimeError) as error:
-        raise ValueError(f"{model.name} has no program in int8: {error}") from None
-
-
-def _compile(model: Model, fused: nn.Module) -> Program:
-    """Compile a network whose layers are joined; say why they could not be, if they are not."""
-    return compile_network(model.network) if fused is model.network else compile_fused(fused)
+        return find_scales(engine.program, chosen, least_agreement)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} has no program in int8: {error}") from None
 
 
 def _scales(model: Model) -> Scales:

@@ -58,7 +58,7 @@ def adapt(
     """
     from foveal.calibration.adapt import adapt as measure
     from foveal.calibration.adapt import check
-    from foveal.calibration.engine import int8_scales
+    from foveal.calibration.engine import find_engine, int8_scales
     from foveal.data.image_files import open_images
     from foveal.hub.checkpoint import load_model, save_model
 
@@ -78,8 +78,9 @@ def adapt(
         card = replace(loaded.card, tile=first.tile, coarse_level=first.coarse_level)
         path = save_model(loaded.network, card, out / "model.safetensors", policy=loaded.policy)
         loaded = load_model(path)
-    scales = int8_scales(loaded, found) if precision == "int8" else None
-    profile = replace(measure(loaded, found, candidates, parts_bar()), scales=scales)
+    engine = find_engine(loaded)
+    scales = int8_scales(engine, found) if precision == "int8" else None
+    profile = replace(measure(loaded, found, candidates, parts_bar(), engine), scales=scales)
     file = profile.save(loaded)
     picture = _picture(profile, file)
     if json:

@@ -89,7 +89,7 @@ def frontier(
     prepare(threads)
     ranges = _calibration(data, calibration_split, dataset, calibration) if "int8" in wanted else []
     pictures = [image for batch in ranges for image in batch]
-    engines, unable = find_engines(loaded, wanted, lambda: int8_scales(loaded, pictures))
+    engines, unable = find_engines(loaded, wanted, lambda plain: int8_scales(plain, pictures))
     ours = adaptive_contenders(loaded, methods or OURS, budget or BUDGETS, engines)
     effort = Effort(limit, timed, repeat, quiet_machine)
     found = _measure(loaded, dataset, (choices, shares, ranges), ours, effort)

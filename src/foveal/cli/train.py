@@ -71,13 +71,22 @@ def train(
         run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
     if not world.first:
         return
-    path = save_run(wanted, folder, method, dataset)
+    path = save_run(wanted, folder, method, dataset, _origin())
     evaluation = None if judged is None else _judge(wanted, folder, judged)
     result = replace(about, model=str(path), losses=summary(folder), evaluation=evaluation)
     if json:
         echo_json(result)
     else:
         typer.echo(outcome(result))
+
+
+def _origin() -> dict[str, str]:
+    """Say what trains, for the card; a run that was resumed is the same run."""
+    from foveal.benchmark.machine import describe_machine
+
+    found = describe_machine()
+    command = found.command.replace(" --resume", "")
+    return {"command": command, "commit": found.commit or "", "machine": found.machine}
 
 
 def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:

@@ -3,7 +3,7 @@
 from foveal.cost.by_plan import Counted, MacsByPlan, plan_key
 from foveal.cost.macs import Macs, count_macs, relative_macs
 from foveal.cost.measure import Cost, measure
-from foveal.cost.timing import Timer, Timing, alternate, keep_memory
+from foveal.cost.timing import Timer, Timing, alternate, keep_memory, settle
 
 __all__ = [
     "Cost",
@@ -18,4 +18,5 @@ __all__ = [
     "measure",
     "plan_key",
     "relative_macs",
+    "settle",
 ]

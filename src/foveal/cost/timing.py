@@ -33,6 +33,9 @@ class Timing:
         return sorted(self.runs)[min(len(self.runs) - 1, int(0.95 * len(self.runs)))]
 
 
+SETTLE = 0.01
+"""Rest before a timed run [s]: threads that the run before has left spinning would take its cores."""
+
 Timer = Callable[[dict[str, Callable[[], Any]], int, int], dict[str, Timing]]
 """Times runs by name in turns: runs, rounds, rounds before that; `alternate` is one."""
 
@@ -49,13 +52,19 @@ def alternate(runs: dict[str, Callable[[], Any]], repeat: int = 10, warmup: int 
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(warmup + repeat):
         for name, run in runs.items():
-            _wait()
+            settle()
             start = time.perf_counter()
             run()
             _wait()
             if turn >= warmup:
                 times[name].append(1000 * (time.perf_counter() - start))
     return {name: Timing(tuple(values)) for name, values in times.items()}
+
+
+def settle() -> None:
+    """Wait until nothing computes any more: before a run is timed."""
+    _wait()
+    time.sleep(SETTLE)
 
 
 def keep_memory() -> bool:

@@ -30,6 +30,9 @@ class Card:
         coarse_level: Level of the coarse pass, for methods that begin with one.
         policy: Arguments of the policy network that was trained with it; empty if there is none.
         training: How it was trained and what it reached, in words and numbers.
+        command: What trained it; empty if nobody said.
+        commit: Of the checkout that trained it.
+        machine: Where it was trained.
     """
 
     network: str
@@ -40,6 +43,9 @@ class Card:
     coarse_level: int = 2
     policy: dict[str, int] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+    commit: str = ""
+    machine: str = ""
 
     @property
     def recommended(self) -> dict[str, int]:

@@ -72,7 +72,7 @@ class CompiledMethod(AdaptiveSegmenter):
         """Segment where cells are wanted; the program leaves the others out of every pass."""
         size = check_image(image)
         earlier, settings = self._decided(image)
-        found = _run(self.program, image, settings, wanted=wanted)
+        found = self._run(image, settings, wanted=wanted)
         step = Step("network", torch.from_numpy(found.work))
         trace = Trace((*earlier, step), torch.from_numpy(found.levels))
         return Prediction(_logits(found), size, trace, computed_labels=torch.from_numpy(found.labels))
@@ -83,9 +83,11 @@ class CompiledMethod(AdaptiveSegmenter):
         _, settings = self._decided(image)
         return torch.from_numpy(self._run(image, settings, logits=False).labels)
 
-    def _run(self, image: Tensor, settings: Settings, logits: bool = True) -> ProgramResult:
+    def _run(
+        self, image: Tensor, settings: Settings, logits: bool = True, wanted: Tensor | None = None
+    ) -> ProgramResult:
         """Run the program up to the labels, and tell whoever counts what enlarging the logits takes."""
-        found, stride = _run(self.program, image, settings, logits), self.program.stride
+        found, stride = _run(self.program, image, settings, logits, wanted=wanted), self.program.stride
         count, _, height, width = image.shape
         shape = count, self.program.classes, -(-height // stride), -(-width // stride)
         factor = factor_of(shape, (height, width))

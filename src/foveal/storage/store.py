@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ class Store:
 
     A file that cannot be read, is no JSON, has another layout or another version counts as empty: `read`
     finds nothing there, and the next change replaces it. Readers need no lock, since files are replaced at
-    once. Changes of a record wait for one another at an empty file beside it, `.KEY.json.lock`, which stays.
+    once. Changes of a record wait for one another at an empty file in the cache, which stays.
 
     Args:
         namespace: Folder of the records within the cache folder.
@@ -102,10 +103,18 @@ class Store:
     def _locked(self, key: str) -> Iterator[None]:
         """Let one process or thread at a time change a record."""
         self.place.mkdir(parents=True, exist_ok=True)
-        with (self.place / f".{key}.json.lock").open("ab") as file:
+        with ExitStack() as stack:
             # Windows and some file systems have no such locks: an update may be lost, but no file is damaged.
             with suppress(ImportError, OSError):
                 import fcntl
 
+                file = stack.enter_context(self._lock(key).open("ab"))
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield  # closing the file releases the lock
+
+    def _lock(self, key: str) -> Path:
+        """Return the file at which changes of a record wait; in the cache, so that nothing lies beside it."""
+        name = hashlib.sha256(str(self.path(key).resolve()).encode()).hexdigest()[:32]
+        path = folder() / "locks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import cast
@@ -53,8 +54,22 @@ def build_run(recipe: Recipe, run: Path) -> tuple[TrainableSegmenter, Batches, S
     return kind.for_training(network, recipe.method, aim), batches, schedule, dataset
 
 
-def save_run(recipe: Recipe, run: Path, method: TrainableSegmenter, dataset: Dataset) -> Path:
-    """Write what a run trained as `model.safetensors` with its card, a learned policy in the same file."""
+def save_run(
+    recipe: Recipe,
+    run: Path,
+    method: TrainableSegmenter,
+    dataset: Dataset,
+    origin: Mapping[str, str] | None = None,
+) -> Path:
+    """Write what a run trained as `model.safetensors` with its card, a learned policy in the same file.
+
+    Args:
+        recipe: What was asked for.
+        run: Folder of the run.
+        method: What was trained.
+        dataset: What it was trained on.
+        origin: Command, commit and machine for the card.
+    """
     policy = next((part for part in method.modules() if isinstance(part, Learned)), None)
     net = policy.net if policy else None
     card = Card(
@@ -66,6 +81,7 @@ def save_run(recipe: Recipe, run: Path, method: TrainableSegmenter, dataset: Dat
         coarse_level=recipe.method.coarse_level,
         policy=net.config if net else {},
         training={"recipe": recipe.as_dict()},
+        **(origin or {}),
     )
     return save_model(cast(SegmentationNetwork, method.network), card, run / "model.safetensors", policy=net)
 

@@ -67,17 +67,6 @@ void reduce_input(Run *r, int32_t from, int32_t level, Team team) {
     }
 }
 
-/* A byte from a float, as `to_u8` makes it, in the lowest bits of a word. */
-static inline uint32_t byte_of(float value) {
-    const int32_t zero = 0x4b400000;
-    int32_t bits;
-    value += 12582912.0f;
-    memcpy(&bits, &value, sizeof bits);
-    bits = bits < zero ? zero : bits;
-    bits = bits > zero + 255 ? zero + 255 : bits;
-    return (uint32_t)(bits - zero);
-}
-
 /* Store samples of three planes as rows of the input map; a fourth channel, which images lack, is 0. */
 static void put_samples(const MapSpec *m, const float *const c[RGB], void *map, int64_t sample, int64_t count) {
     if (m->precision == F32) {

@@ -32,6 +32,11 @@ void meet(Run *r, Team team) {
     }
 }
 
+/* Threads of OpenMP that PyTorch has just used spin for milliseconds, on the cores that a team is about to use: they
+   are let go, and come back with the next region. Weak: there may be no OpenMP, or an older one. */
+extern int let_go(int kind) __asm__("omp_pause_resource_all") __attribute__((weak));
+enum { PAUSE_SOFT = 1 };
+
 typedef struct {
     Run *run;
     void (*work)(Run *, Team);
@@ -52,6 +57,7 @@ void team_run(Run *r, void (*work)(Run *, Team)) {
     Member members[MOST_THREADS] = {{0}};
     pthread_t threads[MOST_THREADS];
     int32_t started = 1;
+    if (r->threads > 1 && let_go) let_go(PAUSE_SOFT);
     r->next = 0, r->arrived = 0, r->generation = 0, r->go = 0;
     members[0] = (Member){r, work, {0, 1, &r->next}};
     for (; started < r->threads; started++) {

@@ -46,15 +46,17 @@ static inline uint16_t to_bf16(float value) {
 /* Round to nearest even and saturate. After 1.5 * 2^23 is added, the rounded number stands in the lowest bits;
    bits of floats are in the order of the floats, so that limits can be those of integers, which compilers
    vectorise better. */
-static inline uint8_t to_u8(float value) {
+static inline uint32_t byte_of(float value) {
     const int32_t zero = 0x4b400000;
     int32_t bits;
     value += 12582912.0f;
     memcpy(&bits, &value, sizeof bits);
     bits = bits < zero ? zero : bits;
     bits = bits > zero + 255 ? zero + 255 : bits;
-    return (uint8_t)bits;
+    return (uint32_t)(bits - zero);
 }
+
+static inline uint8_t to_u8(float value) { return (uint8_t)byte_of(value); }
 
 /* Read `count` samples from `at` on as float. */
 static inline __attribute__((always_inline)) void read_values(float *to, const void *rows, int32_t type, int64_t at, int32_t count) {
