@@ -51,7 +51,8 @@ int32_t reduced_path(int32_t type, int32_t wanted) {
 }
 
 int64_t reduced_scratch(const ReducedConvolution *v) {
-    return is_narrow(v) ? v->rows * narrow_line_bytes(v) : panel_pixels(v) * panel_pitch(v);
+    const int64_t windows = panel_pixels(v) * panel_pitch(v);
+    return windows > LINES_BYTES ? windows : LINES_BYTES;
 }
 
 void reduced_convolve_step(const ReducedConvolution *v, Team team) {

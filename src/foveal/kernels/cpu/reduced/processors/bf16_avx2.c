@@ -13,8 +13,8 @@ typedef struct {
 typedef float Sum;
 #define LANES 8
 #define PIXELS 3
+#define GROUP 1
 #define PATH convolve_bf16_avx2
-#define EACH(F) ROW0(F)
 #define begin(start, o) _mm256_setzero_ps()
 #define finish(to, sum, correction) _mm256_store_ps(to, sum)
 

@@ -11,8 +11,8 @@ typedef __m512bh Weight, Value;
 typedef float Sum;
 #define LANES 16
 #define PIXELS 12
+#define GROUP 2
 #define PATH convolve_bf16_avx512
-#define EACH(F) ROW0(F) ROW3(F) ROW6(F)
 #define begin(start, o) _mm512_setzero_ps()
 #define weight_at(p) ((__m512bh)_mm512_loadu_si512(p))
 #define dot(sum, value, weight) _mm512_dpbf16_ps(sum, value, weight)

@@ -11,8 +11,8 @@ typedef struct {
 typedef float Sum;
 #define LANES 16
 #define PIXELS 3
+#define GROUP 1
 #define PATH convolve_bf16_plain
-#define EACH(F) ROW0(F)
 #define begin(start, o) ((Vector){{0}})
 #define weight_at(p) (p)
 #define finish(to, sum, correction) memcpy(to, &(sum), sizeof(sum))

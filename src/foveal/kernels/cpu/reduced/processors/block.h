@@ -1,8 +1,8 @@
 /* One block of products in registers: pixels of a panel by outputs.
 
    Whoever includes this defines LANES (outputs in a vector), Vector, Weight and Value with the functions
-   begin, weight_at, value_at, dot and finish, and EACH, which names the pixels and how each is reached:
-   EACH(F) is F(pixel, base, multiple), base counting 3 pixels. PIXELS is their number, at most 12.
+   begin, weight_at, value_at, dot and finish, PIXELS (their number: 3, 6 or 12) and GROUP: how many neighbours, one
+   pitch apart, are reached from one address. Addresses take registers.
 
    Accumulators are named variables: kept in an array, compilers spill them to memory. */
 #define NEW(r, b, m) Vector p##r = s0, q##r = s1;
@@ -15,19 +15,27 @@
     finish(sums + (r) * BLOCK_OUTPUTS + half, p##r, correction0),                     \
         finish(sums + (r) * BLOCK_OUTPUTS + half + LANES, q##r, correction1);
 
-#define ROW0(F) F(0, 0, 0) F(1, 0, 1) F(2, 0, 2)
-#define ROW3(F) F(3, 1, 0) F(4, 1, 1) F(5, 1, 2)
-#define ROW6(F) F(6, 2, 0) F(7, 2, 1) F(8, 2, 2) F(9, 3, 0) F(10, 3, 1) F(11, 3, 2)
+/* EACH(F) is F(pixel, group, place in the group) for every pixel. */
+#if PIXELS == 3 && GROUP == 1
+#define EACH(F) F(0, 0, 0) F(1, 1, 0) F(2, 2, 0)
+#elif PIXELS == 6 && GROUP == 2
+#define EACH(F) F(0, 0, 0) F(1, 0, 1) F(2, 1, 0) F(3, 1, 1) F(4, 2, 0) F(5, 2, 1)
+#elif PIXELS == 12 && GROUP == 2
+#define EACH(F)                                                          \
+    F(0, 0, 0) F(1, 0, 1) F(2, 1, 0) F(3, 1, 1) F(4, 2, 0) F(5, 2, 1)    \
+    F(6, 3, 0) F(7, 3, 1) F(8, 4, 0) F(9, 4, 1) F(10, 5, 0) F(11, 5, 1)
+#endif
+enum { GROUPS = PIXELS / GROUP };
 
 #ifndef CORRECT
 typedef int Correction;
 #define correct(c, w) (c)
 #endif
 
-/* sums[PIXELS][32] = start + sum over lines and words of a[pixel][line][word] w[line][word][32]; pixels lie
-   `pitch` bytes apart, lines `line_step`. */
+/* sums[PIXELS][32] = start + sum over lines and words of a[pixel][line][word] w[line][word][32]; a group of pixels
+   begins at[group] bytes from a, its pixels lie `pitch` bytes apart, lines `line_step`. */
 static inline __attribute__((always_inline)) void block_at(
-    const uint8_t *a, int64_t pitch, int64_t lines, int64_t line_step, int64_t words, const uint8_t *w,
+    const uint8_t *a, const int32_t *at, int64_t pitch, int64_t lines, int64_t line_step, int64_t words, const uint8_t *w,
     const int32_t *start, Sum *sums)
 {
     for (int half = 0; half < BLOCK_OUTPUTS; half += 2 * LANES) {
@@ -36,13 +44,15 @@ static inline __attribute__((always_inline)) void block_at(
         Correction correction0 = {0}, correction1 = {0};
         EACH(NEW)
         for (int64_t line = 0; line < lines; line++) {
-            const uint8_t *a0 = a + line * line_step, *a1 = a0 + 3 * pitch, *a2 = a1 + 3 * pitch, *a3 = a2 + 3 * pitch;
-            (void)a1, (void)a2, (void)a3;
+            const uint8_t *b = a + line * line_step;
+            const uint8_t *a0 = b + at[0], *a1 = b + at[1], *a2 = b + at[2];
+            const uint8_t *a3 = b + at[3 % GROUPS], *a4 = b + at[4 % GROUPS], *a5 = b + at[5 % GROUPS];
+            (void)a3, (void)a4, (void)a5;
             for (int64_t k = 0; k < words; k++) {
                 const Weight w0 = weight_at(from), w1 = weight_at(from + LANES * WORD);
                 correction0 = correct(correction0, w0), correction1 = correct(correction1, w1);
                 EACH(ADD)
-                a0 += WORD, a1 += WORD, a2 += WORD, a3 += WORD;
+                a0 += WORD, a1 += WORD, a2 += WORD, a3 += WORD, a4 += WORD, a5 += WORD;
                 from += BLOCK_OUTPUTS * WORD;
             }
         }

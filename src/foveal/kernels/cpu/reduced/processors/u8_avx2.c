@@ -14,8 +14,8 @@ typedef struct {
 typedef int32_t Sum;
 #define LANES 8
 #define PIXELS 3
+#define GROUP 1
 #define PATH convolve_u8_avx2
-#define EACH(F) ROW0(F)
 #define begin(start, o) _mm256_loadu_si256((const __m256i *)((start) + (o)))
 #define finish(to, sum, correction) _mm256_store_si256((__m256i *)(to), sum)
 

@@ -10,8 +10,8 @@ typedef __m512i Vector, Weight, Value;
 typedef int32_t Sum;
 #define LANES 16
 #define PIXELS 12
+#define GROUP 2
 #define PATH convolve_u8_avx512
-#define EACH(F) ROW0(F) ROW3(F) ROW6(F)
 #define begin(start, o) _mm512_loadu_si512((start) + (o))
 #define weight_at(p) _mm512_loadu_si512(p)
 #define dot(sum, value, weight) _mm512_dpbusd_epi32(sum, value, weight)

@@ -12,8 +12,8 @@ typedef int8x16_t Weight, Value;
 typedef int32_t Sum;
 #define LANES 4
 #define PIXELS 6
+#define GROUP 2
 #define PATH convolve_u8_neon
-#define EACH(F) ROW0(F) ROW3(F)
 #define CORRECT
 #define begin(start, o) vld1q_s32((start) + (o))
 #define weight_at(p) vld1q_s8((const int8_t *)(p))

@@ -9,8 +9,8 @@ typedef const uint8_t *Value;
 typedef int32_t Sum;
 #define LANES 16
 #define PIXELS 3
+#define GROUP 1
 #define PATH convolve_u8_plain
-#define EACH(F) ROW0(F)
 #define weight_at(p) ((const int8_t *)(p))
 #define value_at(p) (p)
 #define finish(to, sum, correction) memcpy(to, &(sum), sizeof(sum))

@@ -10,8 +10,8 @@ typedef __m256i Vector, Weight, Value;
 typedef int32_t Sum;
 #define LANES 8
 #define PIXELS 6
+#define GROUP 2
 #define PATH convolve_u8_vnni
-#define EACH(F) ROW0(F) ROW3(F)
 #define begin(start, o) _mm256_loadu_si256((const __m256i *)((start) + (o)))
 #define weight_at(p) _mm256_loadu_si256((const __m256i *)(p))
 #define dot(sum, value, weight) _mm256_dpbusd_avx_epi32(sum, value, weight)
