@@ -16,7 +16,6 @@ from ops.reduced_maps import (
     random_residual,
     random_rows,
 )
-from torch.nn import functional as F
 
 from foveal.kernels import build
 from foveal.kernels.abi import index_of
@@ -122,24 +121,6 @@ def test_maps_are_halved(kind: str, source: random.Random) -> None:
     assert_same(maps_native.halve(x), maps_reference.halve(x), format)
 
 
-@pytest.mark.parametrize("kind", ["bf16", "f32"])
-@settings(max_examples=50)
-@given(source=sources())
-def test_labels_are_those_of_enlarged_logits(kind: str, source: random.Random) -> None:
-    format, classes, factor = Format(kind), source.choice([1, 5, 19]), source.choice([1, 2, 3, 4, 8])
-    rows, columns = source.randint(1, 12), source.randint(1, 40)
-    x = dense_map(source, 2, (rows, columns), classes, format)
-    size = source.randint((rows - 1) * factor + 1, rows * factor), columns * factor
-    logits = torch.from_numpy(format.decode(x.own).reshape(2, rows, columns, -1)[..., :classes].copy())
-    scales = F.interpolate(logits.permute(0, 3, 1, 2), scale_factor=factor, mode="bilinear")
-    scales = scales[:, :, : size[0]]
-    found, confidence = maps_native.labels(x, classes, factor, size)
-    chosen = scales.gather(1, torch.from_numpy(found)[:, None].long())[:, 0]
-    torch.testing.assert_close(chosen, scales.amax(1), rtol=1e-5, atol=1e-5)
-    expected = scales.softmax(1).amax(1)
-    torch.testing.assert_close(torch.from_numpy(confidence), expected, rtol=1e-4, atol=1e-6)
-
-
 def test_bfloat16_is_that_of_torch() -> None:
     special = [0.0, -0.0, 1.0, np.inf, -np.inf, np.nan, 3.4e38, 1e-40, 1.00390625, 1.01171875]
     x = np.concatenate([np.array(special, np.float32), np.random.default_rng(0).standard_normal(1000)])
@@ -172,8 +153,6 @@ def test_what_kernels_would_read_beyond_is_refused() -> None:
     with pytest.raises(ValueError, match="a border of 1"):
         index = np.zeros((1, 2, 2), np.int32)
         maps_native.enlarge(Map(Format("bf16"), x.own, 2, 2, index), 2, Format("f32"))
-    with pytest.raises(ValueError, match="with 4 channels for 5 classes"):
-        maps_native.labels(x, 5, 2, (4, 4))
     with pytest.raises(ValueError, match="3 channels, scale 4"):
         rows = np.zeros((2, 3), np.uint8)
         maps_native.change(

@@ -73,6 +73,7 @@ def test_confidence_is_the_probability_of_the_label(program, network) -> None:
     expected, labels = large.softmax(1).max(1)
     np.testing.assert_allclose(result.confidence, expected.detach().numpy(), rtol=1e-4)
     assert (result.labels == labels.numpy()).mean() > 0.999
+    assert (result.labels == program("swiftnet_nano").run(image).labels).all()
 
 
 def test_macs_of_the_dense_network_are_those_that_are_counted(program, network) -> None:

@@ -115,14 +115,3 @@ class Halving(ctypes.Structure):
     """`ReducedHalving` in reduced.h."""
 
     _fields_ = [("in", Samples), ("out", Address)]
-
-
-class Labels(ctypes.Structure):
-    """`ReducedLabels` in reduced.h."""
-
-    _fields_ = [
-        ("in", Samples),
-        *_fields(Address, "labels", "confidence", "scratch"),
-        ("scratch_bytes", ctypes.c_int64),
-        *_fields(ctypes.c_int32, "classes", "factor", "height", "width"),
-    ]

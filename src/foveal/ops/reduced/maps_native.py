@@ -117,37 +117,6 @@ def halve(x: Map) -> Array:
     return out
 
 
-def labels(logits: Map, classes: int, factor: int, size: tuple[int, int]) -> tuple[Array, Floats]:
-    """Return the class of the largest enlarged logit, and its softmax, [N, height, width].
-
-    Raises:
-        ValueError: The logits are no dense map of bf16 or f32 with so many classes, or too small.
-        MemoryError: There is no room for a line of logits per thread.
-    """
-    fits = all(side * factor >= n for side, n in zip(logits.sides, size, strict=True))
-    plain = logits.index is None and logits.format.kind != "u8"
-    if not (fits and plain and 0 < classes <= min(256, logits.channels)):
-        raise ValueError(
-            f"labels of {size} by {factor} need dense f32 or bf16 logits of at most 256 classes, these are "
-            f"{logits.format.kind} {logits.sides} with {logits.channels} channels for {classes} classes"
-        )
-    shape = logits.tiles, *size
-    found, confidence = np.empty(shape, np.uint8), np.empty(shape, np.float32)
-    call = abi.Labels(
-        abi.samples(logits, logits.beyond),
-        address(found),
-        address(confidence),
-        None,
-        0,
-        classes,
-        factor,
-        *size,
-    )
-    if loaded().foveal_reduced_labels(ctypes.byref(call)):
-        raise MemoryError(f"no room for lines of {classes} x {logits.width} logits per thread")
-    return found, confidence
-
-
 def _check(rows: Array, format: Format, shape: tuple[int, ...]) -> None:
     """Refuse rows that the kernels would read beyond."""
     if rows.shape != shape or rows.dtype != format.dtype:

@@ -172,7 +172,7 @@ static int prepare(Run *r) {
         r->pyramid[level] = (float *)floor;
         floor += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * 12);
     }
-    const int64_t label = 3 * p->head.classes * padded_columns(columns), line = 6 * (int64_t)most(q->width, q->tile);
+    const int64_t label = 2 * p->head.classes * padded_columns(columns) + band_scratch(p->head.classes, columns), line = 6 * (int64_t)most(q->width, q->tile);
     int64_t floats = p->scratch > label ? p->scratch : label;
     for (int32_t k = 0; k < p->head.maps; k++) { /* a line of a tile as floats */
         const int64_t tile = (int64_t)q->tile * p->maps[k].channels;

@@ -9,24 +9,7 @@ static void by_class(const float *row, int32_t columns, int32_t classes, int64_t
     for (int32_t k = 0; k < classes; k++) {
         float *to = out + k * padded;
         for (int32_t x = 0; x < columns; x++) to[1 + x] = row[(int64_t)x * classes + k];
-        to[0] = to[1];
-        for (int64_t x = columns + 1; x < padded; x++) to[x] = to[columns];
-    }
-}
-
-/* Probability of the largest class of every pixel of a line. */
-static void sure_line(const float *line, int64_t padded, int32_t classes, int32_t factor, int32_t width, float *out) {
-    for (int32_t i = 0; i < width; i++) {
-        const float x = ((float)i + 0.5f) / (float)factor - 0.5f;
-        const int32_t left = (int32_t)floorf(x);
-        const float after = x - (float)left, *from = line + 1 + left;
-        float most = -INFINITY, sum = 0;
-        for (int32_t k = 0; k < classes; k++) {
-            const float v = (1 - after) * from[k * padded] + after * from[k * padded + 1];
-            most = v > most ? v : most;
-        }
-        for (int32_t k = 0; k < classes; k++) sum += expf((1 - after) * from[k * padded] + after * from[k * padded + 1] - most);
-        out[i] = 1 / sum;
+        repeat_ends(to, columns, padded);
     }
 }
 
@@ -55,24 +38,21 @@ void label_step(const Run *r, const float *logits, int32_t rows, int32_t columns
     const Request *q = r->request;
     const int32_t classes = r->program->head.classes, factor = factor_of(r, rows, columns);
     const int64_t padded = padded_columns(columns), plane = padded * classes;
-    float *upper = r->scratch[team.thread], *lower = upper + plane, *line = lower + plane;
+    float *upper = r->scratch[team.thread], *lower = upper + plane;
+    const Band band = {upper, lower, padded, classes, columns, factor, q->width};
     if (!q->labels && !q->confidence) return;
     for (int64_t task; (task = take(&team)) < (int64_t)q->images * (rows + 1);) {
-        const int64_t image = task / (rows + 1), floor_y = task % (rows + 1) - 1;
-        const int64_t first = factor * floor_y + factor / 2, stop = first + factor;
-        const int32_t top = within((int32_t)floor_y, rows - 1), bottom = within((int32_t)floor_y + 1, rows - 1);
-        if (first >= q->height || stop <= 0) continue;
-        by_class(logits + ((image * rows + top) * columns) * classes, columns, classes, padded, upper);
-        by_class(logits + ((image * rows + bottom) * columns) * classes, columns, classes, padded, lower);
-        for (int64_t y = first < 0 ? 0 : first; y < stop && y < q->height; y++) {
-            const float below = ((float)y + 0.5f) / (float)factor - 0.5f - (float)floor_y;
-            for (int64_t k = 0; k < plane; k++) line[k] = (1 - below) * upper[k] + below * lower[k];
-            const int64_t at = (image * q->height + y) * q->width;
-            uint8_t *labels = q->labels ? q->labels + at : NULL;
-            float *sure = q->confidence ? q->confidence + at : NULL;
-            if (labels) label_line(line, padded, classes, columns, factor, q->width, labels);
-            if (sure) sure_line(line, padded, classes, factor, q->width, sure);
-            blank(r, image, (int32_t)y, labels, sure);
-        }
+        const int64_t image = task / (rows + 1), above = task % (rows + 1) - 1;
+        const int32_t start = band_start(above, factor), from = start < 0 ? 0 : start;
+        const int32_t stop = start + factor < q->height ? start + factor : q->height;
+        if (from >= stop) continue;
+        by_class(logits + ((image * rows + within((int32_t)above, rows - 1)) * columns) * classes, columns, classes, padded, upper);
+        by_class(logits + ((image * rows + within((int32_t)above + 1, rows - 1)) * columns) * classes, columns, classes, padded, lower);
+        const int64_t at = (image * q->height + from) * q->width;
+        uint8_t *labels = q->labels ? q->labels + at : NULL;
+        float *sure = q->confidence ? q->confidence + at : NULL;
+        label_band(&band, from - start, stop - from, labels, sure, lower + plane);
+        for (int32_t y = from; y < stop; y++)
+            blank(r, image, y, labels ? labels + (int64_t)(y - from) * q->width : NULL, sure ? sure + (int64_t)(y - from) * q->width : NULL);
     }
 }

@@ -119,20 +119,5 @@ typedef struct {
 
 void reduced_halve_step(const ReducedHalving *v, Team team);
 
-/* Class with the largest bilinearly enlarged logit, and how probable it is. Logits are a plain map, float or
-   bfloat16, whose channels from `classes` on are ignored; factor * its height >= height, so for width. */
-typedef struct {
-    Samples in;
-    uint8_t *labels;   /* [tiles][height][width] */
-    float *confidence; /* likewise: softmax of the largest logit; or NULL */
-    void *scratch;     /* scratch_bytes for every thread, aligned to 64 bytes */
-    int64_t scratch_bytes;
-    int32_t classes, factor, height, width;
-} ReducedLabels;
-
-int64_t reduced_labels_scratch(const ReducedLabels *v);
-
-void reduced_labels_step(const ReducedLabels *v, Team team);
-
 #endif
 
