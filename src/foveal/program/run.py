@@ -19,7 +19,7 @@ from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 
 Array = np.ndarray[Any, Any]
 METHODS: dict[type, int] = {DenseRun: 0, PlannedRun: 1, SegBlocksRun: 2, CoarseToFineRun: 3}
-PHASES = ("decide", "compose", "label")
+PHASES = ("decide", "compose", "label", "input", "index")
 """What is timed besides the steps."""
 
 

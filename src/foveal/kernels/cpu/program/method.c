@@ -46,14 +46,17 @@ static void take_tiles(Run *r, const int8_t *levels) {
 static void plain_pass(Run *r, int32_t level, Team team) {
     ALONE(r->pass = ((Pass){1, level}));
     plain_input(r, team);
+    if (team.thread == 0) account_part(r, READING);
     run_steps(r, team);
 }
 
 static void tile_pass(Run *r, Team team) {
     build_tables(r, team);
     if (r->stop) return;
+    if (team.thread == 0) account_part(r, INDEXING);
     cut_input_step(r, team);
     meet(r, team);
+    if (team.thread == 0) account_part(r, READING);
     run_steps(r, team);
 }
 
@@ -66,7 +69,7 @@ static void compose(Run *r, float blend, int again, Team team) {
     meet(r, team);
     if (team.thread == 0) {
         r->request->macs += compose_macs(r, r->program->head.output, r->finest);
-        account(r, r->program->head.steps + 1);
+        account_part(r, COMPOSING);
     }
 }
 
@@ -74,7 +77,7 @@ static void compose(Run *r, float blend, int again, Team team) {
 static void answer(Run *r, Team team) {
     label_step(r, r->logits, rows_at(r, output_stride(r), 0), columns_at(r, output_stride(r), 0), team);
     meet(r, team);
-    if (team.thread == 0) account(r, r->program->head.steps + 2);
+    if (team.thread == 0) account_part(r, LABELLING);
 }
 
 static void dense(Run *r, Team team) {
@@ -86,7 +89,7 @@ static void dense(Run *r, Team team) {
     meet(r, team);
     label_step(r, r->logits, rows, columns, team);
     meet(r, team);
-    if (team.thread == 0) account(r, r->program->head.steps + 2);
+    if (team.thread == 0) account_part(r, LABELLING);
 }
 
 static int64_t count_leaves(const Run *r, const int8_t *levels) {
@@ -128,7 +131,7 @@ static void segblocks(Run *r, Team team) {
         const int status = decide_blocks(r, r->cells, spent, r->decision);
         if (status < 0) r->stop = status;
         for (int32_t n = 0; n < q->images; n++) r->spent[n] = spent;
-        account(r, r->program->head.steps);
+        account_part(r, DECIDING);
     });
     from_plan(r, r->decision, level, team);
 }
@@ -183,7 +186,7 @@ static void coarse_to_fine(Run *r, Team team) {
             r->stop = changed < 0 ? changed : 0;
             r->grid.computed = 0;
             if (changed > 0) take_tiles(r, r->decision);
-            account(r, r->program->head.steps);
+            account_part(r, DECIDING);
         });
         if (!r->grid.computed) break;
         tile_pass(r, team);

@@ -91,6 +91,7 @@ struct Context {
 };
 
 enum { METHOD_DENSE, METHOD_PLAN, METHOD_SEGBLOCKS, METHOD_COARSE_TO_FINE };
+enum { DECIDING, COMPOSING, LABELLING, READING, INDEXING }; /* parts of a profile that are no steps */
 enum { ENTROPY, MARGIN, WEIGHTED_ENTROPY, REGIONAL_ENTROPY };
 
 /* What is asked of a run, and where its answer goes. `foveal/program/spec.py` mirrors it. */
@@ -206,6 +207,7 @@ Shape shape_of(const Run *r, int32_t map);
 const Table *table_of(const Run *r, int32_t step);
 void run_steps(Run *r, Team team);
 void account(Run *r, int32_t step);
+void account_part(Run *r, int32_t part);
 
 /* whole.c */
 int64_t compose_macs(const Run *r, int32_t map, const int32_t *base);

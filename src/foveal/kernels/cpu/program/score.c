@@ -25,6 +25,27 @@ static inline vec exponential(vec x) {
     return p * (vec)((whole + 127) << 23);
 }
 
+/* Natural logarithm of normal numbers of at least 1: a polynomial around 1, error of 1 unit in the last place.
+   Source: Cephes, logf.c (Moshier). */
+static inline vec logarithm(vec x) {
+    const mask bits = (mask)x;
+    vec m = (vec)((bits & 0x7fffff) | 0x3f000000); /* 0.5 to 1 */
+    const mask low = m < broadcast(0.707106781186547524f);
+    const vec e = __builtin_convertvector((bits >> 23) - 126 + low, vec);
+    m += choose(low, m, broadcast(0)) - 1.0f;
+    const vec z = m * m;
+    vec p = broadcast(7.0376836292e-2f);
+    p = p * m - 1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m - 1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m - 1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m - 2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    return m + (p * m * z + e * -2.12194440e-4f - 0.5f * z) + e * 0.693359375f;
+}
+
 /* LANES pixels: logits by class, their exponentials, and the sums. */
 typedef struct {
     vec t[256], e[256], sum, most;
@@ -40,8 +61,8 @@ static void read_block(const float *logits, int32_t classes, int32_t count, Bloc
 }
 
 static vec entropy_of(const Block *b, int32_t classes) {
-    vec total = {}, log;
-    for (int l = 0; l < LANES; l++) ((float *)&log)[l] = logf(((const float *)&b->sum)[l]);
+    vec total = {};
+    const vec log = logarithm(b->sum);
     for (int32_t k = 0; k < classes; k++) {
         const vec less = b->t[k] - b->most - log;
         total += b->e[k] * less;

@@ -168,6 +168,8 @@ void account(Run *r, int32_t step) {
     r->clock = time;
 }
 
+void account_part(Run *r, int32_t part) { account(r, r->program->head.steps + part); }
+
 static void run_step(Run *r, int32_t step, Team team) {
     const StepSpec *s = &r->program->steps[step];
     if (is_reduced(r->program, s)) {

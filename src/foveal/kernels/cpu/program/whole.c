@@ -48,37 +48,40 @@ static const float *sample(const Compose *c, int32_t level, int32_t y, int32_t x
     return beside;
 }
 
-static void put(const Compose *c, const float *const p[4], const float w[4], float *restrict to) {
+/* Samples between two columns, `after` from the left one on in steps: the columns hold the blend of two lines. */
+static void put(const Compose *c, const float *left, const float *right, float after, float step, int32_t count, float *restrict to) {
     const float keep = c->blend, more = 1 - c->blend;
-    if (keep != 0)
-        for (int32_t k = 0; k < c->channels; k++)
-            to[k] = keep * to[k] + more * (w[0] * p[0][k] + w[1] * p[1][k] + w[2] * p[2][k] + w[3] * p[3][k]);
-    else
-        for (int32_t k = 0; k < c->channels; k++) to[k] = w[0] * p[0][k] + w[1] * p[1][k] + w[2] * p[2][k] + w[3] * p[3][k];
+    const int32_t channels = c->channels;
+    for (int32_t x = 0; x < count; x++, after += step, to += channels) {
+        if (keep != 0)
+            for (int32_t k = 0; k < channels; k++) to[k] = keep * to[k] + more * (left[k] + after * (right[k] - left[k]));
+        else
+            for (int32_t k = 0; k < channels; k++) to[k] = left[k] + after * (right[k] - left[k]);
+    }
+}
+
+/* The blend of two samples of a column of a level. */
+static void blend_column(const Compose *c, int32_t level, int32_t y0, int32_t y1, float below, int32_t x, float *to) {
+    const float *upper = sample(c, level, y0, x, c->beside), *lower = sample(c, level, y1, x, c->beside + c->channels);
+    for (int32_t k = 0; k < c->channels; k++) to[k] = upper[k] + below * (lower[k] - upper[k]);
 }
 
 /* A run of samples [x, end) of line y of a map at `base`, owned by coarser content of a level. */
 static void enlarge_run(const Compose *c, int32_t base, int32_t level, int32_t y, int32_t x, int32_t end, float *to) {
     const int32_t factor = 1 << (level - base), channels = c->channels, stride = c->map->stride;
     const int32_t last_y = rows_at(c->run, stride, level) - 1, last_x = columns_at(c->run, stride, level) - 1;
-    const float v = ((float)y + 0.5f) / (float)factor - 0.5f;
+    const float step = 1 / (float)factor, v = ((float)y + 0.5f) * step - 0.5f;
     const int32_t upper = (int32_t)floorf(v), y0 = within(upper, last_y), y1 = within(upper + 1, last_y);
-    const float below = v - (float)upper;
-    const float *p[4] = {0};
-    int32_t have = -2;
-    for (; x < end; x++, to += channels) {
-        const float u = ((float)x + 0.5f) / (float)factor - 0.5f;
-        const int32_t left = (int32_t)floorf(u);
-        if (left != have) {
-            const int32_t x0 = within(left, last_x), x1 = within(left + 1, last_x);
-            p[0] = sample(c, level, y0, x0, c->beside);
-            p[1] = sample(c, level, y0, x1, c->beside + channels);
-            p[2] = sample(c, level, y1, x0, c->beside + 2 * channels);
-            p[3] = sample(c, level, y1, x1, c->beside + 3 * channels);
-            have = left;
-        }
-        const float after = u - (float)left;
-        put(c, p, (float[4]){(1 - below) * (1 - after), (1 - below) * after, below * (1 - after), below * after}, to);
+    float *left = c->beside + 2 * channels, *right = left + channels;
+    int32_t at = (int32_t)floorf(((float)x + 0.5f) * step - 0.5f);
+    blend_column(c, level, y0, y1, v - (float)upper, within(at, last_x), left);
+    for (; x < end; at++) {
+        blend_column(c, level, y0, y1, v - (float)upper, within(at + 1, last_x), right);
+        const int32_t next = (at + 1) * factor + factor / 2, stop = next < end ? next : end;
+        put(c, left, right, ((float)x + 0.5f) * step - 0.5f - (float)at, step, stop - x, to);
+        to += (int64_t)(stop - x) * channels, x = stop;
+        float *const swap = left;
+        left = right, right = swap;
     }
 }
 

@@ -98,9 +98,19 @@ static void by_windows(const ReducedConvolution *v, uint8_t *room, Team team) {
     }
 }
 
-/* One line of samples from a place on. Runs that lie one after the other in memory are copied at once. */
+/* One line of samples from a place on. Runs that lie one after the other in memory are copied at once; looking
+   for them takes longer than copying samples of a few channels. */
 static void pack_line(const Samples *s, uint8_t *to, int64_t tile, int32_t y, int32_t x, int32_t count) {
     const int64_t bytes = row_bytes(s);
+    if (s->index && bytes <= 2 * WORD) {
+        const int32_t *row = s->index + (tile * s->height + y) * s->width + x;
+        for (int32_t j = 0; j < count; j++, to += bytes) {
+            const uint8_t *from = row_address(s, row[j], bytes);
+            memcpy(to, from, WORD);
+            if (bytes > WORD) memcpy(to + WORD, from + WORD, WORD);
+        }
+        return;
+    }
     for (int32_t j = 0; j < count;) {
         const int64_t row = sample_row(s, tile, y, x + j);
         int32_t run = 1;
