@@ -57,7 +57,7 @@ int64_t reduced_scratch(const ReducedConvolution *v);
 void reduced_convolve_step(const ReducedConvolution *v, Team team);
 
 /* Every channel by its own window; no scratch. weight [rows * columns][channels], int8 or bfloat16; outputs are
-   the channels, and path does not matter. */
+   the channels. */
 void reduced_depthwise_step(const ReducedConvolution *v, Team team);
 
 /* Largest sample of every window. Out: as the input's type [tiles][out_height][out_width][channels]. */

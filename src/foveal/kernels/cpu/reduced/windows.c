@@ -127,7 +127,19 @@ static inline __attribute__((always_inline)) void depthwise_piece(
     finish_block(v, values, pixel, 1, c);
 }
 
+static int is_fast(const ReducedConvolution *v) {
+    const int64_t across = (v->out_width - 1) * (int64_t)v->stride + (v->columns - 1) * (int64_t)v->dilation + 1;
+    return v->in.type == U8 && v->out_type == U8 && !v->residual && v->rows * v->columns <= DEPTHWISE_TAPS &&
+           v->rows * across <= DEPTHWISE_SAMPLES && v->in.channels <= DEPTHWISE_CHANNELS && reduced_path(U8, v->path) == AVX512;
+}
+
 void reduced_depthwise_step(const ReducedConvolution *v, Team team) {
+#if defined(__x86_64__)
+    if (is_fast(v)) {
+        depthwise_u8_avx512(v, team);
+        return;
+    }
+#endif
     const int64_t lines = v->in.tiles * v->out_height, size = lines_per_task(lines, &team);
     const int32_t channels = v->in.channels;
     const uint8_t *taps[MOST_TAPS];
