@@ -129,14 +129,15 @@ static inline __attribute__((always_inline)) void depthwise_piece(
 
 static int is_fast(const ReducedConvolution *v) {
     const int64_t across = (v->out_width - 1) * (int64_t)v->stride + (v->columns - 1) * (int64_t)v->dilation + 1;
-    return v->in.type == U8 && v->out_type == U8 && !v->residual && v->rows * v->columns <= DEPTHWISE_TAPS &&
-           v->rows * across <= DEPTHWISE_SAMPLES && v->in.channels <= DEPTHWISE_CHANNELS && reduced_path(U8, v->path) == AVX512;
+    return v->out_type == v->in.type && !v->residual && v->rows * v->columns <= DEPTHWISE_TAPS &&
+           v->rows * across <= DEPTHWISE_SAMPLES && v->in.channels <= DEPTHWISE_CHANNELS && reduced_path(v->in.type, v->path) == AVX512;
 }
 
 void reduced_depthwise_step(const ReducedConvolution *v, Team team) {
 #if defined(__x86_64__)
     if (is_fast(v)) {
-        depthwise_u8_avx512(v, team);
+        if (v->in.type == U8) depthwise_u8_avx512(v, team);
+        else depthwise_bf16_avx512(v, team);
         return;
     }
 #endif

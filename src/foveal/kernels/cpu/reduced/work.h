@@ -96,7 +96,8 @@ void convolve_bf16_avx512(const ReducedConvolution *v, Team team);
 /* Samples in a window and samples in the lines under a line of windows that fast depthwise kernels take. */
 enum { DEPTHWISE_TAPS = 25, DEPTHWISE_SAMPLES = 1 << 14, DEPTHWISE_CHANNELS = 4096 };
 
-/* From 8 bits to 8 bits, without a residual. */
+/* From a type to itself, without a residual. */
 void depthwise_u8_avx512(const ReducedConvolution *v, Team team);
+void depthwise_bf16_avx512(const ReducedConvolution *v, Team team);
 
 #endif

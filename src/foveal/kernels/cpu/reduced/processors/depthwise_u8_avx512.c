@@ -8,7 +8,17 @@
 
 TARGET("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,prefer-vector-width=512")
 
+typedef uint8_t Sample;
+typedef struct {
+    __m512 low, high;
+} Limits;
+#define PATH depthwise_u8_avx512
+
 enum { CHANNELS = 64, MOST_GROUPS = (DEPTHWISE_TAPS + 3) / 4 };
+
+static inline Limits limits(const ReducedConvolution *v) {
+    return (Limits){_mm512_set1_ps(v->low > 0 ? v->low : 0), _mm512_set1_ps(v->high < 255 ? v->high : 255)};
+}
 
 /* Four vectors of 16 sums: number q holds the channels 16 lane + 4 q + 0..3. */
 typedef struct {
@@ -55,7 +65,7 @@ static void prepare(const ReducedConvolution *v, int32_t c, int32_t taps, Block 
 
 /* One pixel; taps[t] are the addresses of its samples, from the block's first channel on. */
 static inline __attribute__((always_inline)) void pixel(
-    const Block *b, const uint8_t *const *taps, int32_t count, int64_t c, __m512 low, __m512 high, uint8_t *to)
+    const Block *b, const uint8_t *const *taps, int32_t count, int64_t c, const Limits *limit, Sample *to)
 {
     Quad sum = b->start;
     for (int32_t t = 0; t < count; t += 4) {
@@ -67,48 +77,14 @@ static inline __attribute__((always_inline)) void pixel(
     }
     for (int32_t q = 0; q < 4; q++) {
         __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum.q[q]), _mm512_castsi512_ps(b->scale.q[q]), _mm512_castsi512_ps(b->bias.q[q]));
-        y = _mm512_min_ps(_mm512_max_ps(y, low), high);
+        y = _mm512_min_ps(_mm512_max_ps(y, limit->low), limit->high);
         sum.q[q] = _mm512_cvtps_epi32(y);
     }
     const __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(sum.q[0], sum.q[1]), _mm512_packs_epi32(sum.q[2], sum.q[3]));
     _mm512_mask_storeu_epi8(to + c, b->there, bytes);
 }
 
-/* A line of one block of channels; `samples` [rows][pitch] are the addresses of all that the line sees. */
-static inline __attribute__((always_inline)) void line_of(
-    const ReducedConvolution *v, const Block *b, const uint8_t *const *samples, int32_t pitch, int32_t rows, int32_t columns, int64_t c, uint8_t *to)
-{
-    const __m512 low = _mm512_set1_ps(v->low > 0 ? v->low : 0), high = _mm512_set1_ps(v->high < 255 ? v->high : 255);
-    const uint8_t *taps[DEPTHWISE_TAPS];
-    for (int32_t x = 0; x < v->out_width; x++, to += v->outputs) {
-        for (int32_t i = 0; i < rows; i++)
-            for (int32_t j = 0; j < columns; j++) taps[i * columns + j] = samples[i * pitch + x * v->stride + j * v->dilation];
-        pixel(b, taps, rows * columns, c, low, high, to);
-    }
-}
-
-void depthwise_u8_avx512(const ReducedConvolution *v, Team team) {
-    const Samples *s = &v->in;
-    const int64_t lines = s->tiles * v->out_height, size = lines_per_task(lines, &team), bytes = row_bytes(s);
-    const int32_t blocks = (s->channels + CHANNELS - 1) / CHANNELS, taps = v->rows * v->columns;
-    const int32_t pitch = (v->out_width - 1) * v->stride + (v->columns - 1) * v->dilation + 1;
-    Block block[blocks];
-    const uint8_t *samples[v->rows * pitch];
-    for (int64_t first; (first = take(&team) * size) < lines;) {
-        for (int32_t k = 0; k < blocks; k++) prepare(v, k * CHANNELS, taps, &block[k]);
-        for (int64_t line = first; line < first + size && line < lines; line++) {
-            const int32_t top = (int32_t)(line % v->out_height) * v->stride + s->top;
-            for (int32_t i = 0; i < v->rows; i++)
-                for (int32_t x = 0; x < pitch; x++)
-                    samples[i * pitch + x] = row_address(s, sample_row(s, line / v->out_height, top + i * v->dilation, s->left + x), bytes);
-            for (int32_t k = 0; k < blocks; k++) {
-                uint8_t *to = (uint8_t *)v->out + line * v->out_width * v->outputs;
-                if (v->rows == 3 && v->columns == 3) line_of(v, &block[k], samples, pitch, 3, 3, k * CHANNELS, to);
-                else line_of(v, &block[k], samples, pitch, v->rows, v->columns, k * CHANNELS, to);
-            }
-        }
-    }
-}
+#include "reduced/processors/depthwise.h"
 
 TARGET_END
 #endif
