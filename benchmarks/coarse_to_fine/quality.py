@@ -26,7 +26,7 @@ from foveal.evaluation.baselines import static
 from foveal.evaluation.evaluate import Entry, evaluate
 from foveal.fusion import faster
 from foveal.hub.checkpoint import load_model
-from foveal.methods import CoarseToFine, SegBlocks, Segmenter
+from foveal.methods import CoarseToFine, Dense, SegBlocks, Segmenter
 from foveal.ops import classify, halve, upsample
 from foveal.policies import POLICIES, Learned, PolicyNet, ScoredPolicy, View
 from foveal.policies.budgeted import Score
@@ -159,7 +159,8 @@ def main() -> None:
             entries = learned(network, model.policy)
         else:
             entries = rows_of(network, train, options.scores, options.only)
-        rows = evaluate(Dense(network).eval(), data, entries, 0, options.limit, lambda done, total: bar.update())
+        dense = Dense(network).eval()
+        rows = evaluate(dense, data, entries, 0, options.limit, lambda done, total: bar.update())
     record = asdict(describe_machine()) | {"rows": as_json(rows)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1) + "\n")

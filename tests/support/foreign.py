@@ -22,8 +22,9 @@ class Block(nn.Sequential):
 class UNet(nn.Module):
     """Two poolings of 2 x 2 and two enlargements: sides must be multiples of 4."""
 
-    def __init__(self, channels: int = 3, classes: int = 4) -> None:
+    def __init__(self, channels: int = 3, classes: int = 4, mode: str = "bilinear") -> None:
         super().__init__()
+        self.mode = mode
         self.fine, self.middle, self.coarse = Block(channels, 8), Block(8, 16), Block(16, 16)
         self.up, self.last = Block(32, 8), Block(16, 8)
         self.pool, self.head = nn.MaxPool2d(2), nn.Conv2d(8, classes, 1)
@@ -32,8 +33,8 @@ class UNet(nn.Module):
         fine = self.fine(image)
         middle = self.middle(self.pool(fine))
         coarse = self.coarse(self.pool(middle))
-        up = self.up(torch.cat([_twice(coarse), middle], 1))
-        return self.head(self.last(torch.cat([_twice(up), fine], 1)))
+        up = self.up(torch.cat([_twice(coarse, self.mode), middle], 1))
+        return self.head(self.last(torch.cat([_twice(up, self.mode), fine], 1)))
 
 
 class Strided(nn.Module):
@@ -111,5 +112,5 @@ def picture(channels: int = 3, size: tuple[int, int] = (203, 270), count: int = 
     return (large + 0.05 * torch.rand(large.shape, generator=generator)).clamp(0, 1)
 
 
-def _twice(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+def _twice(x: Tensor, mode: str = "bilinear") -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode=mode, align_corners=None if mode == "nearest" else False)

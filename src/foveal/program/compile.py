@@ -17,7 +17,7 @@ from foveal.program.builder import Builder, NotCompiled
 from foveal.program.layers import add_convolution
 from foveal.program.pyramid import add_pyramid
 from foveal.program.run import Program
-from foveal.program.spec import ADD, AFFINE, CONCAT, ENLARGE, MAX_POOL
+from foveal.program.spec import ADD, AFFINE, CONCAT, ENLARGE, MAX_POOL, REPEAT
 
 ADDITIONS = {operator.add, torch.add, "add"}
 ODD = (1, 3, 75, 101)
@@ -26,12 +26,15 @@ TOLERANCE = 1e-3
 """Difference from the network, as a share of the largest logit, above which compiling has failed."""
 
 
-def compile_network(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> Program:
+def compile_network(
+    network: nn.Module, dense_modules: tuple[str, ...] | None = None, multiple: int = 1
+) -> Program:
     """Compile a network from images [N, 3, H, W] in 0..1 to logits [N, K, h, w].
 
     Args:
         network: It is taken as in evaluation, and not changed.
         dense_modules: Submodules that need the whole map, by name; the network's `dense_modules` if absent.
+        multiple: Sides of images must be multiples of it [px].
 
     Raises:
         NotCompiled: An operation has no step, or the program's answer is another one; the message says which.
@@ -39,7 +42,7 @@ def compile_network(network: nn.Module, dense_modules: tuple[str, ...] | None = 
     """
     names = _dense_modules(network, dense_modules)
     try:
-        return compile_fused(fuse(network, names), names)
+        return compile_fused(fuse(network, names), names, multiple)
     except CannotFuse as error:
         raise NotCompiled(str(error)) from None
 
@@ -52,7 +55,7 @@ def compile_fused(
     Args:
         fused: It is not changed.
         dense_modules: Submodules that need the whole map, by name; the network's `dense_modules` if absent.
-        multiple: Sides of images must be multiples of it [px]; of the image that answers are compared on too.
+        multiple: Sides of images must be multiples of it [px].
 
     Raises:
         NotCompiled: An operation has no step, or the program's answer is another one; the message says which.
@@ -193,12 +196,14 @@ class _Compiler:
 
     def _enlarge(self, name: str, given: int, k: Mapping[str, Any]) -> int:
         factor, stride = k.get("scale_factor"), self.builder.maps[given].stride
-        bilinear = k.get("mode") == "bilinear" and not k.get("align_corners") and not k.get("antialias")
+        if isinstance(factor, tuple | list) and len(set(factor)) == 1:
+            factor = factor[0]
+        kind = {"bilinear": ENLARGE, "nearest": REPEAT}.get(k.get("mode") or "nearest")
         fits = isinstance(factor, int | float) and float(factor).is_integer() and stride % int(factor) == 0
-        if not bilinear or not fits:
-            raise NotCompiled(f"'{name}' is no bilinear enlargement by a whole factor")
+        if kind is None or not fits or k.get("align_corners") or k.get("antialias"):
+            raise NotCompiled(f"'{name}' is no bilinear or nearest enlargement by a whole factor")
         out = self._like(given, stride // int(factor))  # type: ignore[arg-type]
-        self.builder.add_step(name, ENLARGE, given, out, factor=int(factor))  # type: ignore[arg-type]
+        self.builder.add_step(name, kind, given, out, factor=int(factor))  # type: ignore[arg-type]
         self.enlarged.add(out)
         return out
 

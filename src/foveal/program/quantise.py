@@ -23,10 +23,10 @@ from foveal.program.run import Program
 from foveal.program.spec import (
     AFFINE,
     BINS,
-    CONCAT,
     CONVOLVE,
     DEPTHWISE,
     MAX_POOL,
+    REPEAT,
     TILED,
     WHOLE,
     MapSpec,
@@ -225,7 +225,7 @@ def reduced(tables: Tables, scales: Scales | None) -> Tables:
         copy.maps[image].scale, copy.maps[image].zero = 1 / 255, 0
     copy.maps[image].channels = IMAGE_CHANNELS
     for k, step in enumerate(tables.steps):
-        if step.kind == MAX_POOL:  # the largest sample is one of the input's
+        if step.kind in (MAX_POOL, REPEAT):  # what comes out are samples of the input
             given, out = copy.maps[step.input], copy.maps[step.out]
             out.precision, out.scale, out.zero = given.precision, given.scale, given.zero
         _check(copy, step, tables.names[k])
@@ -252,8 +252,6 @@ def _padded(tables: Tables, step: StepSpec) -> dict[str, Array | None]:
 def _check(copy: _Copy, step: StepSpec, name: str) -> None:
     """Refuse a step that the kernels do not have in the precision of its maps."""
     given = copy.maps[step.input]
-    if step.kind == CONCAT and given.kind == TILED:
-        raise NotCompiled(f"'{name}' joins maps, which has no kernel in reduced precision")
     words = 4 if given.precision == U8 else 2
     if step.kind in (CONVOLVE, DEPTHWISE) and given.precision != F32 and given.channels % words:
         raise NotCompiled(f"'{name}' has {given.channels} channels, no multiple of {words}")

@@ -10,12 +10,23 @@ from foveal.kernels.build import loaded
 VERSION = 1
 PRECISIONS = ("f32", "bf16", "u8")
 TILED, WHOLE, BINS = range(3)
-(CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT) = range(
-    11
-)
+(
+    CONVOLVE,
+    DEPTHWISE,
+    MAX_POOL,
+    ENLARGE,
+    ADD,
+    AFFINE,
+    CONCAT,
+    COMPOSE,
+    GRID_POOL,
+    GRID_SPREAD,
+    CUT,
+    REPEAT,
+) = range(12)
 STEP_NAMES = (
     *("convolve", "depthwise", "max_pool", "enlarge", "add", "affine", "concat", "compose"),
-    *("grid_pool", "grid_spread", "cut"),
+    *("grid_pool", "grid_spread", "cut", "repeat"),
 )
 SCORES = ("entropy", "margin", "weighted_entropy", "regional_entropy")
 MOST_LEVELS = 8

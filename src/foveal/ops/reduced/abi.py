@@ -97,7 +97,9 @@ class Change(ctypes.Structure):
         *_fields(Address, "in", "scale", "shift", "more", "more_scale", "out"),
         ("rows", ctypes.c_int64),
         *_fields(ctypes.c_float, "low", "high"),
-        *_fields(ctypes.c_int32, "in_channels", "channels", "in_type", "more_type", "out_type"),
+        *_fields(
+            ctypes.c_int32, "in_channels", "channels", "in_type", "more_type", "out_type", "pitch", "at"
+        ),
     ]
 
 

@@ -92,6 +92,8 @@ def change(x: Array, source: Format, target: Format, scale: Floats, shift: Float
         KINDS.index(source.kind),
         0,
         KINDS.index(target.kind),
+        len(factor),
+        0,
     )
     loaded().foveal_reduced_change(ctypes.byref(call))
     return out

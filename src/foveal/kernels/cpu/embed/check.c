@@ -130,9 +130,12 @@ static int step_fits(const Tables *t, const StepSpec *s) {
         case ENLARGE:
             return alone && in->kind == TILED && out->kind == TILED && in->channels == out->channels && between(s->factor, 1, MOST_FACTOR) &&
                    (int64_t)out->stride * s->factor == in->stride;
+        case REPEAT:
+            return alone && in->kind == TILED && out->kind == TILED && in->channels == out->channels && in->precision == out->precision &&
+                   between(s->factor, 1, MOST_FACTOR) && (int64_t)out->stride * s->factor == in->stride;
         case ADD: return !alone && s->at == 0 && same_shape(in, out) && same_shape(&t->maps[s->other], out);
         case AFFINE: return alone && s->at == 0 && same_shape(in, out);
-        case CONCAT: return alone && plain && within_out && same_places(in, out);
+        case CONCAT: return alone && within_out && same_places(in, out);
         case COMPOSE: return alone && in->kind == TILED && out->kind == WHOLE && out->precision == F32 && along && in->channels == out->channels;
         case CUT: return alone && in->kind == WHOLE && in->precision == F32 && out->kind == TILED && along && in->channels == out->channels;
         case GRID_POOL: return alone && plain && in->kind == WHOLE && out->kind == BINS && along && in->channels == out->channels;

@@ -8,7 +8,7 @@ enum { OUTPUT_BLOCK = 32 };
 /* Whether a step runs on the kernels for reduced precision: any of its maps has it, but for those that only go
    between tiles and whole maps. */
 int is_reduced(const Program *p, const StepSpec *s) {
-    if (s->kind == COMPOSE || s->kind == CUT || s->kind == CONCAT || s->kind == GRID_POOL || s->kind == GRID_SPREAD) return 0;
+    if (s->kind == COMPOSE || s->kind == CUT || s->kind == GRID_POOL || s->kind == GRID_SPREAD || s->kind == REPEAT) return 0;
     const int32_t other = s->other < 0 ? F32 : p->maps[s->other].precision;
     return p->maps[s->in].precision != F32 || p->maps[s->out].precision != F32 || other != F32;
 }
@@ -86,9 +86,9 @@ static int pack(const Program *p, const StepSpec *s, ReducedTables *t) {
 static int change_tables(const Program *p, const StepSpec *s, ReducedTables *t) {
     const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out], *more = s->other < 0 ? NULL : &p->maps[s->other];
     const float *scale = number(p, s->before_scale), *shift = number(p, s->before_shift);
-    t->scale = floats(out->channels), t->bias = floats(out->channels), t->residual_scale = floats(out->channels);
+    t->scale = floats(in->channels), t->bias = floats(in->channels), t->residual_scale = floats(in->channels);
     if (!t->scale || !t->bias || !t->residual_scale) return -1;
-    for (int32_t c = 0; c < out->channels; c++) {
+    for (int32_t c = 0; c < in->channels; c++) {
         t->scale[c] = (scale ? scale[c] : 1) * in->scale / out->scale;
         t->bias[c] = (shift ? shift[c] : 0) / out->scale + (float)out->zero - t->scale[c] * (float)in->zero;
         if (!more) continue;
@@ -189,7 +189,7 @@ static void change(Run *r, int32_t step, Team team) {
     const ReducedChange v = {
         .in = current(r, s->in), .scale = t->scale, .shift = t->bias, .more = s->other < 0 ? NULL : current(r, s->other),
         .more_scale = t->residual_scale, .out = current(r, s->out), .rows = shape.tiles * shape.height * shape.width,
-        .low = t->low, .high = t->high, .in_channels = in->channels, .channels = out->channels,
+        .low = t->low, .high = t->high, .in_channels = in->channels, .channels = in->channels, .pitch = out->channels, .at = s->at,
         .in_type = in->precision, .more_type = s->other < 0 ? F32 : p->maps[s->other].precision, .out_type = out->precision,
     };
     reduced_change_step(&v, team);
@@ -199,7 +199,7 @@ void reduced_step(Run *r, int32_t step, Team team) {
     const Program *p = r->program;
     const StepSpec *s = &p->steps[step];
     const ReducedTables *t = &p->reduced[step];
-    if (s->kind == ADD || s->kind == AFFINE) {
+    if (s->kind == ADD || s->kind == AFFINE || s->kind == CONCAT) {
         change(r, step, team);
         return;
     }

@@ -3,6 +3,7 @@
 #include "convolve/convolve.h"
 #include "program/program.h"
 #include "maps/windows.h"
+#include "reduced/samples.h"
 
 /* Rows that stand for what lies outside the image. */
 static const float *zeros(const Run *r) { return r->program->outside; }
@@ -112,6 +113,22 @@ static void enlarge(Run *r, int32_t step, Team team) {
     enlarge_step(&e, team);
 }
 
+/* Every sample `factor` times in both directions, of any precision. */
+static void repeat(Run *r, int32_t step, Team team) {
+    const StepSpec *s = &r->program->steps[step];
+    const MapSpec *m = &r->program->maps[s->in];
+    const Shape in = shape_of(r, s->in), out = shape_of(r, s->out);
+    const size_t bytes = (size_t)(m->channels * type_bytes(m->precision));
+    const int64_t lines = out.tiles * out.height, size = lines_per_task(lines, &team);
+    for (int64_t first; (first = take(&team) * size) < lines;)
+        for (int64_t line = first; line < first + size && line < lines; line++) {
+            const int64_t row = line / out.height * in.height + line % out.height / s->factor;
+            const char *from = (const char *)current(r, s->in) + (size_t)(row * in.width) * bytes;
+            char *to = (char *)current(r, s->out) + (size_t)(line * out.width) * bytes;
+            for (int32_t x = 0; x < out.width; x++) memcpy(to + (size_t)x * bytes, from + (size_t)(x / s->factor) * bytes, bytes);
+        }
+}
+
 /* clamp(scale * a + shift + b) sample by sample; channels from `at` on in the result of CONCAT. */
 static void pointwise(Run *r, int32_t step, Team team) {
     const Program *p = r->program;
@@ -181,6 +198,7 @@ static void run_step(Run *r, int32_t step, Team team) {
         case DEPTHWISE: window(r, step, 1, team); break;
         case MAX_POOL: window(r, step, 0, team); break;
         case ENLARGE: enlarge(r, step, team); break;
+        case REPEAT: repeat(r, step, team); break;
         case COMPOSE:
             if (!r->pass.plain) compose_step(r, s->in, current(r, s->out), r->base, 0, NULL, team);
             else if (r->program->alias[s->out] < 0) convert_plain_step(r, s->in, s->out, team);

@@ -83,16 +83,16 @@ typedef struct {
 void reduced_enlarge_step(const ReducedEnlargement *v, Team team);
 
 /* Rows from rows: out = clamp(scale * x + shift + more_scale * more). Converts between types, applies a
-   normalisation and its activation, adds two maps. Channels that the input lacks become shift. */
+   normalisation and its activation, adds two maps, joins them. Channels that the input lacks become shift. */
 typedef struct {
     const void *in;            /* [rows][in_channels] */
     const float *scale, *shift; /* [channels], or NULL for 1 and 0 */
     const void *more;          /* [rows][channels], or NULL */
     const float *more_scale;   /* [channels], or NULL for 1 */
-    void *out;                 /* [rows][channels] */
+    void *out;                 /* [rows][pitch], written from channel `at` on */
     int64_t rows;
     float low, high;
-    int32_t in_channels, channels, in_type, more_type, out_type;
+    int32_t in_channels, channels, in_type, more_type, out_type, pitch, at;
 } ReducedChange;
 
 void reduced_change_step(const ReducedChange *v, Team team);

@@ -21,7 +21,7 @@ static inline __attribute__((always_inline)) void change_piece(const ReducedChan
             x[i] = v->more_scale ? __builtin_fmaf(more[i], v->more_scale[c + i], x[i]) : more[i] + x[i];
     }
     for (int32_t i = 0; i < count; i++) x[i] = within_limits(x[i], v->low, v->high);
-    write_values(v->out, v->out_type, at, x, count);
+    write_values(v->out, v->out_type, row * v->pitch + v->at + c, x, count);
 }
 
 /* Where all rows have the same tables of few channels, nothing is gained by pieces of many rows: rows are short
