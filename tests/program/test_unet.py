@@ -1,4 +1,4 @@
-"""Networks that join maps, with both kinds of enlargement, in every precision."""
+"""Networks that join maps, with every kind of enlargement, in every precision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from foveal.tiles import split
 from strategies import random_plan
 
 SIZE = (144, 208)
-MODES = ("bilinear", "nearest")
+MODES = ("bilinear", "nearest", "transposed")
 
 
 @cache

@@ -25,6 +25,8 @@ class UNet(nn.Module):
     def __init__(self, channels: int = 3, classes: int = 4, mode: str = "bilinear") -> None:
         super().__init__()
         self.mode = mode
+        if mode == "transposed":
+            self.transposed = nn.ModuleList([nn.ConvTranspose2d(c, c, 2, 2) for c in (16, 8)])
         self.fine, self.middle, self.coarse = Block(channels, 8), Block(8, 16), Block(16, 16)
         self.up, self.last = Block(32, 8), Block(16, 8)
         self.pool, self.head = nn.MaxPool2d(2), nn.Conv2d(8, classes, 1)
@@ -33,8 +35,11 @@ class UNet(nn.Module):
         fine = self.fine(image)
         middle = self.middle(self.pool(fine))
         coarse = self.coarse(self.pool(middle))
-        up = self.up(torch.cat([_twice(coarse, self.mode), middle], 1))
-        return self.head(self.last(torch.cat([_twice(up, self.mode), fine], 1)))
+        up = self.up(torch.cat([self._twice(coarse, 0), middle], 1))
+        return self.head(self.last(torch.cat([self._twice(up, 1), fine], 1)))
+
+    def _twice(self, x: Tensor, turn: int) -> Tensor:
+        return self.transposed[turn](x) if self.mode == "transposed" else _twice(x, self.mode)
 
 
 class Strided(nn.Module):

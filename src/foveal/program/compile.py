@@ -14,7 +14,7 @@ from foveal.fusion import CannotFuse, fuse
 from foveal.fusion.layers import Convolve
 from foveal.fusion.nodes import CLAMPS
 from foveal.program.builder import Builder, NotCompiled
-from foveal.program.layers import add_convolution
+from foveal.program.layers import add_convolution, add_transposed
 from foveal.program.pyramid import add_pyramid
 from foveal.program.run import Program
 from foveal.program.spec import ADD, AFFINE, CONCAT, ENLARGE, MAX_POOL, REPEAT
@@ -136,6 +136,8 @@ class _Compiler:
         if type(module) is nn.Upsample and module.size is None:
             keywords = {"mode": module.mode, "align_corners": module.align_corners}
             return self._enlarge(name, given, {"scale_factor": module.scale_factor, **keywords})
+        if type(module) is nn.ConvTranspose2d:
+            return add_transposed(self.builder, name, module, given)
         if isinstance(module, nn.Hardtanh):
             return self._clamp(name, given, (module.min_val, module.max_val))
         if type(module) in CLAMPS:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveal.ops import Convolution
 from foveal.program.builder import Builder, NotCompiled
-from foveal.program.spec import ADD, CONVOLVE, DEPTHWISE, TILED
+from foveal.program.spec import ADD, CONVOLVE, DEPTHWISE, SPREAD, TILED
 
 RATES = {"direct": 1.0, "winograd2": 1.5, "winograd4": 1.5}
 """Expected time of a multiplication by an algorithm, in that of the direct one."""
@@ -60,6 +60,26 @@ def add_convolution(
         **_window(c),
         **fields,
     )
+    return out
+
+
+def add_transposed(builder: Builder, name: str, module: nn.ConvTranspose2d, given: int) -> int:
+    """Add a transposed convolution whose windows lie side by side: a product per sample, spread over a square.
+
+    Raises:
+        NotCompiled: Its windows overlap or leave gaps, or it has groups.
+    """
+    side, stride = module.kernel_size[0], builder.maps[given].stride
+    plain = module.padding == (0, 0) == module.output_padding and module.dilation == (1, 1)
+    if not plain or module.kernel_size != module.stride or module.kernel_size != (side, side):
+        raise NotCompiled(f"'{name}' is a transposed convolution whose windows do not lie side by side")
+    if module.groups > 1 or stride % side:
+        raise NotCompiled(f"'{name}' is a transposed convolution of groups, or beyond the image's resolution")
+    weight = module.weight.detach().permute(2, 3, 1, 0).reshape(-1, module.in_channels, 1, 1)
+    bias = None if module.bias is None else module.bias.detach().repeat(side * side)
+    squares = add_convolution(builder, f"{name}.product", Convolution(weight, bias), given)
+    out = builder.add_map(module.out_channels, stride // side)
+    builder.add_step(name, SPREAD, squares, out, factor=side)
     return out
 
 

@@ -27,6 +27,7 @@ from foveal.program.spec import (
     DEPTHWISE,
     MAX_POOL,
     REPEAT,
+    SPREAD,
     TILED,
     WHOLE,
     MapSpec,
@@ -225,7 +226,7 @@ def reduced(tables: Tables, scales: Scales | None) -> Tables:
         copy.maps[image].scale, copy.maps[image].zero = 1 / 255, 0
     copy.maps[image].channels = IMAGE_CHANNELS
     for k, step in enumerate(tables.steps):
-        if step.kind in (MAX_POOL, REPEAT):  # what comes out are samples of the input
+        if step.kind in (MAX_POOL, REPEAT, SPREAD):  # what comes out are samples of the input
             given, out = copy.maps[step.input], copy.maps[step.out]
             out.precision, out.scale, out.zero = given.precision, given.scale, given.zero
         _check(copy, step, tables.names[k])

@@ -23,10 +23,11 @@ TILED, WHOLE, BINS = range(3)
     GRID_SPREAD,
     CUT,
     REPEAT,
-) = range(12)
+    SPREAD,
+) = range(13)
 STEP_NAMES = (
     *("convolve", "depthwise", "max_pool", "enlarge", "add", "affine", "concat", "compose"),
-    *("grid_pool", "grid_spread", "cut", "repeat"),
+    *("grid_pool", "grid_spread", "cut", "repeat", "spread"),
 )
 SCORES = ("entropy", "margin", "weighted_entropy", "regional_entropy")
 MOST_LEVELS = 8

@@ -131,8 +131,10 @@ static int step_fits(const Tables *t, const StepSpec *s) {
             return alone && in->kind == TILED && out->kind == TILED && in->channels == out->channels && between(s->factor, 1, MOST_FACTOR) &&
                    (int64_t)out->stride * s->factor == in->stride;
         case REPEAT:
-            return alone && in->kind == TILED && out->kind == TILED && in->channels == out->channels && in->precision == out->precision &&
-                   between(s->factor, 1, MOST_FACTOR) && (int64_t)out->stride * s->factor == in->stride;
+        case SPREAD:
+            return alone && in->kind == TILED && out->kind == TILED && in->precision == out->precision && between(s->factor, 1, MOST_FACTOR) &&
+                   (int64_t)out->stride * s->factor == in->stride &&
+                   in->channels == (int64_t)out->channels * (s->kind == SPREAD ? s->factor * s->factor : 1);
         case ADD: return !alone && s->at == 0 && same_shape(in, out) && same_shape(&t->maps[s->other], out);
         case AFFINE: return alone && s->at == 0 && same_shape(in, out);
         case CONCAT: return alone && within_out && same_places(in, out);

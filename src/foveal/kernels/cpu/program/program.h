@@ -13,7 +13,7 @@
 
 enum { PROGRAM_VERSION = 1 };
 enum { TILED, WHOLE, BINS };      /* a map in tiles; one of whole images, in a dense module; a small grid of it */
-enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT, REPEAT };
+enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT, REPEAT, SPREAD };
 enum { DIRECT, WINOGRAD2, WINOGRAD4, ALGORITHMS };
 
 typedef struct {
@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
     int32_t kind, in, other, out; /* other: the residual, the second summand, or the second map; or -1 */
     int32_t rows, columns, stride, dilation, top, left;
-    int32_t factor;               /* of ENLARGE and REPEAT */
+    int32_t factor;               /* of ENLARGE, REPEAT and SPREAD */
     int32_t at;                   /* first channel written, of CONCAT and GRID_SPREAD */
     float before_low, before_high, low, high;
     float rate[ALGORITHMS];       /* relative time of a multiplication by every algorithm; 0 if it cannot be used */

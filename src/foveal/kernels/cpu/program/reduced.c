@@ -8,7 +8,8 @@ enum { OUTPUT_BLOCK = 32 };
 /* Whether a step runs on the kernels for reduced precision: any of its maps has it, but for those that only go
    between tiles and whole maps. */
 int is_reduced(const Program *p, const StepSpec *s) {
-    if (s->kind == COMPOSE || s->kind == CUT || s->kind == GRID_POOL || s->kind == GRID_SPREAD || s->kind == REPEAT) return 0;
+    if (s->kind == COMPOSE || s->kind == CUT || s->kind == GRID_POOL || s->kind == GRID_SPREAD) return 0;
+    if (s->kind == REPEAT || s->kind == SPREAD) return 0;
     const int32_t other = s->other < 0 ? F32 : p->maps[s->other].precision;
     return p->maps[s->in].precision != F32 || p->maps[s->out].precision != F32 || other != F32;
 }

@@ -113,19 +113,24 @@ static void enlarge(Run *r, int32_t step, Team team) {
     enlarge_step(&e, team);
 }
 
-/* Every sample `factor` times in both directions, of any precision. */
-static void repeat(Run *r, int32_t step, Team team) {
+/* Enlargement by copying, in any precision: every sample `factor` times in both directions, or, of SPREAD, its
+   channels [factor][factor][channels] over as many samples. */
+static void copy_samples(Run *r, int32_t step, Team team) {
     const StepSpec *s = &r->program->steps[step];
-    const MapSpec *m = &r->program->maps[s->in];
+    const MapSpec *from_map = &r->program->maps[s->in], *to_map = &r->program->maps[s->out];
     const Shape in = shape_of(r, s->in), out = shape_of(r, s->out);
-    const size_t bytes = (size_t)(m->channels * type_bytes(m->precision));
+    const int32_t factor = s->factor;
+    const size_t bytes = (size_t)(to_map->channels * type_bytes(to_map->precision));
+    const size_t pitch = (size_t)(from_map->channels * type_bytes(from_map->precision)), apart = s->kind == SPREAD ? bytes : 0;
     const int64_t lines = out.tiles * out.height, size = lines_per_task(lines, &team);
     for (int64_t first; (first = take(&team) * size) < lines;)
         for (int64_t line = first; line < first + size && line < lines; line++) {
-            const int64_t row = line / out.height * in.height + line % out.height / s->factor;
-            const char *from = (const char *)current(r, s->in) + (size_t)(row * in.width) * bytes;
+            const int32_t y = (int32_t)(line % out.height);
+            const int64_t row = line / out.height * in.height + y / factor;
+            const char *from = (const char *)current(r, s->in) + (size_t)(row * in.width) * pitch + (size_t)(y % factor * factor) * apart;
             char *to = (char *)current(r, s->out) + (size_t)(line * out.width) * bytes;
-            for (int32_t x = 0; x < out.width; x++) memcpy(to + (size_t)x * bytes, from + (size_t)(x / s->factor) * bytes, bytes);
+            for (int32_t x = 0; x < out.width; x++, to += bytes)
+                memcpy(to, from + (size_t)(x / factor) * pitch + (size_t)(x % factor) * apart, bytes);
         }
 }
 
@@ -198,7 +203,8 @@ static void run_step(Run *r, int32_t step, Team team) {
         case DEPTHWISE: window(r, step, 1, team); break;
         case MAX_POOL: window(r, step, 0, team); break;
         case ENLARGE: enlarge(r, step, team); break;
-        case REPEAT: repeat(r, step, team); break;
+        case REPEAT:
+        case SPREAD: copy_samples(r, step, team); break;
         case COMPOSE:
             if (!r->pass.plain) compose_step(r, s->in, current(r, s->out), r->base, 0, NULL, team);
             else if (r->program->alias[s->out] < 0) convert_plain_step(r, s->in, s->out, team);
