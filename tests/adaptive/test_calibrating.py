@@ -49,9 +49,18 @@ def test_bytes_of_any_channels_calibrate() -> None:
     ]
     model.calibrate(images)
     assert model(images[0], budget=0.5).labels.shape == (1, 192, 200)
-    with pytest.raises(ValueError, match="has no program in int8: programs take images of 3 channels"):
-        model.calibrate(images, precision="int8")
+    model.calibrate(images, precision="int8")
+    assert model.engine.name == "program int8"
+    assert model(images[1], budget=0.5).labels.shape == (1, 201, 193)
+
+
+def test_a_precision_without_a_program_is_refused() -> None:
+    model = foveal.adapt(lively(UNet(mode="bicubic")))
+    with pytest.raises(ValueError, match=r"has no program in int8: .* is no bilinear or nearest enlargement"):
+        model.calibrate(IMAGES, precision="int8")
     assert model.spec.precision == "f32"
+    with pytest.raises(ValueError, match="UNet has no program in bf16: "):
+        foveal.adapt(lively(UNet(mode="bicubic")), precision="bf16")
 
 
 def test_what_cannot_be_calibrated_is_said() -> None:
@@ -68,7 +77,3 @@ def test_bf16_needs_no_images() -> None:
     model = foveal.adapt(lively(Strided()), precision="bf16")
     assert model.engine.name == "program bf16"
     assert model(IMAGES[0], budget=0.4).labels.shape == (1, 256, 300)
-    with pytest.raises(
-        ValueError, match="Strided has no program in bf16: programs take images of 3 channels"
-    ):
-        foveal.adapt(lively(Strided(4)), precision="bf16")

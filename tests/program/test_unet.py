@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from foreign import UNet, picture
 from foveal.fusion import fuse
 from foveal.geometry.plan import Plan
-from foveal.program import CoarseToFineRun, PlannedRun, Program, compile_network
+from foveal.program import CoarseToFineRun, PlannedRun, Program, compile_network, load_program
 from foveal.program.quantise import find_scales, in_bf16, in_int8
 from foveal.tiles import split
 from strategies import random_plan
@@ -28,10 +30,13 @@ def network(mode: str) -> UNet:
 
 @cache
 def program(mode: str, precision: str) -> Program:
-    made = compile_network(network(mode), multiple=4)
+    return in_precision(compile_network(network(mode), multiple=4), precision, picture(size=SIZE))
+
+
+def in_precision(made: Program, precision: str, image: Tensor) -> Program:
     if precision == "bf16":
         return in_bf16(made)
-    return made if precision == "f32" else in_int8(made, find_scales(made, [picture(size=SIZE).numpy()], 0.0))
+    return made if precision == "f32" else in_int8(made, find_scales(made, [image.numpy()], 0.0))
 
 
 @torch.no_grad()
@@ -68,3 +73,26 @@ def test_another_enlargement_is_named() -> None:
 def test_only_bilinear_enlargement_multiplies() -> None:
     image = picture(size=SIZE)
     assert program("nearest", "f32").run(image).macs < program("bilinear", "f32").run(image).macs
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [1, 2, 4, 12])
+@pytest.mark.parametrize(("precision", "limit"), [("f32", 1e-4), ("bf16", 0.02), ("int8", 0.1)])
+def test_images_of_any_channels(channels: int, precision: str, limit: float, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, image = UNet(channels).eval(), picture(channels, SIZE, count=2)
+    net.in_channels = channels
+    made = in_precision(compile_network(net, multiple=4), precision, image)
+    made.save(tmp_path / "net.foveal")
+    program = load_program(tmp_path / "net.foveal")
+    assert program.channels == channels
+    found, expected = program.run(image, logits=True).logits, net(image).permute(0, 2, 3, 1).numpy()
+    assert abs(found - expected).mean() / abs(expected - expected.mean()).mean() < limit
+    levels = program.run(image, CoarseToFineRun(0.6, tile=16)).levels
+    assert levels.min() == 0 and levels.max() == 1  # images are reduced, and cut into tiles
+    bytes_ = (image * 255).round().byte()
+    one = program.run(bytes_.permute(0, 2, 3, 1).contiguous(), logits=True).logits
+    two = program.run(bytes_.float() / 255, logits=True).logits
+    assert abs(one - two).max() <= 1e-5 * abs(two).max()
+    with pytest.raises(ValueError, match=rf"give float32 \[N, {channels}, H, W\]"):
+        program.run(picture(channels + 1, SIZE))

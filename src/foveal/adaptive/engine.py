@@ -17,9 +17,6 @@ from foveal.hub.checkpoint import Model
 from foveal.program.compile import compile_fused
 from foveal.program.quantise import Scales
 
-COLOURS = 3
-"""Channels of the images that programs take."""
-
 
 def describe_model(prepared: PreparedNetwork, spec: Specification, file: Path | None = None) -> Model:
     """Describe an adaptive model as calibration and latency know trained networks."""
@@ -65,8 +62,6 @@ def build_engine(prepared: PreparedNetwork, spec: Specification, scales: Scales 
 def _obstacle(prepared: PreparedNetwork) -> str:
     """Say why there is no program, whatever the network's layers are; empty if there may be one."""
     like = next(iter(prepared.network.parameters()), torch.empty(0))
-    if prepared.in_channels != COLOURS:
-        return f"programs take images of {COLOURS} channels, and the network takes {prepared.in_channels}"
     if like.device.type != "cpu":
         return f"programs run on the CPU, and the network is on {like.device}"
     if like.dtype != torch.float32:

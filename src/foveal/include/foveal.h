@@ -32,7 +32,8 @@ enum { FOVEAL_DENSE = 0, FOVEAL_SEGBLOCKS = 1, FOVEAL_COARSE_TO_FINE = 2 };
 /* Samples of an image: bytes 0..255, or floats 0..1. */
 enum { FOVEAL_BYTES = 0, FOVEAL_FLOATS = 1 };
 
-/* An RGB image. The steps count samples; all three 0 means packed lines of pixels, R G B R G B ... */
+/* An image of as many channels as the network takes, RGB in general. The steps count samples; all three 0 means
+   packed lines of pixels, R G B R G B ... */
 typedef struct {
     const void *pixels;
     int32_t format, height, width;
@@ -70,6 +71,9 @@ FOVEAL_API FovealProgram *foveal_load_bytes(const void *bytes, size_t count, cha
 FOVEAL_API void foveal_free(FovealProgram *program);
 
 FOVEAL_API int32_t foveal_classes(const FovealProgram *program);
+
+/* Channels of an image that the network takes. */
+FOVEAL_API int32_t foveal_channels(const FovealProgram *program);
 
 /* Name of the model, of a class, and its colour [3]; NULL if the file does not say, or there is no such class.
    They live as long as the program. */

@@ -26,7 +26,7 @@ class PlansOnce(Protocol):
     """A method that decides everything before it runs: a program can run its plans, whoever makes them."""
 
     def planned(self, image: Tensor) -> tuple[tuple[Step, ...], Plan]:
-        """Return what the decision about images [N, 3, H, W] cost, and the plan."""
+        """Return what the decision about images [N, C, H, W] cost, and the plan."""
 
 
 class CompiledMethod(AdaptiveSegmenter):
@@ -60,8 +60,8 @@ class CompiledMethod(AdaptiveSegmenter):
         raise TypeError("a compiled method is made from a method and its program, not from a config")
 
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
-        """Segment images [N, 3, H, W] in 0..1; a memory is not used."""
-        size = check_image(image)
+        """Segment images [N, C, H, W] in 0..1; a memory is not used."""
+        size = check_image(image, self.network)
         earlier, settings = self._decided(image)
         found = self._run(image, settings)
         logits, labels = _logits(found), torch.from_numpy(found.labels)
@@ -70,7 +70,7 @@ class CompiledMethod(AdaptiveSegmenter):
 
     def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
         """Segment where cells are wanted; the program leaves the others out of every pass."""
-        size = check_image(image)
+        size = check_image(image, self.network)
         earlier, settings = self._decided(image)
         found = self._run(image, settings, wanted=wanted)
         step = Step("network", torch.from_numpy(found.work))
@@ -125,11 +125,11 @@ class CompiledMethod(AdaptiveSegmenter):
 
 
 class CompiledNetwork(nn.Module):
-    """A compiled network as a module from images [N, 3, H, W] in 0..1 to logits [N, K, h, w]."""
+    """A compiled network as a module from images [N, C, H, W] in 0..1 to logits [N, K, h, w]."""
 
     def __init__(self, program: Program) -> None:
         super().__init__()
-        self.program = program
+        self.program, self.in_channels = program, program.channels
 
     def forward(self, image: Tensor) -> Tensor:
         """Run everything at full resolution."""

@@ -76,10 +76,10 @@ class Builder:
         self.steps.append(step)
         self.names.append(name)
 
-    def finish(self, given: int, out: int, classes: int) -> Tables:
-        """Return the tables of the program from map `given` to the logits in map `out`."""
+    def finish(self, given: int, out: int, classes: int, colours: int) -> Tables:
+        """Return the tables of the program from images in map `given` to the logits in map `out`."""
         coarsest = max(m.stride for m in self.maps)
-        head = Head(VERSION, len(self.maps), len(self.steps), given, out, classes, coarsest)
+        head = Head(VERSION, len(self.maps), len(self.steps), given, out, classes, coarsest, colours)
         numbers = np.concatenate([*self._numbers, np.zeros(ALIGNED, np.float32)])
         maps, steps = (MapSpec * len(self.maps))(*self.maps), (StepSpec * len(self.steps))(*self.steps)
         return Tables(head, maps, steps, numbers, tuple(self.names))

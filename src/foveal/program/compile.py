@@ -20,7 +20,8 @@ from foveal.program.run import Program
 from foveal.program.spec import ADD, AFFINE, CONCAT, ENLARGE, MAX_POOL, REPEAT
 
 ADDITIONS = {operator.add, torch.add, "add"}
-ODD = (1, 3, 75, 101)
+ODD = (75, 101)
+MOST_CHANNELS = 64
 """Shape of the image that a compiled network is compared on: no side is a multiple of a stride."""
 TOLERANCE = 1e-3
 """Difference from the network, as a share of the largest logit, above which compiling has failed."""
@@ -29,7 +30,7 @@ TOLERANCE = 1e-3
 def compile_network(
     network: nn.Module, dense_modules: tuple[str, ...] | None = None, multiple: int = 1
 ) -> Program:
-    """Compile a network from images [N, 3, H, W] in 0..1 to logits [N, K, h, w].
+    """Compile a network from images [N, C, H, W] in 0..1 to logits [N, K, h, w].
 
     Args:
         network: It is taken as in evaluation, and not changed.
@@ -72,8 +73,8 @@ def _dense_modules(network: nn.Module, names: tuple[str, ...] | None) -> tuple[s
 
 @torch.no_grad()
 def _compare(network: nn.Module, program: Program, multiple: int) -> None:
-    size = [side - side % -multiple for side in ODD[2:]]
-    image = torch.rand(*ODD[:2], *size, generator=torch.Generator().manual_seed(0))
+    size = [side - side % -multiple for side in ODD]
+    image = torch.rand(1, program.channels, *size, generator=torch.Generator().manual_seed(0))
     expected = network(image).permute(0, 2, 3, 1).numpy()
     found = program.run(image.numpy(), threads=1, logits=True).logits
     assert found is not None
@@ -82,6 +83,21 @@ def _compare(network: nn.Module, program: Program, multiple: int) -> None:
             f"the program of {type(network).__name__} gives another answer than the network on an image of "
             f"{size[0]}x{size[1]} px; it does something that depends on the image's size"
         )
+
+
+def _image_channels(traced: fx.GraphModule) -> int:
+    """Find how many channels images have: what the first layer takes; 3 where that is no convolution.
+
+    Raises:
+        NotCompiled: They are more than programs take.
+    """
+    image = next(node for node in traced.graph.nodes if node.op == "placeholder")
+    layers = [traced.get_submodule(str(user.target)) for user in image.users if user.op == "call_module"]
+    found = [m.convolution.weight.shape[1] * m.convolution.groups for m in layers if isinstance(m, Convolve)]
+    channels = found[0] if found else 3
+    if channels > MOST_CHANNELS:
+        raise NotCompiled(f"images have {channels} channels; programs take up to {MOST_CHANNELS}")
+    return channels
 
 
 class _Compiler:
@@ -93,6 +109,7 @@ class _Compiler:
         self.builder = Builder()
         self.maps: dict[fx.Node, int] = {}
         self.enlarged: set[int] = set()
+        self.channels = _image_channels(traced)
 
     def compile(self) -> Any:
         """Return the tables of the program."""
@@ -101,7 +118,7 @@ class _Compiler:
             if node.op == "placeholder":
                 if given >= 0:
                     raise NotCompiled("the network takes more than one input")
-                given = self.maps[node] = self.builder.add_map(3, 1)
+                given = self.maps[node] = self.builder.add_map(self.channels, 1)
             elif node.op == "output":
                 out = self._map(node.args[0], "the output")
             elif node.op == "call_module":
@@ -112,7 +129,7 @@ class _Compiler:
                     self.maps[node] = found
             elif node.op != "get_attr":
                 raise NotCompiled(f"a node '{node.op}' has no step")
-        return self.builder.finish(given, out, self.builder.maps[out].channels)
+        return self.builder.finish(given, out, self.builder.maps[out].channels, self.channels)
 
     def _map(self, node: Any, what: str) -> int:
         if not isinstance(node, fx.Node) or node not in self.maps:

@@ -64,7 +64,7 @@ def add_convolution(
 
 
 def add_transposed(builder: Builder, name: str, module: nn.ConvTranspose2d, given: int) -> int:
-    """Add a transposed convolution whose windows lie side by side: a product per sample, spread over a square.
+    """Add a transposed convolution whose windows lie side by side: a product a sample, spread over a square.
 
     Raises:
         NotCompiled: Its windows overlap or leave gaps, or it has groups.

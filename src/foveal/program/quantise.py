@@ -37,8 +37,9 @@ from foveal.program.spec import (
 Array = np.ndarray[Any, Any]
 F32, BF16, U8 = range(3)
 NUMBER_FIELDS = ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside")
-IMAGE_CHANNELS = 4
-"""Channels of an image in reduced precision: a fourth one is 0, so that rows are whole words."""
+RGB = 3
+IMAGE_WORD = 4
+"""Images in reduced precision have a multiple of so many channels, the last ones 0: rows are whole words."""
 TRIES = 4
 """How often more maps are left in bfloat16 where labels agree too little."""
 LEAST_AGREEMENT = 0.98
@@ -69,7 +70,7 @@ def find_scales(program: Program, images: Sequence[Any], least_agreement: float 
 
     Args:
         program: In single precision, as `compile_network` makes it.
-        images: Batches of images [N, 3, H, W] in 0..1, without labels.
+        images: Batches of images [N, C, H, W] in 0..1, without labels.
         least_agreement: Share of the labels that must stay; maps that lose most are left in bfloat16 until
             they do, or half of them are.
 
@@ -178,7 +179,7 @@ class _Copy(Builder):
     def done(self) -> Tables:
         """Return the tables."""
         head = self.tables.head
-        return self.finish(head.input, head.output, head.classes)
+        return self.finish(head.input, head.output, head.classes, head.colours or RGB)
 
 
 def split_prologues(tables: Tables) -> Tables:
@@ -224,7 +225,7 @@ def reduced(tables: Tables, scales: Scales | None) -> Tables:
             m.precision, m.scale, m.zero = U8, scales.scale[k], scales.zero[k]
     if scales is not None:
         copy.maps[image].scale, copy.maps[image].zero = 1 / 255, 0
-    copy.maps[image].channels = IMAGE_CHANNELS
+    copy.maps[image].channels += -copy.maps[image].channels % IMAGE_WORD
     for k, step in enumerate(tables.steps):
         if step.kind in (MAX_POOL, REPEAT, SPREAD):  # what comes out are samples of the input
             given, out = copy.maps[step.input], copy.maps[step.out]
@@ -240,10 +241,10 @@ def reduced(tables: Tables, scales: Scales | None) -> Tables:
 
 
 def _padded(tables: Tables, step: StepSpec) -> dict[str, Array | None]:
-    """Give a convolution of images weights for the channel that is 0."""
+    """Give a convolution of images weights for the channels that are 0."""
     counts = _counts(tables, step)
     channels, out = tables.maps[step.input].channels, tables.maps[step.out].channels
-    more = IMAGE_CHANNELS - channels
+    more = -channels % IMAGE_WORD
     weight, outside = (_numbers(tables, getattr(step, f), counts[f]) for f in ("weight", "outside"))
     assert weight is not None
     shaped = np.pad(weight.reshape(out, channels, -1), ((0, 0), (0, more), (0, 0)))

@@ -38,7 +38,7 @@ def observe(program: Program, images: Sequence[Any]) -> Ranges:
 
     Args:
         program: In single precision.
-        images: Batches [N, 3, H, W], float32 in 0..1.
+        images: Batches [N, C, H, W], float32 in 0..1.
     """
     arrays = [np.asarray(image, dtype=np.float32) for image in images]
     arrays += [_halved(image) for image in arrays]

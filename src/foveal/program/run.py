@@ -66,6 +66,7 @@ class Program:
     def __init__(self, tables: Tables, info: ProgramInfo | None = None) -> None:
         self.tables, self.info = tables, info
         self.classes = int(tables.head.classes)
+        self.channels = int(tables.head.colours) or 3
         self.stride = int(tables.maps[tables.head.output].stride)
         numbers = tables.numbers
         parts = (ctypes.addressof(part) for part in (tables.head, tables.maps, tables.steps))
@@ -94,7 +95,7 @@ class Program:
         """Segment images.
 
         Args:
-            image: [N, 3, H, W] floats in 0..1, or [N, H, W, 3] bytes; an array or a tensor on the CPU.
+            image: [N, C, H, W] floats in 0..1, or [N, H, W, C] bytes; an array or a tensor on the CPU.
             settings: Method and budget; dense if absent.
             mask: Cells that are wanted [N, Gh, Gw]; the others are not computed, their label is 255.
             threads: Threads of this run; as many as the process may use if absent.
@@ -109,7 +110,7 @@ class Program:
         """
         settings = settings or DenseRun()
         request = Request()
-        keep = [_take_image(request, np.asarray(image))]
+        keep = [_take_image(request, np.asarray(image), self.channels)]
         shape = request.images, request.height, request.width
         cells = shape[0], *(-(-side // settings.tile) for side in shape[1:])
         _fill(request, settings)
@@ -162,7 +163,7 @@ class Program:
         write_tables(self.tables, Path(path), self.info)
 
     def observe(self, image: Array, span: Array, counts: Array | None = None) -> None:
-        """Note the values of all maps of a dense run of images [N, 3, H, W], float32.
+        """Note the values of all maps of a dense run of images [N, C, H, W], float32.
 
         Args:
             image: Images in 0..1.
@@ -170,7 +171,7 @@ class Program:
             counts: Values per map in equal parts of that span [maps, bins], float32, added to.
         """
         request = Request()
-        keep = _take_image(request, image)
+        keep = _take_image(request, image, self.channels)
         _fill(request, DenseRun(int(self.tables.head.coarsest_stride)))
         request.threads, request.range = _threads(), span.ctypes.data
         work = np.zeros(len(keep))
@@ -193,13 +194,13 @@ def load_program(path: str | Path) -> Program:
         raise ValueError(f"{path} holds no program of this version ({error})") from None
 
 
-def _take_image(request: Request, image: Array) -> Array:
+def _take_image(request: Request, image: Array, channels: int) -> Array:
     """Describe images to native code, as they lie in memory."""
-    floats = image.ndim == 4 and image.shape[1] == 3 and image.dtype == np.float32
-    if not floats and not (image.ndim == 4 and image.shape[3] == 3 and image.dtype == np.uint8):
+    floats = image.ndim == 4 and image.shape[1] == channels and image.dtype == np.float32
+    if not floats and not (image.ndim == 4 and image.shape[3] == channels and image.dtype == np.uint8):
         raise ValueError(
-            f"images are {image.dtype} {list(image.shape)}; give float32 [N, 3, H, W] in 0..1, or bytes "
-            "[N, H, W, 3]"
+            f"images are {image.dtype} {list(image.shape)}; give float32 [N, {channels}, H, W] in 0..1, or "
+            f"bytes [N, H, W, {channels}]"
         )
     planar = image if floats else image.transpose(0, 3, 1, 2)
     request.image = image.ctypes.data

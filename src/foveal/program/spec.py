@@ -43,7 +43,7 @@ class Head(ctypes.Structure):
 
     _fields_ = [
         (name, ctypes.c_int32)
-        for name in ("version", "maps", "steps", "input", "output", "classes", "coarsest_stride", "spare")
+        for name in ("version", "maps", "steps", "input", "output", "classes", "coarsest_stride", "colours")
     ]
 
 

@@ -64,6 +64,7 @@ void foveal_free(FovealProgram *p) {
 }
 
 int32_t foveal_classes(const FovealProgram *p) { return p->program->head.classes; }
+int32_t foveal_channels(const FovealProgram *p) { return p->program->head.colours; }
 int32_t foveal_tile(const FovealProgram *p) { return p->info.tile; }
 const char *foveal_name(const FovealProgram *p) { return p->info.name; }
 
@@ -94,10 +95,11 @@ static int32_t processors(void) {
 static Request request_of(const FovealProgram *p, const FovealImage *image, const FovealOptions *o, FovealResult *result) {
     static const int32_t METHODS[] = {METHOD_DENSE, METHOD_SEGBLOCKS, METHOD_COARSE_TO_FINE};
     const Info *info = &p->info;
+    const int64_t colours = p->program->head.colours;
     const int packed = !image->channel_step && !image->row_step && !image->column_step, coarse_to_fine = o->method == FOVEAL_COARSE_TO_FINE;
     Request q = {
         .image = image->pixels, .bytes = image->format == FOVEAL_BYTES, .images = 1, .height = image->height, .width = image->width,
-        .stride = {0, packed ? 1 : image->channel_step, packed ? 3 * (int64_t)image->width : image->row_step, packed ? 3 : image->column_step},
+        .stride = {0, packed ? 1 : image->channel_step, packed ? colours * image->width : image->row_step, packed ? colours : image->column_step},
         .tile = o->tile ? o->tile : info->tile, .method = METHODS[o->method], .threads = o->threads > 0 ? o->threads : processors(),
         .coarse_level = info->coarse_level, .max_level = info->max_level, .gains = info->gains, .blend = info->logit_blend,
         .score = coarse_to_fine ? info->coarse_to_fine_score : info->segblocks_score,

@@ -55,8 +55,9 @@ static int check_maps(const Tables *t) {
         if (!sizes || !kinds || !scales || (m->kind == BINS && !between(m->grid, 1, MOST_GRID))) return refuse(t, "map %d cannot be", k);
     }
     const MapSpec *in = &t->maps[h->input], *out = &t->maps[h->output];
-    const int colours = in->precision == F32 ? in->channels == 3 : between(in->channels, 3, 4);
-    if (in->kind != TILED || in->stride != 1 || !colours) return refuse(t, "map %d holds no image", h->input);
+    const int32_t colours = h->colours ? h->colours : RGB;
+    const int fits = between(colours, 1, MOST_COLOURS) && between(in->channels, colours, in->precision == F32 ? colours : colours + 3);
+    if (in->kind != TILED || in->stride != 1 || !fits) return refuse(t, "map %d holds no image", h->input);
     if (out->kind != TILED || out->precision != F32 || out->channels != h->classes) return refuse(t, "map %d holds no logits", h->output);
     return 0;
 }

@@ -86,6 +86,7 @@ EXPORT Program *foveal_program_make(
     Program *p = calloc(1, sizeof *p);
     if (!p) return NULL;
     p->head = *head;
+    if (!p->head.colours) p->head.colours = RGB;
     pthread_mutex_init(&p->lock, NULL);
     p->maps = copy(maps, (size_t)head->maps * sizeof *maps);
     p->steps = copy(steps, (size_t)head->steps * sizeof *steps);
@@ -165,14 +166,14 @@ static int prepare(Run *r) {
     r->logits = !composed ? NULL : room(&c->logits, images * (size_t)rows_at(r, stride, 0) * (size_t)columns * (size_t)p->head.classes * 4);
     if ((composed && !r->logits) || !room(&c->scores, score_bytes(r))) return -1;
     size_t pyramid = 0;
-    for (int32_t level = 1; level < MOST_LEVELS; level++) pyramid += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * 12);
+    for (int32_t level = 1; level < MOST_LEVELS; level++) pyramid += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * (size_t)p->head.colours * 4);
     char *floor = room(&c->pyramid, pyramid);
     if (!floor) return -1;
     for (int32_t level = 1; level < MOST_LEVELS; level++) {
         r->pyramid[level] = (float *)floor;
-        floor += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * 12);
+        floor += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * (size_t)p->head.colours * 4);
     }
-    const int64_t label = 2 * p->head.classes * padded_columns(columns) + band_scratch(p->head.classes, columns), line = 6 * (int64_t)most(q->width, q->tile);
+    const int64_t label = 2 * p->head.classes * padded_columns(columns) + band_scratch(p->head.classes, columns), line = most(2, p->head.colours) * (int64_t)most(q->width, q->tile);
     int64_t floats = p->scratch > label ? p->scratch : label;
     for (int32_t k = 0; k < p->head.maps; k++) { /* a line of a tile as floats */
         const int64_t tile = (int64_t)q->tile * p->maps[k].channels;

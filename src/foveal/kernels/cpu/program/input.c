@@ -1,9 +1,7 @@
-/* Images into maps: plain, reduced, or as tiles. Images and their reductions are planes of one colour each, so
-   that lines are read and averaged whole vectors at a time; colours are joined when a map is written. */
+/* Images into maps: plain, reduced, or as tiles. Images and their reductions are planes of one channel each, so
+   that lines are read and averaged whole vectors at a time; channels are joined when a map is written. */
 #include "program/program.h"
 #include "reduced/samples.h"
-
-enum { RGB = 3 };
 
 /* Images at a level: where samples lie, in elements from image to image, plane, line and sample. */
 typedef struct {
@@ -16,7 +14,7 @@ static Images images_at(const Run *r, int32_t level) {
     const Request *q = r->request;
     if (!level) return (Images){q->image, q->stride[0], q->stride[1], q->stride[2], q->stride[3], q->height, q->width, q->bytes};
     const int64_t height = rows_at(r, 1, level), width = columns_at(r, 1, level), area = height * width;
-    return (Images){r->pyramid[level], RGB * area, area, width, 1, (int32_t)height, (int32_t)width, 0};
+    return (Images){r->pyramid[level], r->program->head.colours * area, area, width, 1, (int32_t)height, (int32_t)width, 0};
 }
 
 /* Samples [left, left + count) of a line of a plane as floats in 0..1: where they lie, or copied to `beside`. */
@@ -48,11 +46,11 @@ static void halve_lines(const float *upper, const float *lower, int64_t width, f
 /* The images of a level at half their size: the next level of the pyramid. */
 static void halve_images(Run *r, int32_t level, Team team) {
     const Images from = images_at(r, level), to = images_at(r, level + 1);
-    const int64_t lines = (int64_t)r->request->images * RGB * to.height, size = lines_per_task(lines, &team);
+    const int64_t colours = r->program->head.colours, lines = r->request->images * colours * to.height, size = lines_per_task(lines, &team);
     float *upper = r->scratch[team.thread], *lower = upper + from.width, *out = r->pyramid[level + 1];
     for (int64_t first; (first = take(&team) * size) < lines;)
         for (int64_t line = first; line < first + size && line < lines; line++) {
-            const int64_t y = line % to.height * 2, plane = line / to.height % RGB, image = line / to.height / RGB;
+            const int64_t y = line % to.height * 2, plane = line / to.height % colours, image = line / to.height / colours;
             const float *one = read_line(&from, image, plane, y, 0, from.width, upper), *two = one;
             if (y + 1 < from.height) two = read_line(&from, image, plane, y + 1, 0, from.width, lower);
             halve_lines(one, two, from.width, out + line * to.width);
@@ -68,7 +66,7 @@ void reduce_input(Run *r, int32_t from, int32_t level, Team team) {
 }
 
 /* Store samples of three planes as rows of the input map; a fourth channel, which images lack, is 0. */
-static void put_samples(const MapSpec *m, const float *const c[RGB], void *map, int64_t sample, int64_t count) {
+static void put_rgb(const MapSpec *m, const float *const *c, void *map, int64_t sample, int64_t count) {
     if (m->precision == F32) {
         float *restrict to = (float *)map + sample * RGB;
         for (int64_t x = 0; x < count; x++) to[RGB * x] = c[0][x], to[RGB * x + 1] = c[1][x], to[RGB * x + 2] = c[2][x];
@@ -85,20 +83,38 @@ static void put_samples(const MapSpec *m, const float *const c[RGB], void *map, 
     }
 }
 
+/* Store samples of any number of planes; channels that images lack are 0. */
+static void put_samples(const MapSpec *m, const float *const *c, int32_t colours, void *map, int64_t sample, int64_t count) {
+    const int64_t channels = m->channels;
+    if (colours == RGB && (m->precision == F32 || channels == RGB + 1)) {
+        put_rgb(m, c, map, sample, count);
+        return;
+    }
+    const float factor = 1 / m->scale;
+    for (int64_t k = 0; k < channels; k++)
+        for (int64_t x = 0; x < count; x++) {
+            const int64_t at = (sample + x) * channels + k;
+            const float value = k < colours ? c[k][x] : 0;
+            if (m->precision == F32) ((float *)map)[at] = value;
+            else if (m->precision == U8) ((uint8_t *)map)[at] = to_u8(value * factor);
+            else ((uint16_t *)map)[at] = to_bf16(value);
+        }
+}
+
 /* Samples of a line from a place on as rows of the input map; 0 beyond the image. */
 static void put_line(const Run *r, const Images *m, int64_t image, int64_t y, int64_t left, int64_t count, int64_t sample, Team team) {
-    const int32_t input = r->program->head.input;
+    const int32_t input = r->program->head.input, colours = r->program->head.colours;
     int64_t inside = y < m->height ? m->width - left : 0;
     inside = inside > count ? count : inside < 0 ? 0 : inside;
     float *beside = r->scratch[team.thread];
-    const float *planes[RGB];
-    for (int64_t c = 0; c < RGB; c++, beside += count) {
+    const float *planes[MOST_COLOURS];
+    for (int64_t c = 0; c < colours; c++, beside += count) {
         planes[c] = inside ? read_line(m, image, c, y, left, inside, beside) : beside;
         if (inside == count) continue;
         if (planes[c] != beside) memcpy(beside, planes[c], (size_t)inside * sizeof(float)), planes[c] = beside;
         memset(beside + inside, 0, (size_t)(count - inside) * sizeof(float));
     }
-    put_samples(&r->program->maps[input], planes, current(r, input), sample, count);
+    put_samples(&r->program->maps[input], planes, colours, current(r, input), sample, count);
 }
 
 /* The images at the level of the pass as the plain input map. */

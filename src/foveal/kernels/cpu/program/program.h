@@ -17,7 +17,8 @@ enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRI
 enum { DIRECT, WINOGRAD2, WINOGRAD4, ALGORITHMS };
 
 typedef struct {
-    int32_t version, maps, steps, input, output, classes, coarsest_stride, spare;
+    int32_t version, maps, steps, input, output, classes, coarsest_stride;
+    int32_t colours; /* channels of an image; 0 in older files, for 3 */
 } ProgramHead;
 
 typedef struct {
@@ -43,6 +44,7 @@ typedef struct {
     int32_t stride, border, edge;
 } TableSpec;
 
+enum { RGB = 3, MOST_COLOURS = 64 }; /* channels of an image */
 enum { MOST_TABLES = 32, MOST_LEVELS = 8, MOST_THREADS = 64, MOST_TILE = 4096 };
 
 typedef struct Context Context;
