@@ -94,6 +94,7 @@ int main(int count, char **words) {
     int status = 1;
     image.pixels = pixels;
     if (!program) fprintf(stderr, "segment: %s holds no program: %s\n", words[1], error);
+    else if (foveal_channels(program) != 3) fprintf(stderr, "segment: the network takes %d channels, a PPM has 3\n", foveal_channels(program));
     else if (!labels) fprintf(stderr, "segment: %s is no binary PPM of 8 bits\n", words[2]);
     else if (!segment(program, &image, &options, labels)) {
         status = write_pgm(words[3], labels, image.height, image.width) ? 1 : 0;

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from examples.embed.compare import differences
+from foreign import UNet
 from foveal.hub.export import export_program
 from foveal.kernels import build
-from foveal.program import Program, ProgramInfo, RunDefaults, load_program
+from foveal.program import Program, ProgramInfo, RunDefaults, compile_network, load_program
 from foveal.program.spec import native
 
 ROOT = Path(__file__).parents[2]
@@ -195,6 +196,26 @@ def test_a_file_that_says_nothing_runs_too(library: ctypes.CDLL, program, tmp_pa
         given = Image(image.ctypes.data, 0, 150, 210), Options(2, 0, 1, 0.7)
         status, _, found = run(library, loaded, *given, (5, 7))
         expected = program("swiftnet_nano").run(image[None], RunDefaults().coarse_to_fine(0.7), threads=1)
+        assert status == 0
+        np.testing.assert_array_equal(found["labels"], expected.labels[0])
+    finally:
+        library.foveal_free(loaded)
+
+
+def test_an_image_has_the_channels_of_the_network(library: ctypes.CDLL, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = UNet(4).eval()
+    net.in_channels = 4
+    compile_network(net, multiple=4).save(tmp_path / "bands.foveal")
+    image = np.random.default_rng(0).integers(0, 256, (144, 208, 4), dtype=np.uint8)
+    expected = load_program(tmp_path / "bands.foveal").run(
+        image[None], RunDefaults().coarse_to_fine(0.7), threads=1
+    )
+    loaded = library.foveal_load(str(tmp_path / "bands.foveal").encode(), None, 0)
+    try:
+        assert library.foveal_channels(ctypes.c_void_p(loaded)) == 4
+        given = Image(image.ctypes.data, 0, 144, 208), Options(2, 0, 1, 0.7)
+        status, _, found = run(library, loaded, *given, (5, 7))
         assert status == 0
         np.testing.assert_array_equal(found["labels"], expected.labels[0])
     finally:
