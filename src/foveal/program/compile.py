@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from foveal.fusion import CannotFuse, fuse
@@ -21,8 +22,8 @@ from foveal.program.spec import ADD, AFFINE, CONCAT, ENLARGE, MAX_POOL, REPEAT
 
 ADDITIONS = {operator.add, torch.add, "add"}
 ODD = (75, 101)
+"""Size of the image that a compiled network is compared on [px]: no side is a multiple of a stride."""
 MOST_CHANNELS = 64
-"""Shape of the image that a compiled network is compared on: no side is a multiple of a stride."""
 TOLERANCE = 1e-3
 """Difference from the network, as a share of the largest logit, above which compiling has failed."""
 
@@ -62,7 +63,8 @@ def compile_fused(
         NotCompiled: An operation has no step, or the program's answer is another one; the message says which.
         RuntimeError: The C kernels are not available.
     """
-    program = Program(_Compiler(fused, _dense_modules(fused, dense_modules)).compile())  # type: ignore[arg-type]
+    compiler = _Compiler(fused, _dense_modules(fused, dense_modules), multiple)  # type: ignore[arg-type]
+    program = Program(compiler.compile())
     _compare(fused, program, multiple)
     return program
 
@@ -100,16 +102,33 @@ def _image_channels(traced: fx.GraphModule) -> int:
     return channels
 
 
+class _Shapes(fx.Interpreter):
+    """Notes the shape of every map."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        super().__init__(traced)
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+
+    @torch.no_grad()
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node, and note what comes out."""
+        found = super().run_node(n)
+        if isinstance(found, Tensor):
+            self.shapes[n] = tuple(found.shape)
+        return found
+
+
 class _Compiler:
     """Walks through a fused graph; every node that is a map gets a number."""
 
-    def __init__(self, traced: fx.GraphModule, dense_modules: tuple[str, ...]) -> None:
-        self.traced = traced
+    def __init__(self, traced: fx.GraphModule, dense_modules: tuple[str, ...], multiple: int) -> None:
+        self.traced, self.multiple = traced, multiple
         self.dense_modules = dense_modules
         self.builder = Builder()
         self.maps: dict[fx.Node, int] = {}
         self.enlarged: set[int] = set()
         self.channels = _image_channels(traced)
+        self.shapes: dict[fx.Node, tuple[int, ...]] | None = None
 
     def compile(self) -> Any:
         """Return the tables of the program."""
@@ -192,7 +211,8 @@ class _Compiler:
             return self._crop(node)
         if target is F.interpolate and len(node.args) == 1:
             given = self._map(node.args[0], f"the input of '{node.name}'")
-            return self._enlarge(node.name, given, node.kwargs)
+            factor = node.kwargs.get("scale_factor") or self._factor(node)
+            return self._enlarge(node.name, given, {**node.kwargs, "scale_factor": factor})
         if target in ADDITIONS and len(node.args) == 2 and not node.kwargs:
             return self._add(node)
         if target in (torch.cat, torch.concat):
@@ -212,6 +232,17 @@ class _Compiler:
         if parts[:2] != (whole, whole) or not spatial or given not in self.enlarged:
             raise NotCompiled(f"'{node.name}' indexes a map otherwise than to crop an enlarged one")
         return given
+
+    def _factor(self, node: fx.Node) -> float:
+        """Find by which factor a map is brought to a size, on an image that all strides divide; 0 for two."""
+        if self.shapes is None:
+            side = 2 * math.lcm(max(m.stride for m in self.builder.maps), self.multiple)
+            noted = _Shapes(self.traced)
+            noted.run(torch.zeros(1, self.channels, side, side))
+            self.shapes = noted.shapes
+        small, large = self.shapes[node.args[0]][2:], self.shapes[node][2:]  # type: ignore[index]
+        factors = {after / before for before, after in zip(small, large, strict=True)}
+        return factors.pop() if len(factors) == 1 else 0.0
 
     def _enlarge(self, name: str, given: int, k: Mapping[str, Any]) -> int:
         factor, stride = k.get("scale_factor"), self.builder.maps[given].stride

@@ -1,0 +1,330 @@
+"""Try other people's networks on tiles, and write docs/networks.md: what runs, what it takes, what is refused.
+
+    python scripts/networks.py                   # every network that is not in benchmarks/networks/networks.json yet
+    python scripts/networks.py --only 'Unet.*'   # those again whose name fits
+    python scripts/networks.py --table           # the page alone, from the file
+
+Needs segmentation-models-pytorch, torchvision and transformers; weights are random, nothing is downloaded. Every network
+runs in a process of its own: what it does wrong is a row, not an end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parent.parent
+STORE, PAGE = ROOT / "benchmarks" / "networks" / "networks.json", ROOT / "docs" / "networks.md"
+SIZES = ((256, 256), (132, 164))
+BUDGET, SECONDS, CLASSES = 0.4, 600, 7
+PLAIN = ("resnet18", "resnet34", "resnet50", "efficientnet-b0", "mobilenet_v2", "timm-regnety_002")
+TIMM = ("tu-convnext_tiny", "mit_b0")
+SMP: dict[str, tuple[str, ...]] = {
+    "Unet": (*PLAIN, "timm-mobilenetv3_large_100", *TIMM),
+    "UnetPlusPlus": ("resnet34", "efficientnet-b0", "mobilenet_v2", "tu-convnext_tiny"),
+    "FPN": ("resnet34", "efficientnet-b0", "mobilenet_v2", *TIMM),
+    "DeepLabV3Plus": ("resnet34", "efficientnet-b0", "mobilenet_v2"),
+    "DeepLabV3": ("resnet34",),
+    "Linknet": ("resnet34", "efficientnet-b0", "mobilenet_v2", "tu-convnext_tiny"),
+    "PSPNet": ("resnet34", "efficientnet-b0", *TIMM),
+    "PAN": ("resnet34",),
+    "MAnet": ("resnet34",),
+    "UPerNet": ("resnet34", *TIMM),
+    "Segformer": ("resnet34", "mit_b0"),
+}
+TORCHVISION = (
+    "fcn_resnet50",
+    "lraspp_mobilenet_v3_large",
+    "deeplabv3_resnet50",
+    "deeplabv3_mobilenet_v3_large",
+)
+TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SegFormer": ("Segformer", {}),
+    "UPerNet-ResNet": (
+        "UperNet",
+        {"backbone": ("ResNet", {"out_features": ["stage1", "stage2", "stage3", "stage4"]})},
+    ),
+    "UPerNet-ConvNeXt": (
+        "UperNet",
+        {"backbone": ("ConvNext", {"out_features": ["stage1", "stage2", "stage3", "stage4"]})},
+    ),
+    "DPT": (
+        "DPT",
+        {"hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 192, "image_size": 256},
+    ),
+    "BEiT": (
+        "Beit",
+        {"hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 192, "image_size": 256},
+    ),
+    "MobileViT": ("MobileViT", {}),
+    "MobileViTV2": ("MobileViTV2", {}),
+    "MobileNetV2-DeepLab": ("MobileNetV2", {}),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network.
+
+    Attributes:
+        library: Where it comes from.
+        name: The network and, after a slash, its encoder.
+        refused: Why it does not run on tiles, or gains nothing; empty if it runs.
+        dense_modules: Names of the submodules that run dense.
+        dense_share: Their share of the dense network's MACs.
+        macs: Counted MACs at budget 0.4, as a share of the dense network's, coarse to fine.
+        work: What the result says it is.
+        agreement: Smallest share of equal labels at budget 1, over sizes.
+        engine: "program", or why it runs layer by layer.
+        versions: Of PyTorch and the library.
+    """
+
+    library: str
+    name: str
+    refused: str = ""
+    dense_modules: tuple[str, ...] = ()
+    dense_share: float | None = None
+    macs: float | None = None
+    work: float | None = None
+    agreement: float | None = None
+    engine: str = ""
+    versions: str = ""
+
+
+def torchvision() -> Any:
+    """Import torchvision; where its compiled operators do not load, all that is written in Python still does."""
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    for operator in ("nms", "qnms"):
+        torch.library.define(
+            f"torchvision::{operator}", "(Tensor dets, Tensor scores, float threshold) -> Tensor"
+        )
+    return importlib.import_module("torchvision")
+
+
+def make_smp(architecture: str, encoder: str) -> nn.Module:
+    """Make a network of segmentation_models_pytorch."""
+    torchvision()
+    smp = importlib.import_module("segmentation_models_pytorch")
+    made: nn.Module = getattr(smp, architecture)(encoder, encoder_weights=None, classes=CLASSES)
+    return made
+
+
+def make_torchvision(name: str) -> nn.Module:
+    """Make a network of torchvision."""
+    torchvision()
+    models = importlib.import_module("torchvision.models.segmentation")
+    made: nn.Module = getattr(models, name)(weights=None, weights_backbone=None, num_classes=CLASSES)
+    return made
+
+
+def make_transformers(family: str, settings: dict[str, Any]) -> nn.Module:
+    """Make a network of transformers."""
+    torchvision()
+    library = importlib.import_module("transformers")
+    given = dict(settings)
+    if "backbone" in given:
+        backbone, options = given.pop("backbone")
+        given["backbone_config"] = getattr(library, f"{backbone}Config")(**options)
+    config = getattr(library, f"{family}Config")(num_labels=CLASSES, **given)
+    made: nn.Module = getattr(library, f"{family}ForSemanticSegmentation")(config)
+    return made
+
+
+def networks() -> Iterator[tuple[str, str, Callable[[], nn.Module]]]:
+    """Name every network: library, name, and what makes it."""
+    for architecture, encoders in SMP.items():
+        for encoder in encoders:
+            yield (
+                "segmentation_models_pytorch",
+                f"{architecture}/{encoder}",
+                partial(make_smp, architecture, encoder),
+            )
+    for name in TORCHVISION:
+        yield "torchvision", name, partial(make_torchvision, name)
+    for name, (family, settings) in TRANSFORMERS.items():
+        yield "transformers", name, partial(make_transformers, family, settings)
+
+
+def enliven(network: nn.Module) -> nn.Module:
+    """Give norms of an untrained network statistics that matter, so that logits differ from place to place."""
+    torch.manual_seed(0)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for values in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+                if values is not None:
+                    nn.init.uniform_(values, 0.5, 1.5)
+    return network.eval()
+
+
+def picture(size: tuple[int, int]) -> Tensor:
+    """Draw patches of several sizes [1, 3, H, W] in 0..1."""
+    draw = torch.Generator().manual_seed(1)
+    small = torch.rand(1, 3, 9, 11, generator=draw)
+    large = nn.functional.interpolate(small, size=size, mode="bicubic")
+    return (large + 0.1 * torch.rand(large.shape, generator=draw)).clamp(0, 1)
+
+
+@torch.no_grad()
+def try_network(library: str, name: str, make: Callable[[], nn.Module]) -> Row:
+    """Check a network, adapt it, and run both methods at two sizes."""
+    import foveal
+
+    warnings.filterwarnings("ignore")
+    network = enliven(make())
+    versions = f"torch {torch.__version__}, {library} {importlib.import_module(library).__version__}"
+    row = Row(library, name, versions=versions)
+    try:
+        model = foveal.adapt(network)
+    except (ValueError, TypeError) as error:
+        return Row(**{**asdict(row), "refused": _sentence(error)})
+    blocks = foveal.adapt(network, method="segblocks")
+    agreement = 1.0
+    for size in SIZES:
+        image = picture(size)
+        dense, whole = model.engine.model.network, model(image, budget=1.0)
+        expected = foveal.Dense(dense)(image).labels
+        agreement = min(agreement, float((whole.labels == expected).float().mean()))
+        for each in (model, blocks):
+            part = each(image, budget=BUDGET, always_adapt=True)
+            assert part.labels.shape == expected.shape and bool(part.confidence.isfinite().all())
+    image = picture(SIZES[0])
+    full, part = model(image, budget=1.0), model(image, budget=BUDGET, always_adapt=True)
+    return Row(
+        library,
+        name,
+        dense_modules=tuple(model.spec.dense_modules),
+        dense_share=_dense_share(network, model),
+        macs=part.macs / full.macs,
+        work=float(part.work.mean()) if isinstance(part.work, Tensor) else float(part.work),
+        agreement=agreement,
+        engine="program" if not model.engine.why_not else _sentence(model.engine.why_not),
+        versions=versions,
+    )
+
+
+def _dense_share(network: nn.Module, model: Any) -> float:
+    """Share of the dense network's MACs that its dense modules take."""
+    from foveal.compatibility import check
+
+    if not model.spec.dense_modules:
+        return 0.0
+    tried = check(model.prepared, SIZES[0], model.spec.tile, model.spec.shape.in_channels)
+    return float(tried.dense_share or 0.0)
+
+
+def _sentence(error: object) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def run_all(only: str) -> None:
+    """Try what is missing, or what `only` names, each in a process of its own; store every row at once."""
+    rows = {row["name"]: row for row in _stored()}
+    for library, name, _ in networks():
+        if name in rows if not only else not re.fullmatch(only, name):
+            continue
+        print(f"{name} ...", flush=True)
+        words = [sys.executable, __file__, "--one", name]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
+            lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+            crash = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+            row = (
+                json.loads(lines[-1])
+                if lines
+                else asdict(Row(library, name, refused=f"crashed: {crash[:300]}"))
+            )
+        except subprocess.TimeoutExpired:
+            row = asdict(Row(library, name, refused=f"took more than {SECONDS} s"))
+        rows[name] = row
+        print(
+            "   ", row["refused"] or f"MACs {row['macs']:.3f}, dense {row['dense_modules']}, {row['engine']}"
+        )
+        known = [rows[n] for _, n, _ in networks() if n in rows]
+        STORE.parent.mkdir(parents=True, exist_ok=True)
+        STORE.write_text(
+            json.dumps({"command": "python scripts/networks.py", "rows": known}, indent=1) + "\n"
+        )
+
+
+def _stored() -> list[dict[str, Any]]:
+    return json.loads(STORE.read_text())["rows"] if STORE.exists() else []
+
+
+HEAD = """# Other people's networks
+
+Written by `make networks` from runs of every network with random weights, at 256x256 px and at the ragged 132x164 px, with
+both methods; [benchmarks/networks/networks.json](../benchmarks/networks/networks.json) has the rows. Each takes
+`foveal.adapt(network)` and a call. *Dense* are modules that see the whole map, found by trying; *share* is what they take of
+the dense network's multiplications, which no budget saves. *MACs at 0.4* are counted while `model(image, budget=0.4)` runs,
+as a share of the dense network's. *Equal* is the smallest share of labels at budget 1 that are those of the network itself.
+
+| network | encoder | dense modules | share | MACs at 0.4 | equal | runs |
+|---|---|---|---|---|---|---|
+"""
+
+
+def write_page() -> None:
+    """Write the page from the stored rows."""
+    rows = _stored()
+    lines = [_line(row) for row in rows if not row["refused"]]
+    refused = [f"| {row['name']} | {row['refused']} |" for row in rows if row["refused"]]
+    ran = [row for row in rows if not row["refused"]]
+    good = sum(row["macs"] <= 0.45 for row in ran)
+    text = (
+        HEAD
+        + "\n".join(lines)
+        + f"\n\n{len(ran)} of {len(rows)} networks run; {good} of them take at most 0.45 of the "
+    )
+    text += "dense network's MACs at budget 0.4.\n"
+    if refused:
+        text += "\n## Refused\n\n| network | why |\n|---|---|\n" + "\n".join(refused) + "\n"
+    PAGE.write_text(text)
+
+
+def _line(row: dict[str, Any]) -> str:
+    network, _, encoder = row["name"].partition("/")
+    modules = ", ".join(f"`{name}`" for name in row["dense_modules"]) or "-"
+    if len(row["dense_modules"]) > 4:
+        modules = f"{len(row['dense_modules'])} modules"
+    share = f"{row['dense_share']:.0%}" if row["dense_modules"] else "-"
+    runs = "program" if row["engine"] == "program" else f"layer by layer: {row['engine']}"
+    return f"| {network} | {encoder or '-'} | {modules} | {share} | {row['macs']:.2f} | {row['agreement']:.2%} | {runs} |"
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="regular expression of names that run again")
+    parser.add_argument("--one", default="", help="run one network and print its row")
+    parser.add_argument("--table", action="store_true", help="write the page alone")
+    given = parser.parse_args()
+    if given.one:
+        library, name, make = next(entry for entry in networks() if entry[1] == given.one)
+        print(json.dumps(asdict(try_network(library, name, make))))
+        return
+    if not given.table:
+        run_all(given.only)
+    write_page()
+
+
+if __name__ == "__main__":
+    main()
