@@ -3,7 +3,7 @@ PYTHON ?= python3
 IMAGE ?=
 export PYTHON
 
-.PHONY: demo test check format wheel setup clean
+.PHONY: demo test check format wheel networks setup clean
 
 demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
 	@bash scripts/setup.sh
@@ -23,6 +23,11 @@ format: setup
 
 wheel: ## build the wheel into dist/, and try it in a fresh environment without a compiler
 	@bash scripts/wheel.sh
+
+networks: setup ## try other people's networks and write docs/networks.md; half an hour
+	@.venv/bin/pip install -q --no-deps torchvision timm segmentation-models-pytorch
+	@.venv/bin/pip install -q transformers
+	@.venv/bin/python scripts/networks.py
 
 setup:
 	@bash scripts/setup.sh dev

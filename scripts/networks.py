@@ -1,11 +1,11 @@
-"""Try other people's networks on tiles, and write docs/networks.md: what runs, what it takes, what is refused.
+"""Try other people's networks on tiles, and write docs/networks.md: what runs, what it takes.
 
-    python scripts/networks.py                   # every network that is not in benchmarks/networks/networks.json yet
+    python scripts/networks.py                   # networks that benchmarks/networks/networks.json lacks
     python scripts/networks.py --only 'Unet.*'   # those again whose name fits
     python scripts/networks.py --table           # the page alone, from the file
 
-Needs segmentation-models-pytorch, torchvision and transformers; weights are random, nothing is downloaded. Every network
-runs in a process of its own: what it does wrong is a row, not an end.
+Needs segmentation-models-pytorch, torchvision and transformers; weights are random, nothing is downloaded.
+Every network runs in a process of its own: what it does wrong is a row, not an end.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Row:
 
 
 def torchvision() -> Any:
-    """Import torchvision; where its compiled operators do not load, all that is written in Python still does."""
+    """Import torchvision; where its compiled operators do not load, what is written in Python does."""
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:
@@ -165,7 +165,7 @@ def networks() -> Iterator[tuple[str, str, Callable[[], nn.Module]]]:
 
 
 def enliven(network: nn.Module) -> nn.Module:
-    """Give norms of an untrained network statistics that matter, so that logits differ from place to place."""
+    """Give norms of an untrained network statistics that matter, so that logits differ by place."""
     torch.manual_seed(0)
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -271,15 +271,18 @@ def _stored() -> list[dict[str, Any]]:
 
 HEAD = """# Other people's networks
 
-Written by `make networks` from runs of every network with random weights, at 256x256 px and at the ragged 132x164 px, with
-both methods; [benchmarks/networks/networks.json](../benchmarks/networks/networks.json) has the rows. Each takes
-`foveal.adapt(network)` and a call. *Dense* are modules that see the whole map, found by trying; *share* is what they take of
-the dense network's multiplications, which no budget saves. *MACs at 0.4* are counted while `model(image, budget=0.4)` runs,
-as a share of the dense network's. *Equal* is the smallest share of labels at budget 1 that are those of the network itself.
+Written by `make networks` from runs of every network with random weights, at 256x256 px and at the ragged
+132x164 px, with both methods; [networks.json](../benchmarks/networks/networks.json) has the rows.
+Each takes `foveal.adapt(network)` and a call. *Dense* are modules that see the whole map, found by trying; *share* is what
+they take of the dense network's multiplications, which no budget saves. *MACs at 0.4* are counted while
+`model(image, budget=0.4)` runs, as a share of the dense network's. *Equal* is the smallest share of labels at
+budget 1 that are those of the network itself.
 
 | network | encoder | dense modules | share | MACs at 0.4 | equal | runs |
 |---|---|---|---|---|---|---|
 """
+MANY = 4
+"""Names of dense modules that a row lists."""
 
 
 def write_page() -> None:
@@ -303,11 +306,12 @@ def write_page() -> None:
 def _line(row: dict[str, Any]) -> str:
     network, _, encoder = row["name"].partition("/")
     modules = ", ".join(f"`{name}`" for name in row["dense_modules"]) or "-"
-    if len(row["dense_modules"]) > 4:
+    if len(row["dense_modules"]) > MANY:
         modules = f"{len(row['dense_modules'])} modules"
     share = f"{row['dense_share']:.0%}" if row["dense_modules"] else "-"
     runs = "program" if row["engine"] == "program" else f"layer by layer: {row['engine']}"
-    return f"| {network} | {encoder or '-'} | {modules} | {share} | {row['macs']:.2f} | {row['agreement']:.2%} | {runs} |"
+    cells = network, encoder or "-", modules, share, f"{row['macs']:.2f}", f"{row['agreement']:.2%}", runs
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
