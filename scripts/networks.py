@@ -273,10 +273,10 @@ HEAD = """# Other people's networks
 
 Written by `make networks` from runs of every network with random weights, at 256x256 px and at the ragged
 132x164 px, with both methods; [networks.json](../benchmarks/networks/networks.json) has the rows.
-Each takes `foveal.adapt(network)` and a call. *Dense* are modules that see the whole map, found by trying; *share* is what
-they take of the dense network's multiplications, which no budget saves. *MACs at 0.4* are counted while
-`model(image, budget=0.4)` runs, as a share of the dense network's. *Equal* is the smallest share of labels at
-budget 1 that are those of the network itself.
+Each takes `foveal.adapt(network)` and a call. *Dense* are modules that see the whole map, found by trying;
+*share* is what they take of the dense network's multiplications, which no budget saves. *MACs at 0.4* are
+counted while `model(image, budget=0.4)` runs, as a share of the dense network's. *Equal* is the smallest share
+of labels at budget 1 that are those of the network itself.
 
 | network | encoder | dense modules | share | MACs at 0.4 | equal | runs |
 |---|---|---|---|---|---|---|

@@ -14,14 +14,14 @@ SOURCE = Path(foveal.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 ARROWS: dict[str, str] = {
     "storage": "",
-    "geometry": "",
+    "geometry": "storage",
     "kernels": "storage geometry",
     "ops": "geometry kernels",
     "tiles": "geometry ops",
     "fusion": "ops",
     "models": "storage",
     "data": "storage",
-    "cost": "geometry kernels",
+    "cost": "storage geometry kernels",
     "compatibility": "geometry ops tiles cost",
     "objectives": "storage",
     "policies": "storage geometry ops",

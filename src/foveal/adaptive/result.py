@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
+from typing import TYPE_CHECKING
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from foveal.cost import count_macs
 from foveal.geometry.plan import SKIP, Plan, grid
 from foveal.methods import Prediction
 from foveal.storage.labels import VOID
+from foveal.storage.pictures import Colour, figure, label_picture, lay_over
 
-Colour = tuple[int, int, int]
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +77,7 @@ class AdaptiveResult:
 
     def to_pil(self, index: int = 0) -> Image.Image:
         """Return the labels of one image as a picture with a palette."""
-        picture = Image.fromarray(self.labels[index].cpu().numpy(), mode=None)
-        table = [channel for colour in self.palette for channel in colour]
-        picture.putpalette((table + [0] * 768)[:768])
-        return picture
+        return label_picture(self.labels[index].cpu(), self.palette)
 
     def overlay(self, image: Tensor, opacity: float = 0.5, index: int = 0) -> Image.Image:
         """Lay the colours of the labels over an image.
@@ -95,32 +91,16 @@ class AdaptiveResult:
             ValueError: It is no colour image of the labels' size.
         """
         one = image[index] if image.ndim == 4 else image
-        if tuple(one.shape) != (3, *self.labels.shape[1:]):
-            raise ValueError(
-                f"image is {list(image.shape)}; give the colour image [3, {self.labels.shape[1]}, "
-                f"{self.labels.shape[2]}] that was segmented"
-            )
-        pixels = one.cpu() if one.dtype == torch.uint8 else (one.detach().cpu() * 255).round().clamp(0, 255)
-        below = Image.fromarray(pixels.to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
-        shown = (self.labels[index] != VOID).cpu().numpy().astype("uint8") * round(255 * opacity)
-        return Image.composite(self.to_pil(index).convert("RGB"), below, Image.fromarray(shown))
+        return lay_over(self.labels[index].cpu(), self.palette, one.detach().cpu(), opacity)
 
     def _repr_html_(self) -> str:
         """Show the labels of every image and what they cost, in a notebook."""
-        rows = []
+        figures = []
         for index, work in enumerate(self.work.tolist()):
-            file = io.BytesIO()
-            self.to_pil(index).save(file, "PNG")
-            code = base64.b64encode(file.getvalue()).decode()
             found = [k for k in self.labels[index].unique().tolist() if k < len(self.classes)]
-            names = escape(", ".join(self.classes[k] for k in found))
-            text = f"work {work:.3f} of dense" + (f" ({escape(self.reason)})" if self.reason else "")
-            rows.append(
-                '<figure style="display:inline-block;max-width:480px">'
-                f'<img src="data:image/png;base64,{code}" style="max-width:100%">'
-                f"<figcaption>{text}<br>{names}</figcaption></figure>"
-            )
-        return "".join(rows)
+            text = f"work {work:.3f} of dense" + (f" ({self.reason})" if self.reason else "")
+            figures.append(figure(self.to_pil(index), text, ", ".join(self.classes[k] for k in found)))
+        return "".join(figures)
 
     def __str__(self) -> str:
         """Say size, work and why."""

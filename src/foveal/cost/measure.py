@@ -9,6 +9,7 @@ from torch import Tensor
 
 from foveal.cost.macs import Macs, count_macs
 from foveal.cost.timing import Timing, alternate
+from foveal.storage.pictures import sentence
 
 
 class Adaptive(Protocol):
@@ -37,6 +38,22 @@ class Cost:
     dense_macs: Macs
     ms: Timing | None = None
     dense_ms: Timing | None = None
+
+    def __str__(self) -> str:
+        """Say in a sentence what was spent, beside the dense network."""
+        share = self.macs.total / max(self.dense_macs.total, 1)
+        counted = f"{self.macs.total / 1e9:.2f} GMAC, {share:.1%} of the dense network's"
+        if self.ms is None or self.dense_ms is None:
+            return f"{counted}; not timed."
+        faster = self.dense_ms.median / self.ms.median
+        return (
+            f"{counted}; {self.ms.median:.1f} ms (p95 {self.ms.p95:.1f}) beside {self.dense_ms.median:.1f} "
+            f"ms dense, {faster:.2f} times as fast."
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the sentence in a notebook."""
+        return sentence(str(self))
 
 
 def measure(method: Adaptive, image: Tensor, repeat: int = 0) -> Cost:

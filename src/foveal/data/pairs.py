@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from foveal.data.image import ImageError, list_images, read_image, read_labels
 from foveal.storage.labels import VOID
-
-Palette = tuple[tuple[int, int, int], ...]
+from foveal.storage.pictures import Palette
+from foveal.storage.pictures import default_palette as default_palette  # where readers look for it
 
 
 @dataclass(frozen=True)
@@ -105,21 +104,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({error}).") from None
-
-
-def default_palette(count: int) -> Palette:
-    """Make distinct colours, the same ones each time.
-
-    Args:
-        count: how many, 0 to 256.
-
-    Returns:
-        `count` RGB colours, 0..255.
-    """
-    golden_turn = 0.618034
-    shades = ((0.65, 0.95), (0.95, 0.65), (0.45, 0.75))
-    colours = (colorsys.hsv_to_rgb(i * golden_turn % 1, *shades[i % 3]) for i in range(count))
-    return tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in colours)
 
 
 def _size(pixels: Tensor) -> str:

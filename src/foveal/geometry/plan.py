@@ -15,10 +15,13 @@ from foveal.geometry.layout import Layout
 from foveal.geometry.refine import check_budget as check_budget  # part of what a plan is made of
 from foveal.geometry.refine import grid, refine
 from foveal.geometry.squares import group_squares
+from foveal.storage.pictures import figure, label_picture
 
 SKIP = -1
 SHADES = "█▒░·"
 BLANK = " "
+CELL = 12
+"""Side of a cell in a notebook's picture [px]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +184,17 @@ class Plan:
             return cls(levels, int(state["tile"]), (int(state["size"][0]), int(state["size"][1])))
         except (KeyError, TypeError, IndexError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: holds no plan ({error})") from None
+
+    def _repr_html_(self) -> str:
+        """Show every image's levels as a picture, full resolution light, with the work, in a notebook."""
+        tones = {SKIP: (24, 24, 28)} | {k: (235 >> k, 240 >> k, 255 >> k) for k in range(8)}
+        palette = [tones[k] for k in range(8)] + [(0, 0, 0)] * 247 + [tones[SKIP]]
+        figures = []
+        for levels, work in zip(self.levels, self.work.tolist(), strict=True):
+            grid_of = levels.to(torch.uint8).repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)
+            names = f"tile {self.tile}, {self.size[0]}x{self.size[1]} px, work {work:.3f}"
+            figures.append(figure(label_picture(grid_of, palette), names))
+        return "".join(figures)
 
     def __str__(self) -> str:
         """Draw the plan with block characters, a legend above."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,8 +12,11 @@ from torch import Tensor
 
 from foveal.geometry.plan import overlay
 from foveal.ops import classify, upsample
+from foveal.storage.pictures import Colour, default_palette, figure, label_picture, lay_over
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from foveal.geometry.plan import Plan
     from foveal.tiles.memory import Memory
 
@@ -85,6 +89,35 @@ class Prediction:
     def labels(self) -> Tensor:
         """Class per pixel [N, H, W], uint8."""
         return classify(self.logits, self.size) if self.computed_labels is None else self.computed_labels
+
+    def to_pil(self, index: int = 0, palette: Sequence[Colour] | None = None) -> Image.Image:
+        """Return the labels of one image as a picture; with colours of its own where no palette is given."""
+        return label_picture(self.labels[index].cpu(), self._palette(palette))
+
+    def overlay(
+        self, image: Tensor, opacity: float = 0.5, index: int = 0, palette: Sequence[Colour] | None = None
+    ) -> Image.Image:
+        """Lay the colours of the labels over an image.
+
+        Args:
+            image: The image [3, H, W], or the batch [N, 3, H, W], bytes or floats in 0..1.
+            opacity: Share of the labels' colours.
+            index: Which image of the batch.
+            palette: Colour of every class, 0..255; made if absent.
+
+        Raises:
+            ValueError: It is no colour image of the labels' size.
+        """
+        one = image[index] if image.ndim == 4 else image
+        return lay_over(self.labels[index].cpu(), self._palette(palette), one.detach().cpu(), opacity)
+
+    def _palette(self, palette: Sequence[Colour] | None) -> Sequence[Colour]:
+        return default_palette(self.logits.shape[1]) if palette is None else palette
+
+    def _repr_html_(self) -> str:
+        """Show the labels of every image and their work, in a notebook."""
+        works = self.trace.work.tolist() if self.trace.steps else [1.0] * len(self.logits)
+        return "".join(figure(self.to_pil(k), f"work {work:.3f} of dense") for k, work in enumerate(works))
 
     @property
     def full_logits(self) -> Tensor:
