@@ -4,6 +4,8 @@ import copy
 import pickle
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -95,3 +97,34 @@ def test_torch_compile_of_the_model_changes_nothing() -> None:
 def test_importing_foveal_imports_nothing_heavy() -> None:
     code = "import foveal, sys; assert not {'torch', 'huggingface_hub', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@NETWORKS
+def test_what_cannot_be_traced_is_said(network: nn.Module) -> None:
+    model = foveal.adapt(lively(network))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what tracing says about Python numbers
+        with pytest.raises(ValueError, match="decides image by image"):
+            torch.jit.trace(lambda x: model(x, budget=0.4).labels, (IMAGE,))
+        with pytest.raises(ValueError, match="decides image by image"):
+            torch.export.export(model, (IMAGE,), {"budget": 0.4})
+
+
+@NETWORKS
+def test_four_threads_at_once(network: nn.Module) -> None:
+    model = foveal.adapt(lively(network))
+    images = [picture(size=(128, 160 + 32 * k), seed=k) for k in range(4)]
+    alone = [model(image, budget=0.4).labels for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: model(image, budget=0.4).labels, images * 3))
+    assert all(torch.equal(a, b) for a, b in zip(alone * 3, together, strict=True))
+
+
+def test_images_in_0_to_255_are_refused() -> None:
+    model = foveal.adapt(lively(UNet()))
+    with pytest.raises(ValueError, match=r"images have a mean of \d+; give numbers in 0\.\.1"):
+        model(IMAGE * 255, budget=0.4)
+    assert torch.equal(
+        model((IMAGE * 255).round().byte(), budget=0.4).labels,
+        model((IMAGE * 255).round() / 255, budget=0.4).labels,
+    )

@@ -25,6 +25,7 @@ from foveal.calibration.latency import on_tiles
 from foveal.calibration.profile import CalibrationProfile
 from foveal.geometry.plan import SKIP
 from foveal.methods import Prediction
+from foveal.methods.base import refuse_tracing
 from foveal.storage.labels import VOID
 
 Images = Tensor | Sequence[Tensor]
@@ -102,6 +103,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         Raises:
             ValueError: Not exactly one limit is given, it cannot be kept, or images or mask do not fit.
         """
+        refuse_tracing()
         if self.training:
             raise ValueError(
                 "the model is in training mode; call model.eval(), and train the network before foveal.adapt"

@@ -8,11 +8,13 @@ is. The result is an ordinary module with the same call, for inference; the give
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from foveal.fusion.join import join_all
 from foveal.fusion.trace import Fused, Shapes, Tracer, attributes_of, simplify, without_overwriting
@@ -25,6 +27,21 @@ ROUNDINGS, MOST = 1e4, 0.1
 
 class CannotFuse(ValueError):
     """A network that cannot be traced, or whose traced graph gives another answer."""
+
+
+def _where(error: BaseException) -> str:
+    """Name the line of the network's own code that an error comes from; empty if there is none."""
+    ours = str(Path(__file__).parent), str(Path(torch.__file__).parent)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(ours)]
+    return f" at {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
+
+
+def _said(error: BaseException) -> str:
+    """Say what went wrong, and what to do about it."""
+    said = " ".join(str(error).split())[:200]
+    if isinstance(error, fx.proxy.TraceError):
+        return f"{said}; let it depend on sizes or settings only, or name its submodule in dense_modules"
+    return said
 
 
 def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> nn.Module:
@@ -46,7 +63,7 @@ def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> nn
         expected = _answer(root, image)
         graph = Tracer(names).trace(without_overwriting(root))
     except Exception as error:  # whatever a network does when it is given something else than an image
-        raise CannotFuse(f"{kind} cannot be traced: {' '.join(str(error).split())[:200]}") from error
+        raise CannotFuse(f"{kind} cannot be traced{_where(error)}: {_said(error)}") from error
     traced = Fused(root, graph, f"Fused{kind}")
     simplify(traced)
     if not _same(_answer(Shapes(traced).run, image), expected):  # it does the same, so not a bit differs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,6 +16,10 @@ from foveal.tiles import run_dense
 if TYPE_CHECKING:
     from foveal.geometry.plan import Plan
     from foveal.tiles.memory import Memory
+
+
+BRIGHT = 4.0
+"""Mean above which images are not in 0..1 but in 0..255."""
 
 
 class AdaptiveSegmenter(nn.Module, ABC):
@@ -138,6 +143,19 @@ def check_tile(network: nn.Module, tile: int) -> int:
     return tile
 
 
+def refuse_tracing() -> None:
+    """Refuse to become a graph.
+
+    Raises:
+        ValueError: PyTorch traces or exports what runs.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        raise ValueError(
+            "a method decides image by image, which a traced graph cannot; export the network by itself, or "
+            "foveal.export_program(network, FILE), which runs the method without PyTorch"
+        )
+
+
 def check_image(image: Tensor, network: nn.Module | None = None) -> tuple[int, int]:
     """Return height and width of a batch of images [N, C, H, W].
 
@@ -146,7 +164,8 @@ def check_image(image: Tensor, network: nn.Module | None = None) -> tuple[int, i
         network: What they are for; its `in_channels` are C, 3 if it does not say.
 
     Raises:
-        ValueError: It has another shape or precision, is empty, or holds NaN or infinity.
+        ValueError: It has another shape or precision, is empty, holds NaN, infinity or numbers of 0..255, or
+            it is being traced.
     """
     shape, channels = list(image.shape), getattr(network, "in_channels", 3)
     if image.ndim != 4 or image.shape[1] != channels or image.numel() == 0:
@@ -156,6 +175,10 @@ def check_image(image: Tensor, network: nn.Module | None = None) -> tuple[int, i
         raise ValueError(
             f"images are {image.dtype}; give floating point numbers in 0..1 (divide bytes by 255)"
         )
-    if not bool(image.sum(dtype=torch.promote_types(image.dtype, torch.float32)).isfinite()):
+    refuse_tracing()
+    mean = float(image.sum(dtype=torch.promote_types(image.dtype, torch.float32))) / image.numel()
+    if not math.isfinite(mean):
         raise ValueError("images hold NaN or infinity; give finite numbers in 0..1")
+    if mean > BRIGHT:
+        raise ValueError(f"images have a mean of {mean:.0f}; give numbers in 0..1 (divide 0..255 by 255)")
     return image.shape[2], image.shape[3]
