@@ -91,7 +91,9 @@ def test_a_folder_of_a_run_is_loaded_by_its_name(saved: Path) -> None:
 def test_no_model_of_that_name(tmp_path: Path) -> None:
     close = next(iter(bundled()))[:-1]
     assert f"no model '{close}'; did you mean '{close}" in sentence(close)
-    assert "give a .safetensors file or the folder of a run" in sentence(tmp_path / "missing.safetensors")
+    assert "give a .safetensors file, the folder of a run or of AdaptiveModel.save_pretrained" in sentence(
+        tmp_path / "missing.safetensors"
+    )
     assert f"no model '{tmp_path}'" in sentence(tmp_path)
     assert "no model ''" in sentence("")
 

@@ -31,8 +31,7 @@ class Source:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        module, _, name = self.function.partition(":")
-        if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        if not is_function_name(self.function):
             raise ValueError(
                 f'source is "{self.function}"; give "module:function", a function that makes the network'
             )
@@ -84,6 +83,12 @@ class Source:
         if not isinstance(made, nn.Module):
             raise ValueError(f"{self.function} makes a {type(made).__name__}; give one that makes a module")
         return made
+
+
+def is_function_name(text: str) -> bool:
+    """Whether a text has the form "module:function", or that of a class."""
+    module, _, name = text.partition(":")
+    return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def find_source(network: nn.Module) -> Source | None:

@@ -12,6 +12,7 @@ import typer
 
 from foveal.cli.errors import complain, echo_json
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
+from foveal.cli.model_options import HELP, open_model
 from foveal.cli.options import JsonOption, KeepOption, MethodOption, ThreadsOption, parse_size, prepare
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ def add_to(app: typer.Typer) -> None:
 
 def bench(
     ctx: typer.Context,
-    model: Annotated[
-        str, typer.Option(help="Bundled model, .safetensors file, folder of a run, or an architecture.")
-    ] = "swiftnet_rn18",
+    model: Annotated[str, typer.Option(help=f"{HELP[:-1]}; or an architecture.")] = "swiftnet_rn18",
     size: Annotated[str | None, typer.Option(help=f"Height x width of a generated street; {SIZE}.")] = None,
     image: Annotated[
         Path | None, typer.Option(help="Time this image, at its own size, instead of a generated one.")
@@ -93,7 +92,6 @@ def bench(
     from foveal.benchmark.profile_ops import operations
     from foveal.benchmark.runtimes import choose_runtimes
     from foveal.benchmark.task import Task
-    from foveal.hub.untrained import find_model
 
     check_picture(picture)
     given = {"--runtimes": runtimes, "--precision": precision, "--memory": memory, "--picture": picture}
@@ -102,7 +100,7 @@ def bench(
     precisions = _precisions(precision, images)
     names, absent = ([], []) if ops else choose_runtimes(split_names(runtimes), precisions)
     prepare(threads, keep_memory)
-    loaded = find_model(model)
+    loaded = open_model(ctx, model, untrained=True)
     budgets = budget or (OPS_BUDGETS if ops else BUDGETS)
     wanted = configurations(loaded, method, budgets, given_settings(ctx))
     pictures = _images(sides, image, batch)

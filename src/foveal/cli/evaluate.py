@@ -9,12 +9,12 @@ import typer
 
 from foveal.cli.errors import echo_json
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
+from foveal.cli.model_options import ModelArgument, open_model
 from foveal.cli.options import (
     DataOption,
     JsonOption,
     LimitOption,
     MethodOption,
-    ModelArgument,
     PrecisionOption,
     ThreadsOption,
     announce,
@@ -68,11 +68,10 @@ def evaluate(
     from foveal.calibration.profile import find_risk
     from foveal.data.dataset import open_dataset
     from foveal.evaluation.evaluate import evaluate as measure
-    from foveal.hub.checkpoint import load_model
     from foveal.methods import MethodConfig
     from foveal.reporting.evaluation_text import evaluation_table
 
-    loaded, dataset = load_model(model), open_dataset(data, split)
+    loaded, dataset = open_model(ctx, model), open_dataset(data, split)
     if len(dataset.classes) != len(loaded.card.classes):
         raise ValueError(
             f"{model} knows {len(loaded.card.classes)} classes and {data} has {len(dataset.classes)}; give a "

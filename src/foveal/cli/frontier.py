@@ -11,7 +11,8 @@ import typer
 
 from foveal.cli.bench import RuntimesOption, progress, split_names
 from foveal.cli.errors import complain, echo_json
-from foveal.cli.options import DataOption, LimitOption, Several, ThreadsOption, make_folder, prepare
+from foveal.cli.model_options import ModelArgument, ModelCommand, open_model
+from foveal.cli.options import DataOption, LimitOption, ThreadsOption, make_folder, prepare
 from foveal.cli.progress import counter
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ OURS = ("dense", "segblocks", "coarse_to_fine")
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to an app."""
-    app.command(cls=Several)(frontier)
+    app.command(cls=ModelCommand)(frontier)
 
 
 def frontier(
-    model: Annotated[str, typer.Argument(help="Bundled model, .safetensors file or folder of a run.")],
+    ctx: typer.Context,
+    model: ModelArgument,
     data: DataOption,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     scales: Annotated[
@@ -77,12 +79,11 @@ def frontier(
     from foveal.benchmark.runtimes import PRECISIONS, choose_runtimes, packages_of, parse_precision
     from foveal.calibration.engine import int8_scales
     from foveal.data.dataset import open_dataset
-    from foveal.hub.checkpoint import load_model
 
     wanted = [parse_precision(text) for text in dict.fromkeys(precision or PRECISIONS)]
     choices, absent = choose_runtimes(split_names(runtimes), wanted)
     shares = check_shares("--scales", scales or SCALES)
-    loaded, dataset = load_model(model), open_dataset(data, split)
+    loaded, dataset = open_model(ctx, model), open_dataset(data, split)
     check_classes(loaded, dataset)
     if out is not None:
         make_folder(out)

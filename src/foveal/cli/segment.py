@@ -10,12 +10,12 @@ import typer
 
 from foveal.cli.errors import USER_ERROR, complain, echo_json
 from foveal.cli.method_options import MethodCommand, Settings, given_settings, option_name
+from foveal.cli.model_options import ModelCommand, ModelOption, open_model
 from foveal.cli.options import (
     BudgetOption,
     JsonOption,
     KeepOption,
     MethodOption,
-    ModelOption,
     PrecisionOption,
     RepeatOption,
     RiskOption,
@@ -28,6 +28,7 @@ from foveal.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from foveal.hub.checkpoint import Model
     from foveal.inference.result import Result
     from foveal.inference.row import SegmentRow
     from foveal.inference.runner import Runner
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 def add_to(app: typer.Typer) -> None:
     """Add the commands to an app."""
     app.command(cls=MethodCommand)(segment)
-    app.command()(demo)
+    app.command(cls=ModelCommand)(demo)
 
 
 def segment(
@@ -69,7 +70,7 @@ def segment(
     """Segment images: write labels, overlay and plan, and report the cost."""
     aim: dict[str, Any] = {"latency": latency, "always_adapt": always_adapt, "risk": risk}
     aim |= {"precision": precision} | ({} if quiet else {"report": announce})
-    runner = make_runner(model, method, budget, given_settings(ctx), **aim)
+    runner = make_runner(open_model(ctx, model), method, budget, given_settings(ctx), **aim)
     files, failures = find_images(images)
     make_folder(out)
     prepare(threads, keep_memory)
@@ -87,6 +88,7 @@ def segment(
 
 
 def demo(
+    ctx: typer.Context,
     image: Annotated[
         Path | None, typer.Argument(help="Image to segment; default a generated street.")
     ] = None,
@@ -98,7 +100,7 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Segment an image, by default a generated street, and compare with the dense network."""
-    runner = make_runner(model, "segblocks", budget, {}, always_adapt=True)
+    runner = make_runner(open_model(ctx, model), "segblocks", budget, {}, always_adapt=True)
     make_folder(out)
     prepare(threads, keep=True)
     picture, truth, path = _scene(image, out)
@@ -114,24 +116,23 @@ def demo(
         typer.echo(text)
 
 
-def make_runner(model: str, method: str, budget: float | None, settings: Settings, **aim: Any) -> Runner:
-    """Load a model, and prepare the method with the settings that are given or the model's own.
+def make_runner(loaded: Model, method: str, budget: float | None, settings: Settings, **aim: Any) -> Runner:
+    """Prepare the method of a model with the settings that are given or the model's own.
 
     Args:
-        model: Name, file or folder.
+        loaded: The model.
         method: Name.
         budget: Share of the dense work; the usual one if absent.
         settings: Of the method, by name.
         aim: Latency, risk, always_adapt, report and precision, as of `Runner`; the risk as a number.
 
     Raises:
-        ValueError: There is no such model, method or setting, a number does not fit, or things are given that
+        ValueError: There is no such method or setting, a number does not fit, or things are given that
             exclude one another.
     """
     from foveal.calibration.configure import configure
     from foveal.calibration.engine import find_engine
     from foveal.calibration.profile import METHOD, find_risk
-    from foveal.hub.checkpoint import load_model
     from foveal.inference.runner import Runner
     from foveal.methods import MethodConfig
 
@@ -145,7 +146,6 @@ def make_runner(model: str, method: str, budget: float | None, settings: Setting
             f"--risk goes by what foveal adapt found; leave {', '.join(map(option_name, settings))} out, or "
             "adapt anew"
         )
-    loaded = load_model(model)
     engine = find_engine(loaded, aim.pop("precision", "f32"))
     if engine.warning and "report" in aim:
         aim["report"](engine.warning)

@@ -91,12 +91,12 @@ def _origin() -> dict[str, str]:
 
 def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     """Evaluate what was trained: the dense network and, for an adaptive method, a row at its own budget."""
+    from foveal.adaptive.opening import Reference, open_model
     from foveal.calibration.engine import find_engine
     from foveal.evaluation.evaluate import evaluate as measure
-    from foveal.hub.checkpoint import load_model
     from foveal.methods import METHODS, MethodConfig
 
-    loaded, part = load_model(folder), wanted.method
+    loaded, part = open_model(Reference(str(folder), trusted=True)), wanted.method
     engine = find_engine(loaded)
     if METHODS[part.name].Config().is_dense:
         return measure(engine.dense(), data, [], 0, None, counter("images"))

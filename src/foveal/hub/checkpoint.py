@@ -134,6 +134,6 @@ def _find(name: str) -> Path:
         return path
     raise CheckpointError(
         f"no model '{name}'; {suggestion(name, known)}bundled: "
-        f"{', '.join(known) or 'none'}; or give a .safetensors file or the "
-        "folder of a run"
+        f"{', '.join(known) or 'none'}; or give a .safetensors file, the folder of a run or of "
+        "AdaptiveModel.save_pretrained, or module:function"
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from foveal.calibration.profile import Risk
 from foveal.calibration.selector import Choice
 from foveal.cost import Timing
-from foveal.geometry.plan import SKIP, Plan, overlay
+from foveal.geometry.plan import SKIP, Plan, grid, overlay
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Result:
         """Level [Gh, Gw] that the answer comes from, per cell: what a later pass skips stays as it was."""
         if not self.plans:
             return torch.zeros(1, 1, dtype=torch.int8)
-        return overlay(self.plans)[0]
+        rows, columns = grid(self.size, self.tile)
+        return overlay(self.plans)[0, :rows, :columns]
 
     @property
     def agreement(self) -> float | None:

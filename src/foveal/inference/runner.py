@@ -109,7 +109,8 @@ class Runner:
     def dense_macs(self, size: tuple[int, int]) -> int:
         """Count the MACs of the dense network at a size [px], up to the labels, without running it."""
         if size not in self._dense_macs:
-            empty = torch.empty(1, 3, *size, device="meta")
+            channels = getattr(self._outline, "in_channels", 3)
+            empty = torch.empty(1, channels, *size, device="meta")
             self._dense_macs[size] = count_macs(lambda: upsample(self._outline(empty), size)).total
         return self._dense_macs[size]
 
