@@ -34,7 +34,8 @@ ARROWS: dict[str, str] = {
     "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
     "evaluation",
     "inference": "storage geometry ops data cost methods hub calibration",
-    "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub calibration",
+    "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
+    "calibration",
     "training": "storage tiles models data objectives policies methods hub calibration",
     "reporting": "geometry data cost calibration benchmark evaluation inference",
 }

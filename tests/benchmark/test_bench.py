@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from bench_tasks import SIZE, TORCH, configs, model, task
+from foveal.adaptive.opening import open_model
 from foveal.benchmark.bench import bench
 from foveal.benchmark.memory import peak_mb
 from foveal.benchmark.runtimes import RUNTIMES, Backend, Case, Choice, Runtime
 from foveal.benchmark.runtimes.case import Variant
 from foveal.cost import count_macs
 from foveal.data.synthetic import street
-from foveal.adaptive.opening import open_model
 from foveal.hub.untrained import random_network
 from foveal.methods import CoarseToFineConfig, SegBlocksConfig
 from foveal.models import MODELS

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from foveal.adaptive.opening import open_network
 from foveal.compatibility import Comparison, Finding, MixedRun, NetworkReport, check
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan
-from foveal.adaptive.opening import open_network
 from foveal.methods import SegBlocks
 from foveal.models import MODELS, create_model
 from foveal.policies import create_policy

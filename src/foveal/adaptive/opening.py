@@ -23,11 +23,10 @@ from foveal.adaptive.model import AdaptiveModel
 from foveal.adaptive.source import is_function_name
 from foveal.adaptive.spec import Specification
 from foveal.hub.card import CheckpointError
-from foveal.hub.checkpoint import Model, bundled, load_model, save_model
+from foveal.hub.checkpoint import Model, load_model, save_model
 from foveal.hub.untrained import random_model
 from foveal.methods.padding import PaddedNetwork
 from foveal.models import MODELS
-from foveal.storage.names import suggestion
 
 NESTED = "state_dict", "model_state_dict", "model"
 """Where training scripts keep the weights within what they save."""
@@ -257,8 +256,8 @@ def _with_wishes(found: Model, given: Reference) -> Model:
     if given.classes:
         if len(given.classes) != len(card.classes):
             raise ValueError(
-                f"--classes has {len(given.classes)} names and {found.name} {len(card.classes)} classes; give "
-                f"{len(card.classes)}"
+                f"--classes has {len(given.classes)} names and {found.name} {len(card.classes)} classes; "
+                f"give {len(card.classes)}"
             )
         card = replace(card, classes=given.classes)
     found = replace(found, card=card)

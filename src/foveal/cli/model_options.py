@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -47,7 +47,7 @@ DEVICE: dict[str, Any] = {
 class ShowCommand(Several):
     """A command that finds a network and does not run it on images."""
 
-    options = WEIGHTS
+    options: ClassVar[dict[str, Any]] = WEIGHTS
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Add the options of the model."""
@@ -57,7 +57,7 @@ class ShowCommand(Several):
 class ModelCommand(ShowCommand):
     """A command that runs a network on images."""
 
-    options = {**WEIGHTS, **IMAGES, **DEVICE}
+    options: ClassVar[dict[str, Any]] = {**WEIGHTS, **IMAGES, **DEVICE}
 
 
 def reference(ctx: typer.Context, name: str) -> Reference:

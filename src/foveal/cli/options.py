@@ -156,7 +156,7 @@ def spread(words: Sequence[str], options: Collection[str]) -> list[str]:
 
 
 def carried_options(annotations: Mapping[str, Any], key: str) -> list[Any]:
-    """Make options, as typer parameters, whose given values a context keeps under a key instead of passing."""
+    """Make options, as typer parameters, whose given values a context keeps under a key."""
 
     def carrier(**values: Any) -> None:
         """Carry the options."""

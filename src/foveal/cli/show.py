@@ -20,8 +20,8 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to an app."""
     for command in (methods, policies, models):
         app.command()(command)
-    for command in (show, check):
-        app.command(cls=ShowCommand)(command)
+    app.command(cls=ShowCommand)(show)
+    app.command(cls=ShowCommand)(check)
 
 
 def methods(json: JsonOption = False) -> None:
