@@ -22,6 +22,7 @@ from foveal.adaptive.files import CONFIG, WEIGHTS, save
 from foveal.adaptive.model import AdaptiveModel
 from foveal.adaptive.source import is_function_name
 from foveal.adaptive.spec import Specification
+from foveal.data.raster import COLOUR, ImageFormat
 from foveal.hub.card import CheckpointError
 from foveal.hub.checkpoint import Model, load_model, save_model
 from foveal.hub.untrained import random_model
@@ -117,6 +118,13 @@ def describe(model: AdaptiveModel, file: Path | None = None) -> AdaptedModel:
     """Describe an adaptive model as commands know trained networks."""
     found = describe_model(model.prepared, model.spec, file)
     return AdaptedModel(found.name, found.network, found.card, found.policy, found.file, model.spec)
+
+
+def image_format(model: Model) -> ImageFormat:
+    """Return how image files become what a model takes."""
+    spec = model.spec if isinstance(model, AdaptedModel) else None
+    channels = getattr(model.network, "in_channels", COLOUR.channels)
+    return ImageFormat(channels, None if spec is None else spec.value_range)
 
 
 def save_copy(model: Model, folder: Path) -> Model:

@@ -57,7 +57,7 @@ def adapt(
 
     Afterwards `segment` and `evaluate` take --method coarse_to_fine with --budget, --latency or --risk.
     """
-    from foveal.adaptive.opening import save_copy
+    from foveal.adaptive.opening import image_format, save_copy
     from foveal.calibration.adapt import adapt as measure
     from foveal.calibration.adapt import check
     from foveal.calibration.engine import find_engine, int8_scales
@@ -71,7 +71,7 @@ def adapt(
     loaded = open_model(ctx, model)
     candidates = _candidates(loaded, given_settings(ctx))
     first = candidates[0]
-    found = open_images(images, split, limit)
+    found = open_images(images, split, limit, image_format(loaded))
     check(loaded, found, first)
     if out is not None:
         make_folder(out)

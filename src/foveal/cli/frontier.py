@@ -11,6 +11,7 @@ import typer
 
 from foveal.cli.bench import RuntimesOption, progress, split_names
 from foveal.cli.errors import complain, echo_json
+from foveal.cli.evaluate import open_labelled
 from foveal.cli.model_options import ModelArgument, ModelCommand, open_model
 from foveal.cli.options import DataOption, LimitOption, ThreadsOption, make_folder, prepare
 from foveal.cli.progress import counter
@@ -78,13 +79,12 @@ def frontier(
     from foveal.benchmark.machine import quiet_machine
     from foveal.benchmark.runtimes import PRECISIONS, choose_runtimes, packages_of, parse_precision
     from foveal.calibration.engine import int8_scales
-    from foveal.data.dataset import open_dataset
 
     wanted = [parse_precision(text) for text in dict.fromkeys(precision or PRECISIONS)]
     choices, absent = choose_runtimes(split_names(runtimes), wanted)
     shares = check_shares("--scales", scales or SCALES)
-    loaded, dataset = open_model(ctx, model), open_dataset(data, split)
-    check_classes(loaded, dataset)
+    loaded = open_model(ctx, model)
+    dataset = open_labelled(loaded, data, split)
     if out is not None:
         make_folder(out)
     prepare(threads)
@@ -133,19 +133,6 @@ def check_shares(option: str, values: Sequence[float]) -> list[float]:
     return list(dict.fromkeys(values))
 
 
-def check_classes(loaded: Model, dataset: Dataset) -> None:
-    """Check that a model and a data set have the same number of classes.
-
-    Raises:
-        ValueError: They have not.
-    """
-    if len(dataset.classes) != len(loaded.card.classes):
-        raise ValueError(
-            f"{loaded.name} knows {len(loaded.card.classes)} classes and {dataset.name} has "
-            f"{len(dataset.classes)}; give a model that was trained on these classes"
-        )
-
-
 def adaptive_contenders(
     loaded: Model, methods: Sequence[str], budgets: Sequence[float], engines: Sequence[Engine]
 ) -> list[Contender]:
@@ -174,7 +161,7 @@ def _calibration(data: str, split: str | None, dataset: Dataset, count: int) -> 
     from foveal.data.dataset import open_dataset
 
     try:
-        source = open_dataset(data, split or "train")
+        source = open_dataset(data, split or "train", dataset.reading)
     except ValueError:
         if split is not None:
             raise

@@ -21,6 +21,10 @@ RiskOption = Annotated[
 PrecisionOption = Annotated[
     str, typer.Option(help="f32, bf16 or int8; int8 after `foveal adapt --precision int8`.")
 ]
+MaskOption = Annotated[
+    str | None,
+    typer.Option(help="Where to compute: an image, not 0 where wanted; a folder of one each; or nodata."),
+]
 BudgetOption = Annotated[
     float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; default 0.4.")
 ]

@@ -90,6 +90,11 @@ class Raster:
             missing = self.alpha[:, :, None] == 0 if self.alpha is not None else self.values == 0
         return torch.from_numpy(~missing.all(2))
 
+    def given(self) -> Tensor:
+        """Return which pixels are not 0 [H, W], bool, and not transparent: those that a mask wants."""
+        chosen = (self.values != 0).any(2) & ~np.isnan(self.values.astype(np.float32)).any(2)
+        return torch.from_numpy(chosen if self.alpha is None else chosen & (self.alpha > 0))
+
     def _missing(self) -> Array:
         """Mark the values that mean nothing [H, W, B]."""
         missing = (
@@ -127,7 +132,7 @@ class Raster:
             return (planes * torch.tensor(GREY).view(3, 1, 1)).sum(0, keepdim=True)
         raise ImageError(
             f"{self.path} has {bands} band{'s' if bands > 1 else ''} and the network takes {channels}; "
-            f"give files of {channels} bands, or a network of {bands} channels."
+            f"give files of {channels} bands, or a network of {bands}."
         )
 
 

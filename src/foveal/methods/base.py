@@ -28,6 +28,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
         decides_from: What the decision looks at, in words.
         supports_risk: Whether a tolerated disagreement can choose what is spent (a `threshold` setting).
         is_anytime: Whether complete predictions come one after the other (`stream`).
+        supports_masks: Whether places can be left out (`masked`).
         uses_memory: Whether it reads what the last call left in `memory`.
     """
 
@@ -36,6 +37,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
     decides_from: ClassVar[str] = "nothing"
     supports_risk: ClassVar[bool] = False
     is_anytime: ClassVar[bool] = False
+    supports_masks: ClassVar[bool] = False
     uses_memory: ClassVar[bool] = False
 
     @classmethod

@@ -160,6 +160,7 @@ class SegBlocks(TrainableSegmenter):
 
     Config = SegBlocksConfig
     Training = SegBlocksTraining
+    supports_masks = True
     decides_from = "the image, or the answer of a coarse pass, as the policy needs"
     class_weight: Tensor | None
     policy: Policy
