@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from foveal.adaptive.adapt import adapt
 from foveal.adaptive.engine import describe_model
 from foveal.adaptive.files import CONFIG, WEIGHTS, save
 from foveal.adaptive.model import AdaptiveModel
-from foveal.adaptive.source import is_function_name
+from foveal.adaptive.source import importable, is_function_name
 from foveal.adaptive.spec import Specification
 from foveal.data.raster import COLOUR, ImageFormat
 from foveal.hub.card import CheckpointError
@@ -184,17 +183,12 @@ def call_function(name: str) -> nn.Module:
         ValueError: It cannot be imported or called, or returns no module.
     """
     module, _, function = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
     try:
-        importlib.invalidate_caches()
-        maker = getattr(importlib.import_module(module), function)
-        with torch.random.fork_rng(devices=[]):
+        with importable(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            made = maker()
+            made = getattr(importlib.import_module(module), function)()
     except Exception as error:  # somebody else's code
         raise ValueError(f"{name} gives no network ({type(error).__name__}: {_line(error)})") from None
-    finally:
-        sys.path.pop(0)
     if not isinstance(made, nn.Module):
         raise ValueError(f"{name} returns {made!r:.40}; give a function that returns a torch module")
     return made

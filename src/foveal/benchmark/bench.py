@@ -80,7 +80,7 @@ def bench(task: Task, report: Report = lambda text: None) -> BenchResult:
             runtime to compare with, or a runtime cannot run the network or gives other logits than eager
             PyTorch.
     """
-    check_image(task.image)
+    check_image(task.image, task.model.network)
     task = replace(task, model=replace(task.model, network=copy.deepcopy(task.model.network).eval()))
     precisions, left_out = _comparable(task)
     report("the dense network, counted")

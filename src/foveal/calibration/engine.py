@@ -85,6 +85,16 @@ class Engine:
         """Where the network runs."""
         return device_of(self.model.network)
 
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return int(getattr(self.model.network, "in_channels", COLOURS))
+
+    def sent(self, image: Tensor) -> Tensor:
+        """Return images [N, C, H, W] on the network's device, padded to sides that it takes."""
+        network, moved = self.model.network, image.to(self.device)
+        return network.pad(moved, self.multiple) if isinstance(network, PaddedNetwork) else moved
+
     def _for_any_image(self, method: AdaptiveSegmenter, level: int = 0, tile: int = 1) -> AdaptiveSegmenter:
         """Let a method take images of any size and device; at `level` whole images are reduced."""
         if self.multiple == 1 and self.device.type == "cpu":

@@ -44,7 +44,7 @@ def colours(labels: Tensor, palette: Sequence[Colour]) -> Tensor:
 
 
 def in_colour(image: Tensor) -> Tensor:
-    """Return an image [C, H, W] as people can see it [3, H, W]: its first three channels, or the first alone."""
+    """Return an image [C, H, W] as people see it [3, H, W]: its first three channels, or the first alone."""
     return image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
 
 
