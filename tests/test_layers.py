@@ -36,7 +36,7 @@ ARROWS: dict[str, str] = {
     "inference": "storage geometry ops data cost methods hub calibration",
     "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
     "calibration",
-    "training": "storage tiles models data objectives policies methods hub calibration",
+    "training": "storage tiles models data objectives policies methods hub calibration adaptive",
     "reporting": "geometry data cost calibration benchmark evaluation inference",
 }
 """For every folder the folders that it may import, lower floors only."""

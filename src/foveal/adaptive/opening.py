@@ -176,8 +176,8 @@ def is_function(name: str) -> bool:
     return ":" in name and is_function_name(name) and not Path(name).exists()
 
 
-def call_function(name: str) -> nn.Module:
-    """Import from the current folder, and call without arguments; random weights are always the same.
+def call_function(name: str, seed: int = 0) -> nn.Module:
+    """Import from the current folder, and call without arguments; random weights follow from the seed.
 
     Raises:
         ValueError: It cannot be imported or called, or returns no module.
@@ -185,7 +185,7 @@ def call_function(name: str) -> nn.Module:
     module, _, function = name.partition(":")
     try:
         with importable(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.manual_seed(seed)
             made = getattr(importlib.import_module(module), function)()
     except Exception as error:  # somebody else's code
         raise ValueError(f"{name} gives no network ({type(error).__name__}: {_line(error)})") from None

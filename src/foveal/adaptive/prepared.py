@@ -24,6 +24,7 @@ class PreparedNetwork(nn.Module):
         dense_modules: Names of the network's submodules that must see the whole map.
 
     Attributes:
+        mixing: Names of the submodules that must see the whole map, as the network has them.
         in_channels: Channels C of the images.
         classes: Number of classes K.
         stride: Image pixels per logit sample.
@@ -43,6 +44,7 @@ class PreparedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
+        self.shape, self.preprocess, self.mixing = shape, preprocess, dense_modules
         if hasattr(network, "requires_divisible_input_shape"):  # of segmentation_models_pytorch: we pad
             vars(network)["requires_divisible_input_shape"] = False
         self._path = shape.path
