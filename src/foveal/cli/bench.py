@@ -12,7 +12,7 @@ import typer
 
 from foveal.cli.errors import complain, echo_json
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
-from foveal.cli.model_options import HELP, open_model
+from foveal.cli.model_options import HELP, check_cpu, open_model
 from foveal.cli.options import JsonOption, KeepOption, MethodOption, ThreadsOption, parse_size, prepare
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def bench(
     from foveal.benchmark.runtimes import choose_runtimes
     from foveal.benchmark.task import Task
 
+    check_cpu(ctx, "bench times this processor and the runtimes for it")
     check_picture(picture)
     given = {"--runtimes": runtimes, "--precision": precision, "--memory": memory, "--picture": picture}
     _check_ops(ops, given)
@@ -103,6 +104,7 @@ def bench(
     names, absent = ([], []) if ops else choose_runtimes(split_names(runtimes), precisions)
     prepare(threads, keep_memory)
     loaded = open_model(ctx, model, untrained=True)
+    _check_own(loaded, {"--ops": ops, "--memory": memory})
     budgets = budget or (OPS_BUDGETS if ops else BUDGETS)
     wanted = configurations(loaded, method, budgets, given_settings(ctx))
     reading = image_format(loaded)
@@ -176,6 +178,22 @@ def _check_ops(ops: bool, others: Mapping[str, object]) -> None:
     if given:
         raise ValueError(
             f"--ops measures no runtimes, precisions, memory or picture; leave {', '.join(given)} out"
+        )
+
+
+def _check_own(loaded: Model, given: Mapping[str, bool]) -> None:
+    """Refuse what is measured for architectures of ours only.
+
+    Raises:
+        ValueError: It is asked for with another network.
+    """
+    from foveal.adaptive.opening import AdaptedModel
+
+    asked = [name for name, value in given.items() if value]
+    if asked and isinstance(loaded, AdaptedModel):
+        raise ValueError(
+            f"{', '.join(asked)} is for bundled models and architectures, and {loaded.name} is none; leave "
+            "it out"
         )
 
 

@@ -12,7 +12,7 @@ import typer
 from foveal.cli.bench import RuntimesOption, progress, split_names
 from foveal.cli.errors import complain, echo_json
 from foveal.cli.evaluate import open_labelled
-from foveal.cli.model_options import ModelArgument, ModelCommand, open_model
+from foveal.cli.model_options import ModelArgument, ModelCommand, check_cpu, open_model
 from foveal.cli.options import DataOption, LimitOption, ThreadsOption, make_folder, prepare
 from foveal.cli.progress import counter
 
@@ -80,6 +80,7 @@ def frontier(
     from foveal.benchmark.runtimes import PRECISIONS, choose_runtimes, packages_of, parse_precision
     from foveal.calibration.engine import int8_scales
 
+    check_cpu(ctx, "frontier times this processor and the runtimes for it")
     wanted = [parse_precision(text) for text in dict.fromkeys(precision or PRECISIONS)]
     choices, absent = choose_runtimes(split_names(runtimes), wanted)
     shares = check_shares("--scales", scales or SCALES)

@@ -80,6 +80,17 @@ def reference(ctx: typer.Context, name: str) -> Reference:
     )
 
 
+def check_cpu(ctx: typer.Context, why: str) -> None:
+    """Refuse a device other than the CPU.
+
+    Raises:
+        ValueError: One is given.
+    """
+    device = ctx.meta.get(GIVEN, {}).get("device", "cpu")
+    if device != "cpu":
+        raise ValueError(f"--device is {device}, and {why}; leave it out")
+
+
 def open_model(ctx: typer.Context, name: str, untrained: bool = False) -> Model:
     """Find the network that a command is given, and what is known about it.
 

@@ -31,6 +31,9 @@ def train(
         list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to train: cpu, cuda, cuda:1, mps; default the recipe's.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
     threads: ThreadsOption = None,
     json: JsonOption = False,
@@ -41,6 +44,7 @@ def train(
     """
     from json import dumps
 
+    from foveal.adaptive.opening import find_device
     from foveal.cli.run_report import RunPlace, announcement, describe, outcome
     from foveal.data.dataset import open_dataset
     from foveal.training.build import build_run, save_run
@@ -50,7 +54,10 @@ def train(
     from foveal.training.loop import resumed_step
     from foveal.training.loop import train as run_training
 
-    wanted = read_recipe(recipe, overrides or [])
+    if device is not None:
+        find_device(device)
+    where = [] if device is None else [f"train.device={device}"]
+    wanted = read_recipe(recipe, [*(overrides or []), *where])
     folder = run or Path("runs") / recipe.stem
     first = resumed_step(folder)
     if first and not resume:

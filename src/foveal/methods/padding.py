@@ -71,7 +71,8 @@ class PaddedMethod(AdaptiveSegmenter):
 
     def __init__(self, method: AdaptiveSegmenter, network: nn.Module, multiple: int, tile: int) -> None:
         super().__init__()
-        self.method, self.network, self.multiple, self.tile = method, method.network, multiple, tile
+        self.method: AdaptiveSegmenter = method
+        self.network, self.multiple, self.tile = method.network, multiple, tile
         self.device = device_of(network)
         self._around = network.around if isinstance(network, PaddedNetwork) else None
         self._pad = network.pad if isinstance(network, PaddedNetwork) else None
@@ -139,6 +140,11 @@ class PaddedMethod(AdaptiveSegmenter):
         stride = -(-found.size[0] // found.logits.shape[2])
         logits = found.logits[:, :, : -(-height // stride), : -(-width // stride)]
         return Prediction(logits, size, Trace(found.trace.steps, found.trace.known_levels), None, labels)
+
+
+def unpadded(method: AdaptiveSegmenter) -> AdaptiveSegmenter:
+    """Return the method that gets the images in the end."""
+    return method.method if isinstance(method, PaddedMethod) else method
 
 
 def device_of(network: nn.Module) -> torch.device:

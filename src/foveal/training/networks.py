@@ -22,7 +22,7 @@ from foveal.adaptive.opening import (
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.probe import channels_of
 from foveal.adaptive.source import Source
-from foveal.adaptive.spec import Specification
+from foveal.adaptive.spec import Specification, read_range
 from foveal.data.dataset import Dataset
 from foveal.data.raster import COLOUR, ImageFormat
 from foveal.hub.checkpoint import load_model
@@ -39,15 +39,15 @@ CREATE = "foveal:create_model"
 def recipe_format(recipe: Recipe) -> ImageFormat:
     """Return how image files become what the network of a recipe takes."""
     channels = recipe.model.channels
-    if channels is None and is_function(recipe.model.name):
+    if not channels and is_function(recipe.model.name):
         channels = channels_of(call_function(recipe.model.name))
-    return ImageFormat(channels or COLOUR.channels, recipe.data.range)
+    return ImageFormat(channels or COLOUR.channels, read_range(recipe.data.range or None))
 
 
 def is_plain(recipe: Recipe, dataset: Dataset) -> bool:
     """Whether a card says everything: an architecture for colour images, with a logit for every class."""
     plain = not is_function(recipe.model.name) and dataset.reading == COLOUR
-    return plain and recipe.model.classes in (None, len(dataset.classes))
+    return plain and recipe.model.classes in (0, len(dataset.classes))
 
 
 def create_plain(recipe: Recipe, classes: int) -> Any:
@@ -119,7 +119,7 @@ def save_adapted(recipe: Recipe, run: Path, method: TrainableSegmenter, dataset:
     if not isinstance(prepared, PreparedNetwork):
         return None
     spec = Specification(
-        name=type(prepared.network).__name__,
+        name=recipe.model.name.rpartition(":")[2],
         shape=prepared.shape,
         preprocess=prepared.preprocess,
         dense_modules=prepared.mixing,
