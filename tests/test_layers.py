@@ -30,12 +30,13 @@ ARROWS: dict[str, str] = {
     "hub": "storage cost models policies methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
     "hub data",
-    "evaluation": "storage ops objectives cost methods data",
+    "evaluation": "storage geometry ops objectives cost methods data",
     "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
     "evaluation",
     "inference": "storage geometry ops data cost methods hub calibration",
-    "adaptive": "storage geometry tiles compatibility fusion data cost methods program hub calibration",
-    "training": "storage tiles models data objectives policies methods hub calibration",
+    "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
+    "calibration",
+    "training": "storage tiles models data objectives policies methods hub calibration adaptive",
     "reporting": "geometry data cost calibration benchmark evaluation inference",
 }
 """For every folder the folders that it may import, lower floors only."""

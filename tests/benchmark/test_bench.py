@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from bench_tasks import SIZE, TORCH, configs, model, task
+from foveal.adaptive.opening import open_model
 from foveal.benchmark.bench import bench
 from foveal.benchmark.memory import peak_mb
 from foveal.benchmark.runtimes import RUNTIMES, Backend, Case, Choice, Runtime
 from foveal.benchmark.runtimes.case import Variant
 from foveal.cost import count_macs
 from foveal.data.synthetic import street
-from foveal.hub.untrained import find_model, random_network
+from foveal.hub.untrained import random_network
 from foveal.methods import CoarseToFineConfig, SegBlocksConfig
 from foveal.models import MODELS
 from foveal.ops import classify
@@ -146,9 +147,9 @@ def test_architectures_get_settled_norms_and_always_the_same_weights() -> None:
 
 
 def test_models_and_architectures_are_found_by_name() -> None:
-    model = find_model("swiftnet_nano")
+    model = open_model("swiftnet_nano", untrained=True)
     assert (model.name, len(model.card.classes), model.card.tile) == ("swiftnet_nano", 19, 64)
-    message = error_of(lambda: find_model("swiftnet"))
+    message = error_of(lambda: open_model("swiftnet", untrained=True))
     assert message.startswith("no model 'swiftnet'; ")
     assert message.endswith(", ".join(MODELS))
 

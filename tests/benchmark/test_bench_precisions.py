@@ -27,7 +27,7 @@ from samples import error_of, nano
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no network have a program."""
 
-    def cannot(network: object) -> None:
+    def cannot(network: object, multiple: int) -> None:
         raise NotCompiled("operation 'flip' (x) has no step")
 
     monkeypatch.setattr(engine, "compile_fused", cannot)

@@ -187,7 +187,7 @@ def test_a_bad_file_does_not_stop_the_others(segment, photos: Path, tmp_path: Pa
 
 
 def test_cards_recommend_and_options_override(model: Path) -> None:
-    runner = segment_command.make_runner(str(model), "segblocks", 0.4, {"tile": 64, "coarse_level": 1})
+    runner = segment_command.make_runner(load_model(model), "segblocks", 0.4, {"tile": 64, "coarse_level": 1})
     assert runner.setup.config == SegBlocksConfig(0.4, "entropy", 64, 2, 1)
 
 

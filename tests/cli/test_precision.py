@@ -116,7 +116,7 @@ def test_a_network_without_a_program_runs_in_pytorch_and_says_why(
     from foveal.calibration import engine as module
     from foveal.program import NotCompiled
 
-    def cannot(network: object) -> None:
+    def cannot(network: object, multiple: int) -> None:
         raise NotCompiled("operation 'flip' (x) has no step")
 
     monkeypatch.setattr(module, "compile_fused", cannot)

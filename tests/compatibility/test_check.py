@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from foveal.adaptive.opening import open_network
 from foveal.compatibility import Comparison, Finding, MixedRun, NetworkReport, check
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan
-from foveal.hub.listing import find_network
 from foveal.methods import SegBlocks
 from foveal.models import MODELS, create_model
 from foveal.policies import create_policy
@@ -195,12 +195,12 @@ def nothing() -> int:
 )
 def test_networks_that_do_not_exist_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"gives no network|returns 3|no model"):
-        find_network(name)
+        open_network(name)
 
 
 def test_networks_are_found_by_python_path() -> None:
-    assert type(find_network("test_check:Network")).__name__ == "Network"
-    assert type(find_network("swiftnet_nano")).__name__ == "SegmentationNetwork"
+    assert type(open_network("test_check:Network")).__name__ == "Network"
+    assert type(open_network("swiftnet_nano")).__name__ == "SegmentationNetwork"
 
 
 # What is compared

@@ -39,7 +39,7 @@ def test_white_is_white_in_every_mode(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.tif"
     if mode in ("I;16", "I", "F"):
         dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
-        image = Image.fromarray(np.full((3, 4), 65535, dtype=dtype))
+        image = Image.fromarray(np.full((3, 4), 1 if mode == "F" else 65535, dtype=dtype))
     else:
         image = Image.new("RGB", (4, 3), "white").convert(mode)
     image.save(path)
@@ -54,17 +54,16 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     assert torch.allclose(image[1, 0], torch.tensor([0, 256, 32768, 65535]) / 65535, atol=1e-7)
 
 
-@pytest.mark.parametrize(("top", "scale"), [(0.5, 1), (200, 255), (1000, 65535)])
-def test_float_grey_is_scaled_by_its_range(tmp_path: Path, top: float, scale: float) -> None:
-    Image.fromarray(np.array([[0, top]], dtype=np.float32)).save(tmp_path / "a.tif")
-    assert torch.allclose(read_image(tmp_path / "a.tif")[0, 0], torch.tensor([0, top / scale]))
-
-
-@pytest.mark.parametrize("value", [-1.0, 70000.0, float("nan"), float("inf")])
-def test_float_grey_out_of_range_is_refused(tmp_path: Path, value: float) -> None:
+@pytest.mark.parametrize("value", [-1.0, 200.0, float("inf")])
+def test_floats_beyond_0_to_1_need_a_range(tmp_path: Path, value: float) -> None:
     Image.fromarray(np.array([[0, value]], dtype=np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ImageError, match=r"a\.tif holds grey values .* rescale"):
+    with pytest.raises(ImageError, match=r"a\.tif holds values from .* once, for all images: --range"):
         read_image(tmp_path / "a.tif")
+
+
+def test_floats_in_0_to_1_are_taken_as_they_are(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.25, 0.5]], dtype=np.float32)).save(tmp_path / "a.tif")
+    assert torch.equal(read_image(tmp_path / "a.tif")[0, 0], torch.tensor([0.25, 0.5]))
 
 
 def test_transparent_pixels_are_blended_over_grey(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def sentence(name: str | Path) -> str:
 
 def test_a_loaded_model_gives_the_same_answer_and_card(tmp_path: Path) -> None:
     network, image = nano(3), torch.rand(1, 3, 40, 56)
-    path = save_model(network, CARD, tmp_path / "deep" / "folder" / "model", half=False)
+    path = save_model(network, CARD, tmp_path / "deep" / "folder" / "model")
     model = load_model(path)
     assert path == tmp_path / "deep" / "folder" / "model.safetensors"
     assert model.card == CARD
@@ -73,7 +73,7 @@ def test_half_precision_takes_half_the_space_and_gives_nearly_the_same_answer(tm
 def test_numbers_beyond_half_precision_survive(tmp_path: Path) -> None:
     network = nano(3)
     network.encoder.stem[0][1].running_var.fill_(1e6)
-    path = save_model(network, CARD, tmp_path / "model")
+    path = save_model(network, CARD, tmp_path / "model", half=True)
     assert torch.equal(load_model(path).network.encoder.stem[0][1].running_var, torch.full((16,), 1e6))
 
 
@@ -91,7 +91,9 @@ def test_a_folder_of_a_run_is_loaded_by_its_name(saved: Path) -> None:
 def test_no_model_of_that_name(tmp_path: Path) -> None:
     close = next(iter(bundled()))[:-1]
     assert f"no model '{close}'; did you mean '{close}" in sentence(close)
-    assert "give a .safetensors file or the folder of a run" in sentence(tmp_path / "missing.safetensors")
+    assert "give a .safetensors file, the folder of a run or of AdaptiveModel.save_pretrained" in sentence(
+        tmp_path / "missing.safetensors"
+    )
     assert f"no model '{tmp_path}'" in sentence(tmp_path)
     assert "no model ''" in sentence("")
 

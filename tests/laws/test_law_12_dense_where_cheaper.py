@@ -53,7 +53,7 @@ def segment(model: Model) -> Segment:
 
 def assert_is_dense(result: Result, reason: str) -> None:
     assert reason in result.reason
-    assert (result.work, result.plans) == (1.0, ())
+    assert (result.work, result.cells) == (1.0, None)
     assert result.macs == result.dense_macs
 
 

@@ -117,5 +117,32 @@ def picture(channels: int = 3, size: tuple[int, int] = (203, 270), count: int = 
     return (large + 0.05 * torch.rand(large.shape, generator=generator)).clamp(0, 1)
 
 
+def make_pair() -> UNet:
+    """Make a network of two classes."""
+    return UNet(3, 2)
+
+
+def make_grey() -> Strided:
+    """Make a network for grey images."""
+    return Strided(1, 2)
+
+
+def make_bands() -> UNet:
+    """Make a network of one logit for four bands."""
+    return UNet(4, 1)
+
+
+def make_adaptive() -> nn.Module:
+    """Make a network that says everything about itself."""
+    import foveal
+
+    return foveal.adapt(UNet(3, 2), classes=["soil", "plant"])
+
+
+def describe_nothing() -> int:
+    """Return no network."""
+    return 3
+
+
 def _twice(x: Tensor, mode: str = "bilinear") -> Tensor:
     return F.interpolate(x, scale_factor=2, mode=mode, align_corners=None if mode == "nearest" else False)

@@ -9,12 +9,11 @@ from typing import Any
 from torch import nn
 
 from foveal.adaptive.model import AdaptiveModel
-from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.preprocess import as_preprocess, find_preprocess
 from foveal.adaptive.probe import NetworkShape, find_shape
 from foveal.adaptive.source import Source, find_source
 from foveal.adaptive.spec import Specification
-from foveal.adaptive.survey import find_dense_modules
+from foveal.adaptive.survey import fit_tiles
 from foveal.calibration.engine import PRECISIONS
 from foveal.data.pairs import default_palette
 from foveal.methods import METHODS
@@ -77,7 +76,7 @@ def adapt(  # noqa: PLR0913
     side = _tile(shape, tile)
     declared = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
     _check_names(network, declared)
-    mixing = find_dense_modules(PreparedNetwork(network, shape, given, declared), shape, side)
+    shape, mixing = fit_tiles(network, shape, given, declared, side)
     made_by = find_source(network) if source is None else Source(source, dict(arguments or {}))
     kept = next(known for known in PRECISIONS if known == precision)
     spec = Specification(

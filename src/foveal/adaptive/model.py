@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from foveal.adaptive import files
 from foveal.adaptive.calibrating import PreparedImages, Progress, calibrate
 from foveal.adaptive.engine import build_engine
-from foveal.adaptive.mask import read_mask
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.request import Answerer, Request
 from foveal.adaptive.result import AdaptiveResult, levels_of, nothing_wanted
@@ -23,6 +22,7 @@ from foveal.adaptive.spec import Specification
 from foveal.calibration.engine import Engine, Precision
 from foveal.calibration.latency import on_tiles
 from foveal.calibration.profile import CalibrationProfile
+from foveal.geometry.mask import read_mask
 from foveal.geometry.plan import SKIP
 from foveal.methods import Prediction
 from foveal.methods.base import refuse_tracing

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from foveal.adaptive.preprocess import Preprocess
 from foveal.adaptive.probe import NetworkShape, follow
-from foveal.tiles import TileTensor
 
 
 class PreparedNetwork(nn.Module):
@@ -25,6 +24,7 @@ class PreparedNetwork(nn.Module):
         dense_modules: Names of the network's submodules that must see the whole map.
 
     Attributes:
+        mixing: Names of the submodules that must see the whole map, as the network has them.
         in_channels: Channels C of the images.
         classes: Number of classes K.
         stride: Image pixels per logit sample.
@@ -44,6 +44,7 @@ class PreparedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
+        self.shape, self.preprocess, self.mixing = shape, preprocess, dense_modules
         if hasattr(network, "requires_divisible_input_shape"):  # of segmentation_models_pytorch: we pad
             vars(network)["requires_divisible_input_shape"] = False
         self._path = shape.path
@@ -64,35 +65,6 @@ class PreparedNetwork(nn.Module):
             image = (image - self.mean) / self.std
         logits = follow(self.network(image), self._path)
         return logits if self.pair is None else self.pair(logits)
-
-
-class PaddedNetwork(nn.Module):
-    """Pads whole images to sides that a network takes, and crops its logits; tiles go through as they are.
-
-    Args:
-        prepared: The network, or the same with its layers joined.
-        shape: What goes in and comes out.
-        preprocess: How images are padded.
-
-    Attributes:
-        dense_modules: Names of the submodules that must see the whole map.
-    """
-
-    def __init__(self, prepared: nn.Module, shape: NetworkShape, preprocess: Preprocess) -> None:
-        super().__init__()
-        self.prepared = prepared
-        self._preprocess, self.multiple = preprocess, shape.multiple
-        self.in_channels, self.classes = shape.in_channels, shape.classes
-        self.stride, self.coarsest_stride = shape.stride, shape.coarsest_stride
-        names: Any = getattr(prepared, "dense_modules", ())
-        self.dense_modules = tuple(f"prepared.{name}" for name in names)
-
-    def forward(self, image: Any) -> Any:
-        """Map images [N, C, H, W] in 0..1 to logits [N, K, H / stride, W / stride], sides rounded up."""
-        if isinstance(image, TileTensor):
-            return self.prepared(image)
-        height, width = (-(-side // self.stride) for side in image.shape[2:])
-        return self.prepared(self._preprocess.padded(image, self.multiple))[:, :, :height, :width]
 
 
 def _pair() -> nn.Conv2d:

@@ -71,7 +71,7 @@ def find_shape(
     Raises:
         ValueError: It fails on a plain image, or gives no logits that fit the image.
     """
-    channels = in_channels or next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
+    channels = in_channels or channels_of(network)
     runs = []
     for side in SIDES:
         with _Watch() as watch:
@@ -90,6 +90,11 @@ def find_shape(
     found = multiple or (1 if _takes_any_size(network, channels, path, stride) else coarsest)
     aligned = any(watch.align_corners for watch in runs)
     return NetworkShape(channels, logits.shape[1], path, stride, coarsest, found, aligned)
+
+
+def channels_of(network: nn.Module) -> int:
+    """Return how many channels the images of a network have: those of its first convolution, else 3."""
+    return next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
 
 
 def find_logits(answer: Any) -> Path | None:

@@ -17,8 +17,8 @@ from foveal.methods.config import settings_of
 from foveal.storage.names import find
 
 Kind = Literal["budget", "latency_ms", "risk", "threshold"]
-DENSE, TILES = "dense", "segblocks"
-"""The dense network, and what runs all of it on tiles."""
+DENSE, MASKED = "dense", "masked"
+"""Keys of the dense network, and of what leaves places out."""
 ANY = 0.5
 """A budget to start from where a latency chooses it."""
 
@@ -109,12 +109,10 @@ class Answerer:
 
         The dense network becomes everything at level 0, so that there are tiles to leave out.
         """
-        if not choice.reason:
-            return self.method(choice)
-        if TILES not in self._made:
-            config = METHODS[TILES].Config(1.0, **self._settings(TILES))
-            self._made[TILES] = self.engine.make(TILES, config)
-        return self._made[TILES]
+        key = f"{MASKED} {choice.reason} {choice.budget}"
+        if key not in self._made:
+            self._made[key] = self.setup.make_for_mask(choice.budget, bool(choice.reason))
+        return self._made[key]
 
     def _settings(self, method: str) -> dict[str, Any]:
         """Return the model's own settings, those that a method has."""

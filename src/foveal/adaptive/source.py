@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
+from importlib import import_module, invalidate_caches
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -31,8 +34,7 @@ class Source:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        module, _, name = self.function.partition(":")
-        if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        if not is_function_name(self.function):
             raise ValueError(
                 f'source is "{self.function}"; give "module:function", a function that makes the network'
             )
@@ -63,10 +65,11 @@ class Source:
         if not (trusted or self.is_known):
             raise ValueError(
                 f"the network is made by {self.function}, which runs code that is not part of the file; give "
-                "trust_source=True if you trust it, or network=net with the network itself"
+                "trust_source=True (--trust-source) if you trust it, or network=net with the network itself"
             )
         try:
-            maker = getattr(import_module(module), name)
+            with importable():
+                maker = getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise ValueError(
                 f"the network is made by {self.function}, which cannot be imported ({error}); install it, or "
@@ -84,6 +87,24 @@ class Source:
         if not isinstance(made, nn.Module):
             raise ValueError(f"{self.function} makes a {type(made).__name__}; give one that makes a module")
         return made
+
+
+@contextmanager
+def importable() -> Iterator[None]:
+    """Let modules of the current folder be imported, as the user who names one means."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        invalidate_caches()
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def is_function_name(text: str) -> bool:
+    """Whether a text has the form "module:function", or that of a class."""
+    module, _, name = text.partition(":")
+    return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def find_source(network: nn.Module) -> Source | None:

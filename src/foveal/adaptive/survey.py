@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import nn
+
 from foveal.adaptive.prepared import PreparedNetwork
+from foveal.adaptive.preprocess import Preprocess
 from foveal.adaptive.probe import NetworkShape
 from foveal.compatibility import NetworkReport, check
 
@@ -14,23 +17,51 @@ NETWORK = "network"
 """Name of the network within a prepared one."""
 
 
-def find_dense_modules(prepared: PreparedNetwork, shape: NetworkShape, tile: int) -> tuple[str, ...]:
-    """Run a network on tiles, and return the names of its modules that must see the whole map.
+def fit_tiles(
+    network: nn.Module,
+    shape: NetworkShape,
+    preprocess: Preprocess,
+    declared: tuple[str, ...],
+    tile: int,
+) -> tuple[NetworkShape, tuple[str, ...]]:
+    """Run a network on tiles, and find which of its modules must see the whole map.
+
+    A network that takes images of any size, but is another one on tiles of a ragged image, gets images padded
+    to multiples of its coarsest stride, unless the preprocessing says otherwise.
 
     Args:
-        prepared: The network; it is left as it is. What it declares is among the names.
+        network: The network; it is left as it is.
         shape: What goes in and comes out.
+        preprocess: What images need.
+        declared: Names of modules that are known to need the whole map.
         tile: Side of a tile [px].
+
+    Returns:
+        The shape, its `multiple` chosen, and the names of the modules, declared ones among them.
 
     Raises:
         ValueError: It cannot run on tiles, or gives another answer there; the message says why.
     """
-    side = max(LEAST, 4 * tile)
-    report = check(prepared, (side, side), tile, shape.in_channels)
-    kind = type(prepared.network).__name__
-    names = None if report.dense_modules is None else (*report.declared, *report.dense_modules)
-    inside = _inside(names)
-    if names is None or inside is None:
+    tries = [shape]
+    if shape.multiple == 1 and preprocess.multiple is None and shape.coarsest_stride > 1:
+        tries.append(replace(shape, multiple=shape.coarsest_stride))
+    for each in tries:
+        prepared = PreparedNetwork(network, each, preprocess, declared)
+        side = max(LEAST, 4 * tile)
+        report = check(prepared, (side, side), tile, each.in_channels, each.multiple)
+        if each is tries[-1] or (report.equal and not any(c.error for c in report.comparisons)):
+            break
+    return each, _named(type(network).__name__, report)
+
+
+def _named(kind: str, report: NetworkReport) -> tuple[str, ...]:
+    """Return the names of the modules that must see the whole map.
+
+    Raises:
+        ValueError: It cannot run on tiles, or gives another answer there.
+    """
+    inside = _inside(None if report.dense_modules is None else (*report.declared, *report.dense_modules))
+    if inside is None:
         raise ValueError(f"{kind} cannot run on tiles: {_reason(report)}")
     if not report.equal:
         raise ValueError(

@@ -31,6 +31,7 @@ from foveal.calibration.engine import Engine
 from foveal.cost import Timing, alternate, count_macs
 from foveal.methods import AdaptiveSegmenter, CompiledMethod
 from foveal.methods.base import check_image
+from foveal.methods.padding import unpadded
 from foveal.ops import classify, tuning
 
 TOLERANCE = 1e-2
@@ -80,7 +81,7 @@ def bench(task: Task, report: Report = lambda text: None) -> BenchResult:
             runtime to compare with, or a runtime cannot run the network or gives other logits than eager
             PyTorch.
     """
-    check_image(task.image)
+    check_image(task.image, task.model.network)
     task = replace(task, model=replace(task.model, network=copy.deepcopy(task.model.network).eval()))
     precisions, left_out = _comparable(task)
     report("the dense network, counted")
@@ -292,7 +293,7 @@ def _row(
         policy=str(config.settings.get("policy", "")),
         budget=config.budget,
         precision=precision,
-        engine="program" if isinstance(row.method, CompiledMethod) else "modules",
+        engine="program" if isinstance(unpadded(row.method), CompiledMethod) else "modules",
         max_level=0 if config.is_dense else config.whole("max_level", config.whole("coarse_level")),
         tile=config.whole("tile"),
         coarse_level=config.whole("coarse_level"),

@@ -134,14 +134,15 @@ class StaticContender:
             [shrink(image, sides) for image in self.shared.calibration] if self.precision == "int8" else []
         )
         images = [image for image in images if image.shape[2:] == sides]
-        example = torch.rand(1, 3, *sides, generator=torch.Generator().manual_seed(0))
+        channels = getattr(self.shared.network, "in_channels", 3)
+        example = torch.rand(1, channels, *sides, generator=torch.Generator().manual_seed(0))
         runtime = prepare(
             self.choice, Case(self.shared.network, example, self.shared.threads, folder, images)
         )
         if sides == size:
             return static_labeller(runtime, size)
         choices = {way.name: _shrinking(runtime, way, size, sides) for way in shrinking_ways(size, sides)}
-        image, times = torch.rand(1, 3, *size), {}
+        image, times = torch.rand(1, channels, *size), {}
         for name, labeller in choices.items():
             run = partial(labeller.run, labeller.lay(image))
             times[name] = alternate({name: run}, TRIALS, warmup=1)[name].median
@@ -185,7 +186,7 @@ class AdaptiveContender:
         """Make the method, and run it once: kernels are chosen, and a budget that is too small is refused."""
         labeller = adaptive_labeller(self.make(), self.config.title)
         with tuning():
-            labeller.run(labeller.lay(torch.rand(1, 3, *size)))
+            labeller.run(labeller.lay(torch.rand(1, self.engine.channels, *size)))
         return labeller
 
 

@@ -128,7 +128,7 @@ class _Study:
             image = self._image(index)
             with tuning() if index == 0 else nullcontext():
                 logits = self.network(image)
-            labels = classify(logits, (image.shape[2], image.shape[3]))[0].clone()
+            labels = classify(logits, (image.shape[2], image.shape[3]))[0].cpu().clone()
             counts += torch.bincount(labels.flatten().long(), minlength=256)
             classes = logits.shape[1]
             self.dense.append(labels)
@@ -205,7 +205,7 @@ class _Study:
             for k, method in enumerate(methods, start=1):
                 with tuning() if index == 0 else nullcontext():
                     answer = method.after(image, first)
-                losses[index, k] = disagreement(answer.labels, self.dense[index][None], weights)[0]
+                losses[index, k] = disagreement(answer.labels.cpu(), self.dense[index][None], weights)[0]
                 works[index, k] = answer.trace.work[0]
                 remaining[index, k] = method.remaining_gain(image, answer)[0]
             self.report("risk", index + 1, len(self.images))
@@ -253,8 +253,9 @@ class _Study:
 
     def _compare(self, answer: Prediction, index: int, weights: Tensor) -> tuple[float, float, float]:
         dense = self.dense[index][None]
-        same = float((answer.labels == dense).double().mean())
-        return float(answer.trace.work[0]), same, float(disagreement(answer.labels, dense, weights)[0])
+        labels = answer.labels.cpu()
+        same = float((labels == dense).double().mean())
+        return float(answer.trace.work[0]), same, float(disagreement(labels, dense, weights)[0])
 
     def _thresholds(self) -> list[float]:
         """Take quantiles of the gain of every tile that a first pass leaves open."""
@@ -272,7 +273,7 @@ class _Study:
         size = (image.shape[2], image.shape[3])
         full = torch.nn.functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         dense = self.dense[index]
-        wrong = (full.argmax(1)[0] != dense).float() * weights[dense.long()]
+        wrong = (full.argmax(1)[0].cpu() != dense).float() * weights[dense.long()]
         return per_cell(wrong[None], size, self.config.tile)[0]
 
     def _cells(self, gain: Tensor | tuple[Tensor, ...], image: Tensor) -> Tensor:
@@ -287,7 +288,8 @@ class _Study:
         return CoarseToFine(network, config.budget, config.tile, config.coarse_level, how).eval()
 
     def _image(self, index: int) -> Tensor:
-        return self.images[index][None].to(memory_format=torch.channels_last)
+        image = self.engine.sent(self.images[index][None])
+        return image.contiguous(memory_format=torch.channels_last)
 
     def _some(self, count: int) -> list[int]:
         total = len(self.images)

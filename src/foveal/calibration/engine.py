@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from foveal.calibration.profile import load_profile
-from foveal.fusion import faster
+from foveal.fusion import CannotFuse, fuse
 from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, AdaptiveSegmenter, CompiledMethod, Dense, MethodConfig, Resources
 from foveal.methods.compiled import PlansOnce
+from foveal.methods.padding import PaddedMethod, PaddedNetwork, device_of
 from foveal.program import DenseRun, NotCompiled, Program
-from foveal.program.compile import compile_fused, compile_network
+from foveal.program.compile import compile_fused
 from foveal.program.quantise import LEAST_AGREEMENT, Scales, find_scales, in_bf16, in_int8
 from foveal.storage.names import find
 
@@ -54,22 +56,49 @@ class Engine:
                 f32 is asked for a method that programs do not have.
         """
         made = find(method, METHODS, "method").from_config(self.network, config, resources).eval()
-        if self.program is None:
-            return made
         settings = config.program_run()
-        if settings is None and not isinstance(made, PlansOnce):
-            if self.precision == "f32":
-                return made
+        if self.program is not None and (settings is not None or isinstance(made, PlansOnce)):
+            made = CompiledMethod(made, self.program, settings).eval()
+        elif self.program is not None and self.precision != "f32":
             raise ValueError(
                 f"method {method} with {config.title} has no compiled form, so no {self.precision}; leave "
                 "--precision out, or give another method or policy"
             )
-        return CompiledMethod(made, self.program, settings).eval()
+        return self._for_any_image(made, config.reduced_by, config.whole("tile", 1))
 
     def dense(self) -> AdaptiveSegmenter:
         """Make the dense network."""
-        made = Dense(self.network).eval()
-        return made if self.program is None else CompiledMethod(made, self.program, DenseRun()).eval()
+        made: AdaptiveSegmenter = Dense(self.network).eval()
+        if self.program is not None:
+            made = CompiledMethod(made, self.program, DenseRun()).eval()
+        return self._for_any_image(made)
+
+    @property
+    def multiple(self) -> int:
+        """What sides of images must be multiples of [px]; the methods that are made pad them."""
+        return int(getattr(self.model.network, "multiple", 1))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return device_of(self.model.network)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return int(getattr(self.model.network, "in_channels", 3))
+
+    def sent(self, image: Tensor) -> Tensor:
+        """Return images [N, C, H, W] on the network's device, padded to sides that it takes."""
+        network, moved = self.model.network, image.to(self.device)
+        return network.pad(moved, self.multiple) if isinstance(network, PaddedNetwork) else moved
+
+    def _for_any_image(self, method: AdaptiveSegmenter, level: int = 0, tile: int = 1) -> AdaptiveSegmenter:
+        """Let a method take images of any size and device; at `level` whole images are reduced."""
+        if self.multiple == 1 and self.device.type == "cpu":
+            return method
+        multiple = self.multiple << level if self.multiple > 1 else 1
+        return PaddedMethod(method, self.model.network, multiple, tile).eval()
 
     def in_precision(self, precision: str, scales: Scales | None = None) -> Engine:
         """Return what runs the same network in bf16 or int8, from its program in f32.
@@ -119,14 +148,30 @@ def find_engine(model: Model, precision: str = "f32", scales: Scales | None = No
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision}; give one of {', '.join(PRECISIONS)}")
-    fused = faster(model.network)
-    try:  # the second says why layers could not be joined
-        program = compile_fused(fused) if fused is not model.network else compile_network(model.network)
-    except (NotCompiled, RuntimeError) as error:
-        plain = Engine(model, fused, why_not=str(error))
-    else:
-        plain = Engine(model, fused, program)
+    whole = model.network
+    inner: nn.Module = whole.prepared if isinstance(whole, PaddedNetwork) else whole
+    fused, program, why_not = inner, None, _obstacle(inner)
+    try:
+        fused = fuse(inner)
+        program = None if why_not else compile_fused(fused, multiple=int(getattr(whole, "multiple", 1)))
+    except CannotFuse as error:
+        why_not = why_not or str(error)
+    except Exception as error:  # a graph of any network may hold anything
+        why_not = " ".join(str(error).split()) or type(error).__name__
+    joined = whole.around(fused) if isinstance(whole, PaddedNetwork) else fused
+    plain = Engine(model, joined.eval(), program, why_not=why_not)
     return plain if precision == "f32" else plain.in_precision(precision, scales)
+
+
+def _obstacle(network: nn.Module) -> str:
+    """Say why there is no program, whatever the network's layers are; empty if there may be one."""
+    like = next(iter(network.parameters()), torch.empty(0))
+    if like.device.type != "cpu":
+        return f"programs run on the CPU, and the network is on {like.device}"
+    if like.dtype != torch.float32:
+        kind = str(like.dtype).removeprefix("torch.")
+        return f'programs are made from float32 weights, and these are {kind}; use precision="bf16" instead'
+    return ""
 
 
 def int8_scales(engine: Engine, images: Sequence[Tensor], least_agreement: float = LEAST_AGREEMENT) -> Scales:
@@ -134,7 +179,7 @@ def int8_scales(engine: Engine, images: Sequence[Tensor], least_agreement: float
 
     Args:
         engine: What runs the network in f32.
-        images: Images [3, H, W] in 0..1 like those that will come, read when they are asked for.
+        images: Images [C, H, W] in 0..1 like those that will come, read when they are asked for.
         least_agreement: Share of the labels that must stay; maps are left in bfloat16 for it. 0 where labels
             mean nothing, and only time counts.
 

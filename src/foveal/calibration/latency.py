@@ -22,7 +22,7 @@ from foveal.calibration.engine import Engine
 from foveal.cost import alternate
 from foveal.hub.fingerprint import fingerprint
 from foveal.kernels.build import built
-from foveal.methods import AdaptiveSegmenter, MethodConfig, Resources
+from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig, Resources
 from foveal.ops import tuning
 from foveal.storage.store import Store
 from foveal.tiles import NoTileRule
@@ -39,6 +39,8 @@ BUDGETS = (0.25, 0.5, 0.8)
 """Budgets that are measured; one that pays for no plan is replaced by that of the cheapest."""
 ANY = 0.5
 """A budget to make a method with where only its cheapest plan is asked for."""
+TILED = "segblocks"
+"""The method that runs everything on tiles."""
 ROUNDS = 5
 GRAIN = 32
 """Side of the patches of the picture that is measured on [px]."""
@@ -73,6 +75,26 @@ class Setup:
         """Make the method with a budget."""
         config = replace(self.config, budget=budget)
         return self.engine.make(self.method, config, self.resources)
+
+    def make_for_mask(self, budget: float, dense: bool) -> AdaptiveSegmenter:
+        """Make what leaves out what a mask does not want, with a budget.
+
+        The dense network, which computes whole images, becomes everything at level 0: there are tiles then.
+        """
+        if not dense and METHODS[self.method].supports_masks:
+            return self.make(budget)
+        return self.engine.make(TILED, METHODS[TILED].Config(1.0, **self.tiles))
+
+    @property
+    def tiles(self) -> dict[str, int]:
+        """Tile and levels in the words of `TILED`: those of the method, else what the model recommends."""
+        level = self.engine.model.card.coarse_level
+        return {"tile": self.tile, "max_level": level, "coarse_level": level}
+
+    @property
+    def tile(self) -> int:
+        """Side of the cells of a mask [px]: a tile of the method, or what the model recommends."""
+        return self.config.whole("tile", self.engine.model.card.tile)
 
     @property
     def name(self) -> str:

@@ -10,7 +10,8 @@ import typer
 
 from foveal.cli.errors import echo_json
 from foveal.cli.method_options import MethodCommand, Settings, given_settings, option_name
-from foveal.cli.options import JsonOption, ModelArgument, ThreadsOption, announce, make_folder, prepare
+from foveal.cli.model_options import ModelArgument, open_model
+from foveal.cli.options import JsonOption, ThreadsOption, announce, make_folder, prepare
 from foveal.cli.progress import parts_bar, steps_bar
 
 if TYPE_CHECKING:
@@ -56,28 +57,27 @@ def adapt(
 
     Afterwards `segment` and `evaluate` take --method coarse_to_fine with --budget, --latency or --risk.
     """
+    from foveal.adaptive.opening import image_format, save_copy
     from foveal.calibration.adapt import adapt as measure
     from foveal.calibration.adapt import check
     from foveal.calibration.engine import find_engine, int8_scales
     from foveal.data.image_files import open_images
-    from foveal.hub.checkpoint import load_model, save_model
 
     if steps and out is None:
         raise ValueError("--steps changes the weights; give --out FOLDER for the model that comes of it")
     if precision not in ("f32", "int8"):
         raise ValueError(f"--precision is {precision}; give f32, or int8 (bf16 needs no images)")
     prepare(threads)
-    loaded = load_model(model)
+    loaded = open_model(ctx, model)
     candidates = _candidates(loaded, given_settings(ctx))
     first = candidates[0]
-    found = open_images(images, split, limit)
+    found = open_images(images, split, limit, image_format(loaded))
     check(loaded, found, first)
     if out is not None:
         make_folder(out)
         loaded = _distil(loaded, found, first, steps, out) if steps else loaded
         card = replace(loaded.card, tile=first.tile, coarse_level=first.coarse_level)
-        path = save_model(loaded.network, card, out / "model.safetensors", policy=loaded.policy)
-        loaded = load_model(path)
+        loaded = save_copy(replace(loaded, card=card), out)
     engine = find_engine(loaded)
     scales = int8_scales(engine, found) if precision == "int8" else None
     profile = replace(measure(loaded, found, candidates, parts_bar(), engine), scales=scales)

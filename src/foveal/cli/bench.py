@@ -12,6 +12,7 @@ import typer
 
 from foveal.cli.errors import complain, echo_json
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
+from foveal.cli.model_options import HELP, check_cpu, open_model
 from foveal.cli.options import JsonOption, KeepOption, MethodOption, ThreadsOption, parse_size, prepare
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from foveal.benchmark.results import BenchResult
     from foveal.benchmark.runtimes import Precision
     from foveal.benchmark.task import Task
+    from foveal.data.raster import ImageFormat
     from foveal.hub.checkpoint import Model
     from foveal.methods import MethodConfig
 
@@ -56,9 +58,7 @@ def add_to(app: typer.Typer) -> None:
 
 def bench(
     ctx: typer.Context,
-    model: Annotated[
-        str, typer.Option(help="Bundled model, .safetensors file, folder of a run, or an architecture.")
-    ] = "swiftnet_rn18",
+    model: Annotated[str, typer.Option(help=f"{HELP[:-1]}; or an architecture.")] = "swiftnet_rn18",
     size: Annotated[str | None, typer.Option(help=f"Height x width of a generated street; {SIZE}.")] = None,
     image: Annotated[
         Path | None, typer.Option(help="Time this image, at its own size, instead of a generated one.")
@@ -88,13 +88,14 @@ def bench(
     Every adaptive row is compared with the fastest runtime of its own precision. Several values may follow
     one option: `--budget 1 0.55 0.4 --precision f32 int8 --max-level 1 2`.
     """
+    from foveal.adaptive.opening import image_format
     from foveal.benchmark.bench import bench as measure
     from foveal.benchmark.machine import quiet_machine
     from foveal.benchmark.profile_ops import operations
     from foveal.benchmark.runtimes import choose_runtimes
     from foveal.benchmark.task import Task
-    from foveal.hub.untrained import find_model
 
+    check_cpu(ctx, "bench times this processor and the runtimes for it")
     check_picture(picture)
     given = {"--runtimes": runtimes, "--precision": precision, "--memory": memory, "--picture": picture}
     _check_ops(ops, given)
@@ -102,13 +103,15 @@ def bench(
     precisions = _precisions(precision, images)
     names, absent = ([], []) if ops else choose_runtimes(split_names(runtimes), precisions)
     prepare(threads, keep_memory)
-    loaded = find_model(model)
+    loaded = open_model(ctx, model, untrained=True)
+    _check_own(loaded, {"--ops": ops, "--memory": memory})
     budgets = budget or (OPS_BUDGETS if ops else BUDGETS)
     wanted = configurations(loaded, method, budgets, given_settings(ctx))
-    pictures = _images(sides, image, batch)
+    reading = image_format(loaded)
+    pictures = _images(sides, image, batch, reading)
     task = Task(loaded, pictures, method, wanted, names, repeat, memory, keep_memory, precisions)
     if "int8" in precisions:
-        task = _with_ranges(task, images, image)
+        task = _with_ranges(task, images, image, reading)
     with quiet_machine():
         result = operations(task, progress()) if ops else measure(task, progress())
     for sentence in [*absent, *getattr(result, "left_out", [])]:
@@ -178,25 +181,50 @@ def _check_ops(ops: bool, others: Mapping[str, object]) -> None:
         )
 
 
+def _check_own(loaded: Model, given: Mapping[str, bool]) -> None:
+    """Refuse what is measured for architectures of ours only.
+
+    Raises:
+        ValueError: It is asked for with another network.
+    """
+    from foveal.adaptive.opening import AdaptedModel
+
+    asked = [name for name, value in given.items() if value]
+    if asked and isinstance(loaded, AdaptedModel):
+        raise ValueError(
+            f"{', '.join(asked)} is for bundled models and architectures, and {loaded.name} is none; leave "
+            "it out"
+        )
+
+
 def _sides(size: str | None, image: Path | None) -> tuple[int, int]:
     if size is not None and image is not None:
         raise ValueError(f"--size {size} and --image {image} exclude one another; an image has its own size")
     return parse_size(size or SIZE)
 
 
-def _images(size: tuple[int, int], path: Path | None, batch: int, seed: int = STREET) -> Tensor:
-    """Read an image as often as the batch is large, or draw streets of a size [px]: [N, 3, H, W]."""
+def _images(
+    size: tuple[int, int], path: Path | None, batch: int, reading: ImageFormat, seed: int = STREET
+) -> Tensor:
+    """Read an image as often as the batch is large, or draw images of a size [px]: [N, C, H, W].
+
+    Those are streets, or patches at random where a network takes other channels than theirs.
+    """
     import torch
 
+    from foveal.calibration.latency import picture
     from foveal.data.image import read_image
+    from foveal.data.raster import COLOUR
     from foveal.data.synthetic import street
 
     if path is not None:
-        return torch.stack([read_image(path)] * batch)
+        return torch.stack([read_image(path, reading.channels, reading.value_range)] * batch)
+    if reading.channels != COLOUR.channels:
+        return picture(size, reading.channels).repeat(batch, 1, 1, 1)
     return torch.stack([street(seed + k, size)[0] for k in range(batch)])
 
 
-def _with_ranges(task: Task, images: str | None, timed: Path | None) -> Task:
+def _with_ranges(task: Task, images: str | None, timed: Path | None, reading: ImageFormat) -> Task:
     """Add what int8 takes its ranges from: given images, else the timed one, else generated streets.
 
     Without given images our own int8 is that of the model's profile, if it has one.
@@ -210,7 +238,7 @@ def _with_ranges(task: Task, images: str | None, timed: Path | None) -> Task:
 
     trained = task.model.name not in MODELS
     if images is not None:
-        found = [shrink(image[None], task.size) for image in open_images(images, SPLIT, CALIBRATION)]
+        found = [shrink(image[None], task.size) for image in open_images(images, SPLIT, CALIBRATION, reading)]
         ranges = [torch.cat([image] * len(task.image)) for image in found]
         return replace(task, calibration=ranges, labels_count=trained)
     profile = find_profile(task.model)
@@ -223,7 +251,7 @@ def _with_ranges(task: Task, images: str | None, timed: Path | None) -> Task:
         "does: give --images for it"
     )
     seeds = (STREET + 100 * (k + 1) for k in range(STREETS))
-    ranges = [_images(task.size, None, len(task.image), seed) for seed in seeds]
+    ranges = [_images(task.size, None, len(task.image), reading, seed) for seed in seeds]
     return replace(task, calibration=ranges, scales=scales, labels_count=False)
 
 

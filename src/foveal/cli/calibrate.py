@@ -9,11 +9,11 @@ import typer
 
 from foveal.cli.errors import echo_json
 from foveal.cli.method_options import MethodCommand, given_settings
+from foveal.cli.model_options import ModelArgument, open_model
 from foveal.cli.options import (
     JsonOption,
     KeepOption,
     MethodOption,
-    ModelArgument,
     PrecisionOption,
     ThreadsOption,
     announce,
@@ -49,7 +49,7 @@ def calibrate(
     from foveal.calibration.latency import calibrate as measure
 
     sides = parse_size(size)
-    setup = make_runner(model, method, None, given_settings(ctx), precision=precision).setup
+    setup = make_runner(open_model(ctx, model), method, None, given_settings(ctx), precision=precision).setup
     prepare(threads, keep_memory)
     found = measure(setup, sides, announce)
     row = cost_row(setup, found)

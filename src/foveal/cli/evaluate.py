@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foveal.cli.errors import echo_json
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
+from foveal.cli.model_options import ModelArgument, open_model
 from foveal.cli.options import (
     DataOption,
     JsonOption,
     LimitOption,
+    MaskOption,
     MethodOption,
-    ModelArgument,
     PrecisionOption,
     ThreadsOption,
     announce,
+    free_stems,
+    make_folder,
     prepare,
 )
 from foveal.cli.progress import counter
@@ -27,8 +33,11 @@ if TYPE_CHECKING:
 
     from foveal.calibration.engine import Engine
     from foveal.calibration.profile import Risk
+    from foveal.data.masks import Masks
+    from foveal.data.pairs import Dataset
     from foveal.evaluation.evaluate import Entry
     from foveal.hub.checkpoint import Model
+    from foveal.methods import MethodConfig
 
 
 BaselineOption = Annotated[
@@ -55,6 +64,10 @@ def evaluate(
     ] = None,
     baseline: BaselineOption = False,
     precision: PrecisionOption = "f32",
+    mask: MaskOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the labels of every image, by the last row.")
+    ] = None,
     limit: LimitOption = None,
     timed: Annotated[int, typer.Option(min=0, help="Number of images to time; 0 for none.")] = 16,
     threads: ThreadsOption = None,
@@ -66,20 +79,18 @@ def evaluate(
     """
     from foveal.calibration.engine import find_engine
     from foveal.calibration.profile import find_risk
-    from foveal.data.dataset import open_dataset
+    from foveal.data.masks import open_masks
     from foveal.evaluation.evaluate import evaluate as measure
-    from foveal.hub.checkpoint import load_model
     from foveal.methods import MethodConfig
     from foveal.reporting.evaluation_text import evaluation_table
 
-    loaded, dataset = load_model(model), open_dataset(data, split)
-    if len(dataset.classes) != len(loaded.card.classes):
-        raise ValueError(
-            f"{model} knows {len(loaded.card.classes)} classes and {data} has {len(dataset.classes)}; give a "
-            "model that was trained on these classes"
-        )
+    loaded = open_model(ctx, model)
+    dataset = open_labelled(loaded, data, split)
+    masks = None if mask is None else open_masks(mask)
     if risk:
         _check_risk(method)
+    if out is not None:
+        make_folder(out)
     budgets = budget or ([] if risk else [MethodConfig.budget])
     # What was found for the weights is looked up before layers are joined: it goes by their names.
     weights, risks = _weights(loaded), [find_risk(loaded, share) for share in risk or []]
@@ -94,11 +105,63 @@ def evaluate(
         entries += _controls(loaded, engine, works, asked[0])
     entries = [replace(entry, weights=weights) for entry in entries]
     prepare(threads)
-    rows = measure(engine.dense(), dataset, entries, timed, limit, counter("images"))
+    wanted = None if masks is None else partial(_wanted, masks, dataset)
+    rows = measure(engine.dense(), dataset, entries, timed, limit, counter("images"), wanted)
+    if out is not None:
+        _write_labels(entries, dataset, masks, out)
     if json:
         echo_json(rows)
     else:
         typer.echo(evaluation_table(rows))
+
+
+def open_labelled(loaded: Model, data: str, split: str) -> Dataset:
+    """Open the data set that a model is measured on, and say what there is to know about it.
+
+    A data set whose classes nobody names has those of the model.
+
+    Raises:
+        ValueError: There is none, or it has other classes than the model.
+    """
+    from foveal.adaptive.opening import image_format
+    from foveal.data.dataset import open_dataset
+
+    dataset, classes = open_dataset(data, split, image_format(loaded)), loaded.card.classes
+    for note in dataset.notes:
+        announce(note)
+    if dataset.counted and len(dataset.classes) <= len(classes):
+        return dataset.named(classes)
+    if len(dataset.classes) != len(classes):
+        raise ValueError(
+            f"{loaded.name} knows {len(classes)} classes and {dataset.name} has {len(dataset.classes)}; "
+            "give a model that was trained on these classes"
+        )
+    return dataset
+
+
+def _wanted(masks: Masks, dataset: Dataset, index: int) -> Tensor:
+    """Return the pixels of an image of a data set that count [H, W]."""
+    from foveal.data.raster import read_raster
+
+    return masks.of(read_raster(dataset.pairs[index].image))
+
+
+def _write_labels(entries: Sequence[Entry], dataset: Dataset, masks: Masks | None, out: Path) -> None:
+    """Write what the last row says about every image, also about those without labels.
+
+    The oracle, which looks at labels, has none for the others.
+    """
+    from foveal.data.image import save_labels
+    from foveal.data.raster import read_raster
+    from foveal.evaluation.evaluate import label
+
+    files = [*(pair.image for pair in dataset.pairs), *dataset.unlabelled]
+    for file, stem in zip(files, free_stems(files, out), strict=True):
+        raster = read_raster(file)
+        wanted = None if masks is None else masks.of(raster)
+        labels = label(entries[-1], raster.image(dataset.reading), wanted)
+        save_labels(labels, stem.with_name(f"{stem.name}_labels.png"), dataset.palette)
+    announce(f"wrote the labels of {len(files)} images to {out}")
 
 
 def _check_risk(method: str) -> None:
@@ -128,10 +191,21 @@ def entry(loaded: Model, engine: Engine, method: str, budget: float, settings: S
     policy = str(getattr(config, "policy", ""))
     if policy == "oracle":
         return Entry(
-            method, policy, budget, lambda target: engine.make(method, config, Resources(None, target))
+            method,
+            policy,
+            budget,
+            lambda target: engine.make(method, config, Resources(None, target)),
+            tile=_cell(method, config),
         )
     made = engine.make(method, config, Resources(loaded.policy))
-    return Entry(method, policy, budget, lambda target: made)
+    return Entry(method, policy, budget, lambda target: made, tile=_cell(method, config))
+
+
+def _cell(method: str, config: MethodConfig) -> int:
+    """Return the side of the cells of a mask [px]; 0 for a method that takes none."""
+    from foveal.methods import METHODS
+
+    return config.whole("tile") if METHODS[method].supports_masks else 0
 
 
 def _risky(engine: Engine, risk: Risk) -> Entry:
@@ -141,7 +215,8 @@ def _risky(engine: Engine, risk: Risk) -> Entry:
 
     name = "dense" if risk.setting.dense else METHOD
     made = engine.dense() if risk.setting.dense else engine.make(METHOD, risk.config)
-    return Entry(name, risk.config.policy, 1.0, lambda target: made, risk.allowed)
+    tile = 0 if risk.setting.dense else risk.config.tile
+    return Entry(name, risk.config.policy, 1.0, lambda target: made, risk.allowed, tile=tile)
 
 
 def _controls(loaded: Model, engine: Engine, budgets: list[float], settings: Settings) -> list[Entry]:

@@ -11,7 +11,9 @@ import typer
 
 from foveal.cli.bench import RuntimesOption, progress, split_names
 from foveal.cli.errors import complain, echo_json
-from foveal.cli.options import DataOption, LimitOption, Several, ThreadsOption, make_folder, prepare
+from foveal.cli.evaluate import open_labelled
+from foveal.cli.model_options import ModelArgument, ModelCommand, check_cpu, open_model
+from foveal.cli.options import DataOption, LimitOption, ThreadsOption, make_folder, prepare
 from foveal.cli.progress import counter
 
 if TYPE_CHECKING:
@@ -32,11 +34,12 @@ OURS = ("dense", "segblocks", "coarse_to_fine")
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to an app."""
-    app.command(cls=Several)(frontier)
+    app.command(cls=ModelCommand)(frontier)
 
 
 def frontier(
-    model: Annotated[str, typer.Argument(help="Bundled model, .safetensors file or folder of a run.")],
+    ctx: typer.Context,
+    model: ModelArgument,
     data: DataOption,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     scales: Annotated[
@@ -76,14 +79,13 @@ def frontier(
     from foveal.benchmark.machine import quiet_machine
     from foveal.benchmark.runtimes import PRECISIONS, choose_runtimes, packages_of, parse_precision
     from foveal.calibration.engine import int8_scales
-    from foveal.data.dataset import open_dataset
-    from foveal.hub.checkpoint import load_model
 
+    check_cpu(ctx, "frontier times this processor and the runtimes for it")
     wanted = [parse_precision(text) for text in dict.fromkeys(precision or PRECISIONS)]
     choices, absent = choose_runtimes(split_names(runtimes), wanted)
     shares = check_shares("--scales", scales or SCALES)
-    loaded, dataset = load_model(model), open_dataset(data, split)
-    check_classes(loaded, dataset)
+    loaded = open_model(ctx, model)
+    dataset = open_labelled(loaded, data, split)
     if out is not None:
         make_folder(out)
     prepare(threads)
@@ -132,19 +134,6 @@ def check_shares(option: str, values: Sequence[float]) -> list[float]:
     return list(dict.fromkeys(values))
 
 
-def check_classes(loaded: Model, dataset: Dataset) -> None:
-    """Check that a model and a data set have the same number of classes.
-
-    Raises:
-        ValueError: They have not.
-    """
-    if len(dataset.classes) != len(loaded.card.classes):
-        raise ValueError(
-            f"{loaded.name} knows {len(loaded.card.classes)} classes and {dataset.name} has "
-            f"{len(dataset.classes)}; give a model that was trained on these classes"
-        )
-
-
 def adaptive_contenders(
     loaded: Model, methods: Sequence[str], budgets: Sequence[float], engines: Sequence[Engine]
 ) -> list[Contender]:
@@ -173,7 +162,7 @@ def _calibration(data: str, split: str | None, dataset: Dataset, count: int) -> 
     from foveal.data.dataset import open_dataset
 
     try:
-        source = open_dataset(data, split or "train")
+        source = open_dataset(data, split or "train", dataset.reading)
     except ValueError:
         if split is not None:
             raise

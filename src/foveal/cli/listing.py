@@ -52,6 +52,7 @@ def model_text(row: ModelRow) -> str:
     """Write the card of a model."""
     entries = {
         "network": f"{row.network}, {_mega(row.parameters)} parameters, {row.bytes / 1e6:.1f} MB",
+        "images": f"{row.channels} channels",
         "cost": f"{giga(row.macs)} MACs at 1024x2048",
         "classes": f"{len(row.classes)}: {', '.join(row.classes)}",
         "tiles": f"{row.tile} px, levels up to {row.max_level}, coarse pass at {row.coarse_level}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
@@ -10,7 +9,8 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from foveal.cli.options import Several
+from foveal.cli.model_options import ModelCommand
+from foveal.cli.options import carried_options
 
 GIVEN = "foveal.settings"
 """Where a context keeps the settings that were given."""
@@ -38,7 +38,7 @@ class Declared:
     high: float | None
 
 
-class MethodCommand(Several):
+class MethodCommand(ModelCommand):
     """A command with an option for every setting of every method; methods are imported when it is used."""
 
     repeatable = False
@@ -96,23 +96,7 @@ def method_options(repeatable: bool) -> list[Any]:
 
 @cache
 def _build(settings: tuple[tuple[str, Declared], ...], repeatable: bool) -> tuple[Any, ...]:
-    def carrier(**values: Any) -> None:
-        """Carry the options."""
-
-    annotations = {name: _annotation(setting, repeatable) for name, setting in settings}
-    carrier.__annotations__ = annotations
-    carrier.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-            for name, kind in annotations.items()
-        ]
-    )
-    app = typer.Typer(add_completion=False)
-    app.command()(carrier)
-    options = [param for param in typer.main.get_command(app).params if param.name in annotations]
-    for option in options:
-        option.expose_value, option.callback = False, _keep
-    return tuple(options)
+    return tuple(carried_options({name: _annotation(each, repeatable) for name, each in settings}, GIVEN))
 
 
 def _annotation(setting: Declared, repeatable: bool) -> Any:
@@ -123,10 +107,3 @@ def _annotation(setting: Declared, repeatable: bool) -> Any:
     option = typer.Option(help=plain, show_default=False, min=low, max=high)
     kind: Any = list[setting.kind] if repeatable else setting.kind  # type: ignore[name-defined]
     return Annotated[kind | None, option]
-
-
-def _keep(ctx: Any, param: Any, value: Any) -> Any:
-    """Keep a value that was given."""
-    if value is not None and value != () and value != []:
-        ctx.meta.setdefault(GIVEN, {})[param.name] = value
-    return value

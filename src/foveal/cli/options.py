@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-ModelArgument = Annotated[str, typer.Argument(help="Bundled model, .safetensors file, or folder of a run.")]
-ModelOption = Annotated[str, typer.Option(help="Bundled model, .safetensors file, or folder of a run.")]
 MethodOption = Annotated[str, typer.Option(help="Adaptive method; see `foveal methods`.")]
 RiskOption = Annotated[
     float | None,
@@ -20,6 +20,10 @@ RiskOption = Annotated[
 ]
 PrecisionOption = Annotated[
     str, typer.Option(help="f32, bf16 or int8; int8 after `foveal adapt --precision int8`.")
+]
+MaskOption = Annotated[
+    str | None,
+    typer.Option(help="Where to compute: an image, not 0 where wanted; a folder of one each; or nodata."),
 ]
 BudgetOption = Annotated[
     float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; default 0.4.")
@@ -153,3 +157,31 @@ def spread(words: Sequence[str], options: Collection[str]) -> list[str]:
             values = 1
         out.append(word)
     return out
+
+
+def carried_options(annotations: Mapping[str, Any], key: str) -> list[Any]:
+    """Make options, as typer parameters, whose given values a context keeps under a key."""
+
+    def carrier(**values: Any) -> None:
+        """Carry the options."""
+
+    carrier.__annotations__ = dict(annotations)
+    carrier.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+            for name, kind in annotations.items()
+        ]
+    )
+    app = typer.Typer(add_completion=False)
+    app.command()(carrier)
+    options = [param for param in typer.main.get_command(app).params if param.name in annotations]
+    for option in options:
+        option.expose_value, option.callback = False, partial(_keep, key)
+    return options
+
+
+def _keep(key: str, ctx: Any, param: Any, value: Any) -> Any:
+    """Keep a value that was given."""
+    if value is not None and value != () and value != []:
+        ctx.meta.setdefault(key, {})[param.name] = value
+    return value

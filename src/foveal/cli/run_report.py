@@ -128,7 +128,8 @@ def outcome(row: RunRow) -> str:
     parts = [_losses_table(row.losses)] if row.losses else []
     if row.evaluation is not None:
         parts.append(evaluation_table(row.evaluation))
-    see = f"foveal evaluate {row.run} --data {row.data}"
+    trust = " --trust-source" if ":" in row.network else ""
+    see = f"foveal evaluate {row.run} --data {row.data}{trust}"
     return "\n\n".join([*parts, f"wrote {row.model}; see it with: {see}"])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +10,13 @@ import typer
 
 from foveal.cli.errors import USER_ERROR, complain, echo_json
 from foveal.cli.method_options import MethodCommand, Settings, given_settings, option_name
+from foveal.cli.model_options import ModelCommand, ModelOption, open_model
 from foveal.cli.options import (
     BudgetOption,
     JsonOption,
     KeepOption,
+    MaskOption,
     MethodOption,
-    ModelOption,
     PrecisionOption,
     RepeatOption,
     RiskOption,
@@ -28,6 +29,9 @@ from foveal.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from foveal.data.masks import Masks
+    from foveal.data.raster import ImageFormat
+    from foveal.hub.checkpoint import Model
     from foveal.inference.result import Result
     from foveal.inference.row import SegmentRow
     from foveal.inference.runner import Runner
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 def add_to(app: typer.Typer) -> None:
     """Add the commands to an app."""
     app.command(cls=MethodCommand)(segment)
-    app.command()(demo)
+    app.command(cls=ModelCommand)(demo)
 
 
 def segment(
@@ -50,6 +54,7 @@ def segment(
     ] = None,
     risk: RiskOption = None,
     precision: PrecisionOption = "f32",
+    mask: MaskOption = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
     compare: Annotated[bool, typer.Option("--compare", help="Also time the dense network.")] = False,
     always_adapt: Annotated[
@@ -69,13 +74,18 @@ def segment(
     """Segment images: write labels, overlay and plan, and report the cost."""
     aim: dict[str, Any] = {"latency": latency, "always_adapt": always_adapt, "risk": risk}
     aim |= {"precision": precision} | ({} if quiet else {"report": announce})
-    runner = make_runner(model, method, budget, given_settings(ctx), **aim)
+    from foveal.adaptive.opening import image_format
+    from foveal.data.masks import open_masks
+
+    loaded, masks = open_model(ctx, model), None if mask is None else open_masks(mask)
+    runner = make_runner(loaded, method, budget, given_settings(ctx), **aim)
     files, failures = find_images(images)
     make_folder(out)
     prepare(threads, keep_memory)
     show = not (json or quiet)
     hidden = not progress if progress is not None else (quiet or len(files) == 1 or None)
-    rows = _segment_all(runner, files, out, failures, repeat if compare else 0, show, hidden)
+    task = Task(files, repeat if compare else 0, image_format(loaded), masks)
+    rows = _segment_all(runner, task, out, failures, show, hidden)
     one_file = len(images) == 1 and Path(images[0]).is_file()
     if json and (rows or not one_file):
         echo_json(rows[0] if one_file else rows)
@@ -87,6 +97,7 @@ def segment(
 
 
 def demo(
+    ctx: typer.Context,
     image: Annotated[
         Path | None, typer.Argument(help="Image to segment; default a generated street.")
     ] = None,
@@ -98,10 +109,13 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Segment an image, by default a generated street, and compare with the dense network."""
-    runner = make_runner(model, "segblocks", budget, {}, always_adapt=True)
+    from foveal.adaptive.opening import image_format
+
+    loaded = open_model(ctx, model)
+    runner = make_runner(loaded, "segblocks", budget, {}, always_adapt=True)
     make_folder(out)
     prepare(threads, keep=True)
-    picture, truth, path = _scene(image, out)
+    picture, truth, path = _scene(image, out, image_format(loaded))
     result = runner(picture, repeat)
     row, text = finish(path, result, out / path.stem, runner, short=False)
     if truth is not None and runner.model.card.classes == _street_classes():
@@ -114,24 +128,23 @@ def demo(
         typer.echo(text)
 
 
-def make_runner(model: str, method: str, budget: float | None, settings: Settings, **aim: Any) -> Runner:
-    """Load a model, and prepare the method with the settings that are given or the model's own.
+def make_runner(loaded: Model, method: str, budget: float | None, settings: Settings, **aim: Any) -> Runner:
+    """Prepare the method of a model with the settings that are given or the model's own.
 
     Args:
-        model: Name, file or folder.
+        loaded: The model.
         method: Name.
         budget: Share of the dense work; the usual one if absent.
         settings: Of the method, by name.
         aim: Latency, risk, always_adapt, report and precision, as of `Runner`; the risk as a number.
 
     Raises:
-        ValueError: There is no such model, method or setting, a number does not fit, or things are given that
+        ValueError: There is no such method or setting, a number does not fit, or things are given that
             exclude one another.
     """
     from foveal.calibration.configure import configure
     from foveal.calibration.engine import find_engine
     from foveal.calibration.profile import METHOD, find_risk
-    from foveal.hub.checkpoint import load_model
     from foveal.inference.runner import Runner
     from foveal.methods import MethodConfig
 
@@ -145,7 +158,6 @@ def make_runner(model: str, method: str, budget: float | None, settings: Setting
             f"--risk goes by what foveal adapt found; leave {', '.join(map(option_name, settings))} out, or "
             "adapt anew"
         )
-    loaded = load_model(model)
     engine = find_engine(loaded, aim.pop("precision", "f32"))
     if engine.warning and "report" in aim:
         aim["report"](engine.warning)
@@ -177,14 +189,25 @@ def finish(
     return row, segment_text.segment_text(path, outcome, files, card.classes)
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is segmented.
+
+    Attributes:
+        files: Image files.
+        repeat: Timed rounds; 0 compares nothing.
+        reading: How files become images.
+        masks: Where the wanted pixels come from; None if all are wanted.
+    """
+
+    files: list[Path]
+    repeat: int
+    reading: ImageFormat
+    masks: Masks | None
+
+
 def _segment_all(
-    runner: Runner,
-    files: list[Path],
-    out: Path,
-    failures: list[str],
-    repeat: int,
-    show: bool,
-    hidden: bool | None,
+    runner: Runner, task: Task, out: Path, failures: list[str], show: bool, hidden: bool | None
 ) -> list[SegmentRow]:
     """Segment files, write and show each as soon as it is done; return the rows, and add to the failures.
 
@@ -194,12 +217,11 @@ def _segment_all(
 
     from foveal.inference.files import segment_files
 
-    many = len(files) > 1
+    many = len(task.files) > 1
     rows = []
-    bar = tqdm(
-        segment_files(runner, files, repeat), total=len(files), unit="image", disable=hidden, leave=False
-    )
-    for (path, outcome), stem in zip(bar, free_stems(files, out), strict=True):
+    found = segment_files(runner, task.files, task.repeat, task.reading, task.masks)
+    bar = tqdm(found, total=len(task.files), unit="image", disable=hidden, leave=False)
+    for (path, outcome), stem in zip(bar, free_stems(task.files, out), strict=True):
         try:
             row, text = finish(path, outcome, stem, runner, short=many)
         except (ValueError, OSError) as error:
@@ -227,13 +249,13 @@ def _share_right(labels: Any, truth: Any) -> float:
     return round(float((labels == truth).double().mean()), 5)
 
 
-def _scene(image: Path | None, out: Path) -> tuple[Any, Any, Path]:
+def _scene(image: Path | None, out: Path, reading: ImageFormat) -> tuple[Any, Any, Path]:
     """Read an image, or draw a street with its labels and save it."""
     from foveal.data.image import read_image, save_image
     from foveal.data.synthetic import street
 
     if image is not None:
-        return read_image(image), None, image
+        return read_image(image, reading.channels, reading.value_range), None, image
     picture, truth = street(24, (720, 960))
     save_image(picture, out / "street.png")
     return picture, truth, out / "street.png"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from foveal.cli.errors import echo_json
+from foveal.cli.model_options import ShowCommand, open_model, open_network
 from foveal.cli.options import parse_size
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -17,8 +18,10 @@ FINDINGS = 1
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to an app."""
-    for command in (methods, policies, models, show, check):
+    for command in (methods, policies, models):
         app.command()(command)
+    app.command(cls=ShowCommand)(show)
+    app.command(cls=ShowCommand)(check)
 
 
 def methods(json: JsonOption = False) -> None:
@@ -50,6 +53,7 @@ def models(json: JsonOption = False) -> None:
 
 
 def show(
+    ctx: typer.Context,
     thing: Annotated[str, typer.Argument(metavar="PLAN.json|MODEL|RECIPE.toml", show_default=False)],
     json: JsonOption = False,
 ) -> None:
@@ -60,10 +64,11 @@ def show(
     elif path.suffix == ".toml":
         _show_recipe(path)
     else:
-        _show_model(thing, json)
+        _show_model(ctx, thing, json)
 
 
 def check(
+    ctx: typer.Context,
     network: Annotated[
         str, typer.Argument(metavar="MODEL|ARCHITECTURE|python.path:function", show_default=False)
     ],
@@ -76,11 +81,12 @@ def check(
     Exit code 1 if an operation has no rule, or the answers differ.
     """
     sides = parse_size(size)
+    from foveal.adaptive.probe import channels_of
     from foveal.cli.listing import check_row
     from foveal.compatibility import check as check_network
-    from foveal.hub.listing import find_network
 
-    result = check_network(find_network(network), sides, tile)
+    found = open_network(ctx, network)
+    result = check_network(found, sides, tile, channels_of(found))
     echo_json(check_row(network, result)) if json else typer.echo(str(result))
     if result.findings or not result.equal:
         raise typer.Exit(FINDINGS)
@@ -105,9 +111,9 @@ def _show_recipe(path: Path) -> None:
     echo_json(read_recipe(path).as_dict())
 
 
-def _show_model(name: str, json: bool) -> None:
+def _show_model(ctx: typer.Context, name: str, json: bool) -> None:
     from foveal.cli.listing import model_text
     from foveal.hub.listing import describe_model
 
-    row = describe_model(name)
+    row = describe_model(open_model(ctx, name))
     echo_json(row) if json else typer.echo(model_text(row))

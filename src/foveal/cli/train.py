@@ -11,7 +11,7 @@ import typer
 from foveal.cli.errors import echo_json
 from foveal.cli.evaluate import entry
 from foveal.cli.method_options import Settings
-from foveal.cli.options import JsonOption, ThreadsOption, prepare
+from foveal.cli.options import JsonOption, ThreadsOption, announce, prepare
 from foveal.cli.progress import counter, steps_bar
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ def train(
         list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run; default runs/NAME.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to train: cpu, cuda, cuda:1, mps; default the recipe's.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
     threads: ThreadsOption = None,
     json: JsonOption = False,
@@ -41,6 +44,7 @@ def train(
     """
     from json import dumps
 
+    from foveal.adaptive.opening import find_device
     from foveal.cli.run_report import RunPlace, announcement, describe, outcome
     from foveal.data.dataset import open_dataset
     from foveal.training.build import build_run, save_run
@@ -50,12 +54,17 @@ def train(
     from foveal.training.loop import resumed_step
     from foveal.training.loop import train as run_training
 
-    wanted = read_recipe(recipe, overrides or [])
+    if device is not None:
+        find_device(device)
+    where = [] if device is None else [f"train.device={device}"]
+    wanted = read_recipe(recipe, [*(overrides or []), *where])
     folder = run or Path("runs") / recipe.stem
     first = resumed_step(folder)
     if first and not resume:
         raise ValueError(f"{folder} holds a run at step {first}; give --resume to go on, or another --run")
-    judged = open_dataset(wanted.data.train, wanted.train.evaluate) if wanted.train.evaluate else None
+    judged = None
+    if wanted.train.evaluate:
+        judged = open_dataset(wanted.data.train, wanted.train.evaluate, names=wanted.data.classes)
     prepare(threads)
     with joined(wanted.train.device) as device:
         world = World.current()
@@ -66,6 +75,8 @@ def train(
         if world.first:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "recipe.json").write_text(dumps(wanted.as_dict(), indent=1))
+            for note in dataset.notes:
+                announce(note)
             typer.echo(announcement(about), err=True)
             report = steps_bar(schedule.steps, first, batches)
         run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
@@ -91,12 +102,14 @@ def _origin() -> dict[str, str]:
 
 def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     """Evaluate what was trained: the dense network and, for an adaptive method, a row at its own budget."""
+    from foveal.adaptive.opening import Reference, image_format, open_model
     from foveal.calibration.engine import find_engine
     from foveal.evaluation.evaluate import evaluate as measure
-    from foveal.hub.checkpoint import load_model
     from foveal.methods import METHODS, MethodConfig
 
-    loaded, part = load_model(folder), wanted.method
+    loaded, part = open_model(Reference(str(folder), trusted=True)), wanted.method
+    data = replace(data, reading=image_format(loaded))
+    data = data.named(loaded.card.classes) if data.counted else data
     engine = find_engine(loaded)
     if METHODS[part.name].Config().is_dense:
         return measure(engine.dense(), data, [], 0, None, counter("images"))

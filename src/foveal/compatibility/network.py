@@ -21,12 +21,18 @@ from foveal.tiles.tensor import EXACT
 BUDGET = 0.4
 COARSEST = 3
 """Levels up to this one are compared."""
+PADDED = 2
+"""Images of a network that asks for multiples are multiples of it at levels up to this one."""
 MIXED = 2
 """Random plans that are tried at every size."""
 
 
 def check(
-    network: nn.Module, size: tuple[int, int] = (256, 256), tile: int = 32, channels: int = 3
+    network: nn.Module,
+    size: tuple[int, int] = (256, 256),
+    tile: int = 32,
+    channels: int = 3,
+    multiple: int = 1,
 ) -> NetworkReport:
     """Run a network on tiles, list what has no rule, and compare it with its dense self.
 
@@ -38,19 +44,21 @@ def check(
         size: Height and width of the random images that it runs on [px].
         tile: Side of a tile [px].
         channels: Channels of the images.
+        multiple: Images that it will get are padded to multiples of it at every level that is used [px]; only
+            such are tried.
 
     Raises:
         ValueError: The network cannot even run on a plain image, or returns no tensor.
     """
     with torch.no_grad():
-        return _Check(copy.deepcopy(network).eval(), tile, channels).run(size)
+        return _Check(copy.deepcopy(network).eval(), tile, channels, multiple).run(size)
 
 
 class _Check:
     """One check of a network in evaluation mode."""
 
-    def __init__(self, network: nn.Module, tile: int, channels: int) -> None:
-        self.network, self.tile, self.channels = network, tile, channels
+    def __init__(self, network: nn.Module, tile: int, channels: int, multiple: int) -> None:
+        self.network, self.tile, self.channels, self.multiple = network, tile, channels, multiple
         self.source = torch.Generator().manual_seed(0)
 
     def run(self, size: tuple[int, int]) -> NetworkReport:
@@ -106,7 +114,9 @@ class _Check:
         """Sizes near another that the network takes and that are no multiple: any, and half a tile."""
         height, width = size
         half = max(1, self.tile // 2)
-        candidates = ((height + 5, width + 13), (height + half, width), (height + self.tile, width))
+        candidates = [(height + 5, width + 13), (height + half, width), (height + self.tile, width)]
+        if self.multiple > 1:
+            candidates = [(height + (self.multiple << PADDED), width)]
         found: list[tuple[int, int]] = []
         for each in candidates:
             try:
@@ -134,7 +144,8 @@ class _Check:
         """Compare every level alone with the dense network on the reduced image, until one cannot run."""
         found: list[Comparison] = []
         for level in range(COARSEST + 1):
-            if (level and self.tile << level > max(size)) or (found and found[-1].error):
+            fits = self.multiple == 1 or all(side % (self.multiple << level) == 0 for side in size)
+            if (level and self.tile << level > max(size)) or (found and found[-1].error) or not fits:
                 break
             found.append(self.level(tiled, size, level))
         return found

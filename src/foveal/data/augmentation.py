@@ -8,9 +8,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from foveal.data.raster import GREY
 from foveal.storage.labels import VOID
-
-GREY = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Augment:
     colour: float = 0.0
 
     def __call__(self, image: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Return a view of `image` [3, H, W], in 0..1 or as bytes, and `labels` [H, W]; its image is in 0..1.
+        """Return a view of `image` [C, H, W], in 0..1 or as bytes, and `labels` [H, W]; its image is in 0..1.
 
         Only what the view shows is converted from bytes: a large image costs no more than a small one.
         What lies outside the image becomes its mean colour, and void in the labels.
@@ -56,7 +55,7 @@ class Augment:
         factors = [draw(1 - self.jitter, 1 + self.jitter) for _ in range(3)]
         image = _jitter(image, *factors)
         if self.colour:
-            gains = [draw(1 - self.colour, 1 + self.colour) for _ in range(3)]
+            gains = [draw(1 - self.colour, 1 + self.colour) for _ in image]
             image = _tint(image, gains, 1 + self.colour * draw(-1, 1))
         return image, labels
 
@@ -91,7 +90,10 @@ def _resize(image: Tensor, labels: Tensor, size: tuple[int, int]) -> tuple[Tenso
 
 
 def _jitter(image: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
-    grey = (image * torch.tensor(GREY).view(3, 1, 1)).sum(0, keepdim=True)
+    if len(image) == 3:
+        grey = (image * torch.tensor(GREY).view(3, 1, 1)).sum(0, keepdim=True)
+    else:
+        grey = image.mean(0, keepdim=True)
     image = grey + saturation * (image - grey)
     mean = grey.mean()
     return ((mean + contrast * (image - mean)) * brightness).clamp(0, 1)
@@ -99,4 +101,4 @@ def _jitter(image: Tensor, brightness: float, contrast: float, saturation: float
 
 def _tint(image: Tensor, gains: list[float], gamma: float) -> Tensor:
     """Scale each channel and raise all to a power: another light, another camera."""
-    return (image.pow(gamma) * torch.tensor(gains).view(3, 1, 1)).clamp(0, 1)
+    return (image.pow(gamma) * torch.tensor(gains).view(-1, 1, 1)).clamp(0, 1)

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 
 class Labelled(Protocol):
-    """Anything that gives images [3, H, W] in 0..1 with labels [H, W]."""
+    """Anything that gives images [C, H, W] in 0..1 with labels [H, W]."""
 
     def __len__(self) -> int: ...
 
@@ -18,7 +18,7 @@ class Labelled(Protocol):
 
 
 View = Callable[[Tensor, Tensor, Generator], tuple[Tensor, Tensor]]
-"""Makes a view of an image in bytes [3, H, W] and its labels [H, W], and leaves both as they are."""
+"""Makes a view of an image in bytes [C, H, W] and its labels [H, W], and leaves both as they are."""
 
 
 class Batches:
@@ -50,7 +50,7 @@ class Batches:
         self._decoded: dict[tuple[bool, int], tuple[Tensor, Tensor]] = {}
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the images [N, 3, h, w] and labels [N, h, w] (int64) of a step."""
+        """Return the images [N, C, h, w] and labels [N, h, w] (int64) of a step."""
         views = [self._view(step * self.batch + place) for place in range(self.batch)]
         images, labels = zip(*views, strict=True)
         return torch.stack(images), torch.stack(labels).long()

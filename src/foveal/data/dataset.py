@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from foveal.data.cityscapes import open_cityscapes
 from foveal.data.folder import open_folder
 from foveal.data.mapillary import open_mapillary
 from foveal.data.pairs import Dataset, Pair, default_palette
+from foveal.data.raster import COLOUR, ImageFormat
 from foveal.storage.names import suggestion
 
 __all__ = ["DATASETS", "Dataset", "Pair", "default_palette", "open_dataset"]
@@ -23,18 +24,22 @@ DATASETS: dict[str, Callable[[str | Path, str], Dataset]] = {
 }
 
 
-def open_dataset(spec: str, split: str = "test") -> Dataset:
+def open_dataset(
+    spec: str, split: str = "test", reading: ImageFormat = COLOUR, names: Sequence[str] = ()
+) -> Dataset:
     """Open a data set on disk.
 
     Args:
         spec: "KIND:PATH", where KIND is a key of `DATASETS` and PATH the folder of the data set.
         split: which part of it, such as "train", "val" or "test"; "train+val" joins two.
+        reading: how image files become images.
+        names: other names of its classes.
 
     Returns:
         The data set; its files are read when they are asked for.
 
     Raises:
-        ValueError: the kind is unknown, or the path or the split is missing.
+        ValueError: the kind is unknown, the path or the split is missing, or the names do not fit.
     """
     kind, _, path = spec.partition(":")
     if kind not in DATASETS:
@@ -46,7 +51,13 @@ def open_dataset(spec: str, split: str = "test") -> Dataset:
     if not path or not root.is_dir():
         raise ValueError(f"{spec!r} names no folder: {path or '(empty)'} does not exist; give {kind}:PATH.")
     parts = [DATASETS[kind](root, part) for part in split.split("+")]
-    if len(parts) == 1:
-        return parts[0]
-    pairs = tuple(pair for part in parts for pair in part.pairs)
-    return replace(parts[0], name=f"{parts[0].name.split('/')[0]}/{split}", pairs=pairs)
+    found = replace(parts[0], reading=reading)
+    if len(parts) > 1:
+        found = replace(
+            found,
+            name=f"{parts[0].name.split('/')[0]}/{split}",
+            pairs=tuple(pair for part in parts for pair in part.pairs),
+            unlabelled=tuple(path for part in parts for path in part.unlabelled),
+            notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        )
+    return found.named(names) if names else found

@@ -31,7 +31,7 @@ def decode(path: Path) -> Image.Image:
         ImageError: the file is missing, unreadable, no image, damaged, cut short or too large.
     """
     try:
-        _check_file(path)
+        check_file(path)
         with _open(path) as image:
             _check_pixel_count(path, image)
             if image.format != "PNG":
@@ -59,7 +59,8 @@ def upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Refuse what is no file with something in it."""
     if path.is_dir():
         raise ImageError(f"{path} is a folder, not an image file.")
     if not path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor
 
 from foveal.data.image import looks_like_image, read_labels
-from foveal.data.pairs import Dataset, Palette, default_palette, pair_by_stem, read_json
+from foveal.data.pairs import Dataset, Palette, default_palette, pair_some, read_json
 from foveal.storage.labels import VOID
 
 LAYOUT = "expected images/[SPLIT/]NAME.jpg and masks/[SPLIT/]NAME.png (or labels/), one stem a pair"
+BINARY = (0, VOID)
+"""Values of masks that other tools write for background and foreground."""
 CLASS_FILE_SHAPE = (
     '{"classes": ["road", ...], "palette": [[128, 64, 128], ...]} or'
     ' {"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...]} with ids 0, 1, ... without gaps'
@@ -20,11 +23,11 @@ CLASS_FILE_SHAPE = (
 
 
 class ClassList(NamedTuple):
-    """Class names, one colour each, and the pixel value that means void."""
+    """Class names, one colour each, and the pixel value that means void; None if nobody says."""
 
     names: tuple[str, ...]
     palette: Palette
-    void: int = VOID
+    void: int | None = None
 
 
 def open_folder(root: str | Path, split: str = "test") -> Dataset:
@@ -32,24 +35,39 @@ def open_folder(root: str | Path, split: str = "test") -> Dataset:
 
     Folders without a SPLIT level hold one split, which is opened whatever `split` says. Names and
     colours come from ROOT/classes.json, which may also give another void value as "ignore_index".
-    Without that file all masks of all splits are read once to find the number of classes.
+    Without that file all masks of all splits are read once to find the number of classes. Masks that hold
+    0 and 255 and nothing else are background and foreground, unless "ignore_index" is given.
 
     Args:
         root: the folder that holds images/, masks/ (or labels/) and perhaps classes.json.
         split: the name of a folder inside images/ and masks/, if they have such.
 
     Returns:
-        The data set.
+        The data set; images without a mask are listed apart.
 
     Raises:
-        ValueError: a folder, a mask or the split is missing, or classes.json is malformed.
+        ValueError: a folder, a mask or the split is missing, classes.json is malformed, or the masks do not
+            say which values are classes.
     """
     root = Path(root)
     masks = root / "masks" if (root / "masks").is_dir() else root / "labels"
-    pairs = pair_by_stem(_split_folder(root / "images", split), _split_folder(masks, split))
+    pairs, without = pair_some(_split_folder(root / "images", split), _split_folder(masks, split))
     class_file = root / "classes.json"
-    names, palette, void = read_classes(class_file) if class_file.exists() else _classes_in(masks)
-    return Dataset(f"{root.resolve().name}/{split}", names, palette, pairs, _void_remap(void))
+    listed = read_classes(class_file) if class_file.exists() else None
+    unsure = listed is None or (len(listed.names) == 2 and listed.void is None)
+    values = _values_in(masks) if unsure else ()
+    notes = [f"{len(without)} images have no mask, such as {without[0].name}"] if without else []
+    remap: Tensor | None = None
+    if values == BINARY:
+        notes.append(f"{masks} holds 0 and {VOID} alone: background and foreground")
+        remap = _remap(VOID, 1)
+        names, palette, _ = listed or ClassList(("background", "foreground"), default_palette(2))
+    else:
+        names, palette, void = listed or _counted(values, masks)
+        remap = None if void is None or void == VOID else _remap(void, VOID)
+    name = f"{root.resolve().name}/{split}"
+    found = Dataset(name, names, palette, pairs, remap, unlabelled=without, notes=tuple(notes))
+    return replace(found, counted=listed is None and values != BINARY)
 
 
 def read_classes(path: Path) -> ClassList:
@@ -82,8 +100,8 @@ def _parse_classes(content: Any) -> ClassList:
         names = tuple(str(entry["name"]) for entry in entries)
         has_colours = all("color" in entry for entry in entries)
         colours = [entry["color"] for entry in entries] if has_colours else content.get("palette")
-    void = content.get("ignore_index", VOID)
-    _require(0 < len(names) <= VOID and isinstance(void, int) and 0 <= void <= 255)
+    void = content.get("ignore_index")
+    _require(0 < len(names) <= VOID and (void is None or (isinstance(void, int) and 0 <= void <= 255)))
     return ClassList(names, _parse_palette(colours, len(names)), void)
 
 
@@ -112,19 +130,35 @@ def _split_folder(base: Path, split: str) -> Path:
     raise ValueError(f"{base} has no split {split!r}; it has {', '.join(splits) or 'nothing'}: {LAYOUT}.")
 
 
-def _classes_in(masks: Path) -> ClassList:
-    """Count the classes by reading every mask below a folder."""
+def _values_in(masks: Path) -> tuple[int, ...]:
+    """List the values that occur in the masks below a folder."""
     paths = filter(looks_like_image, sorted(masks.rglob("*")))
-    highest = max(int(torch.where(ids == VOID, -1, ids.int()).max()) for ids in map(read_labels, paths))
-    if highest < 0:
+    found: set[int] = set()
+    for ids in map(read_labels, paths):
+        found.update(ids.unique().tolist())
+    return tuple(sorted(found))
+
+
+def _counted(values: tuple[int, ...], masks: Path) -> ClassList:
+    """Count the classes from the values that masks hold.
+
+    Raises:
+        ValueError: There is none, or two values leave open what they are.
+    """
+    known = [value for value in values if value != VOID]
+    if not known:
         raise ValueError(f"{masks} holds void ({VOID}) only; a mask must hold class ids 0, 1, ...")
-    names = tuple(f"class_{index:02d}" for index in range(highest + 1))
+    if len(known) == 2 and known[1] > 1:
+        raise ValueError(
+            f"{masks} holds the values {known[0]} and {known[1]} alone, no ids 0 and 1; give 0 and 255 for "
+            f"two classes, or name all classes in {masks.parent / 'classes.json'}."
+        )
+    names = tuple(f"class_{index:02d}" for index in range(known[-1] + 1))
     return ClassList(names, default_palette(len(names)))
 
 
-def _void_remap(void: int) -> Tensor | None:
-    if void == VOID:
-        return None
+def _remap(value: int, label: int) -> Tensor:
+    """Return a table that gives one value another label."""
     remap = torch.arange(256, dtype=torch.uint8)
-    remap[void] = VOID
+    remap[value] = label
     return remap

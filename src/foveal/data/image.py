@@ -15,45 +15,41 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from foveal.data.decode import ImageError, decode, upright
+from foveal.data.decode import ImageError, decode
+from foveal.data.raster import ImageFormat, read_raster
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif")
-BEHIND_TRANSPARENCY = 0.5
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif", ".npy")
 SHALLOW_GREY_STEPS = {b"\x02\x00": 85, b"\x04\x00": 17}
 
 
-def read_image(path: str | Path) -> Tensor:
-    """Read any common image file as RGB.
+def read_image(path: str | Path, channels: int = 3, value_range: tuple[float, float] | None = None) -> Tensor:
+    """Read an image file: what Pillow knows, TIFF of any bands and bits, or NumPy's .npy of [H, W(, bands)].
 
     The first frame of an animation is taken, the EXIF rotation is applied, and transparent pixels
     are blended over mid-grey: unlike black or white it is no strong evidence for any class.
-    Integer files deeper than 8 bits are divided by 65535. Floating-point files are divided by the
-    first of 1, 255 and 65535 that is not below their largest value.
+    Bytes are divided by 255, deeper whole numbers by 65535, and floats must lie in 0..1, unless the
+    values that become 0 and 1 are given; what a file declares to mean nothing, and NaN, becomes 0.
 
     Args:
         path: the image file, of at most 200 million pixels.
+        channels: channels that are wanted; grey serves three, and RGB one.
+        value_range: values that become 0 and 1; values beyond become these.
 
     Returns:
-        float32 [3, H, W], RGB, 0..1.
+        float32 [C, H, W], 0..1, RGB if there are three.
 
     Raises:
-        ImageError: the file is missing, unreadable, no image, damaged, cut short or too large.
+        ImageError: the file is missing, unreadable, no image, damaged, cut short or too large, its
+            values need a range, or it has other bands.
     """
-    image = upright(decode(Path(path)))
-    if image.mode == "F" or image.mode.startswith("I"):
-        grey = torch.from_numpy(_unit_range(np.array(image, dtype=np.float32), image.mode, path))
-        return grey.expand(3, -1, -1).contiguous()
-    if not image.has_transparency_data:
-        return _unit_planes(image.convert("RGB"))
-    planes = _unit_planes(image.convert("RGBA"))
-    return torch.lerp(torch.tensor(BEHIND_TRANSPARENCY), planes[:3], planes[3])
+    return read_raster(path).image(ImageFormat(channels, value_range))
 
 
 def read_labels(path: str | Path) -> Tensor:
-    """Read a map of class ids: a palette or greyscale file whose pixel values are the ids.
+    """Read a map of class ids: a palette or greyscale file, or an array [H, W], whose values are the ids.
 
     Args:
-        path: the label file, 1 to 16 bits a pixel, without colour.
+        path: the label file, 1 to 16 bits a pixel, without colour; or .npy of whole numbers.
 
     Returns:
         uint8 [H, W], the ids as stored.
@@ -61,6 +57,8 @@ def read_labels(path: str | Path) -> Tensor:
     Raises:
         ImageError: as for `read_image`, or the file holds colours, lossy JPEG data or ids above 255.
     """
+    if Path(path).suffix.lower() == ".npy":
+        return _as_ids(read_raster(path).values, path)
     image = decode(Path(path))
     if image.format == "JPEG":
         raise ImageError(f"{path} is a JPEG, which changes class ids; save label maps as PNG.")
@@ -69,7 +67,16 @@ def read_labels(path: str | Path) -> Tensor:
             f"{path} holds {image.mode} pixels, not class ids; give a palette or greyscale PNG,"
             " or translate colours to ids with a colour map first."
         )
-    ids = np.array(image) // _grey_step(Path(path), image)
+    return _as_ids((np.array(image) // _grey_step(Path(path), image))[:, :, None], path)
+
+
+def _as_ids(ids: np.ndarray, path: str | Path) -> Tensor:
+    """Check class ids [H, W, 1]."""
+    if ids.shape[2] != 1 or ids.dtype.kind == "f":
+        raise ImageError(
+            f"{path} holds {ids.dtype} of {ids.shape[2]} bands, not class ids; give whole numbers."
+        )
+    ids = ids[:, :, 0]
     if ids.min() < 0 or ids.max() > 255:
         raise ImageError(f"{path} holds ids from {ids.min()} to {ids.max()}; class ids must be 0 to 255.")
     return torch.from_numpy(ids.astype(np.uint8))
@@ -143,8 +150,8 @@ def save_image(image: Tensor, path: str | Path) -> None:
     """
     if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
         raise ValueError(f"image must be floating-point [3, H, W], not {image.dtype} {list(image.shape)}.")
-    if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
-        raise ImageError(f"{path} has no known image suffix; give one of {' '.join(IMAGE_SUFFIXES)}.")
+    if Path(path).suffix.lower() not in IMAGE_SUFFIXES[:-1]:
+        raise ImageError(f"{path} has no known image suffix; give one of {' '.join(IMAGE_SUFFIXES[:-1])}.")
     levels = (image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     _write(Image.fromarray(levels.permute(1, 2, 0).contiguous().cpu().numpy()), Path(path))
 
@@ -156,21 +163,6 @@ def _grey_step(path: Path, image: Image.Image) -> int:
     with path.open("rb") as file:
         depth_and_colour_type = file.read(26)[24:]
     return SHALLOW_GREY_STEPS.get(depth_and_colour_type, 1)
-
-
-def _unit_range(values: np.ndarray, mode: str, path: str | Path) -> np.ndarray:
-    """Scale deep grey values [H, W] to 0..1."""
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 65535):
-        raise ImageError(f"{path} holds grey values from {low:g} to {high:g}; rescale them to 0..65535.")
-    scale = 65535 if mode != "F" else next(limit for limit in (1, 255, 65535) if high <= limit)
-    return values / np.float32(scale)
-
-
-def _unit_planes(image: Image.Image) -> Tensor:
-    """Turn an 8-bit image of C channels into float32 [C, H, W], 0..1."""
-    planes = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
 def _candidates(path: Path) -> Iterator[Path]:

@@ -9,14 +9,15 @@ from typing import overload
 from torch import Tensor
 
 from foveal.data.dataset import DATASETS, open_dataset
-from foveal.data.image import list_images, read_image
+from foveal.data.image import list_images
+from foveal.data.raster import COLOUR, ImageFormat, read_raster
 
 
 class ImageFiles(Sequence[Tensor]):
-    """Image files that give the image [3, H, W] in 0..1 when they are indexed."""
+    """Image files that give the image [C, H, W] in 0..1 when they are indexed."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self.files = files
+    def __init__(self, files: Sequence[Path], reading: ImageFormat = COLOUR) -> None:
+        self.files, self.reading = files, reading
 
     def __len__(self) -> int:
         return len(self.files)
@@ -29,16 +30,19 @@ class ImageFiles(Sequence[Tensor]):
 
     def __getitem__(self, index: int | slice) -> Tensor | ImageFiles:
         """Read an image, or list some of them without reading them."""
-        return ImageFiles(self.files[index]) if isinstance(index, slice) else read_image(self.files[index])
+        if isinstance(index, slice):
+            return ImageFiles(self.files[index], self.reading)
+        return read_raster(self.files[index]).image(self.reading)
 
 
-def open_images(source: str, split: str, limit: int) -> ImageFiles:
+def open_images(source: str, split: str, limit: int, reading: ImageFormat = COLOUR) -> ImageFiles:
     """List at most `limit` images, evenly spaced.
 
     Args:
         source: A folder, an image, or a data set as KIND:PATH, whose labels are not read.
         split: Split of a data set.
         limit: Largest number of images.
+        reading: How image files become images.
 
     Raises:
         ValueError: There is no such data set or split, or no image.
@@ -52,4 +56,4 @@ def open_images(source: str, split: str, limit: int) -> ImageFiles:
     else:
         files = list_images(source)
     count = min(limit, len(files))
-    return ImageFiles([files[k * len(files) // count] for k in range(count)])
+    return ImageFiles([files[k * len(files) // count] for k in range(count)], reading)

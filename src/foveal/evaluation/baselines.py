@@ -42,7 +42,7 @@ class Reduced(AdaptiveSegmenter):
 
     def forward(self, image: Tensor, memory: object = None) -> Prediction:
         """Segment images [N, 3, H, W]; the work is the share of the pixels that are left."""
-        height, width = check_image(image)
+        height, width = check_image(image, self.network)
         sides = max(1, round(height * self.factor)), max(1, round(width * self.factor))
         small = F.interpolate(image, size=sides, mode="bilinear", align_corners=False, antialias=True)
         logits = self.network(small.contiguous(memory_format=torch.channels_last))
@@ -61,7 +61,7 @@ class Reduced(AdaptiveSegmenter):
 
     def decide(self, image: Tensor) -> None:
         """Return None: whole images run, reduced."""
-        check_image(image)
+        check_image(image, self.network)
 
 
 def static(network: nn.Module, work: float) -> Entry:

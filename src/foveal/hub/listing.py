@@ -1,18 +1,15 @@
-"""Listings of methods, policies, trained models and architectures; networks by name."""
+"""Listings of methods, policies, trained models and architectures."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from foveal.cost import count_macs
-from foveal.hub.checkpoint import bundled, load_model
+from foveal.hub.checkpoint import Model, bundled, load_model
 from foveal.hub.rows import ArchitectureRow, MethodRow, ModelRow, PolicyRow
 from foveal.methods import METHODS
 from foveal.models import MODELS, create_model
@@ -40,22 +37,18 @@ def list_policies() -> list[PolicyRow]:
 
 def list_models() -> list[ModelRow]:
     """Describe the models that come with the package."""
-    return [describe_model(name) for name in bundled()]
+    return [describe_model(load_model(name)) for name in bundled()]
 
 
-def describe_model(name: str) -> ModelRow:
-    """Describe a model: its card, how large it is, and what it costs.
-
-    Raises:
-        CheckpointError: It does not exist, or is damaged.
-    """
-    model, path = load_model(name), Path(bundled().get(name, name))
+def describe_model(model: Model) -> ModelRow:
+    """Describe a model: its card, how large it is, and what it costs; its network is moved to no device."""
     card = model.card
     return ModelRow(
         name=model.name,
         network=card.network,
         parameters=count_parameters(model.network),
-        bytes=(path / "model.safetensors" if path.is_dir() else path).stat().st_size,
+        bytes=0 if model.file is None else model.file.stat().st_size,
+        channels=getattr(model.network, "in_channels", 3),
         classes=card.classes,
         palette=card.palette,
         tile=card.tile,
@@ -86,30 +79,8 @@ def count_parameters(network: nn.Module) -> int:
 def dense_macs(network: nn.Module, size: tuple[int, int] = SIZE) -> int:
     """Count the MACs of a network up to its logits, on no device at all; it is moved there."""
     network = network.eval().to("meta")
-    return count_macs(partial(network, torch.empty(1, 3, *size, device="meta"))).total
-
-
-def find_network(name: str) -> nn.Module:
-    """Find a network: a trained model, an architecture, or what `python.path:function` returns.
-
-    Raises:
-        ValueError: There is none of that name, or the function returns no module.
-    """
-    if name in MODELS:
-        return create_model(name)
-    module, colon, function = name.rpartition(":")
-    if not colon or Path(name).exists():
-        return load_model(name).network
-    try:
-        sys.path.insert(0, str(Path.cwd()))
-        network = getattr(importlib.import_module(module), function)()
-    except Exception as error:
-        raise ValueError(f"{name} gives no network ({type(error).__name__}: {error})") from None
-    finally:
-        sys.path.pop(0)
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"{name} returns {network!r:.40}; give a function that returns a torch module")
-    return network
+    channels = getattr(network, "in_channels", 3)
+    return count_macs(partial(network, torch.empty(1, channels, *size, device="meta"))).total
 
 
 def _field(text: str, key: str) -> str:

@@ -51,7 +51,8 @@ class ModelRow:
         name: Name of the file, without its suffix.
         network: Name of the architecture.
         parameters: Number of parameters.
-        bytes: Size of the weights file [B].
+        bytes: Size of the weights file [B]; 0 if there is none.
+        channels: Channels of its images.
         classes: Names of the classes, by id.
         palette: Colour of every class, 0..255.
         tile: Side of a tile that suits it [px].
@@ -66,6 +67,7 @@ class ModelRow:
     network: str
     parameters: int
     bytes: int
+    channels: int
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     tile: int

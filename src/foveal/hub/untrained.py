@@ -1,37 +1,24 @@
-"""Networks to measure: trained ones, and architectures with random weights that behave like trained ones."""
+"""Architectures to measure, with random weights that behave like trained ones."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from foveal.data.pairs import default_palette
 from foveal.data.synthetic import street
-from foveal.hub.card import Card, CheckpointError
-from foveal.hub.checkpoint import Model, load_model
-from foveal.models import MODELS, SegmentationNetwork, create_model
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import Model
+from foveal.models import SegmentationNetwork, create_model
 
 CLASSES, TILE = 19, 64
 """Classes, and side of a tile [px], of an architecture."""
 
 
-def find_model(name: str) -> Model:
-    """Load a trained model, or make an architecture with random weights.
-
-    Raises:
-        ValueError: There is neither of that name, or the model is damaged.
-    """
-    if name in MODELS:
-        classes = tuple(f"class {k}" for k in range(CLASSES))
-        return Model(name, random_network(name), Card(name, classes, default_palette(CLASSES), TILE))
-    try:
-        return load_model(name)
-    except CheckpointError as error:
-        if Path(name).exists():
-            raise
-        raise ValueError(f"{error}, or an architecture: {', '.join(MODELS)}") from None
+def random_model(name: str) -> Model:
+    """Make an architecture of `foveal.models.MODELS` with random weights."""
+    classes = tuple(f"class {k}" for k in range(CLASSES))
+    return Model(name, random_network(name), Card(name, classes, default_palette(CLASSES), TILE))
 
 
 @torch.no_grad()

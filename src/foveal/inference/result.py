@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,7 +10,8 @@ from torch import Tensor
 from foveal.calibration.profile import Risk
 from foveal.calibration.selector import Choice
 from foveal.cost import Timing
-from foveal.geometry.plan import SKIP, Plan, overlay
+from foveal.geometry.plan import SKIP
+from foveal.storage.labels import VOID
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class Result:
 
     Attributes:
         image: [3, H, W] in 0..1.
-        labels: Class per pixel [H, W], uint8.
-        plans: Which tiles ran, pass by pass; none if the dense network ran.
+        labels: Class per pixel [H, W], uint8; 255 where a mask left places out.
+        cells: Level [Gh, Gw] that the answer comes from, per cell; None if the dense network ran.
+        cell: Side of a cell [px].
         work: Share of the dense work, the decision included.
         macs: Multiply-accumulates that ran [MAC].
         dense_macs: Those of the dense network [MAC].
@@ -38,7 +39,8 @@ class Result:
 
     image: Tensor
     labels: Tensor
-    plans: tuple[Plan, ...]
+    cells: Tensor | None
+    cell: int
     work: float
     macs: int
     dense_macs: int
@@ -64,21 +66,20 @@ class Result:
     @property
     def tile(self) -> int:
         """Side of a cell of `levels` [px]."""
-        return self.plans[0].tile if self.plans else max(self.size)
+        return max(self.size) if self.cells is None else self.cell
 
-    @cached_property
+    @property
     def levels(self) -> Tensor:
-        """Level [Gh, Gw] that the answer comes from, per cell: what a later pass skips stays as it was."""
-        if not self.plans:
-            return torch.zeros(1, 1, dtype=torch.int8)
-        return overlay(self.plans)[0]
+        """Level [Gh, Gw] that the answer comes from, per cell; one cell at level 0 for the dense network."""
+        return torch.zeros(1, 1, dtype=torch.int8) if self.cells is None else self.cells
 
     @property
     def agreement(self) -> float | None:
-        """Share of the pixels with the dense network's label; None without a comparison."""
-        return (
-            None if self.dense_labels is None else float((self.dense_labels == self.labels).double().mean())
-        )
+        """Share of the labelled pixels with the dense network's label; None without a comparison."""
+        if self.dense_labels is None:
+            return None
+        labelled = self.labels != VOID
+        return float((self.dense_labels == self.labels)[labelled].double().mean()) if labelled.any() else None
 
 
 def level_shares(levels: Tensor) -> dict[int, float]:

@@ -11,6 +11,7 @@ import torch
 
 from foveal.calibration.profile import Risk
 from foveal.inference.result import Result, level_shares
+from foveal.storage.labels import VOID
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SegmentRow:
         estimate: Estimated disagreement of this image.
         setting: What keeps the risk.
         levels: Share of the cells at every level.
-        classes: Share of the pixels of every class that occurs, largest first.
+        classes: Share of the labelled pixels of every class that occurs, largest first.
         files: Pictures that were written, by kind.
         accuracy: Share of the pixels with the true label, where that is known.
         dense_accuracy: That of the dense network.
@@ -122,17 +123,18 @@ def segment_row(path: Path, result: Result, files: Mapping[str, Path], classes: 
 
 
 def class_shares(result: Result, classes: Sequence[str]) -> list[tuple[str, float]]:
-    """Return the classes that occur in the labels and their share of the pixels, largest first.
+    """Return the classes that occur in the labels and their share of the labelled pixels, largest first.
 
     Raises:
         ValueError: A label is beyond the classes.
     """
-    counts = torch.bincount(result.labels.flatten().int(), minlength=len(classes)).tolist()
+    labels = result.labels[result.labels != VOID]
+    counts = torch.bincount(labels.int(), minlength=len(classes)).tolist()
     if len(counts) > len(classes):
         raise ValueError(
             f"labels go up to {len(counts) - 1} and there are {len(classes)} classes; give a name for each"
         )
-    total = result.labels.numel()
+    total = max(1, labels.numel())
     found = [(name, count / total) for name, count in zip(classes, counts, strict=True) if count]
     return sorted(found, key=lambda pair: -pair[1])
 

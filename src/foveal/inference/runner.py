@@ -17,9 +17,14 @@ from foveal.calibration.latency import Report, Setup, on_tiles, silent
 from foveal.calibration.profile import Risk
 from foveal.calibration.selector import BudgetSelector, Choice
 from foveal.cost import MacsByPlan, Timer, Timing, alternate, count_macs
+from foveal.geometry.mask import Mask, read_mask
+from foveal.geometry.plan import SKIP, grid
 from foveal.inference.result import Result
-from foveal.methods import AdaptiveSegmenter, MethodConfig, Prediction, Resources, Step
+from foveal.methods import MethodConfig, Prediction, Resources, Step
 from foveal.ops import upsample
+from foveal.storage.labels import VOID
+
+Run = Callable[[], Prediction]
 
 
 class Runner:
@@ -70,33 +75,36 @@ class Runner:
         self._choose = BudgetSelector(self.setup, latency, always_adapt, report)
         self._choose.setting = self.risk.setting if self.risk else None
 
-    def __call__(self, image: Tensor, repeat: int = 0) -> Result:
-        """Segment one image [3, H, W] in 0..1.
+    def __call__(self, image: Tensor, repeat: int = 0, wanted: Tensor | None = None) -> Result:
+        """Segment one image [C, H, W] in 0..1.
 
         Args:
             image: The image.
             repeat: Timed rounds, dense and adaptive in turns; 0 compares nothing.
+            wanted: Pixels that get a label [H, W], bool; the others cost nothing. All if absent.
 
         Raises:
-            ValueError: The budget does not pay for the cheapest plan, or nothing is as fast as the latency.
+            ValueError: The budget does not pay for the cheapest plan, nothing is as fast as the latency, or
+                the mask has another size.
         """
         batch = image[None].to(memory_format=torch.channels_last)
         size = (image.shape[1], image.shape[2])
+        mask = None if wanted is None else read_mask(wanted, batch, size, self.setup.tile, 0)
         choice = self._choose(size)
-        method = self._dense if choice.reason else self.setup.make(choice.budget)
-        run = self._macs.run(partial(self._timed, method, batch), batch.shape)
-        prediction, ms = run.value
-        counted = run.observed
+        if mask is not None and not bool(mask.cells.any()):
+            return self._nothing(image, mask, choice)
+        run = self._run_of(choice, batch, mask)
+        prediction, ms, macs, counted = self._counted(run, batch, mask)
         if counted and choice.latency is not None and not repeat:
             with torch.inference_mode():
-                (prediction, ms), counted = self._timed(method, batch), False
-        steps = prediction.trace.steps
+                (prediction, ms), counted = self._timed(run), False
         result = Result(
             image=image,
-            labels=prediction.labels[0],
-            plans=tuple(step.plan for step in steps if step.plan is not None),
+            labels=_only(prediction.labels[0], mask),
+            cells=_cells(prediction, mask, size, self.setup.tile),
+            cell=self.setup.tile,
             work=float(prediction.trace.work[0]),
-            macs=run.macs,
+            macs=macs,
             dense_macs=self.dense_macs(size),
             timing=Timing((ms,)),
             choice=choice,
@@ -104,12 +112,46 @@ class Runner:
             estimate=self._estimate(batch, prediction, choice),
             counted=counted,
         )
-        return self._compare(result, batch, repeat) if repeat else result
+        return self._compare(result, batch, repeat, mask) if repeat else result
+
+    def _run_of(self, choice: Choice, batch: Tensor, mask: Mask | None) -> Run:
+        """Return what answers: the method or the dense network, or what leaves out what is not wanted."""
+        if mask is not None:
+            method = self.setup.make_for_mask(choice.budget, bool(choice.reason))
+            return partial(method.masked, batch, mask.cells)
+        return partial(self._dense if choice.reason else self.setup.make(choice.budget), batch)
+
+    def _counted(self, run: Run, batch: Tensor, mask: Mask | None) -> tuple[Prediction, float, int, bool]:
+        """Run once; return the answer, its time [ms], its MACs, and whether counting made it slower."""
+        if mask is None:
+            found = self._macs.run(partial(self._timed, run), batch.shape)
+            return *found.value, found.macs, found.observed
+        answers: list[tuple[Prediction, float]] = []  # what a mask leaves out is in no plan of a program
+        macs = count_macs(lambda: answers.append(self._timed(run))).total
+        return *answers[0], macs, True
+
+    def _nothing(self, image: Tensor, mask: Mask, choice: Choice) -> Result:
+        """Say that nothing was computed, for a mask that wants nothing."""
+        labels = torch.full(image.shape[1:], VOID, dtype=torch.uint8)
+        cells = torch.full(mask.cells.shape[1:], SKIP, dtype=torch.int8)
+        size = (image.shape[1], image.shape[2])
+        return Result(
+            image,
+            labels,
+            cells,
+            self.setup.tile,
+            0.0,
+            0,
+            self.dense_macs(size),
+            Timing((0.0,)),
+            choice=choice,
+        )
 
     def dense_macs(self, size: tuple[int, int]) -> int:
         """Count the MACs of the dense network at a size [px], up to the labels, without running it."""
         if size not in self._dense_macs:
-            empty = torch.empty(1, 3, *size, device="meta")
+            channels = getattr(self._outline, "in_channels", 3)
+            empty = torch.empty(1, channels, *size, device="meta")
             self._dense_macs[size] = count_macs(lambda: upsample(self._outline(empty), size)).total
         return self._dense_macs[size]
 
@@ -122,15 +164,15 @@ class Runner:
             left = method.remaining_gain(batch, prediction)
         return self.risk.profile.risk.estimate(float(left[0]))
 
-    def _timed(self, method: AdaptiveSegmenter, batch: Tensor) -> tuple[Prediction, float]:
+    def _timed(self, run: Run) -> tuple[Prediction, float]:
         """Run the method or the dense network up to the labels, and take the time [ms]."""
         start = time.perf_counter()
         with on_tiles(self.model.name), torch.no_grad():
-            prediction = method(batch)
+            prediction = run()
         _ = prediction.labels
         return prediction, 1000 * (time.perf_counter() - start)
 
-    def _compare(self, result: Result, batch: Tensor, repeat: int) -> Result:
+    def _compare(self, result: Result, batch: Tensor, repeat: int, mask: Mask | None) -> Result:
         """Time the method and the dense network in turns, and keep the dense labels.
 
         A method that the cost model overruled is timed as well: that is what a comparison is for.
@@ -140,17 +182,33 @@ class Runner:
             return self._dense(batch).labels
 
         runs: dict[str, Callable[[], Any]] = {"dense": dense_labels}
-        if not result.reason or result.choice.overruled:
-            method = self.setup.make(result.choice.budget)
-            runs["method"] = lambda: method(batch).labels
+        alone = bool(result.reason) and mask is None
+        if not alone or result.choice.overruled:
+            method = self._run_of(replace(result.choice, reason=""), batch, mask)
+            runs["method"] = lambda: method().labels
         with on_tiles(self.model.name):
             times = self.timer(runs, repeat, 1)
         with torch.inference_mode():
-            labels = result.labels if result.reason else dense_labels()[0]
+            labels = result.labels if alone else dense_labels()[0]
         dense, ours = times["dense"], times.get("method")
-        chosen = dense if result.reason or ours is None else ours
-        unchosen = ours if result.reason else None
+        chosen = dense if alone or ours is None else ours
+        unchosen = ours if alone else None
         return replace(result, timing=chosen, dense_timing=dense, method_timing=unchosen, dense_labels=labels)
+
+
+def _only(labels: Tensor, mask: Mask | None) -> Tensor:
+    """Return labels [H, W] where they are wanted, void elsewhere."""
+    return labels if mask is None else labels.masked_fill(~mask.pixels[0].to(labels.device), VOID)
+
+
+def _cells(prediction: Prediction, mask: Mask | None, size: tuple[int, int], tile: int) -> Tensor | None:
+    """Return the level of every cell of an image of a size [px]; None if the dense network ran."""
+    levels = prediction.trace.levels
+    if levels is None:
+        return None
+    rows, columns = grid(size, tile)
+    found = levels[0, :rows, :columns]
+    return found if mask is None else found.masked_fill(~mask.cells[0], SKIP)
 
 
 def _passes(run: tuple[Prediction, float]) -> Sequence[Step]:

@@ -33,6 +33,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
         decides_from: What the decision looks at, in words.
         supports_risk: Whether a tolerated disagreement can choose what is spent (a `threshold` setting).
         is_anytime: Whether complete predictions come one after the other (`stream`).
+        supports_masks: Whether places can be left out (`masked`).
         uses_memory: Whether it reads what the last call left in `memory`.
     """
 
@@ -41,6 +42,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
     decides_from: ClassVar[str] = "nothing"
     supports_risk: ClassVar[bool] = False
     is_anytime: ClassVar[bool] = False
+    supports_masks: ClassVar[bool] = False
     uses_memory: ClassVar[bool] = False
 
     @classmethod
@@ -176,7 +178,7 @@ def check_image(image: Tensor, network: nn.Module | None = None) -> tuple[int, i
             f"images are {image.dtype}; give floating point numbers in 0..1 (divide bytes by 255)"
         )
     refuse_tracing()
-    mean = float(image.sum(dtype=torch.promote_types(image.dtype, torch.float32))) / image.numel()
+    mean = float(image.detach().sum(dtype=torch.promote_types(image.dtype, torch.float32))) / image.numel()
     if not math.isfinite(mean):
         raise ValueError("images hold NaN or infinity; give finite numbers in 0..1")
     if mean > BRIGHT:

@@ -115,6 +115,7 @@ class CoarseToFine(TrainableSegmenter):
     decides_from = "the answer of the coarser pass"
     supports_risk = True
     is_anytime = True
+    supports_masks = True
 
     def __init__(
         self,

@@ -78,6 +78,11 @@ class MethodConfig:
         """Whether everything is computed at full resolution."""
         return self.budget >= 1
 
+    @property
+    def reduced_by(self) -> int:
+        """Level that whole images are reduced to before the network sees them; 0 if they are not."""
+        return 0
+
     def program_run(self) -> Settings | None:
         """Return what a compiled program is asked for to run the method; None if programs do not have it."""
         return None

@@ -70,8 +70,16 @@ class SegBlocksConfig(MethodConfig):
     @property
     def time_key(self) -> tuple[object, ...]:
         """Tile, levels, and whether a coarse pass comes first."""
-        needs_pass = self.policy in POLICIES and POLICIES[self.policy].needs_pass
-        return self.tile, self.max_level, self.coarse_level if needs_pass else None
+        return self.tile, self.max_level, self.coarse_level if self._needs_pass else None
+
+    @property
+    def reduced_by(self) -> int:
+        """Level of the coarse pass, which runs the network on the reduced image."""
+        return self.coarse_level if self._needs_pass and not self.is_dense else 0
+
+    @property
+    def _needs_pass(self) -> bool:
+        return self.policy in POLICIES and POLICIES[self.policy].needs_pass
 
     def program_run(self) -> SegBlocksRun | None:
         """Ask for the whole method if the policy's score goes by the coarse answer."""
@@ -152,6 +160,7 @@ class SegBlocks(TrainableSegmenter):
 
     Config = SegBlocksConfig
     Training = SegBlocksTraining
+    supports_masks = True
     decides_from = "the image, or the answer of a coarse pass, as the policy needs"
     class_weight: Tensor | None
     policy: Policy

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from foveal.models.efficientnet import EfficientNetLiteEncoder
 from foveal.models.mobilenet import MobileNetV2Encoder
 from foveal.models.nano import NanoEncoder
-from foveal.models.network import SegmentationNetwork
+from foveal.models.network import SegmentationNetwork, with_channels
 from foveal.models.resnet import ResNetEncoder
 from foveal.models.swiftnet import SwiftNetHead
 from foveal.storage.names import find
@@ -70,13 +70,21 @@ MODELS: dict[str, Callable[[int], SegmentationNetwork]] = {
 }
 
 
-def create_model(name: str, classes: int = 19) -> SegmentationNetwork:
+def create_model(name: str, classes: int = 19, channels: int = 3) -> SegmentationNetwork:
     """Build a network with fresh weights.
 
+    Args:
+        name: In `MODELS`.
+        classes: Logits K; 1 is for a sigmoid.
+        channels: Channels C of its images; for others than 3 all are normalised alike.
+
     Raises:
-        ValueError: No network of that name, or less than one class.
+        ValueError: No network of that name, or less than one class or channel.
     """
     network = find(name, MODELS, "network")
     if classes < 1:
         raise ValueError(f"a network needs at least 1 class, given {classes}")
-    return network(classes)
+    if channels < 1:
+        raise ValueError(f"a network needs images of at least 1 channel, given {channels}")
+    made = network(classes)
+    return made if channels == made.in_channels else with_channels(made, channels)

@@ -16,12 +16,13 @@ def cross_entropy(
 
     Args:
         logits: [N, K, h, w], brought to the size of the labels bilinearly.
-        target: Labels [N, H, W]; 255 is ignored.
+        target: Labels [N, H, W], bytes or whole numbers; 255 is ignored.
         weight: Weight of every class [K].
         hardest: Share of the pixels, those with the largest loss, that count ("bootstrapped").
 
     Source: bootstrapping as in Pohlen et al., "Full-Resolution Residual Networks", CVPR 2017, section 3.3.
     """
+    target = target.long()
     loss = pixel_cross_entropy(logits, target, weight)
     labelled = target != VOID
     norm = labelled.float() if weight is None else weight[target.clamp(max=len(weight) - 1)] * labelled
@@ -35,7 +36,7 @@ def cross_entropy(
 def pixel_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Cross entropy of every pixel [N, H, W], 0 where the label is void; arguments as in `cross_entropy`."""
     logits = F.interpolate(logits.float(), size=target.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, target, weight, ignore_index=VOID, reduction="none")
+    return F.cross_entropy(logits, target.long(), weight, ignore_index=VOID, reduction="none")
 
 
 def divergence(logits: Tensor, teacher: Tensor) -> Tensor:

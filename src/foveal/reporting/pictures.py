@@ -43,6 +43,11 @@ def colours(labels: Tensor, palette: Sequence[Colour]) -> Tensor:
     return table[labels.long()].permute(2, 0, 1)
 
 
+def in_colour(image: Tensor) -> Tensor:
+    """Return an image [C, H, W] as people see it [3, H, W]: its first three channels, or the first alone."""
+    return image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+
+
 def overlay(image: Tensor, labels: Tensor, palette: Sequence[Colour], opacity: float = 0.5) -> Tensor:
     """Lay the colours of the labels [H, W] over an image [3, H, W] in 0..1."""
     return torch.lerp(image, colours(labels, palette), opacity)
@@ -85,8 +90,9 @@ def save_pictures(result: Result, palette: Sequence[Colour], stem: Path) -> dict
     """
     files = picture_files(stem, result.size)
     save_labels(result.labels, files["mask"], palette)
-    save_image(overlay(result.image, result.labels, palette), files["overlay"])
-    picture = draw_plan(result.image, result.levels, result.tile, f"work {result.work:.3f}")
+    image = in_colour(result.image)
+    save_image(overlay(image, result.labels, palette), files["overlay"])
+    picture = draw_plan(image, result.levels, result.tile, f"work {result.work:.3f}")
     picture.save(files["plan"])
     return files
 

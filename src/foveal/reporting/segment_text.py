@@ -35,11 +35,22 @@ def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Se
     ]
     parts = [f"{style(path.name, bold=True)}  {width} x {height} px", ""]
     parts += [
-        _indent(plan_text(result.levels, result.tile) if result.plans else f"dense network: {result.reason}"),
+        _indent(
+            plan_text(result.levels, result.tile)
+            if result.cells is not None
+            else f"dense network: {result.reason}"
+        ),
         "",
     ]
     parts += [f"  {style(name.ljust(LABEL), dim=True)}{text}" for name, text in entries if text]
     return "\n".join([*parts, *(f"  {line}" for line in [advice(result)] if line)])
+
+
+def _plan(result: Result) -> str:
+    """Draw where was computed; say why the dense network ran."""
+    if result.cells is None:
+        return f"dense network: {result.reason}"
+    return plan_text(result.levels, result.tile)
 
 
 def segment_line(path: Path, result: Result) -> str:

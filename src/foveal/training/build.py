@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 
 from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches, class_shares
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.synthetic import StreetScenes
 from foveal.hub.card import Card
-from foveal.hub.checkpoint import load_model, save_model
+from foveal.hub.checkpoint import save_model
 from foveal.methods import METHODS, Aim, TrainableSegmenter
-from foveal.models import SegmentationNetwork, create_model
+from foveal.models import SegmentationNetwork
 from foveal.models.weights import calibrate_norms, load_encoder
 from foveal.objectives.segmentation import balanced_weights
 from foveal.policies import Learned
 from foveal.training.config import Recipe
 from foveal.training.loop import Schedule, resumed_step
+from foveal.training.networks import create_adapted, create_plain, is_plain, recipe_format, save_adapted
 
 CALIBRATION_BATCHES = 4
 
@@ -34,7 +36,7 @@ def build_run(recipe: Recipe, run: Path) -> tuple[TrainableSegmenter, Batches, S
     """
     torch.manual_seed(recipe.seed)
     data, train = recipe.data, recipe.train
-    dataset = open_dataset(data.train, data.split)
+    dataset = open_dataset(data.train, data.split, recipe_format(recipe), data.classes)
     if data.scenes and dataset.classes != StreetScenes.classes:
         raise ValueError(
             f"data.scenes have the {len(StreetScenes.classes)} classes of CamVid, {dataset.name} has others; "
@@ -43,7 +45,7 @@ def build_run(recipe: Recipe, run: Path) -> tuple[TrainableSegmenter, Batches, S
     scenes = StreetScenes(data.scenes, (360, 480), recipe.seed) if data.scenes else None
     view = Augment(data.crop, data.scale, jitter=data.jitter, colour=data.colour)
     batches = Batches(dataset, view, train.batch, recipe.seed, scenes, data.scenes_share)
-    network = _network(recipe, len(dataset.classes), batches, resumed_step(run) == 0)
+    network = _network(recipe, dataset, batches, resumed_step(run) == 0)
     weight = balanced_weights(class_shares(dataset, len(dataset.classes)), train.class_balance)
     shared = {f.name: getattr(train, f.name) for f in fields(Schedule) if f.name in type(train).model_fields}
     frozen = train.freeze_norms or recipe.method.freezes_network
@@ -61,7 +63,9 @@ def save_run(
     dataset: Dataset,
     origin: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write what a run trained as `model.safetensors` with its card, a learned policy in the same file.
+    """Write what a run trained as `model.safetensors` with what is known about it, a learned policy in it.
+
+    That is a card for an architecture for colour images, `config.json` for every other network.
 
     Args:
         recipe: What was asked for.
@@ -72,6 +76,9 @@ def save_run(
     """
     policy = next((part for part in method.modules() if isinstance(part, Learned)), None)
     net = policy.net if policy else None
+    adapted = save_adapted(recipe, run, method, dataset)
+    if adapted is not None:
+        return adapted
     card = Card(
         network=recipe.model.name,
         classes=dataset.classes,
@@ -83,22 +90,20 @@ def save_run(
         training={"recipe": recipe.as_dict()},
         **(origin or {}),
     )
-    return save_model(cast(SegmentationNetwork, method.network), card, run / "model.safetensors", policy=net)
+    network, path = cast(SegmentationNetwork, method.network), run / "model.safetensors"
+    return save_model(network, card, path, half=True, policy=net)
 
 
-def _network(recipe: Recipe, classes: int, batches: Batches, fresh: bool) -> SegmentationNetwork:
+def _network(recipe: Recipe, dataset: Dataset, batches: Batches, fresh: bool) -> nn.Module:
+    """Make the network, with the weights that it starts from."""
     part = recipe.model
+    if not is_plain(recipe, dataset):
+        return create_adapted(recipe, dataset).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = create_plain(recipe, len(dataset.classes))
     if part.start:
-        model = load_model(part.start)
-        if (model.card.network, len(model.card.classes)) != (part.name, classes):
-            raise ValueError(
-                f"model.start is a {model.card.network} of {len(model.card.classes)} classes, the recipe "
-                f"needs a {part.name} of {classes}"
-            )
-        return model.network
-    network = create_model(part.name, classes)
+        return network
     if part.encoder_weights and fresh:
         load_encoder(network.encoder, part.encoder_weights, (network.mean, network.std))
         images = (batches[step][0] for step in range(CALIBRATION_BATCHES))
         calibrate_norms(network.encoder, ((image - network.mean) / network.std for image in images))
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last)

@@ -31,11 +31,15 @@ class ModelPart(Section):
     """The network and what it starts from."""
 
     name: str = "swiftnet_rn18_s16"
-    """Name in foveal.models.MODELS."""
+    """Name in foveal.models.MODELS, or module:function, which makes a network without arguments."""
+    channels: Annotated[int, Field(ge=0)] = 0
+    """Channels of the images; 0 for 3, or for those of the first convolution of module:function."""
+    classes: Annotated[int, Field(ge=0, le=255)] = 0
+    """Logits; 0 for one per class of the data, 1 for a sigmoid where there are two classes."""
     encoder_weights: str = ""
     """File of pretrained encoder weights, or timm:NAME; empty for none."""
     start: str = ""
-    """Trained model (name, file or run) to start from; empty for none."""
+    """Trained model (name, file or run) to start from, or weights of module:function; empty for none."""
 
 
 class DataPart(Section):
@@ -45,6 +49,10 @@ class DataPart(Section):
     """Data set to train on, KIND:PATH."""
     split: str = "train"
     """Split to train on; "train+val" joins two."""
+    classes: Annotated[tuple[str, ...], Pair] = ()
+    """Names of the classes; those of the data set if absent."""
+    range: Annotated[tuple[float, ...], Pair] = ()
+    """Values of image files that become 0 and 1, kept with the model; empty for those of the kind of file."""
     scenes: Annotated[int, Field(ge=0)] = 0
     """Number of generated street scenes to mix in."""
     scenes_share: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -62,6 +70,8 @@ class DataPart(Section):
     def _fits(self) -> Self:
         if self.scale[1] < self.scale[0]:
             raise ValueError(f"scale is {list(self.scale)}; give 0 < low <= high")
+        if self.range and not (len(self.range) == 2 and self.range[0] < self.range[1]):
+            raise ValueError(f"range is {list(self.range)}; give two values, the lower one first, or none")
         if self.scenes_share and not self.scenes:
             raise ValueError(f"scenes_share is {self.scenes_share:g} of no scenes; give scenes, or 0")
         return self

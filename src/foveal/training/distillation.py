@@ -15,6 +15,7 @@ from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches
 from foveal.hub.checkpoint import Model
 from foveal.methods import CoarseToFine, CoarseToFineConfig
+from foveal.methods.padding import device_of
 from foveal.storage.labels import VOID
 from foveal.training.loop import Schedule, train
 
@@ -67,5 +68,6 @@ def distil(
     method.teacher = teacher
     side = max(config.tile << level, CROP)
     view = Augment((side, side))
-    train(method, Batches(Unlabelled(images), view, BATCH, schedule.seed), schedule, run, report=report)
+    batches, device = Batches(Unlabelled(images), view, BATCH, schedule.seed), str(device_of(network))
+    train(method, batches, schedule, run, device, report)
     return replace(model, network=network)

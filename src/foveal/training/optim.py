@@ -67,8 +67,8 @@ class Schedule:
 def create_optimiser(method: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """Make the optimiser of everything in a method that is trained.
 
-    Parameters whose name starts with `network.encoder.` or `policy.` have their own factors; norms and
-    biases do not decay.
+    Parameters of a module named encoder, and those whose name starts with `policy.`, have their own factors;
+    norms and biases do not decay.
 
     Raises:
         ValueError: The optimiser is unknown, or the method has nothing to train.
@@ -78,7 +78,7 @@ def create_optimiser(method: nn.Module, schedule: Schedule) -> torch.optim.Optim
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained(method).items():
         factor, decay = 1.0, schedule.weight_decay if parameter.ndim > 1 else 0.0
-        if name.startswith("network.encoder."):
+        if ".encoder." in name:
             factor, decay = schedule.encoder_factor, decay * schedule.encoder_decay_factor
         elif name.startswith("policy."):
             factor = schedule.policy_factor

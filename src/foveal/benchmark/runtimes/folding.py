@@ -32,7 +32,7 @@ def fold_norms(network: nn.Module, side: int = 64) -> nn.Module:
             handles.append(module.register_forward_hook(partial(remember, name)))
         elif isinstance(module, nn.BatchNorm2d):
             handles.append(module.register_forward_pre_hook(partial(follow, name)))
-    network(torch.rand(1, 3, side, side))
+    network(torch.rand(1, getattr(network, "in_channels", 3), side, side))
     for handle in handles:
         handle.remove()
     for conv, norm in pairs:
