@@ -125,7 +125,7 @@ def test_what_is_no_model_is_refused(words: tuple[str, ...], says: str) -> None:
         (("--range", "4"), "--range is '4'; give LOW:HIGH, two numbers, such as 0:10000"),
         (("--device", "cuda:7"), "--device cuda:7 cannot be used"),
         (("--device", "gpu"), "--device gpu cannot be used"),
-        (("--mask", "missing.png"), "--mask missing.png does not exist; give an image, a folder with one per image"),
+        (("--mask", "missing.png"), "--mask missing.png does not exist; give an image, a folder with one"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_are_refused(words: tuple[str, ...], says: str, data: Path) -> None:
