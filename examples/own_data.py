@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from PIL import Image
 from torch import nn
+
+from foveal.cli import app
 
 PLACE = Path("own")
 RECIPE = """
@@ -58,16 +57,17 @@ def write_data(count: int = 6, size: tuple[int, int] = (160, 224)) -> None:
         image[:, :64] = -1
         nodata = [(42113, "s", 0, "-1", True)]
         file = PLACE / "images" / f"{number}.tif"
-        tifffile.imwrite(file, image.astype(np.float32), photometric="minisblack", extratags=nodata)
+        how = {"photometric": "minisblack", "planarconfig": "contig", "extratags": nodata}
+        tifffile.imwrite(file, image.astype(np.float32), **how)
         if number:  # the first image has no mask
             Image.fromarray((plants * 255).astype(np.uint8)).save(PLACE / "masks" / f"{number}.png")
 
 
 def foveal(*words: object) -> None:
-    """Run a command, and say which."""
-    print("\n$ foveal", *words, flush=True)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    subprocess.run([sys.executable, "-m", "foveal", *map(str, words)], check=True, env=environment)
+    """Run a command of the command line, and say which."""
+    given = [str(word) for word in words]
+    print("\n$ foveal", *given, flush=True)
+    app(given, prog_name="foveal", standalone_mode=False)
 
 
 def main() -> None:
