@@ -121,11 +121,11 @@ def test_what_is_no_model_is_refused(words: tuple[str, ...], says: str) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--classes", "a,b,c"), "--classes has 3 names and UNet 4 classes; give 4"),
+        (("--classes", "a,b,c"), "classes has 3 entries and the network 4 classes; give 4"),
         (("--range", "4"), "--range is '4'; give LOW:HIGH, two numbers, such as 0:10000"),
         (("--device", "cuda:7"), "--device cuda:7 cannot be used"),
         (("--device", "gpu"), "--device gpu cannot be used"),
-        (("--mask", "missing.png"), "--mask missing.png does not exist; give an image, a folder of one each"),
+        (("--mask", "missing.png"), "--mask missing.png does not exist; give an image, a folder with one"),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_are_refused(words: tuple[str, ...], says: str, data: Path) -> None:
@@ -151,9 +151,9 @@ def test_what_bench_cannot_measure_is_refused() -> None:
 
 def test_masks_leave_places_out(data: Path, tmp_path: Path) -> None:
     image, out = data / "images" / "0.png", ("--out", tmp_path / "out", "--json", LOUD)
-    whole = parsed(run("segment", image, "--model", OWN, *out, "--always-adapt"))
+    whole = parsed(run("segment", image, "--model", OWN, *out, "--budget", 1))
     for mask in (data / "masks" / "0.png", data / "masks", "nodata"):
-        row = parsed(run("segment", image, "--model", OWN, "--mask", mask, *out, "--always-adapt"))
+        row = parsed(run("segment", image, "--model", OWN, "--mask", mask, *out, "--budget", 1))
         assert row["work"] < whole["work"] and row["macs"] < whole["macs"]
         labels = np.array(Image.open(row["files"]["mask"]))
         wanted = np.array(Image.open(data / "masks" / "0.png")) > 0
@@ -171,6 +171,6 @@ def test_masks_leave_places_out(data: Path, tmp_path: Path) -> None:
     Image.new("L", (12, 9), 1).save(tmp_path / "small.png")
     result = run("segment", image, "--model", OWN, "--mask", tmp_path / "small.png", *out)
     assert result.exit_code == 2
-    assert "has 12 x 9 px" in result.stderr and "give one size" in result.stderr
+    assert "has 12 x 9 px" in result.stderr and "give equal sizes" in result.stderr
     result = run("segment", data / "images" / "3.png", "--model", OWN, "--mask", data / "masks", *out)
     assert "3.png has no mask in" in result.stderr

@@ -66,7 +66,7 @@ def test_train_evaluate_adapt_and_segment(case: Case, tmp_path: Path) -> None:
     path.write_text(RECIPE.format(**values))
     trained = run("train", path, "--run", folder, "--json")
     assert "holds 0 and 255 alone: background and foreground" in trained.stderr
-    assert "1 images have no mask, such as 3." in trained.stderr
+    assert "1 of 4 images have no mask, such as 3." in trained.stderr
     row = parsed(trained)
     assert (row["images"], row["classes"]) == (3, 2)
     assert row["evaluation"][0]["miou"] > 0.55, "it has learned something"

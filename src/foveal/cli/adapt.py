@@ -11,8 +11,7 @@ import typer
 from foveal.cli.errors import echo_json
 from foveal.cli.method_options import MethodCommand, Settings, given_settings, option_name
 from foveal.cli.model_options import ModelArgument, open_model
-from foveal.cli.options import JsonOption, ThreadsOption, announce, make_folder, prepare
-from foveal.cli.progress import parts_bar, steps_bar
+from foveal.cli.options import JsonOption, ThreadsOption, announce, make_folder, parts_bar, prepare, steps_bar
 
 if TYPE_CHECKING:
     from foveal.calibration.adapt import Images

@@ -22,11 +22,11 @@ from foveal.cli.options import (
     PrecisionOption,
     ThreadsOption,
     announce,
+    counter,
     free_stems,
     make_folder,
     prepare,
 )
-from foveal.cli.progress import counter
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,8 +13,7 @@ from foveal.cli.bench import RuntimesOption, progress, split_names
 from foveal.cli.errors import complain, echo_json
 from foveal.cli.evaluate import open_labelled
 from foveal.cli.model_options import ModelArgument, ModelCommand, check_cpu, open_model
-from foveal.cli.options import DataOption, LimitOption, ThreadsOption, make_folder, prepare
-from foveal.cli.progress import counter
+from foveal.cli.options import DataOption, LimitOption, ThreadsOption, counter, make_folder, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor

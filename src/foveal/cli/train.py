@@ -11,8 +11,7 @@ import typer
 from foveal.cli.errors import echo_json
 from foveal.cli.evaluate import entry
 from foveal.cli.method_options import Settings
-from foveal.cli.options import JsonOption, ThreadsOption, announce, prepare
-from foveal.cli.progress import counter, steps_bar
+from foveal.cli.options import JsonOption, ThreadsOption, announce, counter, prepare, steps_bar
 
 if TYPE_CHECKING:
     from foveal.data.dataset import Dataset

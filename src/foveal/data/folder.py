@@ -56,7 +56,8 @@ def open_folder(root: str | Path, split: str = "test") -> Dataset:
     listed = read_classes(class_file) if class_file.exists() else None
     unsure = listed is None or (len(listed.names) == 2 and listed.void is None)
     values = _values_in(masks) if unsure else ()
-    notes = [f"{len(without)} images have no mask, such as {without[0].name}"] if without else []
+    total = len(pairs) + len(without)
+    notes = [f"{len(without)} of {total} images have no mask, such as {without[0].name}"] if without else []
     remap: Tensor | None = None
     if values == BINARY:
         notes.append(f"{masks} holds 0 and {VOID} alone: background and foreground")
