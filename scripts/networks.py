@@ -67,7 +67,13 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "BEiT": (
         "Beit",
-        {"hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 192, "image_size": 256},
+        {
+            "hidden_size": 96,
+            "num_attention_heads": 4,
+            "intermediate_size": 192,
+            "image_size": 256,
+            "out_indices": [3, 5, 7, 11],
+        },
     ),
     "MobileViT": ("MobileViT", {}),
     "MobileViTV2": ("MobileViTV2", {}),
@@ -246,7 +252,7 @@ def run_all(only: str) -> None:
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
             lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-            crash = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+            crash = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             row = (
                 json.loads(lines[-1])
                 if lines
@@ -275,8 +281,8 @@ Written by `make networks` from runs of every network with random weights, at 25
 132x164 px, with both methods; [networks.json](../benchmarks/networks/networks.json) has the rows.
 Each takes `foveal.adapt(network)` and a call. *Dense* are modules that see the whole map, found by trying;
 *share* is what they take of the dense network's multiplications, which no budget saves. *MACs at 0.4* are
-counted while `model(image, budget=0.4)` runs, as a share of the dense network's. *Equal* is the smallest share
-of labels at budget 1 that are those of the network itself.
+counted while `model(image, budget=0.4)` runs, as a share of the dense network's. *Equal* is the smallest
+share of labels at budget 1 that are those of the network itself.
 
 | network | encoder | dense modules | share | MACs at 0.4 | equal | runs |
 |---|---|---|---|---|---|---|

@@ -89,7 +89,7 @@ def test_every_command_takes_a_function(data: Path, tmp_path: Path) -> None:
 
 def test_networks_of_other_channels_are_benched_on_patches() -> None:
     bench = run("bench", "--model", "foreign:make_bands", *SMALL_BENCH, "--budget", 0.6, "--json")
-    assert parsed(bench)["adaptive"][0]["engine"] == "modules"
+    assert parsed(bench)["adaptive"][0]["engine"] == "program"
 
 
 def test_a_function_may_return_an_adaptive_model() -> None:

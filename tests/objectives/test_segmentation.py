@@ -120,3 +120,8 @@ def test_power_0_counts_pixels_and_absent_classes_weigh_nothing() -> None:
 
 def test_weights_of_nothing_are_finite() -> None:
     assert balanced_weights(torch.zeros(3)).tolist() == [1, 1, 1]
+
+
+def test_labels_may_be_bytes() -> None:
+    logits, target = labelled()
+    assert torch.equal(cross_entropy(logits, target.byte()), cross_entropy(logits, target))

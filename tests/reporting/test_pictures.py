@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foveal.cost import Timing
 from foveal.data.image import read_image, read_labels
-from foveal.geometry.plan import SKIP, Plan
+from foveal.geometry.plan import SKIP, Plan, overlay
 from foveal.inference.result import level_shares
 from foveal.inference.runner import Result
 from foveal.reporting.pictures import (
@@ -93,7 +93,7 @@ def test_shares_are_listed_finest_first() -> None:
 def test_pictures_are_written(tmp_path: Path) -> None:
     image, labels = torch.rand(3, 64, 96), torch.ones(64, 96, dtype=torch.uint8)
     plan = Plan.uniform(1, (64, 96), 32, 1)
-    result = Result(image, labels, (plan,), 0.3, 1, 2, Timing((1.0,)))
+    result = Result(image, labels, plan.levels[0], 32, 0.3, 1, 2, Timing((1.0,)))
     files = save_pictures(result, PALETTE, tmp_path / "a.b")
     assert sorted(path.name for path in files.values()) == [
         "a.b_labels.png",
@@ -114,5 +114,4 @@ def test_passes_lie_over_one_another() -> None:
     levels = torch.full((1, 2, 2), SKIP, dtype=torch.int8)
     levels[0, 0, 0] = 0
     second = Plan(levels, 32, (64, 64))
-    result = Result(torch.rand(3, 64, 64), torch.zeros(64, 64), (first, second), 0.5, 1, 2, Timing((1.0,)))
-    assert result.levels.tolist() == [[0, 1], [1, 1]]
+    assert overlay([first, second])[0].tolist() == [[0, 1], [1, 1]]

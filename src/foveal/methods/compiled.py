@@ -79,7 +79,7 @@ class CompiledMethod(AdaptiveSegmenter):
 
     def labels(self, image: Tensor) -> Tensor:
         """Return the class per pixel [N, H, W], uint8; the logits are not copied out of the program."""
-        check_image(image)
+        check_image(image, self.network)
         _, settings = self._decided(image)
         return torch.from_numpy(self._run(image, settings, logits=False).labels)
 
