@@ -26,6 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.benchmark.machine import describe_machine
+from foveal.storage.atomic import write_atomically
+
 ROOT = Path(__file__).resolve().parent.parent
 STORE, PAGE = ROOT / "benchmarks" / "networks" / "networks.json", ROOT / "docs" / "networks.md"
 SIZES = ((256, 256), (132, 164))
@@ -266,9 +269,8 @@ def run_all(only: str) -> None:
         )
         known = [rows[n] for _, n, _ in networks() if n in rows]
         STORE.parent.mkdir(parents=True, exist_ok=True)
-        STORE.write_text(
-            json.dumps({"command": "python scripts/networks.py", "rows": known}, indent=1) + "\n"
-        )
+        record = asdict(describe_machine()) | {"command": "make networks", "rows": known}
+        write_atomically(STORE, json.dumps(record, indent=1) + "\n")
 
 
 def _stored() -> list[dict[str, Any]]:

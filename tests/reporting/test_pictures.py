@@ -9,7 +9,8 @@ from torch import Tensor
 
 from foveal.cost import Timing
 from foveal.data.image import read_image, read_labels
-from foveal.geometry.plan import SKIP, Plan, overlay
+from foveal.geometry.plan import SKIP, Plan
+from foveal.geometry.plan import overlay as newest
 from foveal.inference.result import level_shares
 from foveal.inference.runner import Result
 from foveal.reporting.pictures import (
@@ -114,4 +115,4 @@ def test_passes_lie_over_one_another() -> None:
     levels = torch.full((1, 2, 2), SKIP, dtype=torch.int8)
     levels[0, 0, 0] = 0
     second = Plan(levels, 32, (64, 64))
-    assert overlay([first, second])[0].tolist() == [[0, 1], [1, 1]]
+    assert newest([first, second])[0].tolist() == [[0, 1], [1, 1]]
