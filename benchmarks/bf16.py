@@ -12,12 +12,12 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
 
+from foveal.adaptive.opening import open_model
 from foveal.benchmark.machine import describe_machine
 from foveal.benchmark.runtimes import fold_norms
 from foveal.cost import alternate, keep_memory
 from foveal.data.synthetic import street
 from foveal.fusion import fuse
-from foveal.hub.untrained import find_model
 from foveal.methods import SegBlocks
 from foveal.ops import classify, tuning
 from foveal.policies import create_policy
@@ -26,7 +26,7 @@ from foveal.policies import create_policy
 def main() -> None:
     name, size, tile = sys.argv[1], tuple(int(side) for side in sys.argv[2].split("x")), int(sys.argv[3])
     keep_memory()
-    network = find_model(name).network.eval()
+    network = open_model(name, untrained=True).network.eval()
     image = street(24, size)[0][None].to(memory_format=torch.channels_last)
     half = image.bfloat16()
     single, double = fuse(network), fuse(copy.deepcopy(network).bfloat16())

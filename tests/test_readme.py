@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.main import get_command
 
+from foreign import UNet
 from foveal.cli import app
 from foveal.data.image import save_image
 from foveal.data.synthetic import street
@@ -17,6 +20,8 @@ def test_the_python_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    library = SimpleNamespace(Unet=lambda encoder, classes: UNet(3, classes))  # the real one downloads weights
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", library)
     save_image(street(3, (180, 240))[0], tmp_path / "street.jpg")
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(block.replace("repeat=10", "repeat=1"), {})
