@@ -19,13 +19,13 @@ from foveal.cost import alternate
 from foveal.program import CoarseToFineRun, PlannedRun, Program, SegBlocksRun
 from foveal.program.quantise import find_scales, in_bf16, in_int8
 
-BUDGETS, IMAGES, ROUNDS = (0.2, 0.3, 0.4), 4, 9
+BUDGETS, IMAGES, ROUNDS = (0.2, 0.3, 0.4), 3, 7
 
 
 def one_shot(program: Program, image: np.ndarray, tile: int, work: float) -> PlannedRun:
     """Find a plan of three levels whose one pass takes as much work as all passes of another run."""
     best = None
-    for budget in np.arange(work, min(1.0, work + 0.3), 0.01):
+    for budget in np.arange(work, min(1.0, work + 0.2), 0.02):
         settings = SegBlocksRun(float(budget), "entropy", tile, 2, 2)
         levels = program.run(image, settings).levels
         plan = PlannedRun(levels, tile=tile)
