@@ -14,6 +14,7 @@ import argparse
 import importlib
 import json
 import re
+import resource
 import subprocess
 import sys
 import warnings
@@ -33,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 STORE, PAGE = ROOT / "benchmarks" / "networks" / "networks.json", ROOT / "docs" / "networks.md"
 SIZES = ((256, 256), (132, 164))
 BUDGET, SECONDS, CLASSES = 0.4, 600, 7
+MEMORY = 12 << 30
+"""What a network may take [bytes]; more is a row that says so."""
 PLAIN = ("resnet18", "resnet34", "resnet50", "efficientnet-b0", "mobilenet_v2", "timm-regnety_002")
 TIMM = ("tu-convnext_tiny", "mit_b0")
 SMP: dict[str, tuple[str, ...]] = {
@@ -330,6 +333,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="write the page alone")
     given = parser.parse_args()
     if given.one:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         library, name, make = next(entry for entry in networks() if entry[1] == given.one)
         print(json.dumps(asdict(try_network(library, name, make))))
         return

@@ -20,7 +20,9 @@ def test_the_python_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    library = SimpleNamespace(Unet=lambda encoder, classes: UNet(3, classes))  # the real one downloads weights
+    library = SimpleNamespace(
+        Unet=lambda encoder, classes: UNet(3, classes)
+    )  # the real one downloads weights
     monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", library)
     save_image(street(3, (180, 240))[0], tmp_path / "street.jpg")
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
