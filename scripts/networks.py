@@ -65,7 +65,15 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "UPerNet-ConvNeXt": (
         "UperNet",
-        {"backbone": ("ConvNext", {"out_features": ["stage1", "stage2", "stage3", "stage4"]})},
+        {
+            "backbone": (
+                "ConvNext",
+                {
+                    "hidden_sizes": [96, 192, 384, 768],
+                    "out_features": ["stage1", "stage2", "stage3", "stage4"],
+                },
+            )
+        },
     ),
     "DPT": (
         "DPT",
@@ -244,7 +252,7 @@ def _dense_share(network: nn.Module, model: Any) -> float:
 
 
 def _sentence(error: object) -> str:
-    return " ".join(str(error).split())[:300]
+    return re.sub(r"\S*site-packages/", "", " ".join(str(error).split()))[:300]
 
 
 def run_all(only: str) -> None:
