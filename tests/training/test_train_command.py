@@ -19,7 +19,7 @@ from foveal.hub.checkpoint import load_model
 from foveal.training.loop import CHECKPOINT, resumed_step
 from samples import write_folder
 
-STEPS = 8
+STEPS = 24  # enough that a run is still going when a busy machine comes to kill it
 COMMAND = [sys.executable, "-m", "foveal", "train"]
 
 
