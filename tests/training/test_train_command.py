@@ -19,8 +19,17 @@ from foveal.hub.checkpoint import load_model
 from foveal.training.loop import CHECKPOINT, resumed_step
 from samples import write_folder
 
-STEPS = 24  # enough that a run is still going when a busy machine comes to kill it
+STEPS = 8
+LONG = 24
+"""Steps of a run that is to be killed: it must still be going when a busy machine comes to it."""
 COMMAND = [sys.executable, "-m", "foveal", "train"]
+
+
+@pytest.fixture
+def long_recipe(recipe: Path) -> Path:
+    path = recipe.with_name("long.toml")
+    path.write_text(recipe.read_text().replace(f"steps = {STEPS}", f"steps = {LONG}"))
+    return path
 
 
 @pytest.fixture
@@ -57,9 +66,10 @@ def wait_for(process: subprocess.Popen[bytes], folder: Path, step: int, saving: 
 
 @pytest.mark.timeout(600)  # some 30 s where nothing else runs; most of it is importing torch four times
 def test_a_command_that_is_killed_again_and_again_ends_like_one_that_is_not(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    long_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One kill during a step, one while a checkpoint is written, one at any time after that."""
+    recipe = long_recipe
     chance, killed, seen = random.Random(4), tmp_path / "killed", []
     for step, saving in ((1, False), (3, True), (5, False)):
         process = start(recipe, killed)
@@ -72,7 +82,7 @@ def test_a_command_that_is_killed_again_and_again_ends_like_one_that_is_not(
         assert process.returncode == -signal.SIGKILL
         seen.append(resumed_step(killed))
     assert seen == sorted(seen)
-    assert seen[0] >= 1 and seen[-1] < STEPS
+    assert seen[0] >= 1 and seen[-1] < LONG
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     monkeypatch.setattr(sys, "argv", ["foveal", "train", str(recipe), "--resume"])
     for folder in (killed, tmp_path / "whole"):

@@ -93,7 +93,9 @@ def _where(report: NetworkReport) -> str:
     """Say at which levels and sizes answers differ."""
     found = [c for c in report.comparisons if not (c.geometry or c.equal)]
     places = ", ".join(f"level {c.level} of {c.size[0]}x{c.size[1]} px" for c in found)
-    return f" (at {places})" if places else ""
+    errors = [*(c.error for c in found if c.error), *(run.error for run in report.mixed if run.error)]
+    what = "; ".join((*((f"at {places}",) if places else ()), *errors[:1]))
+    return f" ({what})" if what else ""
 
 
 def _path(module: str) -> str:
