@@ -19,7 +19,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal._compat import torchvision
 from foveal.benchmark.machine import describe_machine
 from foveal.storage.atomic import write_atomically
 
@@ -42,7 +43,7 @@ SMP: dict[str, tuple[str, ...]] = {
     "Unet": (*PLAIN, "timm-mobilenetv3_large_100", *TIMM),
     "UnetPlusPlus": ("resnet34", "efficientnet-b0", "mobilenet_v2", "tu-convnext_tiny"),
     "FPN": ("resnet34", "efficientnet-b0", "mobilenet_v2", *TIMM),
-    "DeepLabV3Plus": ("resnet34", "efficientnet-b0", "mobilenet_v2"),
+    "DeepLabV3Plus": ("resnet34", "efficientnet-b0", "mobilenet_v2", "tu-convnext_tiny"),
     "DeepLabV3": ("resnet34",),
     "Linknet": ("resnet34", "efficientnet-b0", "mobilenet_v2", "tu-convnext_tiny"),
     "PSPNet": ("resnet34", "efficientnet-b0", *TIMM),
@@ -102,40 +103,31 @@ class Row:
     Attributes:
         library: Where it comes from.
         name: The network and, after a slash, its encoder.
-        refused: Why it does not run on tiles, or gains nothing; empty if it runs.
+        refused: Why `foveal.adapt` refuses it; empty if it does not.
+        failed: What went wrong after that; empty if nothing did.
         dense_modules: Names of the submodules that run dense.
         dense_share: Their share of the dense network's MACs.
+        difference: Largest difference from the dense network, all tiles at one level, relative to its largest
+            logit; over the levels of two sizes.
         macs: Counted MACs at budget 0.4, as a share of the dense network's, coarse to fine.
         work: What the result says it is.
         engine: "program", or why it runs layer by layer.
         versions: Of PyTorch and the library.
+        commit: Of this project.
     """
 
     library: str
     name: str
     refused: str = ""
+    failed: str = ""
     dense_modules: tuple[str, ...] = ()
     dense_share: float | None = None
+    difference: float | None = None
     macs: float | None = None
     work: float | None = None
     engine: str = ""
     versions: str = ""
-
-
-def torchvision() -> Any:
-    """Import torchvision; where its compiled operators do not load, what is written in Python does."""
-    try:
-        return importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "operator torchvision::" not in str(error):
-            raise
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    for operator in ("nms", "qnms"):
-        torch.library.define(
-            f"torchvision::{operator}", "(Tensor dets, Tensor scores, float threshold) -> Tensor"
-        )
-    return importlib.import_module("torchvision")
+    commit: str = ""
 
 
 def make_smp(architecture: str, encoder: str) -> nn.Module:
@@ -209,39 +201,30 @@ def try_network(library: str, name: str, make: Callable[[], nn.Module]) -> Row:
     warnings.filterwarnings("ignore")
     network = enliven(make())
     versions = f"torch {torch.__version__}, {library} {importlib.import_module(library).__version__}"
-    row = Row(library, name, versions=versions)
+    row = Row(library, name, versions=versions, commit=describe_machine().commit)
     try:
         model = foveal.adapt(network)
     except (ValueError, TypeError) as error:
-        return Row(**{**asdict(row), "refused": _sentence(error)})
+        return replace(row, refused=_sentence(error))
     blocks = foveal.adapt(network, method="segblocks")
     for size in SIZES:
         image = picture(size)
         for each in (model, blocks):
             part = each(image, budget=BUDGET, always_adapt=True)
             assert part.labels.shape[1:] == size and bool(part.confidence.isfinite().all())
-    image = picture(SIZES[0])
+    image, shape = picture(SIZES[0]), model.spec.shape
     full, part = model(image, budget=1.0), model(image, budget=BUDGET, always_adapt=True)
-    return Row(
-        library,
-        name,
+    assert full.reason, "the dense network runs: what shares are of"
+    tried = foveal.check(model.prepared, SIZES[0], model.spec.tile, shape.in_channels, shape.multiple)
+    return replace(
+        row,
         dense_modules=tuple(model.spec.dense_modules),
-        dense_share=_dense_share(network, model),
+        dense_share=tried.dense_share or 0.0,
+        difference=max((c.difference or 0.0) / c.scale for c in tried.comparisons if not c.error),
         macs=part.macs / full.macs,
-        work=float(part.work.mean()) if isinstance(part.work, Tensor) else float(part.work),
+        work=float(part.work.mean()),
         engine="program" if not model.engine.why_not else _sentence(model.engine.why_not),
-        versions=versions,
     )
-
-
-def _dense_share(network: nn.Module, model: Any) -> float:
-    """Share of the dense network's MACs that its dense modules take."""
-    from foveal.compatibility import check
-
-    if not model.spec.dense_modules:
-        return 0.0
-    tried = check(model.prepared, SIZES[0], model.spec.tile, model.spec.shape.in_channels)
-    return float(tried.dense_share or 0.0)
 
 
 def _sentence(error: object) -> str:
@@ -260,21 +243,20 @@ def run_all(only: str) -> None:
             done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
             lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
             crash = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            row = (
-                json.loads(lines[-1])
-                if lines
-                else asdict(Row(library, name, refused=f"crashed: {crash[:300]}"))
-            )
+            row = json.loads(lines[-1]) if lines else _failed(library, name, _sentence(crash))
         except subprocess.TimeoutExpired:
-            row = asdict(Row(library, name, refused=f"took more than {SECONDS} s"))
+            row = _failed(library, name, f"took more than {SECONDS} s")
         rows[name] = row
-        print(
-            "   ", row["refused"] or f"MACs {row['macs']:.3f}, dense {row['dense_modules']}, {row['engine']}"
-        )
+        ran = f"MACs {row['macs']:.3f}, dense {row['dense_modules']}, {row['engine']}" if row["macs"] else ""
+        print("   ", row["refused"] or row["failed"] or ran)
         known = [rows[n] for _, n, _ in networks() if n in rows]
         STORE.parent.mkdir(parents=True, exist_ok=True)
         record = asdict(describe_machine()) | {"command": "make networks", "rows": known}
         write_atomically(STORE, json.dumps(record, indent=1) + "\n")
+
+
+def _failed(library: str, name: str, why: str) -> dict[str, Any]:
+    return asdict(Row(library, name, failed=why, commit=describe_machine().commit))
 
 
 def _stored() -> list[dict[str, Any]]:
@@ -289,10 +271,11 @@ Each takes `foveal.adapt(network)` and a call. It compares every level with the 
 reduced image, at two sizes, and refuses what differs by more than 1e-4; then both methods run at budget 0.4.
 *Dense* are modules that see the whole map, found by trying; *share* is what they take of the dense network's
 multiplications, which no budget saves. *MACs at 0.4* are counted while `model(image, budget=0.4)` runs, as a
-share of the dense network's: where modules run dense they lie above the budget.
+share of the dense network's: where modules run dense they lie above the budget. *Differs* is the largest
+difference from the dense network with all tiles at one level, relative to its largest logit.
 
-| network | encoder | dense modules | share | MACs at 0.4 | runs |
-|---|---|---|---|---|---|
+| network | encoder | dense modules | share | differs | MACs at 0.4 | runs |
+|---|---|---|---|---|---|---|
 """
 MANY = 4
 """Names of dense modules that a row lists."""
@@ -301,18 +284,18 @@ MANY = 4
 def write_page() -> None:
     """Write the page from the stored rows."""
     rows = _stored()
-    lines = [_line(row) for row in rows if not row["refused"]]
-    refused = [f"| {row['name']} | {row['refused']} |" for row in rows if row["refused"]]
-    ran = [row for row in rows if not row["refused"]]
+    ran = [row for row in rows if not (row["refused"] or row["failed"])]
     good = sum(row["macs"] <= 0.45 for row in ran)
-    text = (
-        HEAD
-        + "\n".join(lines)
-        + f"\n\n{len(ran)} of {len(rows)} networks run; {good} of them take at most 0.45 of the "
+    compiled = sum(row["engine"] == "program" for row in ran)
+    summary = (
+        f"{len(ran)} of {len(rows)} networks run, {compiled} of them as a program; {good} take at most 0.45 "
+        "of the dense network's MACs at budget 0.4."
     )
-    text += "dense network's MACs at budget 0.4.\n"
-    if refused:
-        text += "\n## Refused, or failed\n\n| network | why |\n|---|---|\n" + "\n".join(refused) + "\n"
+    text = HEAD + "\n".join(map(_line, ran)) + f"\n\n{summary}\n"
+    for title, key in (("Refused by `foveal.adapt`", "refused"), ("Failed after it", "failed")):
+        lines = [f"| {row['name']} | {row[key]} |" for row in rows if row[key]]
+        if lines:
+            text += f"\n## {title}\n\n| network | why |\n|---|---|\n" + "\n".join(lines) + "\n"
     PAGE.write_text(text)
 
 
@@ -323,8 +306,8 @@ def _line(row: dict[str, Any]) -> str:
         modules = f"{len(row['dense_modules'])} modules"
     share = f"{row['dense_share']:.0%}" if row["dense_modules"] else "-"
     runs = "program" if row["engine"] == "program" else f"layer by layer: {row['engine']}"
-    cells = network, encoder or "-", modules, share, f"{row['macs']:.2f}", runs
-    return f"| {' | '.join(cells)} |"
+    numbers = f"{row['difference']:.0e}", f"{row['macs']:.2f}"
+    return f"| {' | '.join((network, encoder or '-', modules, share, *numbers, runs))} |"
 
 
 def main() -> None:

@@ -122,8 +122,10 @@ def test_four_threads_at_once(network: nn.Module) -> None:
 
 def test_images_in_0_to_255_are_refused() -> None:
     model = foveal.adapt(lively(UNet()))
-    with pytest.raises(ValueError, match=r"images have a mean of \d+; give numbers in 0\.\.1"):
+    with pytest.raises(ValueError, match=r"images hold numbers up to \d+; give numbers in 0\.\.1"):
         model(IMAGE * 255, budget=0.4)
+    with pytest.raises(ValueError, match="images hold numbers up to"):
+        model(IMAGE * 20, budget=0.4)  # a dark one
     assert torch.equal(
         model((IMAGE * 255).round().byte(), budget=0.4).labels,
         model((IMAGE * 255).round() / 255, budget=0.4).labels,

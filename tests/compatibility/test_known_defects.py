@@ -1,4 +1,8 @@
-"""What was once wrong with other people's networks, and the tests that keep it right."""
+"""What was once wrong with other people's networks, and the tests that keep it right.
+
+One more is known and open: budgets do not count what dense modules take, so there MACs lie above the budget;
+`docs/networks.md` shows by how much.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,9 @@ DEFECTS = {
         "adaptive/test_any_network.py::test_one_logit_is_the_probability_of_class_1",
         "cli/test_own_data.py::test_train_evaluate_adapt_and_segment",
     ),
-    "masks of 0 and 255 are one class": ("data/test_own_folder.py",),
+    "masks of 0 and 255 are one class": (
+        "data/test_own_folder.py::test_0_and_255_are_background_and_foreground",
+    ),
     "other channels than three are refused or lost": (
         "adaptive/test_any_network.py::test_any_number_of_channels",
         "program/test_unet.py::test_images_of_any_channels",
@@ -50,9 +56,6 @@ DEFECTS = {
     "ragged sizes have no rule": (
         "tiles/test_resize.py::test_the_sizes_of_a_ragged_unet",
         "adaptive/test_multiples.py::test_a_network_that_wants_multiples_is_tried_on_such_images",
-    ),
-    "budgets do not count what runs dense": (
-        "compatibility/test_check.py::test_the_share_of_the_dense_modules_and_the_gain_are_counted",
     ),
     "images of 0..255 are taken silently": (
         "adaptive/test_with_pytorch.py::test_images_in_0_to_255_are_refused",
@@ -77,13 +80,12 @@ def names_in(file: str) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-def test_there_are_seventeen() -> None:
-    assert len(DEFECTS) == 17
+def test_sixteen_of_seventeen_are_mended() -> None:
+    assert len(DEFECTS) == 16
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_every_defect_has_its_test(defect: str) -> None:
     for place in DEFECTS[defect]:
         file, _, name = place.partition("::")
-        assert names_in(file), place
-        assert not name or name in names_in(file), place
+        assert name in names_in(file), place

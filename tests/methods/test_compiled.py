@@ -104,5 +104,5 @@ def test_what_no_program_can_decide_is_refused(network: torch.nn.Module) -> None
     assert "decides in a way that a program does not have" in error_of(
         lambda: CompiledMethod(dense, compile_network(network), None)
     )
-    with pytest.raises(TypeError, match="from a method and its program"):
+    with pytest.raises(TypeError, match="from a method, not from a config"):
         CompiledMethod.from_config(network, METHODS["dense"].Config())

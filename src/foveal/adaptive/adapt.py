@@ -76,7 +76,7 @@ def adapt(  # noqa: PLR0913
     side = _tile(shape, tile)
     declared = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
     _check_names(network, declared)
-    shape, mixing = fit_tiles(network, shape, given, declared, side)
+    shape, mixing = fit_tiles(network, shape, given, declared, side, level)
     made_by = find_source(network) if source is None else Source(source, dict(arguments or {}))
     kept = next(known for known in PRECISIONS if known == precision)
     spec = Specification(

@@ -23,11 +23,13 @@ def fit_tiles(
     preprocess: Preprocess,
     declared: tuple[str, ...],
     tile: int,
+    coarse_level: int,
 ) -> tuple[NetworkShape, tuple[str, ...]]:
     """Run a network on tiles, and find which of its modules must see the whole map.
 
     A network that takes images of any size, but is another one on tiles of a ragged image, gets images padded
-    to multiples of its coarsest stride, unless the preprocessing says otherwise.
+    to multiples of its coarsest stride, or of that at the level of the first pass, unless the preprocessing
+    says otherwise.
 
     Args:
         network: The network; it is left as it is.
@@ -35,6 +37,7 @@ def fit_tiles(
         preprocess: What images need.
         declared: Names of modules that are known to need the whole map.
         tile: Side of a tile [px].
+        coarse_level: Level of the first pass.
 
     Returns:
         The shape, its `multiple` chosen, and the names of the modules, declared ones among them.
@@ -42,9 +45,9 @@ def fit_tiles(
     Raises:
         ValueError: It cannot run on tiles, or gives another answer there; the message says why.
     """
-    tries = [shape]
-    if shape.multiple == 1 and preprocess.multiple is None and shape.coarsest_stride > 1:
-        tries.append(replace(shape, multiple=shape.coarsest_stride))
+    stride = shape.coarsest_stride
+    more = (stride, stride << coarse_level) if preprocess.multiple is None else ()
+    tries = [shape, *(replace(shape, multiple=m) for m in more if m > shape.multiple)]
     for each in tries:
         prepared = PreparedNetwork(network, each, preprocess, declared)
         side = max(LEAST, 4 * tile)

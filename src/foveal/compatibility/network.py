@@ -22,7 +22,7 @@ BUDGET = 0.4
 COARSEST = 3
 """Levels up to this one are compared."""
 PADDED = 2
-"""Images of a network that asks for multiples are multiples of it at levels up to this one."""
+"""Level up to which a network that asks for multiples must run on any of them."""
 MIXED = 2
 """Random plans that are tried at every size."""
 
@@ -44,8 +44,8 @@ def check(
         size: Height and width of the random images that it runs on [px].
         tile: Side of a tile [px].
         channels: Channels of the images.
-        multiple: Images that it will get are padded to multiples of it at every level that is used [px]; only
-            such are tried.
+        multiple: Sides of the images that it will get are multiples of it [px]. Levels are compared where
+            they are so on the reduced image too; elsewhere they must run.
 
     Raises:
         ValueError: The network cannot even run on a plain image, or returns no tensor.
@@ -117,6 +117,7 @@ class _Check:
         candidates = [(height + 5, width + 13), (height + half, width), (height + self.tile, width)]
         if self.multiple > 1:
             candidates = [(height + (self.multiple << PADDED), width)]
+            return (*candidates, (height + self.multiple, width))
         found: list[tuple[int, int]] = []
         for each in candidates:
             try:
@@ -144,10 +145,12 @@ class _Check:
         """Compare every level alone with the dense network on the reduced image, until one cannot run."""
         found: list[Comparison] = []
         for level in range(COARSEST + 1):
-            fits = self.multiple == 1 or all(side % (self.multiple << level) == 0 for side in size)
-            if (level and self.tile << level > max(size)) or (found and found[-1].error) or not fits:
+            if (level and self.tile << level > max(size)) or (found and found[-1].error):
                 break
-            found.append(self.level(tiled, size, level))
+            if self.multiple == 1 or all(side % (self.multiple << level) == 0 for side in size):
+                found.append(self.level(tiled, size, level))
+            elif level <= PADDED:
+                found += self.failure(tiled, size, level)
         return found
 
     def level(self, tiled: nn.Module, size: tuple[int, int], level: int) -> Comparison:
@@ -170,6 +173,14 @@ class _Check:
         finally:
             EXACT.reset(token)
         return Comparison(size, level, difference, scale)
+
+    def failure(self, tiled: nn.Module, size: tuple[int, int], level: int) -> list[Comparison]:
+        """Say why all tiles at a level do not run, for a size that the dense network has no equal for."""
+        try:
+            tiled(split(self.image(size), Plan.uniform(1, size, self.tile, level)))
+        except Exception as error:
+            return [Comparison(size, level, None, 0.0, _first_line(error))]
+        return []
 
     def mixtures(
         self, tiled: nn.Module, size: tuple[int, int], comparisons: tuple[Comparison, ...]

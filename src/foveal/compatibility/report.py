@@ -103,9 +103,8 @@ class NetworkReport:
         named = f", dense_modules={self.dense_modules!r}" if self.dense_modules else ""
         return (
             "import foveal\n\n"
-            f'policy = foveal.create_policy("entropy", budget={self.budget}, tile={self.tile})\n'
-            f"model = foveal.SegBlocks(network, policy{named}).eval()\n"
-            "labels = model(images).labels"
+            f"model = foveal.adapt(network{named}, tile={self.tile})\n"
+            f"labels = model(images, budget={self.budget}).labels"
         )
 
     def __str__(self) -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from foveal.tiles.memory import Memory
 
 
-BRIGHT = 4.0
-"""Mean above which images are not in 0..1 but in 0..255."""
+BRIGHT, SAMPLED = 10.0, 32
+"""Number above which images are not in 0..1 but in 0..255; lines and columns that are looked at for it."""
 
 
 class AdaptiveSegmenter(nn.Module, ABC):
@@ -129,6 +129,19 @@ def mark_dense_modules(network: nn.Module, names: tuple[str, ...] | None = None)
         run_dense(network.get_submodule(name))
 
 
+class WrappingMethod(AdaptiveSegmenter):
+    """A method around another one: made from that, and from no config."""
+
+    @classmethod
+    def from_config(cls, network: nn.Module, config: Any, resources: Resources | None = None) -> Self:
+        """Refuse.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(f"a {cls.__name__} is made from a method, not from a config")
+
+
 def check_tile(network: nn.Module, tile: int) -> int:
     """Return the side of a tile, if tiles stay whole at every stride of the network.
 
@@ -166,8 +179,20 @@ def check_image(image: Tensor, network: nn.Module | None = None) -> tuple[int, i
         network: What they are for; its `in_channels` are C, 3 if it does not say.
 
     Raises:
-        ValueError: It has another shape or precision, is empty, holds NaN, infinity or numbers of 0..255, or
-            it is being traced.
+        ValueError: As of `check_shape`, or it holds NaN or infinity.
+    """
+    size = check_shape(image, network)
+    if not bool(image.detach().sum(dtype=torch.promote_types(image.dtype, torch.float32)).isfinite()):
+        raise ValueError("images hold NaN or infinity; give finite numbers in 0..1")
+    return size
+
+
+def check_shape(image: Tensor, network: nn.Module | None = None) -> tuple[int, int]:
+    """As `check_image`, for what looks for NaN and infinity itself, where it reads the images.
+
+    Raises:
+        ValueError: It has another shape or precision, is empty, holds numbers of 0..255, or it is being
+            traced.
     """
     shape, channels = list(image.shape), getattr(network, "in_channels", 3)
     if image.ndim != 4 or image.shape[1] != channels or image.numel() == 0:
@@ -178,9 +203,8 @@ def check_image(image: Tensor, network: nn.Module | None = None) -> tuple[int, i
             f"images are {image.dtype}; give floating point numbers in 0..1 (divide bytes by 255)"
         )
     refuse_tracing()
-    mean = float(image.detach().sum(dtype=torch.promote_types(image.dtype, torch.float32))) / image.numel()
-    if not math.isfinite(mean):
-        raise ValueError("images hold NaN or infinity; give finite numbers in 0..1")
-    if mean > BRIGHT:
-        raise ValueError(f"images have a mean of {mean:.0f}; give numbers in 0..1 (divide 0..255 by 255)")
+    down, across = (max(1, side // SAMPLED) for side in image.shape[2:])
+    most = float(image.detach()[:, :, ::down, ::across].amax())
+    if BRIGHT < most < math.inf:
+        raise ValueError(f"images hold numbers up to {most:.0f}; give numbers in 0..1 (divide 0..255 by 255)")
     return image.shape[2], image.shape[3]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from foveal.geometry.plan import SKIP, Plan
 from foveal.kernels.build import tell
-from foveal.methods.base import AdaptiveSegmenter, check_image
+from foveal.methods.base import AdaptiveSegmenter, WrappingMethod, check_shape
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.ops.classify.spec import factor_of
 from foveal.program.run import Program, ProgramResult
 from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, Settings
 
 if TYPE_CHECKING:
-    from foveal.methods.config import MethodConfig, Resources
     from foveal.tiles.memory import Memory
 
 
@@ -29,7 +28,7 @@ class PlansOnce(Protocol):
         """Return what the decision about images [N, C, H, W] cost, and the plan."""
 
 
-class CompiledMethod(AdaptiveSegmenter):
+class CompiledMethod(WrappingMethod):
     """Runs what a method would run as one native call.
 
     Args:
@@ -48,20 +47,9 @@ class CompiledMethod(AdaptiveSegmenter):
         self.method, self.program, self.settings = method, program, settings
         self.network = CompiledNetwork(program)
 
-    @classmethod
-    def from_config(
-        cls, network: nn.Module, config: MethodConfig, resources: Resources | None = None
-    ) -> Self:
-        """Refuse: there is a method to compile first.
-
-        Raises:
-            TypeError: Always.
-        """
-        raise TypeError("a compiled method is made from a method and its program, not from a config")
-
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, C, H, W] in 0..1; a memory is not used."""
-        size = check_image(image, self.network)
+        size = check_shape(image, self.network)
         earlier, settings = self._decided(image)
         found = self._run(image, settings)
         logits, labels = _logits(found), torch.from_numpy(found.labels)
@@ -70,7 +58,7 @@ class CompiledMethod(AdaptiveSegmenter):
 
     def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
         """Segment where cells are wanted; the program leaves the others out of every pass."""
-        size = check_image(image, self.network)
+        size = check_shape(image, self.network)
         earlier, settings = self._decided(image)
         found = self._run(image, settings, wanted=wanted)
         step = Step("network", torch.from_numpy(found.work))
@@ -79,7 +67,7 @@ class CompiledMethod(AdaptiveSegmenter):
 
     def labels(self, image: Tensor) -> Tensor:
         """Return the class per pixel [N, H, W], uint8; the logits are not copied out of the program."""
-        check_image(image, self.network)
+        check_shape(image, self.network)
         _, settings = self._decided(image)
         return torch.from_numpy(self._run(image, settings, logits=False).labels)
 

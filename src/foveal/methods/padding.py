@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.geometry.plan import grid
-from foveal.methods.base import AdaptiveSegmenter, check_image
+from foveal.methods.base import AdaptiveSegmenter, WrappingMethod, check_shape
 from foveal.methods.prediction import Prediction, Trace
 from foveal.tiles import TileTensor
 
 if TYPE_CHECKING:
     from foveal.geometry.plan import Plan
-    from foveal.methods.config import MethodConfig, Resources
     from foveal.tiles.memory import Memory
 
 Pad = Callable[[Tensor, int], Tensor]
@@ -59,7 +58,7 @@ class PaddedNetwork(nn.Module):
         return self.prepared(self.pad(image, self.multiple))[:, :, :height, :width]
 
 
-class PaddedMethod(AdaptiveSegmenter):
+class PaddedMethod(WrappingMethod):
     """Brings images to the device and the sides that a method's network takes, and the answer back.
 
     Args:
@@ -77,25 +76,14 @@ class PaddedMethod(AdaptiveSegmenter):
         self._around = network.around if isinstance(network, PaddedNetwork) else None
         self._pad = network.pad if isinstance(network, PaddedNetwork) else None
 
-    @classmethod
-    def from_config(
-        cls, network: nn.Module, config: MethodConfig, resources: Resources | None = None
-    ) -> Self:
-        """Refuse: there is a method to give images to first.
-
-        Raises:
-            TypeError: Always.
-        """
-        raise TypeError("a padded method is made from a method, not from a config")
-
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, C, H, W] in 0..1 of any size, given what the last call left in `memory`."""
-        check_image(image, self.network)
+        check_shape(image, self.network)
         return self._returned(self.method(self.sent(image), memory), image)
 
     def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
         """Segment where cells [N, Gh, Gw] of the images are wanted."""
-        check_image(image, self.network)
+        check_shape(image, self.network)
         sent = self.sent(image)
         rows, columns = grid((sent.shape[2], sent.shape[3]), self.tile)
         room = (0, columns - wanted.shape[2], 0, rows - wanted.shape[1])
@@ -103,7 +91,7 @@ class PaddedMethod(AdaptiveSegmenter):
 
     def labels(self, image: Tensor) -> Tensor:
         """Return the class per pixel [N, H, W], uint8."""
-        height, width = check_image(image, self.network)
+        height, width = check_shape(image, self.network)
         return self.method.labels(self.sent(image))[:, :height, :width].to(image.device)
 
     def decide(self, image: Tensor) -> Plan | None:

@@ -37,6 +37,13 @@ static const float *read_line(const Images *m, int64_t image, int64_t plane, int
     return beside;
 }
 
+/* Note NaN and infinity among what was read of an image: the numbers whose exponent is all ones. */
+static void notice(Run *r, const float *x, int64_t count) {
+    uint32_t found = 0, bits;
+    for (int64_t k = 0; k < count; k++) memcpy(&bits, x + k, sizeof bits), found |= (bits & 0x7f800000u) == 0x7f800000u;
+    if (found) __atomic_store_n(&r->unreal, 1, __ATOMIC_RELAXED);
+}
+
 /* Means of 2x2 samples of two lines, of those that exist. */
 static void halve_lines(const float *upper, const float *lower, int64_t width, float *restrict to) {
     for (int64_t x = 0; x < width / 2; x++) to[x] = 0.25f * (upper[2 * x] + upper[2 * x + 1] + lower[2 * x] + lower[2 * x + 1]);
@@ -54,6 +61,7 @@ static void halve_images(Run *r, int32_t level, Team team) {
             const float *one = read_line(&from, image, plane, y, 0, from.width, upper), *two = one;
             if (y + 1 < from.height) two = read_line(&from, image, plane, y + 1, 0, from.width, lower);
             halve_lines(one, two, from.width, out + line * to.width);
+            if (!level && !from.bytes) notice(r, out + line * to.width, to.width);
         }
 }
 
@@ -102,7 +110,7 @@ static void put_samples(const MapSpec *m, const float *const *c, int32_t colours
 }
 
 /* Samples of a line from a place on as rows of the input map; 0 beyond the image. */
-static void put_line(const Run *r, const Images *m, int64_t image, int64_t y, int64_t left, int64_t count, int64_t sample, Team team) {
+static void put_line(Run *r, const Images *m, int64_t image, int64_t y, int64_t left, int64_t count, int64_t sample, Team team) {
     const int32_t input = r->program->head.input, colours = r->program->head.colours;
     int64_t inside = y < m->height ? m->width - left : 0;
     inside = inside > count ? count : inside < 0 ? 0 : inside;
@@ -110,6 +118,7 @@ static void put_line(const Run *r, const Images *m, int64_t image, int64_t y, in
     const float *planes[MOST_COLOURS];
     for (int64_t c = 0; c < colours; c++, beside += count) {
         planes[c] = inside ? read_line(m, image, c, y, left, inside, beside) : beside;
+        if (m->at == r->request->image && !m->bytes) notice(r, planes[c], inside);
         if (inside == count) continue;
         if (planes[c] != beside) memcpy(beside, planes[c], (size_t)inside * sizeof(float)), planes[c] = beside;
         memset(beside + inside, 0, (size_t)(count - inside) * sizeof(float));
@@ -128,7 +137,7 @@ void plain_input(Run *r, Team team) {
 }
 
 /* The tiles that are computed now: from the image, or from the pyramid. */
-void cut_input_step(const Run *r, Team team) {
+void cut_input_step(Run *r, Team team) {
     const Grid *g = &r->grid;
     const int32_t side = g->tile;
     const int64_t lines = g->computed * side, size = lines_per_task(lines, &team);

@@ -147,6 +147,7 @@ typedef struct {
     uint8_t *changed;        /* whether the last pass changed a cell's logits */
     double *spent;           /* per image */
     int stop;
+    int32_t unreal;          /* the images hold NaN or infinity */
     double clock;
     /* the team */
     int64_t next;
@@ -223,7 +224,7 @@ void cut_whole_step(const Run *r, const StepSpec *s, Team team);
 /* input.c */
 void reduce_input(Run *r, int32_t from, int32_t level, Team team);
 void plain_input(Run *r, Team team);
-void cut_input_step(const Run *r, Team team);
+void cut_input_step(Run *r, Team team);
 
 /* score.c */
 void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, float *cells, Team team);
