@@ -1,8 +1,4 @@
-"""What was once wrong with other people's networks, and the tests that keep it right.
-
-One more is known and open: budgets do not count what dense modules take, so there MACs lie above the budget;
-`docs/networks.md` shows by how much.
-"""
+"""What was once wrong with other people's networks, and the tests that keep it right."""
 
 from __future__ import annotations
 
@@ -57,6 +53,9 @@ DEFECTS = {
         "tiles/test_resize.py::test_the_sizes_of_a_ragged_unet",
         "adaptive/test_multiples.py::test_a_network_that_wants_multiples_is_tried_on_such_images",
     ),
+    "budgets do not count what runs dense": (
+        "calibration/test_whole_maps.py::test_all_of_the_network_keeps_the_budget",
+    ),
     "images of 0..255 are taken silently": (
         "adaptive/test_with_pytorch.py::test_images_in_0_to_255_are_refused",
     ),
@@ -80,8 +79,8 @@ def names_in(file: str) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-def test_sixteen_of_seventeen_are_mended() -> None:
-    assert len(DEFECTS) == 16
+def test_there_are_seventeen() -> None:
+    assert len(DEFECTS) == 17
 
 
 @pytest.mark.parametrize("defect", DEFECTS)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from torch import nn
 from torch.nn import functional as F
 
+from foveal.tiles import windows
 from strategies import sources
 from tile_rules import SIZES, assert_equals_dense, image
 
@@ -98,3 +99,11 @@ def test_a_convolution_sees_zeros_outside_whatever_the_tiles_hold_there() -> Non
 def test_conv_transpose2d(kernel: int, stride: int, padding: int, extra: int, size: tuple[int, int]) -> None:
     layer = nn.ConvTranspose2d(4, 6, kernel, stride, padding, extra, groups=2).double()
     assert_equals_dense(lambda x: layer(F.max_pool2d(x, stride, stride)), image(size))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_windows_over_many_tiles_are_looked_up(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Borders of 36 samples around tiles of 4 would be 361 times the map."""
+    monkeypatch.setattr(windows, "fetch", None)
+    layer = nn.Conv2d(4, 3, 3, stride, 36, 36).double()
+    assert_equals_dense(layer, image((96, 128)), tile=4)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from foveal.calibration.cost_model import CostModel
 from foveal.calibration.latency import Report, Setup, cost_model, covers, silent, stored, tile_of
 from foveal.calibration.risk import RiskSetting
+from foveal.calibration.whole_maps import budget_on_tiles
 
 SMALL = 4
 """An image with a side of fewer tiles is small: padding may cost more than the tiles save."""
@@ -81,22 +82,23 @@ class BudgetSelector:
         return self._choices[size]
 
     def _for_budget(self, size: tuple[int, int]) -> Choice:
-        """Run dense where tiles cannot pay, or where a stored cost model says so; nothing is measured."""
+        """Run dense where tiles cannot pay, or where a stored cost model says so; no time is measured."""
         config = self.setup.config
         reason = self._cannot_pay(size)
         if not reason and not self.always_adapt:
             self._known = self._known or stored(self.setup)
+        budget = config.budget if reason or self.setting else budget_on_tiles(self.setup, size)
         if reason or self._known is None or not covers(self._known, size):
-            return Choice(config.budget, reason)
+            return Choice(budget, reason)
         least = self.setup.least_work(size)
-        asked = config.budget if self.setting is None else self.setting.work
+        asked = budget if self.setting is None else self.setting.work
         work = max(asked, least) if self.setup.adjustable else least
         ours = self._known.predict(math.prod(size), work)
         dense = self._known.dense(math.prod(size))
         if ours < dense:
-            return Choice(config.budget, predicted_ms=ours)
+            return Choice(budget, predicted_ms=ours)
         reason = f"predicted {dense:.1f} ms against {ours:.1f} ms on tiles"
-        return Choice(config.budget, reason, dense, overruled=True)
+        return Choice(budget, reason, dense, overruled=True)
 
     def _for_latency(self, size: tuple[int, int]) -> Choice:
         """Run dense if that is fast enough, else choose the largest budget that is."""

@@ -44,7 +44,12 @@ def conv2d(
         (top, bottom), (left, right) = ((r // 2, r - r // 2) for r in window.reach)
         x, padding = replace(plain(x), pad=(left, right, top, bottom)), 0
     padding = 0 if padding == "valid" else padding
-    bordered = window.borders(x, pair(padding), "zero", "conv2d")
+    halo = window.checked_halo(x, pair(padding), "zero", "conv2d")
+    if max(halo[:4]) > x.side and len({*window.dilation}) == 1:
+        start = (halo.top, halo.left)  # windows reach over whole tiles: they are looked up, not copied
+        c = Convolution(weight, bias, window.stride[0], start, window.dilation[0], groups)
+        return x.with_tiles(convolve(x.tiles, x.layout, c, None, kept_for(x, halo, "conv2d")))
+    bordered = x.tiles if window.kernel == (1, 1) else fetch(x, halo, "conv2d")
     return x.with_tiles(F.conv2d(bordered, weight, bias, window.stride, 0, window.dilation, groups))
 
 

@@ -1,0 +1,88 @@
+"""Budgets of networks with modules that see the whole map: what those take no plan saves, so it counts."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from foveal.calibration.latency import Setup, on_tiles, picture
+from foveal.cost import count_macs
+from foveal.methods import AdaptiveSegmenter
+
+TOLERANCE = 0.01
+"""How far below a budget counted MACs may lie, as a share of it; or the work of one tile, if that is more."""
+USED = 0.5
+"""Share of a budget that a plan must use: one that uses less leaves images coarse, and is refused."""
+ROUNDS = 8
+"""Halvings of what is not known yet."""
+LONGEST = 120
+"""Characters of names that a message shows."""
+
+
+def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
+    """Return the share of the work that tiles may take, so that all of the network keeps the budget.
+
+    It is counted on a generated picture. A program needs no correction: what its context module takes
+    is within the grain of a tile.
+
+    Args:
+        setup: What runs, with the budget that is asked for.
+        size: Height and width of the image [px].
+
+    Raises:
+        ValueError: No plan comes near the budget; the message says which budgets plans keep.
+    """
+    engine, asked = setup.engine, setup.config.budget
+    if engine.program is not None or not getattr(engine.model.network, "dense_modules", ()):
+        return asked
+    if not setup.adjustable:
+        return asked
+    image = engine.sent(picture(size, engine.channels))
+    dense = _count(engine.dense(), image, setup.name)
+
+    def share(budget: float) -> float:
+        return _count(setup.make(budget), image, setup.name) / dense
+
+    near = max(TOLERANCE * asked, setup.tile**2 / math.prod(size))
+    low, high = setup.least_work(size), 1.0
+    spent, above = share(low), 1.0
+    if spent > asked:
+        return asked  # refused by the policy, in its words
+    middle = max(low, asked)
+    for _ in range(ROUNDS):
+        found = share(middle)
+        if found <= asked:
+            low, spent = middle, found
+        else:
+            high, above = middle, found
+        if asked - spent <= near:
+            return low
+        middle = (low + high) / 2
+    if spent >= USED * asked:
+        return low
+    raise ValueError(
+        f"{_taken(setup, size)}, so that plans take {_up(spent)} or less, or {_up(above)} or more; give one "
+        "of these"
+    )
+
+
+def _taken(setup: Setup, size: tuple[int, int]) -> str:
+    """Say what was asked for, and which modules stand against it."""
+    names = ", ".join(getattr(setup.engine.model.network, "dense_modules", ()))
+    shown = names if len(names) <= LONGEST else f"{names[:LONGEST]}..."
+    return (
+        f"budget is {setup.config.budget:g}, and at {size[0]}x{size[1]} px {setup.name} must see the whole "
+        f"map in {shown}"
+    )
+
+
+def _up(share: float) -> str:
+    """Show a share, rounded up so that it can be asked for."""
+    return f"{math.ceil(100 * share) / 100:.2f}"
+
+
+def _count(method: AdaptiveSegmenter, image: Tensor, name: str) -> int:
+    with on_tiles(name), torch.no_grad():
+        return count_macs(lambda: method(image).labels).total
