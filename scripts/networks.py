@@ -319,8 +319,8 @@ def write_page() -> None:
     gain = [row["dense_ms"] / row["ms"] for row in ran]
     summary = (
         f"{len(ran)} of {len(rows)} networks run at budget 0.4, {compiled} of them as a program; {good} take "
-        f"at most 0.45 of the dense network's MACs. They take {median(gain):.1f} times less time in the median, "
-        f"{min(gain):.1f} at least and {max(gain):.1f} at most; as programs "
+        f"at most 0.45 of the dense network's MACs. They take {median(gain):.1f} times less time in the "
+        f"median, {min(gain):.1f} at least and {max(gain):.1f} at most; as programs "
         f"{median(g for g, row in zip(gain, ran, strict=True) if row['engine'] == 'program'):.1f}."
     )
     text = HEAD + "\n".join(map(_line, ran)) + f"\n\n{summary}\n"

@@ -8,6 +8,8 @@ from foveal.compatibility.survey import Finding
 
 TOLERANCE = 1e-4
 """Largest difference from the dense answer that counts as equal, relative to its largest value."""
+KEPT = 1.1
+"""MACs, as a multiple of the budget, above which the code that is shown runs everything instead."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,11 @@ class NetworkReport:
     def code(self) -> str:
         """What to paste to run the network on tiles."""
         named = f", dense_modules={self.dense_modules!r}" if self.dense_modules else ""
+        kept = self.macs is None or self.macs <= KEPT * self.budget
         return (
             "import foveal\n\n"
             f"model = foveal.adapt(network{named}, tile={self.tile})\n"
-            f"labels = model(images, budget={self.budget}).labels"
+            f"labels = model(images, budget={self.budget if kept else 1.0}).labels"
         )
 
     def __str__(self) -> str:
