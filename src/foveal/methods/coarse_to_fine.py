@@ -21,7 +21,7 @@ from foveal.geometry import planner
 from foveal.geometry.plan import SKIP, Plan, check_budget
 from foveal.methods.base import TrainableSegmenter, check_image, check_tile, mark_dense_modules
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources, setting
-from foveal.methods.prediction import Prediction, Step, Trace
+from foveal.methods.prediction import Prediction, Step, Trace, check_logits
 from foveal.objectives.segmentation import cross_entropy, divergence
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
@@ -293,6 +293,7 @@ class CoarseToFine(TrainableSegmenter):
         logits, step = tiles.dense(), Step("refine" if before else "coarse", plan.work, plan)
         if before is not None and self.refinement.logit_blend:
             logits = logits.lerp(before.logits, self.refinement.logit_blend)
+        check_logits(logits)
         earlier = before.trace.steps if before else ()
         return Prediction(logits, plan.size, Trace((*earlier, step)), tiles.memory(attached=True))
 

@@ -67,6 +67,17 @@ class Trace:
         return overlay(plans) if plans else None
 
 
+def check_logits(logits: Tensor) -> None:
+    """Refuse logits that name no class.
+
+    Raises:
+        ValueError: They hold NaN or infinity.
+    """
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    if not bool(logits.detach().sum(dtype=wide).isfinite()):
+        raise ValueError("the network gives NaN or infinity; check its weights, and the range of the images")
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Prediction of a method for a batch of images.
@@ -87,8 +98,15 @@ class Prediction:
 
     @cached_property
     def labels(self) -> Tensor:
-        """Class per pixel [N, H, W], uint8."""
-        return classify(self.logits, self.size) if self.computed_labels is None else self.computed_labels
+        """Class per pixel [N, H, W], uint8.
+
+        Raises:
+            ValueError: The logits hold NaN or infinity.
+        """
+        if self.computed_labels is not None:
+            return self.computed_labels
+        check_logits(self.logits)
+        return classify(self.logits, self.size)
 
     def to_pil(self, index: int = 0, palette: Sequence[Colour] | None = None) -> Image.Image:
         """Return the labels of one image as a picture; with colours of its own where no palette is given."""

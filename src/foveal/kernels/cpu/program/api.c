@@ -225,7 +225,8 @@ EXPORT int32_t foveal_program_run(Program *p, Request *q) {
     for (int32_t n = 0; n < q->images; n++) q->work[n] = 0;
     if (prepare(&r)) r.stop = -1;
     else team_run(&r, run_method);
-    if (!r.stop && r.unreal) r.stop = refuse(q, "images hold NaN or infinity; give finite numbers in 0..1");
+    if (!r.stop && r.unreal == IMAGES) r.stop = refuse(q, "images hold NaN or infinity; give finite numbers in 0..1");
+    if (!r.stop && r.unreal) r.stop = refuse(q, "the network gives NaN or infinity; check its weights, and the range of the images");
     for (int32_t n = 0; n < q->images && !r.stop; n++) q->work[n] = r.spent[n];
     const int64_t cells = (int64_t)q->images * r.grid.rows * r.grid.columns;
     for (int64_t k = 0; k < cells && !r.stop && q->levels; k++) q->levels[k] = q->mask && !q->mask[k] ? -1 : r.held[k];

@@ -37,11 +37,8 @@ static const float *read_line(const Images *m, int64_t image, int64_t plane, int
     return beside;
 }
 
-/* Note NaN and infinity among what was read of an image: the numbers whose exponent is all ones. */
 static void notice(Run *r, const float *x, int64_t count) {
-    uint32_t found = 0, bits;
-    for (int64_t k = 0; k < count; k++) memcpy(&bits, x + k, sizeof bits), found |= (bits & 0x7f800000u) == 0x7f800000u;
-    if (found) __atomic_store_n(&r->unreal, 1, __ATOMIC_RELAXED);
+    if (unreal(x, count)) __atomic_store_n(&r->unreal, IMAGES, __ATOMIC_RELAXED);
 }
 
 /* Means of 2x2 samples of two lines, of those that exist. */

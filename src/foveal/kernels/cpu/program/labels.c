@@ -13,12 +13,28 @@ static void by_class(const float *row, int32_t columns, int32_t classes, int64_t
     }
 }
 
+static int computed(const Run *r, int64_t cell) {
+    return r->held[cell] >= 0 && !(r->request->mask && !r->request->mask[cell]);
+}
+
+/* Note NaN and infinity among the logits [columns][classes] of row y of an image, where they were computed. */
+static void notice(Run *r, const float *row, int64_t image, int32_t y, int32_t columns, int32_t factor) {
+    const Grid *g = &r->grid;
+    const int32_t classes = r->program->head.classes, wide = g->tile / factor;
+    const int64_t line = (image * g->rows + (int64_t)y * factor / g->tile) * g->columns;
+    for (int32_t cell = 0, x = 0; x < columns; cell++, x += wide) {
+        const int32_t count = x + wide < columns ? wide : columns - x;
+        if (!r->unreal && computed(r, line + cell) && unreal(row + (int64_t)x * classes, (int64_t)count * classes))
+            __atomic_store_n(&r->unreal, LOGITS, __ATOMIC_RELAXED);
+    }
+}
+
 /* What was not computed has no label. */
 static void blank(const Run *r, int64_t image, int32_t y, uint8_t *labels, float *sure) {
     const Grid *g = &r->grid;
     const int64_t line = (image * g->rows + y / g->tile) * g->columns;
     for (int32_t x = 0; x < g->columns; x++) {
-        if (r->held[line + x] >= 0 && !(r->request->mask && !r->request->mask[line + x])) continue;
+        if (computed(r, line + x)) continue;
         const int32_t left = x * g->tile, right = left + g->tile < g->width ? left + g->tile : g->width;
         if (labels) memset(labels + left, VOID, (size_t)(right - left));
         if (sure) memset(sure + left, 0, (size_t)(right - left) * sizeof(float));
@@ -34,7 +50,7 @@ static int32_t factor_of(const Run *r, int32_t rows, int32_t columns) {
 
 /* Labels and confidence of all images from logits [images][rows][columns][classes]. A task is what lies between
    two rows of logits. */
-void label_step(const Run *r, const float *logits, int32_t rows, int32_t columns, Team team) {
+void label_step(Run *r, const float *logits, int32_t rows, int32_t columns, Team team) {
     const Request *q = r->request;
     const int32_t classes = r->program->head.classes, factor = factor_of(r, rows, columns);
     const int64_t padded = padded_columns(columns), plane = padded * classes;
@@ -46,7 +62,10 @@ void label_step(const Run *r, const float *logits, int32_t rows, int32_t columns
         const int32_t start = band_start(above, factor), from = start < 0 ? 0 : start;
         const int32_t stop = start + factor < q->height ? start + factor : q->height;
         if (from >= stop) continue;
-        by_class(logits + ((image * rows + within((int32_t)above, rows - 1)) * columns) * classes, columns, classes, padded, upper);
+        const int32_t row = within((int32_t)above, rows - 1);
+        const float *first = logits + (image * rows + row) * columns * classes;
+        if (above >= 0) notice(r, first, image, row, columns, factor);
+        by_class(first, columns, classes, padded, upper);
         by_class(logits + ((image * rows + within((int32_t)above + 1, rows - 1)) * columns) * classes, columns, classes, padded, lower);
         const int64_t at = (image * q->height + from) * q->width;
         uint8_t *labels = q->labels ? q->labels + at : NULL;

@@ -94,6 +94,7 @@ struct Context {
 
 enum { METHOD_DENSE, METHOD_PLAN, METHOD_SEGBLOCKS, METHOD_COARSE_TO_FINE };
 enum { DECIDING, COMPOSING, LABELLING, READING, INDEXING }; /* parts of a profile that are no steps */
+enum { IMAGES = 1, LOGITS };         /* what holds numbers that are none */
 enum { ENTROPY, MARGIN, WEIGHTED_ENTROPY, REGIONAL_ENTROPY };
 
 /* What is asked of a run, and where its answer goes. `foveal/program/spec.py` mirrors it. */
@@ -147,7 +148,7 @@ typedef struct {
     uint8_t *changed;        /* whether the last pass changed a cell's logits */
     double *spent;           /* per image */
     int stop;
-    int32_t unreal;          /* the images hold NaN or infinity */
+    int32_t unreal;          /* what holds NaN or infinity: IMAGES, LOGITS */
     double clock;
     /* the team */
     int64_t next;
@@ -157,6 +158,13 @@ typedef struct {
 static inline int32_t side_of(const Run *r, int32_t stride) { return r->grid.tile / stride; }
 static inline int32_t rows_at(const Run *r, int32_t stride, int32_t level) { return extent(r->grid.height, stride << level); }
 static inline int32_t columns_at(const Run *r, int32_t stride, int32_t level) { return extent(r->grid.width, stride << level); }
+/* Whether there is NaN or infinity: a number whose exponent is all ones. */
+static inline int unreal(const float *x, int64_t count) {
+    uint32_t found = 0, bits;
+    for (int64_t k = 0; k < count; k++) memcpy(&bits, x + k, sizeof bits), found |= (bits & 0x7f800000u) == 0x7f800000u;
+    return found != 0;
+}
+
 static inline const float *number(const Program *p, int64_t at) { return at < 0 ? NULL : p->numbers + at; }
 
 /* api.c */
@@ -251,7 +259,7 @@ int decide_blocks(Run *r, const float *cells, double spent, int8_t *levels);
 int decide_refinement(Run *r, const float *cells, int32_t level, int8_t *levels);
 
 /* labels.c */
-void label_step(const Run *r, const float *logits, int32_t rows, int32_t columns, Team team);
+void label_step(Run *r, const float *logits, int32_t rows, int32_t columns, Team team);
 
 /* method.c */
 void run_method(Run *r, Team team);
