@@ -74,6 +74,14 @@ def test_a_compiler_has_arguments(calls: Path) -> None:
     assert len(lines) > 10 and all(line.startswith("-m64 ") for line in lines)
 
 
+def test_it_is_kept_where_new_files_are_open_to_all(calls: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert build() == build() and builds(calls) == 1
+    finally:
+        os.umask(before)
+
+
 def other_content(path: Path) -> None:
     path.write_text("a stub\n")
 

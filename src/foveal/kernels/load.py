@@ -47,4 +47,4 @@ def _is_cut(path: Path) -> bool:
     if not head.startswith(b"\x7fELF\x02\x01"):
         return False
     sections, size, count = (int.from_bytes(head[a:b], "little") for a, b in ((40, 48), (58, 60), (60, 62)))
-    return len(head) < 64 or path.stat().st_size < sections + size * count
+    return path.stat().st_size < sections + size * count
