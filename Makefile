@@ -3,7 +3,7 @@ PYTHON ?= python3
 IMAGE ?=
 export PYTHON
 
-.PHONY: demo test check format wheel networks setup clean
+.PHONY: demo test check format wheel networks sanitize setup clean
 
 demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
 	@bash scripts/setup.sh
@@ -28,6 +28,9 @@ networks: setup ## try other people's networks and write docs/networks.md; half 
 	@.venv/bin/pip install -q --no-deps torchvision timm segmentation-models-pytorch
 	@.venv/bin/pip install -q transformers
 	@.venv/bin/python scripts/networks.py
+
+sanitize: setup ## run the tests of the kernels on a build that reports out-of-bounds accesses and undefined behaviour
+	@.venv/bin/python scripts/sanitize.py
 
 setup:
 	@bash scripts/setup.sh dev

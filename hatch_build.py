@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -60,10 +61,10 @@ class Kernels(BuildHookInterface):
 
 def compile_to(library: Path, folder: Path, target: str) -> None:
     """Compile all sources of a folder for a processor into a library without the symbols of OpenMP."""
-    compiler = os.environ.get("CC") or shutil.which("gcc") or "cc"
+    compiler = shlex.split(os.environ.get("CC", "")) or [shutil.which("gcc") or "cc"]
     arch, objects = SETTINGS["architecture"](target), []
     include = f"-I{folder}", f"-I{folder.parents[1] / 'include'}"
     for source in sorted(folder.rglob("*.c")):
         objects.append(library.with_name(f"{target}-{'-'.join(source.relative_to(folder).parts)}.o"))
-        subprocess.run([compiler, *FLAGS, *include, arch, "-c", source, "-o", objects[-1]], check=True)
-    subprocess.run([compiler, "-shared", "-o", library, *objects, "-lm"], check=True)
+        subprocess.run([*compiler, *FLAGS, *include, arch, "-c", source, "-o", objects[-1]], check=True)
+    subprocess.run([*compiler, "-shared", "-o", library, *objects, "-lm"], check=True)

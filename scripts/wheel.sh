@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python="${PYTHON:-python3}"
-if command -v "${CC:-gcc}" >/dev/null && [[ "$(uname -s)" == Linux ]]; then
+read -r compiler _ <<<"${CC:-gcc}"
+if command -v "$compiler" >/dev/null && [[ "$(uname -s)" == Linux ]]; then
   export FOVEAL_PREBUILT=1
 else
   echo "no C compiler: the wheel brings no kernels" >&2

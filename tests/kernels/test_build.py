@@ -24,10 +24,11 @@ needs_kernels = pytest.mark.skipif(not native.available(), reason="no compiler")
 
 
 @needs_kernels
-def test_kernels_are_built_once(tmp_path: Path) -> None:
-    path = build(path=tmp_path / "kernels.so")
+def test_kernels_are_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path))
+    path = build()
     when = path.stat().st_mtime_ns
-    assert build(path=path) == path and path.stat().st_mtime_ns == when
+    assert build() == path and path.stat().st_mtime_ns == when and list(tmp_path.iterdir()) == [path]
 
 
 @pytest.fixture

@@ -46,8 +46,9 @@ def test_a_name_is_found_or_the_closest_one_is_suggested() -> None:
     assert suggestion("xyz", table) == ""
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FOVEAL_CACHE", "/somewhere")
-    assert folder() == Path("/somewhere")
+def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "somewhere"))
+    assert folder() == tmp_path / "somewhere"
     monkeypatch.delenv("FOVEAL_CACHE")
-    assert folder() == Path.home() / ".cache" / "foveal"
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert folder() == tmp_path / "me" / ".cache" / "foveal"

@@ -19,11 +19,14 @@ import torch
 
 from foveal import __version__
 from foveal.kernels.processor import instruction_sets, processor
+from foveal.storage.cache import home_folder
 
 PACKAGE = Path(__file__).resolve().parent.parent
 PROCESSES = Path("/proc")
-QUEUE = Path.home() / ".cache" / "foveal" / "queue"
-"""Folder of the training queue; its file `pid` names the worker, which leads a process group of its own."""
+HOME = home_folder()
+QUEUE = HOME / "queue" if HOME else None
+"""Folder of the training queue; its file `pid` names the worker, which leads a process group of its own. None
+without a home."""
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -108,7 +111,8 @@ def quiet_machine(home: Path | None = None) -> Iterator[bool]:
     Yields:
         Whether a queue was paused. One that somebody else has paused stays paused.
     """
-    group = _running_queue(QUEUE if home is None else home)
+    place = QUEUE if home is None else home
+    group = None if place is None else _running_queue(place)
     if group is None:
         yield False
         return

@@ -2,6 +2,8 @@
 
 Foveal runs without them, in plain PyTorch, several times slower; one warning then says why. They are built
 once per source, compiler and processor, and kept in the cache folder; a wheel may bring prebuilt ones.
+The name of a library in the cache ends with the digest of its bytes: one that was damaged, or that another
+user put there, is never loaded but built anew.
 `FOVEAL_NATIVE=0` switches them off, `FOVEAL_KERNELS` names a library to load instead.
 """
 
@@ -11,12 +13,14 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -26,8 +30,9 @@ if TYPE_CHECKING:
     import torch
 
 from foveal.kernels.flags import FLAGS, OPENMP, PREBUILT, architecture
+from foveal.kernels.load import load
 from foveal.kernels.processor import features
-from foveal.storage.cache import folder
+from foveal.storage.cache import folder, trouble
 
 OBSERVER: ContextVar[Callable[[str, int], None] | None] = ContextVar("observer", default=None)
 """If set, told what every kernel did: "convolution" or "interpolation", and multiply-accumulates [MAC]."""
@@ -35,7 +40,10 @@ OBSERVER: ContextVar[Callable[[str, int], None] | None] = ContextVar("observer",
 SOURCES = Path(__file__).with_name("cpu")
 HEADERS = Path(__file__).parents[1] / "include"
 """The public header: in the package, so that wheels bring it and the kernels are compiled against it."""
-INCLUDE = (f"-I{SOURCES}", f"-I{HEADERS}")
+
+
+PREFIX = "kernels-"
+"""Before the key and the digest of a library in the cache."""
 
 
 class CannotBuild(RuntimeError):
@@ -63,7 +71,7 @@ def library() -> Library:
         return Library(None, "none", "FOVEAL_NATIVE=0 switches them off")
     try:
         path = _locate()
-        return Library(ctypes.CDLL(str(path)), path.stem.removeprefix("kernels-"), "")
+        return Library(load(path), path.stem.removeprefix(PREFIX).partition("-")[0], "")
     except (OSError, CannotBuild) as error:
         reason = " ".join(str(error).split())
     warnings.warn(
@@ -103,14 +111,17 @@ def _locate() -> Path:
     """Find the library to load: the one that is named, or built, or brought by the package."""
     given = os.environ.get("FOVEAL_KERNELS")
     if given:
-        return Path(given)
+        path = Path(given).absolute()  # a name alone would be sought among the libraries of the system
+        if not path.is_file():
+            raise CannotBuild(f"there is no file {path}, which FOVEAL_KERNELS names; unset it to build them")
+        return path
     try:
         return build()
     except CannotBuild:
-        path = prebuilt()
-        if path is None:
+        brought = prebuilt()
+        if brought is None:
             raise
-        return path
+        return brought
 
 
 def prebuilt() -> Path | None:
@@ -123,53 +134,89 @@ def prebuilt() -> Path | None:
     return None
 
 
-def build(target: str = "native", path: Path | None = None) -> Path:
+def build(target: str = "native", path: Path | None = None, extra: Sequence[str] = ()) -> Path:
     """Compile the kernels.
 
     Args:
         target: Processor in the words of the compiler's `-march`.
-        path: File to write; one in the cache, which is left as it is if it is there, if absent.
+        path: File to write; if absent, one in the cache, which is left as it is if it is there and sound.
+        extra: Further options of the compiler and the linker.
 
     Returns:
         The library.
 
     Raises:
-        CannotBuild: There is no compiler, it fails, or the cache folder cannot be written.
+        CannotBuild: There is no compiler, it fails, or the folder cannot be written.
     """
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
-    if compiler is None:
-        raise CannotBuild("there is no C compiler; install gcc or clang, or name one in CC")
-    openmp = _openmp()
-    path = path or folder() / f"kernels-{_key(compiler, target, openmp)}.so"
-    if path.is_file():
-        return path
+    compiler, openmp = _compiler(), _openmp()
+    place, key = (path.parent, "") if path else (folder(), _key([*compiler, *extra], target, openmp))
+    found = None if path else _find(place, key)
+    if found:
+        return found
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            _compile(compiler, architecture(target), openmp, Path(scratch)).replace(path)
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place) as scratch:
+            linked = _compile(compiler, [architecture(target), *extra], openmp, Path(scratch))
+            linked.chmod(linked.stat().st_mode & ~0o022)
+            return linked.replace(path or place / _name(key, linked))
     except subprocess.CalledProcessError as error:
         lines = error.stderr.decode(errors="replace").strip().splitlines() or [""]
         said = next((line for line in lines if "error" in line), lines[0])[:300]
-        raise CannotBuild(f"{compiler} failed ({said}); name another compiler in CC") from None
+        raise CannotBuild(f"{compiler[0]} failed ({said}); name another compiler in CC") from None
     except subprocess.SubprocessError as error:
-        raise CannotBuild(f"{compiler} failed ({error}); name another compiler in CC") from None
+        raise CannotBuild(f"{compiler[0]} failed ({error}); name another compiler in CC") from None
     except OSError as error:
         raise CannotBuild(
-            f"the kernels cannot be built in {path.parent} with {compiler} ({error}); name a folder that can "
-            "be written in FOVEAL_CACHE, and a compiler in CC"
+            f"the kernels cannot be built in {place} with {compiler[0]} ({error}); name a folder that can be "
+            "written in FOVEAL_CACHE, and a compiler in CC"
         ) from None
-    return path
 
 
-def _compile(compiler: str, arch: str, openmp: str | None, scratch: Path) -> Path:
+def _compiler() -> list[str]:
+    """Return the words that call the compiler.
+
+    Raises:
+        CannotBuild: There is none, or what CC says cannot be read.
+    """
+    given = os.environ.get("CC", "").strip()
+    if given and not shutil.which(given):  # a program and its options
+        try:
+            return shlex.split(given)
+        except ValueError as error:
+            raise CannotBuild(
+                f"CC is {given!r}, which cannot be read ({error}); name a compiler in it"
+            ) from None
+    found = given or shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+    if found is None:
+        raise CannotBuild("there is no C compiler; install gcc or clang, or name one in CC")
+    return [found]
+
+
+def _find(place: Path, key: str) -> Path | None:
+    """Find a library that was built before and is as it was then; delete what is not."""
+    for path in sorted(place.glob(f"{PREFIX}{key}-*.so")):
+        with suppress(OSError):
+            if not trouble(path) and path.name == _name(key, path):
+                return path
+            path.unlink()
+    return None
+
+
+def _name(key: str, path: Path) -> str:
+    """Name a library in the cache by what it was built from and what it holds."""
+    return f"{PREFIX}{key}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.so"
+
+
+def _compile(compiler: list[str], options: list[str], openmp: str | None, scratch: Path) -> Path:
     """Compile and link all sources in a folder."""
-    objects = []
+    objects, threads = [], [OPENMP] if openmp else []
+    include = [f"-I{SOURCES}", f"-I{HEADERS}"]
     for source in sorted(SOURCES.rglob("*.c")):
         objects.append(str(scratch / f"{'-'.join(source.relative_to(SOURCES).parts)}.o"))
-        threads = [OPENMP] if openmp else []
-        _run([compiler, *FLAGS, *INCLUDE, arch, *threads, "-c", str(source), "-o", objects[-1]])
+        _run([*compiler, *FLAGS, *include, *options, *threads, "-c", str(source), "-o", objects[-1]])
     linked = scratch / "kernels.so"
-    _run([compiler, "-shared", "-o", str(linked), *objects, *([openmp] if openmp else []), "-lm"])
+    libraries = [openmp] if openmp else []
+    _run([*compiler, *options, "-shared", "-o", str(linked), *objects, *libraries, "-lm"])
     return linked
 
 
@@ -186,9 +233,9 @@ def _openmp() -> str | None:
     return min(files, default=None)
 
 
-def _key(compiler: str, target: str, openmp: str | None) -> str:
+def _key(compiler: list[str], target: str, openmp: str | None) -> str:
     """Name what a build depends on."""
-    parts = [compiler, target, str(openmp), platform.machine(), " ".join(sorted(features())), *FLAGS]
+    parts = [*compiler, target, str(openmp), platform.machine(), " ".join(sorted(features())), *FLAGS]
     text = "\n".join(parts).encode() + b"".join(
         str(f.relative_to(HEADERS.parent)).encode() + f.read_bytes()
         for f in sorted((*SOURCES.rglob("*"), *HEADERS.rglob("*")))

@@ -102,7 +102,7 @@ class Store:
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         """Let one process or thread at a time change a record."""
-        self.place.mkdir(parents=True, exist_ok=True)
+        self.place.mkdir(0o777 if self._place else 0o700, parents=True, exist_ok=True)
         with ExitStack() as stack:
             # Windows and some file systems have no such locks: an update may be lost, but no file is damaged.
             with suppress(ImportError, OSError):
@@ -116,5 +116,5 @@ class Store:
         """Return the file at which changes of a record wait; in the cache, so that nothing lies beside it."""
         name = hashlib.sha256(str(self.path(key).resolve()).encode()).hexdigest()[:32]
         path = folder() / "locks" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
         return path

@@ -1,0 +1,89 @@
+"""Run tests on kernels that report every access out of bounds and all undefined behaviour of C.
+
+    python scripts/sanitize.py                            # operations, fusion, programs, laws; ten minutes
+    python scripts/sanitize.py tests/ops -k convolve      # or what pytest is told
+
+The kernels are compiled with GCC's AddressSanitizer and UndefinedBehaviorSanitizer, and FOVEAL_KERNELS names them.
+Processes that tests start or fork write their reports to the same folder; any report is a failure. Leaks are
+not looked for: Python and PyTorch keep memory until they end.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch  # before the kernels are built: they are linked to the OpenMP library that it loads
+
+from foveal.kernels.build import CannotBuild, build
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECKS = ("-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+TESTS = ("tests/ops", "tests/fusion", "tests/program", "tests/laws")
+FAULTY = """
+import ctypes
+from foveal.kernels.build import loaded
+small = ctypes.create_string_buffer(64)
+loaded().foveal_halve(small, ctypes.c_int64(1), 64, 64, 64, small)
+"""
+"""A call that reads and writes far out of bounds."""
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as scratch:
+        library, reports = Path(scratch, "kernels.so"), Path(scratch, "reports")
+        os.environ["CC"] = "gcc"  # whose sanitizers are loaded below
+        try:
+            build(path=library, extra=CHECKS)
+            environment = checked(library, reports)
+        except (CannotBuild, FileNotFoundError) as error:
+            print(error, file=sys.stderr)
+            return 2
+        subprocess.run(
+            [sys.executable, "-c", FAULTY], env=environment, cwd=ROOT, capture_output=True, check=False
+        )
+        if not take(reports):
+            print("a call out of bounds is not reported: the sanitizers do not work here", file=sys.stderr)
+            return 2
+        tests = sys.argv[1:] or [*TESTS, "-n", "2"]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "timeout=1200", *tests]
+        done = subprocess.run(command, env=environment, cwd=ROOT, check=False)
+        found = take(reports)
+        print(*found, f"{len(found)} reports of the sanitizers, PyTorch {torch.__version__}", sep="\n")
+        return done.returncode or bool(found)
+
+
+def checked(library: Path, reports: Path) -> dict[str, str]:
+    """Return an environment whose processes load the sanitizers first, and the kernels that call them."""
+    reports.mkdir()
+    first = []
+    for name in ("libasan.so", "libubsan.so"):
+        told = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+        first.append(told.stdout.strip())
+        if not Path(first[-1]).is_absolute():
+            raise FileNotFoundError(f"there is no {name}; install the sanitizers of gcc")
+    return {
+        **os.environ,
+        "FOVEAL_KERNELS": str(library),
+        "LD_PRELOAD": " ".join(first),
+        "ASAN_OPTIONS": f"detect_leaks=0:log_path={reports / 'address'}",
+        "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={reports / 'undefined'}",
+        "OMP_NUM_THREADS": "2",
+        "CI": "1",  # tests of kernels are then not skipped without them
+    }
+
+
+def take(reports: Path) -> list[str]:
+    """Return what was reported, and forget it."""
+    files = sorted(reports.iterdir())
+    texts = [file.read_text(errors="replace") for file in files]
+    for file in files:
+        file.unlink()
+    return texts
+
+
+if __name__ == "__main__":
+    sys.exit(main())
