@@ -3,7 +3,7 @@
     python scripts/sanitize.py                            # operations, fusion, programs, laws; ten minutes
     python scripts/sanitize.py tests/ops -k convolve      # or what pytest is told
 
-The kernels are compiled with GCC's AddressSanitizer and UndefinedBehaviorSanitizer, and FOVEAL_KERNELS names them.
+The kernels are compiled with the AddressSanitizer and UndefinedBehaviorSanitizer of GCC, and loaded instead.
 Processes that tests start or fork write their reports to the same folder; any report is a failure. Leaks are
 not looked for: Python and PyTorch keep memory until they end.
 """

@@ -54,7 +54,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         or subprocess.run([str(folder / "empty")], check=False, capture_output=True).returncode
     ):
         pytest.skip("gcc has no sanitizers here")
-    flags = [flag for flag in FLAGS if flag != "-O3"] + ["-O0", "-march=native", *SANITIZE, *build.INCLUDE]
+    flags = [flag for flag in FLAGS if flag != "-O3"] + ["-O0", "-march=native", *SANITIZE, *build.include()]
     sources = [*sorted(build.SOURCES.rglob("*.c")), Path(__file__).with_name("hostile.c")]
     words = [compiler, *flags, *map(str, sources), "-o", str(folder / "hostile"), "-pthread", "-lm"]
     subprocess.run(words, check=True)

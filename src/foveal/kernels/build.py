@@ -207,13 +207,17 @@ def _name(key: str, path: Path) -> str:
     return f"{PREFIX}{key}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.so"
 
 
+def include() -> tuple[str, ...]:
+    """Return the compiler's options for the headers of the kernels."""
+    return f"-I{SOURCES}", f"-I{HEADERS}"
+
+
 def _compile(compiler: list[str], options: list[str], openmp: str | None, scratch: Path) -> Path:
     """Compile and link all sources in a folder."""
     objects, threads = [], [OPENMP] if openmp else []
-    include = [f"-I{SOURCES}", f"-I{HEADERS}"]
     for source in sorted(SOURCES.rglob("*.c")):
         objects.append(str(scratch / f"{'-'.join(source.relative_to(SOURCES).parts)}.o"))
-        _run([*compiler, *FLAGS, *include, *options, *threads, "-c", str(source), "-o", objects[-1]])
+        _run([*compiler, *FLAGS, *include(), *options, *threads, "-c", str(source), "-o", objects[-1]])
     linked = scratch / "kernels.so"
     libraries = [openmp] if openmp else []
     _run([*compiler, *options, "-shared", "-o", str(linked), *objects, *libraries, "-lm"])
