@@ -17,6 +17,7 @@ from foveal.adaptive.survey import fit_tiles
 from foveal.calibration.engine import PRECISIONS
 from foveal.data.pairs import default_palette
 from foveal.methods import METHODS
+from foveal.storage.finite import check_finite
 from foveal.storage.names import find
 
 TILE, LEVEL = 32, 2
@@ -62,8 +63,8 @@ def adapt(  # noqa: PLR0913
         arguments: Keyword arguments of that function, as JSON has them.
 
     Raises:
-        ValueError: The network fails on a plain image, gives no logits, or cannot run on tiles; or an
-            argument does not fit it. The message says what to do.
+        ValueError: The network holds NaN or infinity, fails on a plain image, gives no logits, or cannot run
+            on tiles; or an argument does not fit it. The message says what to do.
         TypeError: It is no module, or the preprocessing is none.
     """
     level = LEVEL if coarse_level is None else coarse_level
@@ -92,10 +93,11 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
 
     Raises:
         TypeError: It is no module.
-        ValueError: There is no such method, precision or level.
+        ValueError: Its weights hold NaN or infinity, or there is no such method, precision or level.
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network is a {type(network).__name__}; give a torch.nn.Module")
+    check_finite(network.state_dict(), f"network {type(network).__name__}")
     find(method, METHODS, "method")
     if precision not in ("f32", "bf16"):
         raise ValueError(

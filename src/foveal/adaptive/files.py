@@ -17,6 +17,7 @@ from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.spec import Specification
 from foveal.calibration.profile import CalibrationProfile, find_profile
 from foveal.hub.card import CheckpointError
+from foveal.storage.finite import check_finite
 
 TAGS = ["foveal", "adaptive-inference", "semantic-segmentation"]
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -75,6 +76,7 @@ def load(folder: Path, network: nn.Module | None, trusted: bool) -> tuple[nn.Mod
             f"{folder / WEIGHTS}: damaged, or of another network than {type(made).__name__} "
             f"({' '.join(str(error).split())[:200]})"
         ) from None
+    check_finite(made.state_dict(), folder / WEIGHTS, CheckpointError)
     return made.eval(), spec
 
 

@@ -27,6 +27,7 @@ from foveal.hub.checkpoint import Model, load_model, save_model
 from foveal.hub.untrained import random_model
 from foveal.methods.padding import PaddedNetwork
 from foveal.models import MODELS
+from foveal.storage.finite import check_finite
 
 NESTED = "state_dict", "model_state_dict", "model"
 """Where training scripts keep the weights within what they save."""
@@ -214,6 +215,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"{path}: cannot be read as a state dict ({type(error).__name__}: {_line(error)}); save it with "
             "torch.save(network.state_dict(), FILE) or as safetensors"
         ) from None
+    check_finite(state, path)
 
 
 def _torch_state(path: Path) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from foveal.cost import relative_macs
 from foveal.hub.card import Card, CheckpointError
 from foveal.models import SegmentationNetwork, create_model
 from foveal.policies import PolicyNet
+from foveal.storage.finite import check_finite
 from foveal.storage.names import suggestion
 
 POLICY = "policy."
@@ -100,6 +101,7 @@ def load_model(name: str | Path) -> Model:
             f"{path}: damaged, or of another network ({' '.join(str(error).split())[:160]})"
         ) from None
     _check_policy(bool(ours), card, path)
+    check_finite(state | ours, path, CheckpointError)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise CheckpointError(

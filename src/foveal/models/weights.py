@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from foveal.models.mobilenet import STAGES, SamePaddedConv2d, read_quantised_mobilenet
+from foveal.storage.finite import check_finite
 
 TIMM = "timm:"
 """What the name of a model of timm starts with."""
@@ -93,6 +94,7 @@ def load_encoder(
             raise WeightsError(
                 f"{source}: '{key}' is {tuple(value.shape)}, the encoder needs {tuple(own[key].shape)}"
             )
+    check_finite(state, source, WeightsError)
     encoder.load_state_dict(state, strict=False)
     if theirs and normalisation:
         _renormalise(encoder, theirs, normalisation)

@@ -18,10 +18,13 @@ import numpy as np
 from foveal.program.builder import Tables
 from foveal.program.info import ProgramInfo
 from foveal.program.spec import VERSION, Head, MapSpec, StepSpec
+from foveal.storage.finite import check_finite
 
 FORMAT = "foveal-program"
 KINDS = {"head": ("U8", 1), "maps": ("U8", 1), "steps": ("U8", 1), "numbers": ("F32", 4)}
 """Tables in the order in which they lie, their type and the bytes of an element."""
+OFFSETS = "weight", "bias", "before_scale", "before_shift", "residual_scale", "outside"
+"""Fields of a step that say where its numbers begin; -1 for none."""
 MOST_HEADER = 1 << 24
 """Bytes of a header above which a file is no program."""
 
@@ -53,7 +56,8 @@ def read_tables(path: Path) -> tuple[Tables, ProgramInfo | None]:
     """Read tables, and who they are if the file says it.
 
     Raises:
-        ValueError: The file holds no program, or one of another version, or is cut short.
+        ValueError: The file holds no program, or one of another version, is cut short, or holds NaN or
+            infinity.
     """
     data = path.read_bytes()
     try:
@@ -71,6 +75,7 @@ def read_tables(path: Path) -> tuple[Tables, ProgramInfo | None]:
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} holds no program of this version ({error})") from None
     _check(path, head, maps, steps, len(numbers))
+    _check_finite(path, steps, names, numbers)
     return Tables(head, maps, steps, numbers, names), info
 
 
@@ -103,7 +108,6 @@ def _read_parts(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 def _check(path: Path, head: Head, maps: Any, steps: Any, count: int) -> None:
     """Refuse tables that would make native code read beyond them."""
-    offsets = ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside")
     good = all(0 <= m < head.maps for m in (head.input, head.output)) and all(
         m.channels > 0 < m.stride for m in maps
     )
@@ -114,6 +118,19 @@ def _check(path: Path, head: Head, maps: Any, steps: Any, count: int) -> None:
             and 0 <= step.out < head.maps
             and -1 <= step.other < head.maps
         )
-        good = good and all(-1 <= getattr(step, name) < count for name in offsets)
+        good = good and all(-1 <= getattr(step, name) < count for name in OFFSETS)
     if not good:
         raise ValueError(f"{path} holds no program of this version (a table points beyond another)")
+
+
+def _check_finite(path: Path, steps: Any, names: tuple[str, ...], numbers: np.ndarray[Any, Any]) -> None:
+    """Refuse numbers that are NaN or infinite, by the step and the field that they belong to."""
+    if np.isfinite(numbers).all():
+        return
+    starts = {
+        getattr(step, f): f"{name}.{f}" for step, name in zip(steps, names, strict=True) for f in OFFSETS
+    }
+    places = sorted(at for at in starts if at >= 0)
+    ends = [*places[1:], len(numbers)]
+    parts = {starts[a]: numbers[a:b] for a, b in zip(places, ends, strict=True)}
+    check_finite(parts | {"numbers": numbers}, path)

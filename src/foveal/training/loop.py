@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from foveal.data.batches import Batches
 from foveal.methods import TrainableSegmenter
+from foveal.storage.finite import check_finite
 from foveal.training.distributed import World
 from foveal.training.log import History
 from foveal.training.optim import (
@@ -212,6 +213,7 @@ def _restore(run: Path, method: nn.Module, average: AveragedModel, optimiser: to
         key not in stored or stored[key].shape != value.shape for key, value in wanted.items()
     ):
         raise ValueError(f"{path} is a run of another network or method; give the recipe it was started with")
+    check_finite(stored, path)
     method.load_state_dict({key: stored[key] for key in method.state_dict()})
     average.module.load_state_dict({key: stored[f"average.{key}"] for key in method.state_dict()})
     resume_average(average, step)
