@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.storage.schema import Stride
+
 Order = Literal["rgb", "bgr"]
 Pad = Literal["edge", "zero"]
 BYTE = 255.0
@@ -39,7 +41,7 @@ class Preprocess:
     std: tuple[float, ...] = (1.0,)
     scale: float = 1.0
     channel_order: Order = "rgb"
-    multiple: int | None = None
+    multiple: Stride | None = None
     pad: Pad = "zero"
 
     def __post_init__(self) -> None:

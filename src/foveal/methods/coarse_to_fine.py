@@ -27,6 +27,7 @@ from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
 from foveal.policies.refinement import Forest, Refinement
 from foveal.program.settings import SCORES, CoarseToFineRun
+from foveal.storage.schema import MOST_TILE
 from foveal.tiles import split
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class CoarseToFineConfig(MethodConfig):
     """Settings of coarse to fine."""
 
     policy: str = setting("weighted_entropy", "Score of the network's uncertainty; see `foveal policies`.")
-    tile: int = setting(32, "Side of a tile [px].", 1)
+    tile: int = setting(32, "Side of a tile [px].", 1, MOST_TILE)
     coarse_level: int = setting(2, "Level of the first pass: 0 full resolution, 1 half, ...", 0, 10)
     threshold: float | None = setting(
         None, "Gain per tile from which a tile is refined; as many as the budget pays for if absent."
@@ -84,7 +85,9 @@ class CoarseToFineConfig(MethodConfig):
 class CoarseToFineTraining(MethodTraining):
     """Section [method] of a recipe for coarse to fine: training under random refinements."""
 
-    budgets: Annotated[tuple[Annotated[float, Field(gt=0)], float], Field(strict=False)] = (0.3, 0.7)
+    budgets: Annotated[
+        tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=1e3)]], Field(strict=False)
+    ] = (0.3, 0.7)
     """Smallest and largest budget to draw from."""
     consistency: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Weight of drawing every answer to the dense one."""
