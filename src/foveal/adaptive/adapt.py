@@ -19,6 +19,8 @@ from foveal.data.pairs import default_palette
 from foveal.methods import METHODS
 from foveal.storage.finite import check_finite
 from foveal.storage.names import find
+from foveal.storage.reading import shorten
+from foveal.storage.schema import MOST_TILE
 
 TILE, LEVEL = 32, 2
 """Side of a tile [px], unless the network's coarsest stride is larger; level of the first pass."""
@@ -103,8 +105,8 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
         raise ValueError(
             f'precision is {precision}; give f32 or bf16, or call model.calibrate(images, precision="int8")'
         )
-    if not 0 <= level <= MOST:
-        raise ValueError(f"coarse_level is {level}; give a level from 0, full resolution, to {MOST}")
+    if type(level) is not int or not 0 <= level <= MOST:
+        raise ValueError(f"coarse_level is {level!r}; give a level from 0, full resolution, to {MOST}")
 
 
 def _copy(network: nn.Module) -> nn.Module:
@@ -121,6 +123,8 @@ def _tile(shape: NetworkShape, tile: int | None) -> int:
     stride = shape.coarsest_stride
     if tile is None:
         return max(TILE, stride)
+    if type(tile) is not int or tile > MOST_TILE:
+        raise ValueError(f"tile is {tile!r}; give a whole number of pixels up to {MOST_TILE}")
     if tile < 1 or tile % stride:
         raise ValueError(
             f"tile is {tile} px and the network has stride {stride}; give a multiple of {stride}"
@@ -138,6 +142,10 @@ def _classes(
     """
     count = shape.classes
     for what, given in (("classes", classes), ("palette", palette)):
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise ValueError(
+                f"{what} is {shorten(repr(given), 60)}; give a list with an entry for every class"
+            )
         if given and len(given) != count:
             pair = " (one logit: not, and yes)" if shape.outputs == 1 else ""
             raise ValueError(

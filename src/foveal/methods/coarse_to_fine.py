@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from foveal.geometry import planner
-from foveal.geometry.plan import SKIP, Plan, check_budget
+from foveal.geometry.plan import MOST_LEVEL, SKIP, Plan, check_budget
 from foveal.methods.base import TrainableSegmenter, check_image, check_tile, mark_dense_modules
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources, setting
 from foveal.methods.prediction import Prediction, Step, Trace
@@ -136,8 +136,10 @@ class CoarseToFine(TrainableSegmenter):
             check_tile(network, tile),
             coarse_level,
         )
-        if coarse_level < 0:
-            raise ValueError(f"coarse_level is {coarse_level}; give the level of the first pass, at least 0")
+        if type(coarse_level) is not int or not 0 <= coarse_level <= MOST_LEVEL:
+            raise ValueError(
+                f"coarse_level is {coarse_level!r}; give the level of the first pass, 0 to {MOST_LEVEL}"
+            )
         self.refinement = refinement or Refinement()
         self.aim, self.training_part = Aim(), CoarseToFineTraining()
         self.teacher: nn.Module | None = None
