@@ -24,7 +24,7 @@ NO_IMAGES: dict[str, Any] = {
     "generator": (image for image in IMAGE),
     "meta": IMAGE.to("meta"),
     "sparse": IMAGE.to_sparse(),
-    "nested": torch.nested.nested_tensor([IMAGE[0], IMAGE[0]]),
+    "nested": torch.nested.nested_tensor([IMAGE[0], IMAGE[0]], layout=torch.jagged),
     "mkldnn": IMAGE.to_mkldnn(),
     "batch 0": IMAGE[:0],
     "eight bits": IMAGE.to(torch.float8_e4m3fn),
