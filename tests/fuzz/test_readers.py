@@ -9,6 +9,7 @@ import io
 import json
 import os
 import resource
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from mutate import mutate
 from PIL import Image
 from safetensors.torch import save, save_file
 
@@ -37,7 +39,6 @@ from foveal.storage.tensors import read_tensors
 from foveal.training.config import read_recipe
 from foveal.training.log import read_history
 from foveal.training.loop import CHECKPOINT, resumed_step
-from mutate import mutate
 from samples import nano
 
 CASES, SECONDS = int(os.environ.get("FUZZ_CASES", "25")), float(os.environ.get("FUZZ_SECONDS", "inf"))
@@ -172,4 +173,4 @@ def test_mutated_files(kind: str, tmp_path: Path) -> None:
         done += 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MEMORY
     assert refused > 0 or done < 10
-    print(f"{kind}: {done} files, {refused} refused")
+    sys.stdout.write(f"{kind}: {done} files, {refused} refused\n")
