@@ -6,8 +6,8 @@ import re
 from random import Random
 
 WORDS = (
-    b"NaN", b"1e400", b"-1", b"0", b"99999999999", b"9" * 30, b"null", b"true", b"[]", b"{}", b'""', b"[" * 200,
-    b"\xff\xfe", b"\x00", b"1.5", b'"a"', b"nan", b"inf",
+    b"NaN", b"1e400", b"-1", b"0", b"99999999999", b"9" * 30, b"null", b"true", b"[]", b"{}", b'""',
+    b"[" * 200, b"\xff\xfe", b"\x00", b"1.5", b'"a"', b"nan", b"inf",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Mutated files of every kind: read, or refused with a ValueError of one bounded sentence, in little time.
 
-`FUZZ_CASES` is the number of files per kind, `FUZZ_SECONDS` ends every kind early, `FUZZ_SEED` is the first seed.
+`FUZZ_CASES` is the number of files per kind, `FUZZ_SECONDS` ends every kind early, and seeds begin at
+`FUZZ_SEED`.
 """
 
 from __future__ import annotations
