@@ -131,15 +131,10 @@ class CoarseToFine(TrainableSegmenter):
     ) -> None:
         super().__init__()
         self.network = network
-        self.budget, self.tile, self.coarse_level = (
-            check_budget(budget),
-            check_tile(network, tile),
-            coarse_level,
-        )
+        self.budget, self.tile = check_budget(budget), check_tile(network, tile)
+        self.coarse_level = coarse_level
         if type(coarse_level) is not int or not 0 <= coarse_level <= MOST_LEVEL:
-            raise ValueError(
-                f"coarse_level is {coarse_level!r}; give the level of the first pass, 0 to {MOST_LEVEL}"
-            )
+            raise ValueError(f"coarse_level is {coarse_level!r}; give a level from 0 to {MOST_LEVEL}")
         self.refinement = refinement or Refinement()
         self.aim, self.training_part = Aim(), CoarseToFineTraining()
         self.teacher: nn.Module | None = None
