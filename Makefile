@@ -3,7 +3,7 @@ PYTHON ?= python3
 IMAGE ?=
 export PYTHON
 
-.PHONY: demo test check format wheel networks sanitize setup clean
+.PHONY: demo test check fuzz format wheel networks sanitize setup clean
 
 demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
 	@bash scripts/setup.sh
@@ -23,6 +23,9 @@ format: setup
 
 wheel: ## build the wheel into dist/, and try it in a fresh environment without a compiler
 	@bash scripts/wheel.sh
+
+fuzz: setup ## mutated files of every kind; FUZZ_CASES of each, FUZZ_SECONDS for each kind
+	@FUZZ_CASES=$${FUZZ_CASES:-1000} FUZZ_SECONDS=$${FUZZ_SECONDS:-60} .venv/bin/python -m pytest tests/fuzz -n0 -s
 
 networks: setup ## try other people's networks and write docs/networks.md; half an hour
 	@.venv/bin/pip install -q --no-deps torchvision timm segmentation-models-pytorch

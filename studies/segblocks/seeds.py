@@ -80,7 +80,7 @@ def _joined(rows: Sequence[EvalRow]) -> SeedsRow:
         gmacs=round(fmean(row.macs for row in rows) / 1e9, 3),
         miou=round(fmean(quality), 4),
         miou_std=round(stdev(quality), 4) if len(rows) > 1 else None,
-        agreement=round(fmean(row.agreement for row in rows), 4),
+        agreement=round(fmean(row.agreement for row in rows if row.agreement is not None), 4),
         boundary_f=rounded(mean_of([row.boundary_f for row in rows])),
         ms=ms,
         images_s=None if ms is None else round(1000 / ms, 2),

@@ -147,7 +147,7 @@ def damages() -> list[Any]:
 
 @pytest.mark.parametrize("record", damages())
 def test_damaged_records_are_refused_in_one_sentence(record: dict[str, Any]) -> None:
-    assert "holds no cost model" in error_of(lambda: CostModel.from_record(record))
+    assert "the record: no cost model (" in error_of(lambda: CostModel.from_record(record))
 
 
 def test_times_that_cannot_be_are_refused() -> None:

@@ -130,7 +130,7 @@ def test_what_is_no_table_is_refused() -> None:
     state = table(5).as_dict()
     for broken in ({**state, "losses": [[0.0, 2.0]]}, {**state, "works": None}, {"works": [1.0]}, {}):
         message = error_of(lambda broken=broken: RiskTable.from_dict(broken))
-        assert message.startswith("this is no risk table")
+        assert message.startswith("this: no risk table (")
     assert "calibrate again" in error_of(lambda: RiskTable((0.0,), (1.0,), ((0.0,),)).estimate(0.1))
 
 

@@ -120,7 +120,7 @@ def test_a_malformed_class_file_is_refused(tmp_path: Path, content: object) -> N
 
 def test_a_class_file_that_is_no_json_is_refused(flat: Path) -> None:
     (flat / "classes.json").write_text("sky, road")
-    with pytest.raises(ValueError, match=r"classes\.json cannot be read as JSON"):
+    with pytest.raises(ValueError, match=r"classes\.json: no list of classes"):
         open_folder(flat)
 
 

@@ -65,7 +65,7 @@ GOOD = {"tile": 8, "size": [8, 16], "levels": [[[0, -1]]]}
 def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"plan\.json: holds no plan \("):
+    with pytest.raises(ValueError, match=r"plan\.json: no plan \("):
         Plan.load(path)
 
 

@@ -94,7 +94,7 @@ def test_its_arguments_make_it_again() -> None:
 def test_what_is_no_policy_network_is_refused(block: int, width: int, depth: int) -> None:
     message = error_of(lambda: PolicyNet(block, width, depth))
     assert f"a policy network of {depth} layers, width {width} and block {block} px cannot be" in message
-    assert "a block that is a multiple of 2^(layers + 1) px" in message
+    assert "a multiple of 2^(layers + 1) px" in message
 
 
 # Plans

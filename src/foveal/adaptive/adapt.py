@@ -17,7 +17,10 @@ from foveal.adaptive.survey import fit_tiles
 from foveal.calibration.engine import PRECISIONS
 from foveal.data.pairs import default_palette
 from foveal.methods import METHODS
+from foveal.storage.finite import check_finite
 from foveal.storage.names import find
+from foveal.storage.reading import shorten
+from foveal.storage.schema import MOST_TILE
 
 TILE, LEVEL = 32, 2
 """Side of a tile [px], unless the network's coarsest stride is larger; level of the first pass."""
@@ -62,8 +65,8 @@ def adapt(  # noqa: PLR0913
         arguments: Keyword arguments of that function, as JSON has them.
 
     Raises:
-        ValueError: The network fails on a plain image, gives no logits, or cannot run on tiles; or an
-            argument does not fit it. The message says what to do.
+        ValueError: The network holds NaN or infinity, fails on a plain image, gives no logits, or cannot run
+            on tiles; or an argument does not fit it. The message says what to do.
         TypeError: It is no module, or the preprocessing is none.
     """
     level = LEVEL if coarse_level is None else coarse_level
@@ -92,17 +95,18 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
 
     Raises:
         TypeError: It is no module.
-        ValueError: There is no such method, precision or level.
+        ValueError: Its weights hold NaN or infinity, or there is no such method, precision or level.
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network is a {type(network).__name__}; give a torch.nn.Module")
+    check_finite(network.state_dict(), f"network {type(network).__name__}")
     find(method, METHODS, "method")
     if precision not in ("f32", "bf16"):
         raise ValueError(
             f'precision is {precision}; give f32 or bf16, or call model.calibrate(images, precision="int8")'
         )
-    if not 0 <= level <= MOST:
-        raise ValueError(f"coarse_level is {level}; give a level from 0, full resolution, to {MOST}")
+    if type(level) is not int or not 0 <= level <= MOST:
+        raise ValueError(f"coarse_level is {level!r}; give a level from 0, full resolution, to {MOST}")
 
 
 def _copy(network: nn.Module) -> nn.Module:
@@ -119,6 +123,8 @@ def _tile(shape: NetworkShape, tile: int | None) -> int:
     stride = shape.coarsest_stride
     if tile is None:
         return max(TILE, stride)
+    if type(tile) is not int or tile > MOST_TILE:
+        raise ValueError(f"tile is {tile!r}; give a whole number of pixels up to {MOST_TILE}")
     if tile < 1 or tile % stride:
         raise ValueError(
             f"tile is {tile} px and the network has stride {stride}; give a multiple of {stride}"
@@ -136,6 +142,10 @@ def _classes(
     """
     count = shape.classes
     for what, given in (("classes", classes), ("palette", palette)):
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise ValueError(
+                f"{what} is {shorten(repr(given), 60)}; give a list with an entry for every class"
+            )
         if given and len(given) != count:
             pair = " (one logit: not, and yes)" if shape.outputs == 1 else ""
             raise ValueError(

@@ -17,9 +17,12 @@ from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.spec import Specification
 from foveal.calibration.profile import CalibrationProfile, find_profile
 from foveal.hub.card import CheckpointError
+from foveal.storage.reading import read_json, refusal, shorten
+from foveal.storage.tensors import read_tensors
 
 TAGS = ["foveal", "adaptive-inference", "semantic-segmentation"]
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+DTYPES = "float32", "float16", "bfloat16", "float64"
 
 
 def save(
@@ -53,12 +56,13 @@ def load(folder: Path, network: nn.Module | None, trusted: bool) -> tuple[nn.Mod
         raise CheckpointError(
             f"{folder}: {missing[0]} is missing; give a folder of AdaptiveModel.save_pretrained"
         )
-    try:
-        record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        spec = Specification.from_dict(record)
-        dtype = getattr(torch, record["dtype"]) if record.get("dtype") else None
-    except (ValueError, AttributeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: no adaptive model: {error}") from None
+    record = read_json(folder / CONFIG, "adaptive model", CheckpointError)
+    spec = Specification.from_dict(record, folder / CONFIG, CheckpointError)
+    name = record.get("dtype")
+    if name is not None and name not in DTYPES:
+        said = f"dtype is {shorten(name, 20)}; known: {', '.join(DTYPES)}"
+        raise CheckpointError(refusal(folder / CONFIG, "adaptive model", said))
+    dtype = None if name is None else getattr(torch, name)
     if network is None and spec.source is None:
         raise ValueError(
             f"{folder}: the file has the weights of {spec.name} but not how to make the network; give "
@@ -68,6 +72,7 @@ def load(folder: Path, network: nn.Module | None, trusted: bool) -> tuple[nn.Mod
     made = spec.source.make(trusted) if network is None and spec.source else network
     assert made is not None, "one of them is there"
     made = made if dtype is None else made.to(dtype)
+    read_tensors(folder / WEIGHTS, "weights", CheckpointError)
     try:
         load_model(made, folder / WEIGHTS)
     except (RuntimeError, SafetensorError, OSError) as error:

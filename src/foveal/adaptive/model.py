@@ -25,7 +25,7 @@ from foveal.calibration.profile import CalibrationProfile
 from foveal.geometry.mask import read_mask
 from foveal.geometry.plan import SKIP
 from foveal.methods import Prediction
-from foveal.methods.base import refuse_tracing
+from foveal.methods.base import check_tensor, refuse_tracing
 from foveal.storage.labels import VOID
 
 Images = Tensor | Sequence[Tensor]
@@ -111,8 +111,12 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         request = Request.read(
             always_adapt, budget=budget, latency_ms=latency_ms, risk=risk, threshold=threshold
         )
-        if isinstance(image, Tensor):
+        if isinstance(image, Tensor | str) or not isinstance(
+            image, Sequence
+        ):  # what is no image is said there
             return self._segment(image, request, mask, mask_share)
+        if not isinstance(mask, Sequence | Tensor | None):
+            raise ValueError(f"mask is a {type(mask).__name__}; give a list with one mask per image")
         masks = [None] * len(image) if mask is None else list(mask)
         if len(masks) != len(image):
             raise ValueError(f"there are {len(image)} images and {len(masks)} masks; give one mask per image")
@@ -135,6 +139,8 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         Raises:
             ValueError: The images do not fit or are too small, or there is no program in the precision.
         """
+        if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+            raise ValueError(f"images are a {type(images).__name__}; give a list of tensors [C, H, W]")
         spec = self.spec if precision is None else replace(self.spec, precision=precision)
         prepared = PreparedImages(images, lambda image: self._padded(self._batch(image)))
         found = calibrate(self.prepared, spec, prepared, report)
@@ -195,6 +201,8 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
             ValueError: They are no such images.
         """
         channels = self.spec.shape.in_channels
+        if isinstance(image, Tensor):
+            check_tensor(image)
         batch = image[None] if isinstance(image, Tensor) and image.ndim == 3 else image
         if (
             not isinstance(batch, Tensor)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
@@ -27,6 +24,9 @@ from foveal.hub.checkpoint import Model, load_model, save_model
 from foveal.hub.untrained import random_model
 from foveal.methods.padding import PaddedNetwork
 from foveal.models import MODELS
+from foveal.storage.finite import check_finite
+from foveal.storage.reading import read_json
+from foveal.storage.tensors import read_tensors
 
 NESTED = "state_dict", "model_state_dict", "model"
 """Where training scripts keep the weights within what they save."""
@@ -166,8 +166,8 @@ def find_saved(name: str) -> Path | None:
     if not config.is_file() or not (folder / WEIGHTS).is_file():
         return None
     try:
-        return folder if "format" in json.loads(config.read_text(encoding="utf-8")) else None
-    except (ValueError, OSError):
+        return folder if "format" in read_json(config, "adaptive model") else None
+    except (ValueError, TypeError):
         return None
 
 
@@ -201,10 +201,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
         ValueError: The file cannot be read, or is of another network.
     """
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else _torch_state(path)
+        state = read_tensors(path, "weights")[0] if path.suffix == ".safetensors" else _torch_state(path)
         consume_prefix_in_state_dict_if_present(state, "module.")
         network.load_state_dict(state)
-    except (SafetensorError, OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: no weights of {type(network).__name__} ({_line(error)}); give safetensors, or a state "
             "dict that torch.save wrote"
@@ -214,6 +214,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"{path}: cannot be read as a state dict ({type(error).__name__}: {_line(error)}); save it with "
             "torch.save(network.state_dict(), FILE) or as safetensors"
         ) from None
+    check_finite(state, path)
 
 
 def _torch_state(path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foveal.methods.base import value_range
+from foveal.storage.schema import Stride
+
 Order = Literal["rgb", "bgr"]
 Pad = Literal["edge", "zero"]
 BYTE = 255.0
@@ -39,7 +42,7 @@ class Preprocess:
     std: tuple[float, ...] = (1.0,)
     scale: float = 1.0
     channel_order: Order = "rgb"
-    multiple: int | None = None
+    multiple: Stride | None = None
     pad: Pad = "zero"
 
     def __post_init__(self) -> None:
@@ -96,11 +99,11 @@ class Preprocess:
         """
         if image.dtype == torch.uint8:
             image = image.to(dtype) / BYTE
-        elif not image.is_floating_point():
+        elif not image.is_floating_point() or image.element_size() < 2:
             raise ValueError(f"images are {image.dtype}; give bytes (uint8), or floats in 0..1")
-        elif not self.is_identity and float(image.amax()) > BRIGHTEST:
+        elif not self.is_identity and (most := value_range(image)[1]) > BRIGHTEST:
             raise ValueError(
-                f"images reach {float(image.amax()):g}; give floats in 0..1, or bytes (uint8): the model "
+                f"images reach {most:g}; give floats in 0..1, or bytes (uint8): the model "
                 "normalises by itself"
             )
         return (image.flip(1) if self.channel_order == "bgr" else image).to(dtype)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from foveal.storage.schema import MOST_CHANNELS, MOST_CLASSES, Stride
 
 SIDES = 128, 256
 """Sides of the images whose maps are compared [px]: a map whose side grows alike has a stride."""
@@ -36,12 +39,12 @@ class NetworkShape:
         align_corners: Whether it enlarges maps with the corners aligned.
     """
 
-    in_channels: int
-    outputs: int
+    in_channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+    outputs: Annotated[int, Field(ge=1, le=MOST_CLASSES)]
     path: Path
-    stride: int
-    coarsest_stride: int
-    multiple: int = 1
+    stride: Stride
+    coarsest_stride: Stride
+    multiple: Stride = 1
     align_corners: bool = False
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, Literal
 
 from foveal.adaptive.spec import Specification
@@ -15,6 +16,7 @@ from foveal.geometry.plan import check_budget
 from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig
 from foveal.methods.config import settings_of
 from foveal.storage.names import find
+from foveal.storage.reading import shorten
 
 Kind = Literal["budget", "latency_ms", "risk", "threshold"]
 DENSE, MASKED = "dense", "masked"
@@ -51,9 +53,9 @@ class Request:
                 f"{shown} is given; give exactly one of {', '.join(given)}, such as model(image, budget=0.4)"
             )
         ((name, value),) = limits.items()
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-            raise ValueError(f"{name} is {value!r}; give a number")
-        return cls(name, float(value), always_adapt)  # type: ignore[arg-type]
+        if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+            raise ValueError(f"{name} is {shorten(repr(value), 60)}; give a number")
+        return cls(name, float(value), always_adapt)
 
 
 @dataclass

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from foveal.adaptive.preprocess import Preprocess
 from foveal.adaptive.probe import NetworkShape
 from foveal.adaptive.source import Source
 from foveal.calibration.engine import Precision
+from foveal.methods import METHODS
+from foveal.storage.names import find
+from foveal.storage.reading import refusal, shorten
+from foveal.storage.schema import MOST_CLASSES, Colour, Level, Name, Number, Tile, read_as
 
 FORMAT = 1
 """Version of the file."""
-Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -35,47 +40,56 @@ class Specification:
         value_range: Values that are 0 and 1 in image files; those of the kind of file if None.
     """
 
-    name: str
+    name: Name
     shape: NetworkShape
     preprocess: Preprocess
-    dense_modules: tuple[str, ...]
-    method: str
-    tile: int
-    coarse_level: int
+    dense_modules: tuple[Name, ...]
+    method: Name
+    tile: Tile
+    coarse_level: Level
     precision: Precision
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MOST_CLASSES)]
     palette: tuple[Colour, ...]
     source: Source | None = None
-    value_range: tuple[float, float] | None = None
+    value_range: tuple[Number, Number] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Specification:
-        """Read it from JSON.
+    def from_dict(
+        cls, record: Any, where: object = "the record", kind: type[ValueError] = ValueError
+    ) -> Specification:
+        """Read it from what JSON of the file `where` held.
 
         Raises:
             ValueError: It is none, or one of another version.
         """
-        if record.get("format") != FORMAT:
-            raise ValueError(
-                f"it has format {record.get('format')}, and this version of Foveal reads format {FORMAT}"
-            )
+        version = record.get("format") if isinstance(record, Mapping) else None
+        if version != FORMAT:
+            said = f"it has format {shorten(version, 20)}, and this version of Foveal reads format {FORMAT}"
+            raise kind(refusal(where, "adaptive model", said))
         try:
-            record = {"value_range": None, **record}  # files of version 0.2.0 have none
-            values = {field.name: record[field.name] for field in fields(cls)}
-            values["shape"] = NetworkShape(**{**values["shape"], "path": tuple(values["shape"]["path"])})
-            values["preprocess"] = Preprocess(**values["preprocess"])
-            values["source"] = Source(**values["source"]) if values["source"] else None
-            values["value_range"] = read_range(values["value_range"])
-            for name in ("dense_modules", "classes"):
-                values[name] = tuple(map(str, values[name]))
-            values["palette"] = tuple(tuple(map(int, colour)) for colour in values["palette"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from None
-        return cls(**values)
+            made = read_as(cls, dict(record), where, "adaptive model", kind)
+            read_range(made.value_range)
+            made.preprocess.per_channel(made.shape.in_channels)
+            find(made.method, METHODS, "method")
+        except ValueError as error:
+            raise (
+                error if isinstance(error, kind) else kind(refusal(where, "adaptive model", error))
+            ) from None
+        count = made.shape.classes
+        if not len(made.classes) == len(made.palette) == count or made.tile % made.shape.coarsest_stride:
+            raise kind(
+                refusal(
+                    where,
+                    "adaptive model",
+                    f"it has {len(made.classes)} names, {len(made.palette)} colours and tile {made.tile} for "
+                    f"{count} classes and stride {made.shape.coarsest_stride}",
+                )
+            )
+        return made
 
 
 def read_range(given: Any) -> tuple[float, float] | None:

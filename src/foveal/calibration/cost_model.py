@@ -19,10 +19,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from typing import ClassVar
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor
 
+from foveal.storage.schema import Side, read_as
 from foveal.storage.store import Record
 
 NEGLIGIBLE = 1e-12
@@ -39,7 +42,7 @@ class Measurement:
         runs: Work, as a share of the dense network's, and time [ms] of every adaptive run.
     """
 
-    size: tuple[int, int]
+    size: tuple[Side, Side]
     dense_ms: float
     runs: tuple[tuple[float, float], ...]
 
@@ -65,6 +68,8 @@ class CostModel:
     Raises:
         ValueError: A number is negative, or no number.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     fixed: float
     per_pixel: float
@@ -137,17 +142,9 @@ class CostModel:
             ValueError: A number is missing, unknown, negative or no number; measure again.
         """
         try:
-            rows = tuple(_measurement(row) for row in record["rows"])
-            numbers = {name: float(value) for name, value in record.items() if name != "rows"}
-            return cls(**numbers, rows=rows)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"the record holds no cost model ({error}); measure again") from None
-
-
-def _measurement(row: Record) -> Measurement:
-    height, width = row["size"]
-    runs = tuple((float(work), float(ms)) for work, ms in row["runs"])
-    return Measurement((int(height), int(width)), float(row["dense_ms"]), runs)
+            return read_as(cls, {"rows": None, **record}, "the record", "cost model")
+        except ValueError as error:
+            raise ValueError(f"{error}; measure again") from None
 
 
 def _least_squares(terms: Sequence[Sequence[float]], ms: Sequence[float]) -> tuple[list[float], float]:

@@ -10,6 +10,8 @@ from statistics import fmean
 
 import numpy as np
 
+from foveal.storage.schema import Number
+
 
 @dataclass(frozen=True)
 class IsotonicCurve:
@@ -22,8 +24,14 @@ class IsotonicCurve:
         losses: Disagreement there, never falling.
     """
 
-    gains: tuple[float, ...]
-    losses: tuple[float, ...]
+    gains: tuple[Number, ...]
+    losses: tuple[Number, ...]
+
+    def __post_init__(self) -> None:
+        if not self.gains or len(self.gains) != len(self.losses) or list(self.gains) != sorted(self.gains):
+            raise ValueError(
+                f"a curve of {len(self.gains)} gains and {len(self.losses)} losses; give as many, growing"
+            )
 
     @classmethod
     def fit(cls, gains: Iterable[float], losses: Iterable[float]) -> IsotonicCurve:

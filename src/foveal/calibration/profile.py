@@ -15,7 +15,9 @@ from foveal.hub.fingerprint import fingerprint
 from foveal.methods import CoarseToFineConfig
 from foveal.methods.config import SettingValue
 from foveal.program.quantise import Scales
-from foveal.storage.store import Record, Store
+from foveal.storage.reading import refusal
+from foveal.storage.schema import Count, Number, Share, read_as
+from foveal.storage.store import Store
 
 METHOD = "coarse_to_fine"
 """The method that is calibrated."""
@@ -40,12 +42,12 @@ class CurveRow:
     """
 
     method: str
-    budget: float
-    work: float
-    agreement: float
-    disagreement: float
-    ms: float
-    images: int
+    budget: Number
+    work: Number
+    agreement: Share
+    disagreement: Share
+    ms: Number
+    images: Count
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class CalibrationProfile:
 
     weights: str
     config: CoarseToFineConfig
-    class_weights: tuple[float, ...]
-    images: int
+    class_weights: tuple[Number, ...]
+    images: Count
     risk: RiskTable
     curve: tuple[CurveRow, ...] = ()
     scales: Scales | None = None
@@ -166,39 +168,13 @@ def _places(model: Model, weights: str) -> list[tuple[Store, str]]:
 def _read(store: Store, key: str, weights: str) -> CalibrationProfile:
     record, path = store.read(key), store.path(key)
     if record is None:
-        raise ValueError(f"{path}: damaged ({store.problem(key)}); run foveal adapt again")
+        raise ValueError(f"{store.problem(key)}; run foveal adapt again")
     try:
-        profile = _from_record(record)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: damaged ({error}); run foveal adapt again") from None
+        profile = read_as(CalibrationProfile, record, path, "profile")
+        _ = profile.config.refinement
+    except ValueError as error:
+        said = str(error) if str(path) in str(error) else refusal(path, "profile", error)
+        raise ValueError(f"{said}; run foveal adapt again") from None
     if profile.weights != weights:
         raise ValueError(f"{path}: belongs to other weights; run foveal adapt again")
     return profile
-
-
-def _from_record(record: Record) -> CalibrationProfile:
-    settings = record["config"] | {"level_gain": tuple(map(float, record["config"]["level_gain"]))}
-    profile = CalibrationProfile(
-        weights=str(record["weights"]),
-        config=CoarseToFineConfig(**settings),
-        class_weights=tuple(map(float, record["class_weights"])),
-        images=int(record["images"]),
-        risk=RiskTable.from_dict(record["risk"]),
-        curve=tuple(CurveRow(**row) for row in record["curve"]),
-        scales=_scales(record.get("scales")),
-    )
-    _ = profile.config.refinement
-    return profile
-
-
-def _scales(record: Record | None) -> Scales | None:
-    """Read the scales of an int8 program, if there are any."""
-    if record is None:
-        return None
-    return Scales(
-        steps=tuple(map(str, record["steps"])),
-        scale=tuple(map(float, record["scale"])),
-        zero=tuple(map(int, record["zero"])),
-        kept=tuple(map(int, record["kept"])),
-        agreement=float(record["agreement"]),
-    )

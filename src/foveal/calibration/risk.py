@@ -17,7 +17,6 @@ Source: Angelopoulos, Bates, Fisch, Lei and Schuster, "Conformal Risk Control", 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ import torch
 from torch import Generator, Tensor
 
 from foveal.calibration.isotonic import IsotonicCurve
+from foveal.storage.schema import Number, Share, read_as
 
 LARGEST = 1.0
 """Largest loss that an image can have."""
@@ -72,9 +72,9 @@ class RiskTable:
         ValueError: The numbers do not fit together, or are no losses.
     """
 
-    thresholds: tuple[float, ...]
-    works: tuple[float, ...]
-    losses: tuple[tuple[float, ...], ...]
+    thresholds: tuple[Number, ...]
+    works: tuple[Number, ...]
+    losses: tuple[tuple[Share, ...], ...]
     curve: IsotonicCurve | None = None
 
     def __post_init__(self) -> None:
@@ -142,8 +142,7 @@ class RiskTable:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the table as plain JSON values."""
-        state: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return state
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> RiskTable:
@@ -153,12 +152,9 @@ class RiskTable:
             ValueError: It holds no risk table; calibrate again.
         """
         try:
-            thresholds, works = (tuple(map(float, state[name])) for name in ("thresholds", "works"))
-            losses = tuple(tuple(map(float, row)) for row in state["losses"])
-            points = state["curve"] and [tuple(map(float, state["curve"][x])) for x in ("gains", "losses")]
-            return cls(thresholds, works, losses, IsotonicCurve(*points) if points else None)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"this is no risk table ({error}); calibrate again") from None
+            return read_as(cls, state, "this", "risk table")
+        except ValueError as error:
+            raise ValueError(f"{error}; calibrate again") from None
 
 
 @dataclass(frozen=True)

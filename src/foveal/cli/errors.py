@@ -12,6 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 USER_ERROR = 2
+MOST_SAID = 500
+"""Characters of an error; a list of problems in a recipe is cut there too."""
 
 
 class CommandGroup(TyperGroup):
@@ -45,7 +47,16 @@ def one_sentence() -> Iterator[None]:
 
 def complain(sentence: str) -> None:
     """Say on stderr what is wrong."""
-    typer.echo(f"foveal: {sentence}", err=True)
+    typer.echo(f"foveal: {printable(sentence)}", err=True)
+
+
+def printable(sentence: str) -> str:
+    """Return a sentence of bounded length whose names cannot command the terminal; lines of a list stay."""
+    shown = "".join(
+        c if c == "\n" or c.isprintable() else c.encode("unicode_escape", "replace").decode()
+        for c in sentence
+    )
+    return shown if len(shown) <= MOST_SAID else f"{shown[: MOST_SAID - 1]}…"
 
 
 def echo_json(value: Any) -> None:

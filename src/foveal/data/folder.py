@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from foveal.data.image import looks_like_image, read_labels
-from foveal.data.pairs import Dataset, Palette, default_palette, pair_some, read_json
+from foveal.data.pairs import Dataset, Palette, default_palette, pair_some
 from foveal.storage.labels import VOID
+from foveal.storage.reading import read_json
 
 LAYOUT = "expected images/[SPLIT/]NAME.jpg and masks/[SPLIT/]NAME.png (or labels/), one stem a pair"
 BINARY = (0, VOID)
@@ -83,7 +84,7 @@ def read_classes(path: Path) -> ClassList:
     Raises:
         ValueError: the file cannot be read or has another shape.
     """
-    content = read_json(path)
+    content = read_json(path, "list of classes")
     try:
         return _parse_classes(content)
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from foveal.data.pairs import Dataset, Palette, default_palette, pair_by_stem, read_json
+from foveal.data.pairs import Dataset, Palette, default_palette, pair_by_stem
 from foveal.storage.labels import VOID
+from foveal.storage.reading import read_json
 
 CLASS_COUNT = 65
 UNLABELLED = 65
@@ -51,7 +52,7 @@ def _names_and_palette(root: Path) -> tuple[tuple[str, ...], Palette]:
     if not configs:
         return tuple(f"class_{index:02d}" for index in range(CLASS_COUNT)), default_palette(CLASS_COUNT)
     try:
-        entries = read_json(configs[0])["labels"]
+        entries = read_json(configs[0], "list of classes")["labels"]
         colours = [entry["color"] for entry in entries]
         palette = tuple((int(red), int(green), int(blue)) for red, green, blue in colours)
         names = tuple(str(entry.get("readable", entry["name"])) for entry in entries)

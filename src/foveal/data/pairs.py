@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,18 +131,6 @@ def _unlabelled(without: Sequence[Path], count: int, folder: Path) -> str:
         f"{without[0]} has no label file {without[0].stem}.png in {folder}"
         f" ({len(without)} of {count} images have none)."
     )
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        ValueError: the file cannot be read or is no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON ({error}).") from None
 
 
 def _size(pixels: Tensor) -> str:

@@ -199,7 +199,7 @@ class _Tally:
             iou=dict(zip(classes, map(_rounded, self.confusion.iou.tolist()), strict=True)),
             pixel_accuracy=_rounded(self.confusion.accuracy),
             boundary_f=_rounded(self.boundary.score),
-            agreement=round(fmean(self.agreement or [1.0]), 5),
+            agreement=round(fmean(self.agreement), 5) if self.agreement else None,
             disagreement=round(fmean(self.losses), 5) if self.losses else None,
             macs=round(fmean(self.macs)),
             ms=round(median(self.times), 2) if self.times else None,

@@ -39,7 +39,7 @@ class EvalRow:
     iou: dict[str, float | None]
     pixel_accuracy: float | None
     boundary_f: float | None
-    agreement: float
+    agreement: float | None
     disagreement: float | None = None
     macs: int
     ms: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -47,8 +48,8 @@ def read_mask(given: Tensor, image: Tensor, padded: tuple[int, int], tile: int, 
             f"mask is {kind}; give a bool tensor of the wanted pixels {list(shapes[0])}, or of the wanted "
             f"cells {list(shapes[1])} of {tile} px"
         )
-    if not 0 <= share < 1:
-        raise ValueError(f"mask_share is {share:g}; give a share from 0 to below 1")
+    if not isinstance(share, Real) or not 0 <= share < 1:
+        raise ValueError(f"mask_share is {share!r}; give a share from 0 to below 1")
     mask = mask.cpu()
     if tuple(mask.shape) == shapes[0]:
         pixels, wanted = mask, _shares(mask, tile) > share

@@ -16,8 +16,12 @@ from foveal.geometry.refine import check_budget as check_budget  # part of what 
 from foveal.geometry.refine import grid, refine
 from foveal.geometry.squares import group_squares
 from foveal.storage.pictures import figure, label_picture
+from foveal.storage.reading import read_json, refusal
+from foveal.storage.schema import Side, Tile, read_as
 
 SKIP = -1
+MOST_LEVEL = 10
+"""One pixel there stands for a million."""
 SHADES = "█▒░·"
 BLANK = " "
 CELL = 12
@@ -59,8 +63,10 @@ class Plan:
                 f"levels are {tuple(self.levels.shape)}; an image of {self.size[0]}x{self.size[1]} with tile "
                 f"{self.tile} needs [N, {expected[0]}, {expected[1]}]"
             )
-        if self.levels.is_floating_point() or int(self.levels.min()) < SKIP:
+        if self.levels.is_floating_point() or not self.levels.numel() or int(self.levels.min()) < SKIP:
             raise ValueError("levels are integers: 0 full resolution, 1 half, ..., or SKIP (-1)")
+        if int(self.levels.max()) > MOST_LEVEL:
+            raise ValueError(f"a level is {int(self.levels.max())}; give levels up to {MOST_LEVEL}")
         for level in range(1, int(self.levels.max()) + 1):
             same = group_squares(self.levels == level, 2**level)
             if (same.any(-1) & ~same.all(-1)).any():
@@ -178,12 +184,16 @@ class Plan:
         Raises:
             ValueError: The file holds no plan.
         """
+        state = read_json(path, "plan")
         try:
-            state = json.loads(Path(path).read_text())
-            levels = torch.tensor(state["levels"], dtype=torch.int8)
-            return cls(levels, int(state["tile"]), (int(state["size"][0]), int(state["size"][1])))
-        except (KeyError, TypeError, IndexError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path}: holds no plan ({error})") from None
+            height, width = read_as(tuple[Side, Side], state["size"], "size", "pair of sides")
+            size = height, width
+            given = torch.tensor(state["levels"])
+            if given.dtype != torch.int64 or not bool(((given >= SKIP) & (given <= MOST_LEVEL)).all()):
+                raise ValueError(f"its levels are no whole numbers from {SKIP} to {MOST_LEVEL}")
+            return cls(given.to(torch.int8), read_as(Tile, state["tile"], "tile", "side"), size)
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise ValueError(refusal(path, "plan", error)) from None
 
     def _repr_html_(self) -> str:
         """Show every image's levels as a picture, full resolution light, with the work, in a notebook."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -22,6 +23,10 @@ def check_budget(budget: float) -> float:
     Raises:
         ValueError: It is not a number above 0 and at most 1.
     """
+    if not isinstance(budget, Real):
+        raise ValueError(
+            f"budget is {budget!r}; give a number above 0 and at most 1, a share of the dense work"
+        )
     if not 0 < budget <= 1:
         raise ValueError(f"budget is {budget:g}; it must be above 0 and at most 1, a share of the dense work")
     return budget

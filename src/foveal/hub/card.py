@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import ConfigDict, Field
 
 from foveal.models import MODELS
 from foveal.policies import PolicyNet
+from foveal.storage.reading import read_json, refusal, shorten
+from foveal.storage.schema import MOST_CLASSES, Colour, Level, Name, Tile, read_as
 
 
 class CheckpointError(ValueError):
@@ -35,12 +37,14 @@ class Card:
         machine: Where it was trained.
     """
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+
     network: str
-    classes: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
-    tile: int = 32
-    max_level: int = 2
-    coarse_level: int = 2
+    classes: Annotated[tuple[Name, ...], Field(max_length=MOST_CLASSES)]
+    palette: tuple[Colour, ...]
+    tile: Tile = 32
+    max_level: Level = 2
+    coarse_level: Level = 2
     policy: dict[str, int] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     command: str = ""
@@ -54,31 +58,21 @@ class Card:
 
     def problem(self) -> str:
         """Say what is wrong with the values; nothing if they can be used."""
-        numbers = {
-            "tile": (self.tile, 1),
-            "max_level": (self.max_level, 0),
-            "coarse_level": (self.coarse_level, 0),
-        }
-        colours = [c for c in self.palette if len(c) == 3 and all(v in range(256) for v in c)]
         if self.network not in MODELS:
-            return f"network '{self.network}' is unknown; known: {', '.join(MODELS)}"
-        if not self.classes or not all(isinstance(name, str) for name in self.classes):
+            return f"network '{shorten(self.network, 60)}' is unknown; known: {', '.join(MODELS)}"
+        if not self.classes:
             return "it names no classes"
-        if not len(colours) == len(self.palette) == len(self.classes):
+        if len(self.palette) != len(self.classes):
             return f"it needs a colour of three bytes for each of its {len(self.classes)} classes"
-        for name, (value, least) in numbers.items():
-            if not isinstance(value, int) or value < least:
-                return f"{name} is {value!r}; it must be a whole number of at least {least}"
         return self._policy_problem()
 
     def _policy_problem(self) -> str:
         if self.policy == {}:
             return ""
-        known = {"block", "width", "depth"}
-        if not (isinstance(self.policy, dict) and set(self.policy) <= known):
-            return f"policy is {self.policy!r}; it must have the keys block, width and depth, or none"
-        if not all(type(value) is int for value in self.policy.values()):
-            return f"policy is {self.policy!r}; it must hold whole numbers"
+        if not set(self.policy) <= {"block", "width", "depth"}:
+            return (
+                f"policy is {shorten(self.policy, 60)}; it must have the keys block, width and depth, or none"
+            )
         try:
             with torch.device("meta"):
                 PolicyNet(**self.policy)
@@ -87,21 +81,15 @@ class Card:
         return ""
 
     @classmethod
-    def parse(cls, text: str | bytes, where: Path) -> Card:
-        """Read a card from JSON.
+    def read(cls, path: Path) -> Card:
+        """Read a card from a JSON file.
 
         Raises:
             CheckpointError: It is no card, or of a network that this version lacks.
         """
-        try:
-            state = json.loads(text)
-            state["network"] = str(state["network"])
-            state["classes"] = tuple(state["classes"])
-            state["palette"] = tuple(tuple(colour) for colour in state["palette"])
-            card = cls(**state)
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{where}: no model card ({error})") from None
+        what = "model card"
+        card = read_as(cls, read_json(path, what, CheckpointError), path, what, CheckpointError)
         problem = card.problem()
         if problem:
-            raise CheckpointError(f"{where}: no model card ({problem})")
+            raise CheckpointError(refusal(path, what, problem))
         return card

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from foveal.cost import relative_macs
@@ -17,6 +16,8 @@ from foveal.hub.card import Card, CheckpointError
 from foveal.models import SegmentationNetwork, create_model
 from foveal.policies import PolicyNet
 from foveal.storage.names import suggestion
+from foveal.storage.reading import shorten
+from foveal.storage.tensors import read_tensors
 
 POLICY = "policy."
 """Names of a policy network's weights start with it."""
@@ -83,11 +84,12 @@ def load_model(name: str | Path) -> Model:
     path = _find(str(name))
     if not path.with_suffix(".json").is_file():
         raise CheckpointError(f"{path}: its card {path.with_suffix('.json').name} is missing beside it")
-    card = Card.parse(path.with_suffix(".json").read_bytes(), path.with_suffix(".json"))
+    card = Card.read(path.with_suffix(".json"))
+    stored, _ = read_tensors(path, "weights of a model", CheckpointError)
     network = create_model(card.network, len(card.classes))
     try:
         policy = PolicyNet(**card.policy).eval() if card.policy else None
-        state = {key: value.float() for key, value in load_file(path).items()}
+        state = {key: value.float() for key, value in stored.items()}
         ours = {key: state.pop(key) for key in list(state) if key.startswith(POLICY)}
         missing, unexpected = network.load_state_dict(state, strict=False)
         if policy is not None:
@@ -95,10 +97,8 @@ def load_model(name: str | Path) -> Model:
             missing += [POLICY + key for key in found[0]]
             unexpected += [POLICY + key for key in found[1]]
             policy.share = relative_macs(policy, network, (math.lcm(2 * policy.block, 64),) * 2)
-    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: damaged, or of another network ({' '.join(str(error).split())[:160]})"
-        ) from None
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged, or of another network ({shorten(error)})") from None
     _check_policy(bool(ours), card, path)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:

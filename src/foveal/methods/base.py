@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.prediction import Prediction, Trace
+from foveal.storage.schema import MOST_TILE
 from foveal.tiles import run_dense
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 BRIGHT, SAMPLED = 10.0, 32
 """Number above which images are not in 0..1 but in 0..255; lines and columns that are looked at for it."""
+BEYOND = 0.05
+"""Images that were resampled may reach so far beyond 0..1."""
+_WARNED: list[str] = []
 
 
 class AdaptiveSegmenter(nn.Module, ABC):
@@ -149,6 +154,8 @@ def check_tile(network: nn.Module, tile: int) -> int:
         ValueError: They do not. A network that does not say its coarsest stride is not checked here.
     """
     stride = int(getattr(network, "coarsest_stride", 1))
+    if type(tile) is not int or tile > MOST_TILE:
+        raise ValueError(f"tile is {tile!r}; give a whole number of pixels up to {MOST_TILE}")
     if tile < 1 or tile % stride:
         nearest = max(1, round(tile / stride)) * stride
         raise ValueError(
@@ -191,9 +198,10 @@ def check_shape(image: Tensor, network: nn.Module | None = None) -> tuple[int, i
     """As `check_image`, for what looks for NaN and infinity itself, where it reads the images.
 
     Raises:
-        ValueError: It has another shape or precision, is empty, holds numbers of 0..255, or it is being
-            traced.
+        ValueError: It is no tensor, has another shape or precision, is empty, holds numbers of 0..255, or it
+            is being traced. Numbers beyond 0..1 are warned of once.
     """
+    check_tensor(image)
     shape, channels = list(image.shape), getattr(network, "in_channels", 3)
     if image.ndim != 4 or image.shape[1] != channels or image.numel() == 0:
         kind = "RGB in 0..1" if channels == 3 else "in 0..1"
@@ -202,9 +210,54 @@ def check_shape(image: Tensor, network: nn.Module | None = None) -> tuple[int, i
         raise ValueError(
             f"images are {image.dtype}; give floating point numbers in 0..1 (divide bytes by 255)"
         )
+    _check_precision(image, network)
     refuse_tracing()
-    down, across = (max(1, side // SAMPLED) for side in image.shape[2:])
-    most = float(image.detach()[:, :, ::down, ::across].amax())
+    least, most = value_range(image)
     if BRIGHT < most < math.inf:
         raise ValueError(f"images hold numbers up to {most:.0f}; give numbers in 0..1 (divide 0..255 by 255)")
+    if not getattr(getattr(network, "preprocess", None), "is_identity", False):
+        warn_of_range(least, most)
     return image.shape[2], image.shape[3]
+
+
+def check_tensor(image: object) -> None:
+    """Refuse what is no ordinary tensor of torch.
+
+    Raises:
+        ValueError: It is something else, or sparse, nested or on the meta device.
+    """
+    if not isinstance(image, Tensor):
+        raise ValueError(
+            f"image is a {type(image).__name__}; give a tensor of torch [N, C, H, W], such as "
+            "torch.from_numpy(array).permute(2, 0, 1)[None] / 255 of an array of bytes [H, W, C]"
+        )
+    kind = "nested" if image.is_nested else "on the meta device" if image.is_meta else str(image.layout)
+    if kind != str(torch.strided):
+        raise ValueError(f"image is {kind}; give an ordinary dense tensor [N, C, H, W] with its numbers")
+
+
+def value_range(image: Tensor) -> tuple[float, float]:
+    """Return the least and the largest of some of the numbers of images [N, C, H, W], from all parts."""
+    down, across = (max(1, side // SAMPLED) for side in image.shape[2:])
+    least, most = image.detach()[:, :, ::down, ::across].aminmax()
+    return float(least), float(most)
+
+
+def warn_of_range(least: float, most: float) -> None:
+    """Warn, once in a process, of numbers that are none of an image in 0..1."""
+    if (least < -BEYOND or most > 1 + BEYOND) and not _WARNED:
+        _WARNED.append(f"{least:g} to {most:g}")
+        warnings.warn(
+            f"images hold numbers from {least:.3g} to {most:.3g}; networks of Foveal take 0..1 and normalise "
+            "by themselves, so answers are likely wrong",
+            stacklevel=2,
+        )
+
+
+def _check_precision(image: Tensor, network: nn.Module | None) -> None:
+    """Refuse images of another precision than the weights, as PyTorch would in words of its own."""
+    weights = (p.dtype for p in network.parameters() if p.is_floating_point()) if network is not None else ()
+    wanted = next(iter(weights), None)
+    if image.element_size() < 2 or (wanted is not None and image.dtype != wanted):
+        wanted = wanted or torch.float32
+        raise ValueError(f"images are {image.dtype}; give {wanted}, as the weights are: image.to({wanted})")

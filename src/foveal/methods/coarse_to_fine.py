@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from foveal.geometry import planner
-from foveal.geometry.plan import SKIP, Plan, check_budget
+from foveal.geometry.plan import MOST_LEVEL, SKIP, Plan, check_budget
 from foveal.methods.base import TrainableSegmenter, check_image, check_tile, mark_dense_modules
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources, setting
 from foveal.methods.prediction import Prediction, Step, Trace, check_logits
@@ -27,6 +27,7 @@ from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
 from foveal.policies.refinement import Forest, Refinement
 from foveal.program.settings import SCORES, CoarseToFineRun
+from foveal.storage.schema import MOST_TILE
 from foveal.tiles import split
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class CoarseToFineConfig(MethodConfig):
     """Settings of coarse to fine."""
 
     policy: str = setting("weighted_entropy", "Score of the network's uncertainty; see `foveal policies`.")
-    tile: int = setting(32, "Side of a tile [px].", 1)
+    tile: int = setting(32, "Side of a tile [px].", 1, MOST_TILE)
     coarse_level: int = setting(2, "Level of the first pass: 0 full resolution, 1 half, ...", 0, 10)
     threshold: float | None = setting(
         None, "Gain per tile from which a tile is refined; as many as the budget pays for if absent."
@@ -84,7 +85,9 @@ class CoarseToFineConfig(MethodConfig):
 class CoarseToFineTraining(MethodTraining):
     """Section [method] of a recipe for coarse to fine: training under random refinements."""
 
-    budgets: Annotated[tuple[Annotated[float, Field(gt=0)], float], Field(strict=False)] = (0.3, 0.7)
+    budgets: Annotated[
+        tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=1e3)]], Field(strict=False)
+    ] = (0.3, 0.7)
     """Smallest and largest budget to draw from."""
     consistency: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Weight of drawing every answer to the dense one."""
@@ -128,13 +131,10 @@ class CoarseToFine(TrainableSegmenter):
     ) -> None:
         super().__init__()
         self.network = network
-        self.budget, self.tile, self.coarse_level = (
-            check_budget(budget),
-            check_tile(network, tile),
-            coarse_level,
-        )
-        if coarse_level < 0:
-            raise ValueError(f"coarse_level is {coarse_level}; give the level of the first pass, at least 0")
+        self.budget, self.tile = check_budget(budget), check_tile(network, tile)
+        self.coarse_level = coarse_level
+        if type(coarse_level) is not int or not 0 <= coarse_level <= MOST_LEVEL:
+            raise ValueError(f"coarse_level is {coarse_level!r}; give a level from 0 to {MOST_LEVEL}")
         self.refinement = refinement or Refinement()
         self.aim, self.training_part = Aim(), CoarseToFineTraining()
         self.teacher: nn.Module | None = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
-from pydantic import Field as Bounded
 from torch import Tensor
 
 from foveal.geometry.plan import check_budget
 from foveal.program.settings import Settings
+from foveal.storage.schema import Level, Tile
 
 if TYPE_CHECKING:
     from foveal.policies.learned import PolicyNet
@@ -43,6 +43,8 @@ class MethodConfig:
     Raises:
         ValueError: A value is not allowed.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     budget: float = 0.4
 
@@ -143,11 +145,11 @@ class MethodTraining(BaseModel):
 
     name: str = "dense"
     """Name of the method."""
-    tile: Annotated[int, Bounded(ge=1)] = 32
+    tile: Tile = 32
     """Side of a tile that the trained model's card recommends [px]."""
-    max_level: Annotated[int, Bounded(ge=0, le=10)] = 2
+    max_level: Level = 2
     """Coarsest level that the card recommends."""
-    coarse_level: Annotated[int, Bounded(ge=0, le=10)] = 2
+    coarse_level: Level = 2
     """Level of a first pass that the card recommends."""
 
     @property

@@ -35,15 +35,14 @@ from foveal.policies import (
     as_policy,
     create_policy,
 )
+from foveal.policies.learned import DEEPEST, LARGEST, WIDEST
 from foveal.program.settings import SCORES, SegBlocksRun
+from foveal.storage.schema import MOST_TILE, Tile
 from foveal.tiles import split
 
 if TYPE_CHECKING:
     from foveal.geometry.plan import Plan
     from foveal.tiles import Memory
-
-DEEPEST = 10
-"""Convolutions that a policy network has at most."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class SegBlocksConfig(MethodConfig):
     policy: str = setting(
         "entropy", "What decides which tiles run at full resolution; see `foveal policies`."
     )
-    tile: int = setting(32, "Side of a tile [px].", 1)
+    tile: int = setting(32, "Side of a tile [px].", 1, MOST_TILE)
     max_level: int = setting(2, "Coarsest level that may occur: 0 full resolution, 1 half, ...", 0, 10)
     coarse_level: int = setting(2, "Level of the coarse pass, for policies that need one.", 0, 10)
 
@@ -97,13 +96,15 @@ class SegBlocksTraining(MethodTraining):
 
     policy: Literal["random", "learned"] = "random"
     """random plans (training at mixed resolution), or learned: a policy network beside the network."""
-    tiles: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, strict=False)] = (32, 64)
+    tiles: Annotated[tuple[Tile, ...], Field(min_length=1, max_length=16, strict=False)] = (32, 64)
     """Sides of a tile that random plans draw from [px]."""
-    budgets: Annotated[tuple[Annotated[float, Field(gt=0)], float], Field(strict=False)] = (0.2, 0.8)
+    budgets: Annotated[
+        tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(le=1e3)]], Field(strict=False)
+    ] = (0.2, 0.8)
     """Budgets that random plans draw from; 1 and above means full resolution."""
     consistency: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Weight of drawing the answer on tiles to the dense one."""
-    block: Annotated[int, Field(ge=1)] = 64
+    block: Annotated[int, Field(ge=1, le=LARGEST)] = 64
     """Side of a block that a learned policy decides about [px]."""
     target: Annotated[float, Field(gt=0, lt=1)] = 0.4
     """Share of the blocks that a learned policy should run at full resolution."""
@@ -113,7 +114,7 @@ class SegBlocksTraining(MethodTraining):
     """Weight of the loss of the policy."""
     gradient: Literal["reinforce", "expected"] = "reinforce"
     """reinforce, or expected for the same gradient with less noise."""
-    policy_width: Annotated[int, Field(ge=1)] = 64
+    policy_width: Annotated[int, Field(ge=1, le=WIDEST)] = 64
     """Channels of the policy network."""
     policy_depth: Annotated[int, Field(ge=2, le=DEEPEST)] = 4
     """Convolutions of the policy network."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from foveal.models.mobilenet import STAGES, SamePaddedConv2d, read_quantised_mobilenet
+from foveal.storage.finite import check_finite
+from foveal.storage.tensors import read_tensors
 
 TIMM = "timm:"
 """What the name of a model of timm starts with."""
@@ -36,13 +36,11 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: no such weights file")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return read_tensors(path, "weights file", WeightsError)[0]
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path}: damaged or no weights file ({_first_line(error)})") from None
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":
-            raise
+    except WeightsError:
+        raise
+    except Exception as error:  # of the unpickler, which refuses all but tensors, and of what it calls
         raise WeightsError(f"{path}: damaged or no weights file ({_first_line(error)})") from None
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
@@ -93,6 +91,7 @@ def load_encoder(
             raise WeightsError(
                 f"{source}: '{key}' is {tuple(value.shape)}, the encoder needs {tuple(own[key].shape)}"
             )
+    check_finite(state, source, WeightsError)
     encoder.load_state_dict(state, strict=False)
     if theirs and normalisation:
         _renormalise(encoder, theirs, normalisation)

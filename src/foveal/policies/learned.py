@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from foveal.geometry.plan import Plan, check_budget, grid
 from foveal.policies.protocol import View
 
+DEEPEST, WIDEST, LARGEST = 10, 1024, 4096
+"""Layers, channels and pixels of a block; the paper has 4, 64 and 128."""
 MEAN, DEVIATION = 0.45, 0.25
 """Of image values: the thumbnail is brought to zero mean and unit deviation, roughly."""
 
@@ -43,15 +45,16 @@ class PolicyNet(nn.Module):
 
     def __init__(self, block: int = 128, width: int = 64, depth: int = 4) -> None:
         super().__init__()
-        stride = 2 ** (depth + 1)
-        if depth < 2 or width < 1 or block < 1 or block % stride:
+        fits = 2 <= depth <= DEEPEST and 1 <= width <= WIDEST and 1 <= block <= LARGEST
+        if not fits or block % 2 ** (depth + 1):
             raise ValueError(
-                f"a policy network of {depth} layers, width {width} and block {block} px cannot be; give at "
-                f"least 2 layers, a width of at least 1 and a block that is a multiple of 2^(layers + 1) px"
+                f"a policy network of {depth} layers, width {width} and block {block} px cannot be; give 2 "
+                f"to {DEEPEST} layers, a width of 1 to {WIDEST}, and a block of at most {LARGEST} px that is "
+                "a multiple of 2^(layers + 1) px"
             )
         self.block, self.width, self.depth = block, width, depth
         self.share = 0.0
-        self._shrink = block // stride
+        self._shrink = block // 2 ** (depth + 1)
         layers: list[nn.Module] = [nn.Conv2d(3, width, 7, 4, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         for _ in range(depth - 2):
             layers += [nn.Conv2d(width, width, 5, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU()]

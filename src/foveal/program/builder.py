@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from foveal.program.spec import TILED, VERSION, Head, MapSpec, StepSpec
+from foveal.program.spec import NUMBER_FIELDS, TILED, VERSION, Head, MapSpec, StepSpec
 
 ALIGNED = 16
 """Numbers of a tensor start at multiples of this many floats."""
@@ -69,7 +69,7 @@ class Builder:
         step = StepSpec(kind, given, -1, out, 1, 1, 1, 1)
         step.factor, step.low, step.high = 1, -math.inf, math.inf
         step.before_low, step.before_high = -math.inf, math.inf
-        for field_name in ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside"):
+        for field_name in NUMBER_FIELDS:
             setattr(step, field_name, -1)
         for field_name, value in fields.items():
             setattr(step, field_name, value)

@@ -17,11 +17,14 @@ import numpy as np
 
 from foveal.program.builder import Tables
 from foveal.program.info import ProgramInfo
-from foveal.program.spec import VERSION, Head, MapSpec, StepSpec
+from foveal.program.spec import NUMBER_FIELDS, VERSION, Head, MapSpec, StepSpec
+from foveal.storage.finite import check_finite
+from foveal.storage.reading import parse_json, read_bounded, shorten
 
 FORMAT = "foveal-program"
 KINDS = {"head": ("U8", 1), "maps": ("U8", 1), "steps": ("U8", 1), "numbers": ("F32", 4)}
 """Tables in the order in which they lie, their type and the bytes of an element."""
+MOST_BYTES = 1 << 32
 MOST_HEADER = 1 << 24
 """Bytes of a header above which a file is no program."""
 
@@ -53,24 +56,26 @@ def read_tables(path: Path) -> tuple[Tables, ProgramInfo | None]:
     """Read tables, and who they are if the file says it.
 
     Raises:
-        ValueError: The file holds no program, or one of another version, or is cut short.
+        ValueError: The file holds no program, or one of another version, is cut short, or holds NaN or
+            infinity.
     """
-    data = path.read_bytes()
+    data = read_bounded(path, "program", most=MOST_BYTES)
     try:
         header, parts = _read_parts(data)
         metadata = header["__metadata__"]
         head = Head.from_buffer_copy(parts["head"])
         maps = (MapSpec * head.maps).from_buffer_copy(parts["maps"])
         steps = (StepSpec * head.steps).from_buffer_copy(parts["steps"])
-        names = tuple(json.loads(metadata["names"]))
+        names = tuple(parse_json(metadata["names"], "its names", "JSON"))
         info = ProgramInfo.from_json(metadata["info"]) if "info" in metadata else None
         held = [len(parts[name]) for name in ("head", "maps", "steps")]
         if held != [ctypes.sizeof(table) for table in (head, maps, steps)] or len(names) != head.steps:
             raise ValueError("its tables do not belong together")
         numbers = np.frombuffer(parts["numbers"], np.float32)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} holds no program of this version ({error})") from None
+        raise ValueError(f"{path} holds no program of this version ({shorten(error)})") from None
     _check(path, head, maps, steps, len(numbers))
+    _check_finite(path, steps, names, numbers)
     return Tables(head, maps, steps, numbers, names), info
 
 
@@ -83,7 +88,7 @@ def _read_parts(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
     size = int.from_bytes(data[:8], "little")
     if size > min(MOST_HEADER, len(data) - 8):
         raise ValueError("it is cut short, or its header is too large")
-    header = json.loads(data[8 : 8 + size])
+    header = parse_json(data[8 : 8 + size], "its header", "JSON")
     metadata = header["__metadata__"]
     if metadata["format"] != FORMAT or metadata["version"] != str(VERSION):
         raise ValueError(f"it is of format {metadata['format']} {metadata['version']}")
@@ -103,7 +108,6 @@ def _read_parts(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 def _check(path: Path, head: Head, maps: Any, steps: Any, count: int) -> None:
     """Refuse tables that would make native code read beyond them."""
-    offsets = ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside")
     good = all(0 <= m < head.maps for m in (head.input, head.output)) and all(
         m.channels > 0 < m.stride for m in maps
     )
@@ -114,6 +118,21 @@ def _check(path: Path, head: Head, maps: Any, steps: Any, count: int) -> None:
             and 0 <= step.out < head.maps
             and -1 <= step.other < head.maps
         )
-        good = good and all(-1 <= getattr(step, name) < count for name in offsets)
+        good = good and all(-1 <= getattr(step, name) < count for name in NUMBER_FIELDS)
     if not good:
         raise ValueError(f"{path} holds no program of this version (a table points beyond another)")
+
+
+def _check_finite(path: Path, steps: Any, names: tuple[str, ...], numbers: np.ndarray[Any, Any]) -> None:
+    """Refuse numbers that are NaN or infinite, by the step and the field that they belong to."""
+    if np.isfinite(numbers).all():
+        return
+    starts = {
+        getattr(step, f): f"{name}.{f}"
+        for step, name in zip(steps, names, strict=True)
+        for f in NUMBER_FIELDS
+    }
+    places = sorted(at for at in starts if at >= 0)
+    ends = [*places[1:], len(numbers)]
+    parts = {starts[a]: numbers[a:b] for a, b in zip(places, ends, strict=True)}
+    check_finite(parts | {"numbers": numbers}, path)

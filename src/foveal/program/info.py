@@ -9,6 +9,7 @@ from typing import Any
 
 from foveal.program.settings import CoarseToFineRun, DenseRun, SegBlocksRun
 from foveal.program.spec import MOST_LEVELS, MOST_TILE, SCORES
+from foveal.storage.reading import parse_json
 
 MOST_GAIN = 1 << 20
 
@@ -131,7 +132,7 @@ class ProgramInfo:
         Raises:
             ValueError: It is something else; members that are not known are refused too.
         """
-        state = _members(json.loads(text), cls)
+        state = _members(parse_json(text, "its info", "JSON"), cls)
         state["run"] = RunDefaults(**_members(state["run"], RunDefaults))
         return cls(**state)
 

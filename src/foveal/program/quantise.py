@@ -26,6 +26,7 @@ from foveal.program.spec import (
     CONVOLVE,
     DEPTHWISE,
     MAX_POOL,
+    NUMBER_FIELDS,
     REPEAT,
     SPREAD,
     TILED,
@@ -36,7 +37,6 @@ from foveal.program.spec import (
 
 Array = np.ndarray[Any, Any]
 F32, BF16, U8 = range(3)
-NUMBER_FIELDS = ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside")
 RGB = 3
 IMAGE_WORD = 4
 """Images in reduced precision have a multiple of so many channels, the last ones 0: rows are whole words."""

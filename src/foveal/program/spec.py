@@ -30,6 +30,8 @@ STEP_NAMES = (
     *("grid_pool", "grid_spread", "cut", "repeat", "spread"),
 )
 SCORES = ("entropy", "margin", "weighted_entropy", "regional_entropy")
+NUMBER_FIELDS = ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside")
+"""Of a step: where its numbers begin; -1 for none."""
 MOST_LEVELS = 8
 MOST_TILE = 4096
 MORE_TIMES = 8

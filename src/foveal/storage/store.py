@@ -11,6 +11,7 @@ from typing import Any
 
 from foveal.storage.atomic import write_atomically
 from foveal.storage.cache import folder
+from foveal.storage.reading import read_json, shorten
 
 Record = dict[str, Any]
 """A JSON object."""
@@ -87,11 +88,14 @@ class Store:
                 self.path(key).unlink(missing_ok=True)
 
     def _load(self, key: str) -> Record:
-        found = json.loads(self.path(key).read_bytes())
+        found = read_json(self.path(key), "record")
         if not isinstance(found, dict) or not isinstance(found.get("record"), dict):
-            raise ValueError("it holds no record")
+            raise ValueError(f"{self.path(key)}: no record (it holds something else)")
         if found.get("version") != self.version:
-            raise ValueError(f"it is of version {found.get('version')}, not {self.version}")
+            raise ValueError(
+                f"{self.path(key)}: no record (it is of version {shorten(found.get('version'), 20)}, not "
+                f"{self.version})"
+            )
         return found["record"]
 
     def _replace(self, key: str, record: Record) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,10 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 
 from foveal.methods import METHODS, MethodTraining, TrainableSegmenter
 from foveal.storage.names import find, suggestion
+from foveal.storage.reading import parse_toml, read_toml, shorten
+from foveal.storage.schema import MOST_CHANNELS, Number
 
 Pair = Field(strict=False)
 """TOML has lists where a recipe has pairs."""
-Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+CropSide = Annotated[int, Field(ge=32, le=8192)]
+"""A view of 8192 x 8192 px takes 0.8 GB before the first layer."""
+Magnification = Annotated[float, Field(ge=1 / 64, le=64)]
+MOST_STEPS, MOST_BATCH = 10**8, 4096
+"""A year of steps at three a second, and more images than a step of any machine."""
 
 
 class RecipeError(ValueError):
@@ -32,7 +38,7 @@ class ModelPart(Section):
 
     name: str = "swiftnet_rn18_s16"
     """Name in foveal.models.MODELS, or module:function, which makes a network without arguments."""
-    channels: Annotated[int, Field(ge=0)] = 0
+    channels: Annotated[int, Field(ge=0, le=MOST_CHANNELS)] = 0
     """Channels of the images; 0 for 3, or for those of the first convolution of module:function."""
     classes: Annotated[int, Field(ge=0, le=255)] = 0
     """Logits; 0 for one per class of the data, 1 for a sigmoid where there are two classes."""
@@ -51,15 +57,15 @@ class DataPart(Section):
     """Split to train on; "train+val" joins two."""
     classes: Annotated[tuple[str, ...], Pair] = ()
     """Names of the classes; those of the data set if absent."""
-    range: Annotated[tuple[float, ...], Pair] = ()
+    range: Annotated[tuple[Number, ...], Pair] = ()
     """Values of image files that become 0 and 1, kept with the model; empty for those of the kind of file."""
-    scenes: Annotated[int, Field(ge=0)] = 0
+    scenes: Annotated[int, Field(ge=0, le=MOST_STEPS)] = 0
     """Number of generated street scenes to mix in."""
     scenes_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the places in a batch that they fill."""
-    crop: Annotated[tuple[Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]], Pair] = (384, 384)
+    crop: Annotated[tuple[CropSide, CropSide], Pair] = (384, 384)
     """Height and width of a training view [px]."""
-    scale: Annotated[tuple[Annotated[float, Field(gt=0)], float], Pair] = (0.5, 2.0)
+    scale: Annotated[tuple[Magnification, Magnification], Pair] = (0.5, 2.0)
     """Smallest and largest magnification."""
     jitter: Factor = 0.3
     """Largest relative change of brightness, contrast and saturation."""
@@ -80,11 +86,11 @@ class DataPart(Section):
 class TrainPart(Section):
     """Length, speed and aim."""
 
-    steps: Annotated[int, Field(ge=1)] = 4000
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 4000
     """Optimiser steps."""
-    batch: Annotated[int, Field(ge=1)] = 8
+    batch: Annotated[int, Field(ge=1, le=MOST_BATCH)] = 8
     """Images a step."""
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 6e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = 6e-4
     """Peak learning rate of new layers."""
     encoder_factor: Factor = 0.25
     """Learning rate of the encoder, as a share of that."""
@@ -100,17 +106,17 @@ class TrainPart(Section):
         tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]], Pair
     ] = (0.9, 0.999)
     """Its decays of the first and the second moment."""
-    warmup: Annotated[int, Field(ge=0)] = 150
+    warmup: Annotated[int, Field(ge=0, le=MOST_STEPS)] = 150
     """Steps until the peak."""
     schedule_end: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Learning rate at the end, as a share of the peak."""
-    save_every: Annotated[int, Field(ge=1)] = 250
+    save_every: Annotated[int, Field(ge=1, le=MOST_STEPS)] = 250
     """Steps between checkpoints."""
     evaluate: str = ""
     """Split to evaluate on at the end; empty for none."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the moving average of the weights."""
-    class_balance: float = 0.5
+    class_balance: Annotated[float, Field(ge=-8, le=8)] = 0.5
     """Exponent of the class weights: 0 counts pixels, 1 classes."""
     hardest: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the pixels, the hardest, that count."""
@@ -125,7 +131,7 @@ class TrainPart(Section):
 class Recipe(Section):
     """Everything that determines a training run."""
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Seed of everything random."""
     model: ModelPart = ModelPart()
     data: DataPart = DataPart()
@@ -155,10 +161,7 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         RecipeError: The file cannot be read, or has problems; all of them are listed.
     """
     path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: no readable recipe ({error})") from None
+    values = read_toml(path, "readable recipe", RecipeError)
     problems: list[str] = []
     for override in overrides:
         _override(values, override, problems)
@@ -200,7 +203,7 @@ def _sentence(error: Mapping[str, Any], kind: type[BaseModel], section: str) -> 
         return f"{name}   unknown; {hint}"
     if error["type"] == "value_error":
         return f"{name}   {error['ctx']['error']}"
-    return f"{name}   is {error['input']!r}; give {_wanted(error)}"
+    return f"{name}   is {shorten(repr(error['input']), 80)}; give {_wanted(error)}"
 
 
 WANTED = {
@@ -237,8 +240,8 @@ def _override(values: dict[str, Any], override: str, problems: list[str]) -> Non
         problems.append(f"--set {override}   give section.key=value")
         return
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}", "--set", "value")["value"]
+    except ValueError:
         value = text
     *sections, name = key.strip().split(".")
     for section in sections:

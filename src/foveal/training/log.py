@@ -8,8 +8,10 @@ from statistics import fmean
 from typing import Any
 
 from foveal.storage.atomic import write_atomically
+from foveal.storage.reading import parse_json, read_bounded
 
 LOG = "log.jsonl"
+MOST_BYTES = 1 << 30
 WINDOW = 20
 """Steps that a row of the summary is the mean of, at most."""
 
@@ -45,8 +47,14 @@ class History:
 def read_history(run: Path) -> list[dict[str, float]]:
     """Read the steps of a run; a last line that was cut by a kill is left out."""
     path = run / LOG
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    text = (
+        read_bounded(path, "log of a run", most=MOST_BYTES).decode(errors="replace") if path.exists() else ""
+    )
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    rows = [parse_json(line, path, "log of a run", finite=False) for line in lines]
+    if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
+        raise ValueError(f"{path}: no log of a run (a line names no step)")
+    return rows
 
 
 def summary(run: Path) -> list[dict[str, str | float]]:

@@ -22,6 +22,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from foveal.data.batches import Batches
 from foveal.methods import TrainableSegmenter
+from foveal.storage.reading import parse_json, shorten
+from foveal.storage.tensors import read_tensors
 from foveal.training.distributed import World
 from foveal.training.log import History
 from foveal.training.optim import (
@@ -117,9 +119,12 @@ def resumed_step(run: Path) -> int:
         return 0
     try:
         with safe_open(path, "pt") as file:
-            return int(json.loads(file.metadata()["state"])["step"])
+            step = parse_json(file.metadata()["state"], "its state", "JSON")["step"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged, or no checkpoint of a run ({error})") from None
+        raise ValueError(f"{path}: damaged, or no checkpoint of a run ({shorten(error)})") from None
+    if type(step) is not int or step < 1:
+        raise ValueError(f"{path}: damaged, or no checkpoint of a run (its step is {shorten(step, 20)})")
+    return step
 
 
 def _freeze_norms(network: nn.Module, wanted: bool) -> None:
@@ -204,8 +209,7 @@ def _restore(run: Path, method: nn.Module, average: AveragedModel, optimiser: to
     step = resumed_step(run)
     if step == 0:
         return 0
-    with safe_open(path, "pt") as file:
-        stored = {key: file.get_tensor(key) for key in file.keys()}
+    stored, _ = read_tensors(path, "checkpoint of a run")
     wanted = _state(method, average, optimiser)
     state = {key for key in stored if not key.startswith((*MOMENTS, "average."))}
     if state != set(method.state_dict()) or any(

@@ -65,7 +65,7 @@ def run(networks: Networks) -> list[PanelRow]:
                 fine=round(share, 4),
                 work=row.work,
                 pixel_accuracy=row.pixel_accuracy,
-                agreement=row.agreement,
+                agreement=row.agreement or 0.0,  # every pixel of a panel counts
             )
             for target, share, row in zip(methods, shares, found, strict=True)
         ]

@@ -19,6 +19,7 @@ typedef struct {
     const ProgramHead *head;
     const MapSpec *maps;
     const StepSpec *steps;
+    const float *numbers;
     int64_t count; /* of numbers */
     uint8_t *known; /* maps that hold something when a step runs */
     char *error;
@@ -154,14 +155,22 @@ static int check_step(const Tables *t, int32_t k) {
         return refuse(t, "step %d points at a map that is not there", k);
     if (s->out == s->in || s->out == s->other || s->out == h->input || !t->known[s->in] || (s->other >= 0 && !t->known[s->other]))
         return refuse(t, "step %d reads a map before it is written, or writes what it reads", k);
+    if (isnan(s->before_low) || isnan(s->before_high) || isnan(s->low) || isnan(s->high)) return refuse(t, "step %d has a bound that holds NaN", k);
     if (!step_fits(t, s)) return refuse(t, "step %d does not fit its maps", k);
     if (!numbers_are_there(t, s)) return refuse(t, "step %d points beyond the numbers", k);
     t->known[s->out] = 1;
     return 0;
 }
 
-int program_check(const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, int64_t count, char *error, size_t size) {
-    Tables t = {head, maps, steps, count, NULL, error, size};
+/* Weights that are no numbers make every answer wrong, and none looks so. */
+static int check_numbers(const Tables *t) {
+    for (int64_t k = 0; k < t->count; k++)
+        if (!isfinite(t->numbers[k])) return refuse(t, "number %lld holds NaN or infinity", (long long)k);
+    return 0;
+}
+
+int program_check(const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, const float *numbers, int64_t count, char *error, size_t size) {
+    Tables t = {head, maps, steps, numbers, count, NULL, error, size};
     if (check_head(&t) || check_maps(&t)) return -1;
     t.known = calloc((size_t)head->maps, 1);
     if (!t.known) return refuse(&t, "there is no memory");
@@ -171,5 +180,5 @@ int program_check(const ProgramHead *head, const MapSpec *maps, const StepSpec *
     for (int32_t k = 0; k < head->maps && !status; k++)
         if (!t.known[k]) status = refuse(&t, "map %d is never written", k);
     free(t.known);
-    return status;
+    return status || check_numbers(&t) ? -1 : 0;
 }

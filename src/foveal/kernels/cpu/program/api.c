@@ -82,7 +82,7 @@ EXPORT Program *foveal_program_make(
     const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, const float *numbers, int64_t count, char *error, int64_t size)
 {
     if (size > 0) *error = 0;
-    if (program_check(head, maps, steps, count, error, (size_t)size)) return NULL;
+    if (program_check(head, maps, steps, numbers, count, error, (size_t)size)) return NULL;
     Program *p = calloc(1, sizeof *p);
     if (!p) return NULL;
     p->head = *head;

@@ -175,7 +175,7 @@ void foveal_program_free(Program *p);
 
 /* embed/check.c */
 /* 0, or -1 for tables that are no program; `error` [size] says why. */
-int program_check(const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, int64_t count, char *error, size_t size);
+int program_check(const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, const float *numbers, int64_t count, char *error, size_t size);
 
 /* team.c */
 void team_run(Run *r, void (*work)(Run *, Team));
