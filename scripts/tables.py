@@ -61,7 +61,7 @@ def segment() -> str:
 def cpu() -> str:
     """Times beside the fastest static runtime, and beside our own dense network in the same precision."""
     lines = [
-        "| network, image | precision | fastest static runtime | work | ms | over it | over our own dense | eta |",
+        "| network, image | precision | fastest static | work | ms | over it | over our own dense | eta |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in ("rn18_1024x2048", "camvid_rn18_720x960", "mobilenetv2_720x960"):

@@ -8,8 +8,8 @@ import pytest
 from torch import Tensor, nn
 
 import foveal
+from foreign import lively
 from foveal.calibration.latency import picture
-from tests.support.foreign import lively
 
 
 class Attention(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import foveal
+from foreign import UNet, lively, picture
 from foveal.program.settings import CoarseToFineRun, DenseRun, Settings
-from tests.support.foreign import UNet, lively, picture
 
 SIZE = (160, 224)
 PLACES = [(0, 0, 0, 0), (1, 2, 159, 223), (0, 1, 77, 100), (1, 0, 33, 1)]
