@@ -25,7 +25,7 @@ ARROWS: dict[str, str] = {
     "compatibility": "geometry ops tiles cost",
     "objectives": "storage",
     "policies": "storage geometry ops",
-    "program": "kernels ops fusion models",
+    "program": "storage kernels ops fusion models",
     "methods": "storage geometry kernels ops tiles policies objectives program",
     "hub": "storage cost models policies methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
@@ -37,7 +37,7 @@ ARROWS: dict[str, str] = {
     "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
     "calibration",
     "training": "storage tiles models data objectives policies methods hub calibration adaptive",
-    "reporting": "geometry data cost calibration benchmark evaluation inference",
+    "reporting": "storage geometry data cost calibration benchmark evaluation inference",
 }
 """For every folder the folders that it may import, lower floors only."""
 TOP = {"cli", "__main__"}

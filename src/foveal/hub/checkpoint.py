@@ -9,13 +9,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as in_bytes
 from torch import Tensor
 
 from foveal.cost import relative_macs
 from foveal.hub.card import Card, CheckpointError
 from foveal.models import SegmentationNetwork, create_model
 from foveal.policies import PolicyNet
+from foveal.storage.atomic import replacing_all
 from foveal.storage.names import suggestion
 
 POLICY = "policy."
@@ -58,6 +60,9 @@ def save_model(
 
     Returns:
         The weights file.
+
+    Raises:
+        OSError: They cannot be written, or the disk is full; what was there is as it was.
     """
     path = Path(path).with_suffix(".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +74,9 @@ def save_model(
         for key, value in tensors.items()
         if not key.endswith("num_batches_tracked")
     }
-    save_file(state, path)
-    path.with_suffix(".json").write_text(json.dumps(asdict(card), indent=1) + "\n")
+    with replacing_all([path, path.with_suffix(".json")]) as (weights, facts):
+        weights.write_bytes(in_bytes(state))
+        facts.write_text(json.dumps(asdict(card), indent=1) + "\n")
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,13 +15,19 @@ from foveal.storage.cache import folder
 
 Record = dict[str, Any]
 """A JSON object."""
+_SAID: set[Path] = set()
+"""Damaged files that were named."""
+
+
+class OtherVersion(ValueError):
+    """A record was written by another version of the program."""
 
 
 class Store:
     """Records of one kind by key, one file each: `{"version": ..., "record": {...}}`.
 
     A file that cannot be read, is no JSON, has another layout or another version counts as empty: `read`
-    finds nothing there, and the next change replaces it. Readers need no lock, since files are replaced at
+    finds nothing there, and the next change replaces it. All but another version is said once. Readers need no lock, since files are replaced at
     once. Changes of a record wait for one another at an empty file in the cache, which stays.
 
     Args:
@@ -42,11 +49,25 @@ class Store:
         return self.place / f"{key}.json"
 
     def read(self, key: str) -> Record | None:
-        """Return a record; None if there is none, or its file counts as empty."""
+        """Return a record; None if there is none, or its file counts as empty, with a warning if it is damaged."""
         try:
             return self._load(key)
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, OtherVersion):
             return None
+        except (OSError, ValueError, RecursionError) as error:
+            self.doubt(key, error)
+            return None
+
+    def doubt(self, key: str, problem: Exception) -> None:
+        """Warn, once for a file, that a record is of no use."""
+        path = self.path(key)
+        if path not in _SAID:
+            _SAID.add(path)
+            warnings.warn(
+                f"{path}: damaged ({problem}); it counts as empty, and is written anew",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def problem(self, key: str) -> str:
         """Say why a file that is there counts as empty; an empty string if it is absent or holds a record."""
@@ -54,7 +75,7 @@ class Store:
             return ""
         try:
             self._load(key)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             return str(error)
         return ""
 
@@ -91,7 +112,7 @@ class Store:
         if not isinstance(found, dict) or not isinstance(found.get("record"), dict):
             raise ValueError("it holds no record")
         if found.get("version") != self.version:
-            raise ValueError(f"it is of version {found.get('version')}, not {self.version}")
+            raise OtherVersion(f"it is of version {found.get('version')}, not {self.version}")
         return found["record"]
 
     def _replace(self, key: str, record: Record) -> Path:
