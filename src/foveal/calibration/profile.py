@@ -93,13 +93,19 @@ class CalibrationProfile:
         return {"policy": self.config.policy, "tile": self.config.tile, "coarse_level": coarse_level}
 
     def save(self, model: Model) -> Path:
-        """Write it beside the model, or where this machine keeps measurements; return the file."""
+        """Write it beside the model, or where this machine keeps measurements; return the file.
+
+        Raises:
+            ValueError: It cannot be written, or what is beside the model cannot be replaced.
+        """
         record = asdict(self) | {"risk": self.risk.as_dict()}
         for store, key in _places(model, self.weights):
             try:
                 return store.write(key, record)
             except OSError as error:
                 problem = error
+                if store.path(key).is_file():  # it would be found first, and be the one that is used
+                    break
         raise ValueError(f"what was found cannot be written ({problem}); give --out with another folder")
 
 
@@ -184,11 +190,11 @@ def _places(model: Model, weights: str) -> list[tuple[Store, str]]:
 def _read(store: Store, key: str, weights: str) -> CalibrationProfile:
     path, problem = store.path(key), store.problem(key)
     if problem:
-        raise Unusable(f"{path}: damaged ({problem}); run foveal adapt again, or delete it")
+        raise Unusable(f"{path}: damaged ({problem}); run foveal adapt again")
     try:
         profile = _from_record(store.read(key) or {})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Unusable(f"{path}: damaged ({error}); run foveal adapt again, or delete it") from None
+        raise Unusable(f"{path}: damaged ({error}); run foveal adapt again") from None
     if profile.weights != weights:
         raise NotAdapted(f"{path}: belongs to other weights; run foveal adapt again")
     return profile

@@ -65,7 +65,7 @@ def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
                 _reach_disk(part, path)
         for path, part in zip(wanted, parts, strict=True):
             with _named(path):
-                os.replace(part, path)
+                part.replace(path)
         for folder in {path.parent for path in wanted}:
             _reach_disk_folder(folder)
 
@@ -83,8 +83,9 @@ def _new_file(path: Path) -> Iterator[Path]:
             part = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.part{path.suffix}")
             part.touch()
     try:
-        if handle is not None:
-            os.ftruncate(handle, 0)
+        if handle is not None:  # a rest of a killed writer
+            with _named(path):
+                os.ftruncate(handle, 0)
         yield part
     finally:
         # Once the file has taken its place, its hidden name may be that of the next holder.

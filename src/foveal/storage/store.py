@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from foveal.storage.atomic import write_atomically
 from foveal.storage.cache import folder
+from foveal.storage.lock import hold
 
 Record = dict[str, Any]
 """A JSON object."""
@@ -27,8 +29,9 @@ class Store:
     """Records of one kind by key, one file each: `{"version": ..., "record": {...}}`.
 
     A file that cannot be read, is no JSON, has another layout or another version counts as empty: `read`
-    finds nothing there, and the next change replaces it. All but another version is said once. Readers need no lock, since files are replaced at
-    once. Changes of a record wait for one another at an empty file in the cache, which stays.
+    finds nothing there, and the next change replaces it; all but another version is warned of, once. Readers
+    need no lock, since files are replaced at once. Changes of a record wait for one another at an empty file
+    in the cache, which stays.
 
     Args:
         namespace: Folder of the records within the cache folder.
@@ -49,7 +52,7 @@ class Store:
         return self.place / f"{key}.json"
 
     def read(self, key: str) -> Record | None:
-        """Return a record; None if there is none, or its file counts as empty, with a warning if it is damaged."""
+        """Return a record; None if there is none, or its file counts as empty."""
         try:
             return self._load(key)
         except (FileNotFoundError, NotADirectoryError, OtherVersion):
@@ -124,14 +127,14 @@ class Store:
     def _locked(self, key: str) -> Iterator[None]:
         """Let one process or thread at a time change a record."""
         self.place.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            # Windows and some file systems have no such locks: an update may be lost, but no file is damaged.
-            with suppress(ImportError, OSError):
-                import fcntl
-
-                file = stack.enter_context(self._lock(key).open("ab"))
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield  # closing the file releases the lock
+        handle = None
+        with suppress(OSError):  # where there are no locks an update may be lost, but no file is damaged
+            handle = hold(self._lock(key), wait=True)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
 
     def _lock(self, key: str) -> Path:
         """Return the file at which changes of a record wait; in the cache, so that nothing lies beside it."""

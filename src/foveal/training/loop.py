@@ -138,7 +138,7 @@ def resumed_step(run: Path) -> int:
             return int(json.loads(file.metadata()["state"])["step"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: damaged, or no checkpoint of a run ({error}); delete it to begin anew, or give another run"
+            f"{path}: damaged, or no checkpoint of a run ({error}); delete it, or give another run"
         ) from None
 
 

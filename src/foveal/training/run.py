@@ -19,7 +19,7 @@ CHECKPOINT, RECIPE, LOCK = "checkpoint.safetensors", "recipe.json", ".lock"
 MAY_CHANGE = frozenset(
     f"train.{name}" for name in ("steps", "learning_rate", "warmup", "save_every", "evaluate", "device")
 )
-"""What may differ when a run goes on: its length, its speed (after divergence), where and how often it writes.
+"""What may differ when a run goes on: its length, its speed (after divergence), its device, what it writes.
 All else decides what the steps that were done have learned."""
 
 _HELD: dict[Path, int] = {}
@@ -48,7 +48,7 @@ def alone(run: Path) -> Iterator[None]:
         yield
     finally:
         del _HELD[place]
-        if fresh and set(os.listdir(run)) <= {LOCK}:
+        if fresh and {path.name for path in run.iterdir()} <= {LOCK}:
             (run / LOCK).unlink(missing_ok=True)
             run.rmdir()
         if handle is not None:
