@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_written_is_said(setup: Setup, turns: list[Any],
     assert cost_model(setup, (128, 128), said.append).error < 1e-6
     assert said[-1].endswith("; it is measured again next time")
     assert stored(setup) is None
-    with pytest.raises(OSError, match="in the way|exists|Not a directory"):
+    with pytest.raises(OSError, match=r"in the way|exists|Not a directory"):
         calibrate(setup, (128, 128))
 
 

@@ -69,8 +69,9 @@ def check_recipe(run: Path, recipe: Recipe) -> None:
     except RecipeError as error:
         raise ValueError(f"{error}; without it nothing can be resumed: give another --run") from None
     given = _flat(recipe.as_dict())
-    other = [key for key in sorted(given.keys() | began.keys()) if given.get(key) != began.get(key)]
-    other = [key for key in other if key not in MAY_CHANGE]
+    keys = (given.keys() | began.keys()) - MAY_CHANGE
+    other = [key for key in keys if given.get(key) != began.get(key)]
+    other.sort(key=lambda key: (key not in given or key not in began, key))
     if other:
         changes = "; ".join(f"{key} was {began.get(key)!r}, is {given.get(key)!r}" for key in other[:3])
         more = f"; {len(other) - 3} more" if len(other) > 3 else ""
