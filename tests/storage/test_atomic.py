@@ -67,9 +67,7 @@ def test_a_failure_on_the_way_leaves_the_old_file_and_names_it(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(*place, full)
-    with pytest.raises(
-        OSError, match=r"file\.json cannot be written \(No space left on device\)$"
-    ) as info:
+    with pytest.raises(OSError, match=r"file\.json cannot be written \(No space left on device\)$") as info:
         write_atomically(path, "new")
     assert info.value.errno == errno.ENOSPC
     assert path.read_text() == "old" and files(path) == ["file.json"]
