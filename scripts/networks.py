@@ -333,7 +333,7 @@ def write_page() -> None:
         lines = [f"| {row['name']} | {row[key]} |" for row in rows if row[key]]
         if lines:
             text += f"\n## {title}\n\n| network | why |\n|---|---|\n" + "\n".join(lines) + "\n"
-    PAGE.write_text(text)
+    write_atomically(PAGE, text)
 
 
 def _line(row: dict[str, Any]) -> str:

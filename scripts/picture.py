@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from foveal.storage.atomic import replacing
+
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH, GAP = 640, 8
 
@@ -21,7 +23,8 @@ def main() -> None:
         size = (WIDTH, round(part.height * WIDTH / part.width))
         sheet.paste(part.resize(size, Image.Resampling.LANCZOS), (place * (WIDTH + GAP), 0))
     (ROOT / "docs").mkdir(exist_ok=True)
-    sheet.save(ROOT / "docs" / "demo.png", optimize=True)
+    with replacing(ROOT / "docs" / "demo.png") as part:
+        sheet.save(part, optimize=True)
 
 
 if __name__ == "__main__":

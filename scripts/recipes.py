@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from foveal.storage.atomic import write_atomically
+
 PAPER = (
     'Verelst and Tuytelaars, "SegBlocks", TPAMI 2022, sections 3.3 and 4; what it leaves open is the first '
     "release's."
@@ -257,7 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(text)
         else:
             given.out.mkdir(parents=True, exist_ok=True)
-            (given.out / f"{name}.toml").write_text(text)
+            write_atomically(given.out / f"{name}.toml", text)
     return 0
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from foveal.storage.atomic import write_atomically
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, TRAINED = ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "trained"
 HEAD = """# Results
@@ -53,7 +55,7 @@ def main() -> None:
     for path in sorted(RESULTS.glob("*.json")):
         groups.setdefault(re.sub(r"_\d+$", "", path.stem), []).append(path)
     parts = [HEAD, *(section(name, paths) for name, paths in groups.items())]
-    (ROOT / "docs" / "results.md").write_text("\n".join(parts))
+    write_atomically(ROOT / "docs" / "results.md", "\n".join(parts))
 
 
 def section(name: str, paths: list[Path]) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from closer_tables import TABLES
 
+from foveal.storage.atomic import write_atomically
+
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 
@@ -86,9 +88,7 @@ def fill(path: Path, makers: Mapping[str, Callable[[], str]]) -> None:
     for name, make in makers.items():
         pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         text = pattern.sub(lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
+    write_atomically(path, text)
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ ARROWS: dict[str, str] = {
     "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
     "calibration",
     "training": "storage tiles models data objectives policies methods hub calibration adaptive",
-    "reporting": "geometry data cost calibration benchmark evaluation inference",
+    "reporting": "storage geometry data cost calibration benchmark evaluation inference",
 }
 """For every folder the folders that it may import, lower floors only."""
 TOP = {"cli", "__main__"}

@@ -141,14 +141,26 @@ def test_other_weights_and_threads_have_other_times(setup: Setup, monkeypatch: p
 def test_a_damaged_file_is_measured_again(setup: Setup, turns: list[Any], content: str) -> None:
     COSTS.place.mkdir(parents=True)
     COSTS.path(setup.key).write_text(content)
-    assert stored(setup) is None
+    with pytest.warns(RuntimeWarning, match=r"damaged .*; it counts as empty, and is written anew"):
+        assert stored(setup) is None
+    assert stored(setup) is None  # it is said once
     assert cost_model(setup, (128, 128)) == stored(setup)
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(setup: Setup, turns: list[Any], no_costs: Path) -> None:
+def test_a_record_of_other_numbers_is_measured_again(setup: Setup, turns: list[Any]) -> None:
+    COSTS.write(setup.key, {"fixed": "much"})
+    with pytest.warns(RuntimeWarning, match="damaged .*the record holds no cost model"):
+        assert stored(setup) is None
+
+
+def test_a_folder_that_cannot_be_written_is_said(setup: Setup, turns: list[Any], no_costs: Path) -> None:
     no_costs.parent.write_text("in the way")
-    assert calibrate(setup, (128, 128)).error < 1e-6
+    said: list[str] = []
+    assert cost_model(setup, (128, 128), said.append).error < 1e-6
+    assert said[-1].endswith("; it is measured again next time")
     assert stored(setup) is None
+    with pytest.raises(OSError, match=r"in the way|exists|Not a directory"):
+        calibrate(setup, (128, 128))
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([16, 32, 48, 64]))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,14 @@ import pytest
 import torch
 
 from commands import small_model
-from foveal.calibration.profile import CalibrationProfile, CurveRow, find_profile, find_risk, load_profile
+from foveal.calibration.profile import (
+    CalibrationProfile,
+    CurveRow,
+    Unusable,
+    find_profile,
+    find_risk,
+    load_profile,
+)
 from foveal.calibration.risk import RiskTable
 from foveal.hub.checkpoint import Model, load_model
 from foveal.hub.fingerprint import fingerprint
@@ -90,7 +99,24 @@ def test_damaged_files_are_refused_in_one_sentence(model: Model, damage: Any) ->
     message = error_of(lambda: load_profile(model))
     assert message.startswith((f"{path}: no profile (", f"{path}: no record ("))
     assert message.endswith("; run foveal adapt again")
-    assert find_profile(model) is None
+    with pytest.raises(Unusable, match="damaged"):  # the card's settings in its place would go unnoticed
+        find_profile(model)
+
+
+def test_a_profile_that_cannot_be_replaced_is_not_hidden_behind_the_old_one(
+    model: Model, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = found(model).save(model)
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        message = error_of(lambda: found(model, coarse_level=2).save(model))
+    assert f"{path} cannot be written (No space left on device)" in message
+    assert load_profile(model).config.coarse_level == 1
+    assert not list(cache.glob("**/*.json"))
 
 
 def test_a_folder_that_cannot_be_written_gives_way_to_the_cache(model: Model, cache: Path) -> None:
@@ -110,7 +136,8 @@ def test_what_is_stale_beside_the_weights_does_not_hide_what_is_good(model: Mode
     assert profile.save(replace(model, file=None)).parent == cache
     assert load_profile(model).config.coarse_level == 1
     path.write_text("stale")
-    assert load_profile(model) == profile
+    with pytest.warns(RuntimeWarning, match=r"damaged .*; run foveal adapt again; .* is used"):
+        assert load_profile(model) == profile
 
 
 def test_a_model_that_was_not_adapted_is_told_how(model: Model) -> None:

@@ -121,7 +121,7 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(
     average = {key: value for key, value in whole(name).items() if key.startswith("average.")}
     assert_same({f"average.network.{key}": value for key, value in network.state_dict().items()}, average)
     assert not network.training
-    assert [path.name for path in tmp_path.glob("*.part")] == []
+    assert [path.name for path in tmp_path.glob(".*part*")] == []
 
 
 def test_a_run_survives_kill_9(tmp_path: Path, whole: Callable[[str], dict[str, Tensor]]) -> None:
@@ -151,10 +151,10 @@ def test_what_a_kill_during_saving_leaves_does_no_harm(
 ) -> None:
     with pytest.raises(Killed):
         start("with_dropout", tmp_path, kill_at=4)
-    (tmp_path / f"{CHECKPOINT}.part").write_bytes(b"half of a checkpo")
+    (tmp_path / ".checkpoint.part.safetensors").write_bytes(b"half of a checkpo")
     start("with_dropout", tmp_path)
     assert_same(load_file(tmp_path / CHECKPOINT), whole("with_dropout"))
-    assert list(tmp_path.glob("*.part")) == []
+    assert list(tmp_path.glob(".*part*")) == []
 
 
 def test_a_run_that_is_done_is_not_trained_further(

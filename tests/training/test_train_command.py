@@ -57,7 +57,7 @@ def start(recipe: Path, folder: Path) -> subprocess.Popen[bytes]:
 
 def wait_for(process: subprocess.Popen[bytes], folder: Path, step: int, saving: bool) -> None:
     """Wait until a step was logged or, if so, until the next checkpoint is being written."""
-    log, part = folder / "log.jsonl", folder / f"{CHECKPOINT}.part"
+    log, part = folder / "log.jsonl", folder / ".checkpoint.part.safetensors"
     while process.poll() is None:
         if log.exists() and log.read_bytes().count(b"\n") > step and (part.exists() or not saving):
             return
@@ -90,7 +90,7 @@ def test_a_command_that_is_killed_again_and_again_ends_like_one_that_is_not(
     for name in ("model.safetensors", CHECKPOINT):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert (killed / "log.jsonl").read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
-    assert not list(killed.glob("*.part"))
+    assert not list(killed.glob(".*part*"))
     card = load_model(killed).card
     assert card.command == f"foveal train {recipe}"  # a run that was resumed is the same run
     assert card.machine

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from huggingface_hub import ModelCardData, snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
-from torch import nn
+from safetensors.torch import load_model
+from safetensors.torch import save as in_bytes
+from torch import Tensor, nn
 
 from foveal.adaptive.engine import describe_model
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.spec import Specification
 from foveal.calibration.profile import CalibrationProfile, find_profile
 from foveal.hub.card import CheckpointError
+from foveal.storage.atomic import replacing_all
 from foveal.storage.reading import read_json, refusal, shorten
 from foveal.storage.tensors import read_tensors
 
@@ -28,15 +30,31 @@ DTYPES = "float32", "float16", "bfloat16", "float64"
 def save(
     folder: Path, prepared: PreparedNetwork, spec: Specification, profile: CalibrationProfile | None
 ) -> None:
-    """Write an adaptive model into a folder that exists; weights keep their precision."""
-    save_model(prepared.network, str(folder / WEIGHTS))
+    """Write an adaptive model into a folder that exists; weights keep their precision.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full; what was there is as it was.
+    """
     kinds = {str(p.dtype).removeprefix("torch.") for p in prepared.network.parameters()}
     record = {**spec.as_dict(), "dtype": kinds.pop() if len(kinds) == 1 else None}
-    (folder / CONFIG).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    with replacing_all([folder / WEIGHTS, folder / CONFIG]) as (weights, config):
+        weights.write_bytes(in_bytes(_weights(prepared.network)))
+        config.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if profile is None:
         (folder / "model.profile.json").unlink(missing_ok=True)
         return
     profile.save(describe_model(prepared, spec, folder / WEIGHTS))
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    """Return the state, tensors that share memory once; `load_model` of safetensors knows the others."""
+    state = network.state_dict()
+    whole: dict[int, str] = {}
+    for name, value in state.items():
+        if value.numel() and value.nbytes == value.untyped_storage().nbytes():
+            whole.setdefault(value.untyped_storage().data_ptr(), name)
+    kept = {name: whole.get(value.untyped_storage().data_ptr(), name) for name, value in state.items()}
+    return {name: state[name].cpu().contiguous().clone() for name in state if kept[name] == name}
 
 
 def load(folder: Path, network: nn.Module | None, trusted: bool) -> tuple[nn.Module, Specification]:

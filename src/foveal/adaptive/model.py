@@ -26,6 +26,7 @@ from foveal.geometry.mask import read_mask
 from foveal.geometry.plan import SKIP
 from foveal.methods import Prediction
 from foveal.methods.base import check_tensor, refuse_tracing
+from foveal.storage.atomic import write_atomically
 from foveal.storage.labels import VOID
 
 Images = Tensor | Sequence[Tensor]
@@ -241,6 +242,31 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
     def __getstate__(self) -> dict[str, object]:
         """Leave out what is made again: it holds addresses."""
         return {**vars(self), "_engine": None, "_stamp": (), "_answerers": {}}
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, push_to_hub: bool = False, **options: Any
+    ) -> str | None:
+        """Write the model into a folder, every file whole or not at all, and its page if it has none.
+
+        Args:
+            save_directory: The folder; made if absent.
+            push_to_hub: Upload it as well.
+            options: Of the upload: `repo_id`, by default the name of the folder, and as of `push_to_hub`.
+
+        Returns:
+            Address of the upload, if there was one.
+
+        Raises:
+            OSError: The folder cannot be written, or the disk is full; what was there is as it was.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_pretrained(folder)
+        if not (folder / "README.md").exists():
+            write_atomically(folder / "README.md", str(self.generate_model_card()))
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(**{"repo_id": folder.name, **options})
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write weights, what is known about them, and what calibration found."""

@@ -141,8 +141,12 @@ def save_copy(model: Model, folder: Path) -> Model:
     return replace(model, spec=spec, file=folder / WEIGHTS)
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str, setting: str = "--device") -> torch.device:
     """Return a device that is there.
+
+    Args:
+        name: Name, such as cuda:1.
+        setting: Option or key of a recipe that says it, for the message.
 
     Raises:
         ValueError: It is not, or there is none of that name.
@@ -153,7 +157,7 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0].split(". ")[0]
         raise ValueError(
-            f"--device {name} cannot be used ({reason}); give cpu, or one that is here"
+            f"{setting} {name} cannot be used ({reason}); give cpu, or one that is here"
         ) from None
     return device
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -49,6 +49,18 @@ COSTS = Store("cost", version=1)
 """Cost models by the key of a setup."""
 
 Report = Callable[[str], None]
+
+
+class NotKept(OSError):
+    """A cost model was measured, and cannot be stored.
+
+    Attributes:
+        model: What was measured.
+    """
+
+    def __init__(self, problem: str, model: CostModel) -> None:
+        super().__init__(problem)
+        self.model = model
 
 
 def silent(text: str) -> None:
@@ -134,13 +146,14 @@ class Setup:
 
 
 def stored(setup: Setup) -> CostModel | None:
-    """Return what was measured before; None if nothing was, or the file is damaged."""
+    """Return what was measured before; None if nothing was, or the file is damaged, which is said once."""
     if not COSTS.place.is_dir():  # before the weights are read
         return None
     record = COSTS.read(setup.key)
     try:
         return CostModel.from_record(record) if record is not None else None
-    except ValueError:
+    except ValueError as error:
+        COSTS.doubt(setup.key, error)
         return None
 
 
@@ -164,13 +177,17 @@ def cost_model(
     known = known or stored(setup)
     if known is not None and covers(known, size):
         return known
-    return calibrate(setup, size, report, known)
+    try:
+        return calibrate(setup, size, report, known)
+    except NotKept as error:
+        report(f"{error}; it is measured again next time")
+        return error.model
 
 
 def calibrate(
     setup: Setup, size: tuple[int, int], report: Report = silent, known: CostModel | None = None
 ) -> CostModel:
-    """Measure and store the cost model. If the cache cannot be written, the next call measures again.
+    """Measure and store the cost model.
 
     Args:
         setup: What is measured.
@@ -179,6 +196,7 @@ def calibrate(
         known: An earlier cost model; its measurements at other sizes count as well.
 
     Raises:
+        NotKept: It cannot be stored.
         ValueError: There is no budget, no plan is cheaper than dense, or an operation has no rule for tiles.
     """
     if not setup.adjustable:
@@ -190,8 +208,10 @@ def calibrate(
     new = {row.size for row in rows}
     old = [row for row in known.rows if row.size not in new] if known else []
     model = CostModel.fit([*old, *rows])
-    with suppress(OSError):
+    try:
         COSTS.write(setup.key, model.as_record())
+    except OSError as error:
+        raise NotKept(str(error), model) from None
     return model
 
 

@@ -6,6 +6,7 @@ for what is measured once per machine. The fingerprint of the weights says which
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,14 @@ PROFILES = Store("profile", version=1)
 """Profiles by fingerprint, of models beside which nothing can be written."""
 LEAST = 1.2
 """A budget below so many times the work of the first pass that was measured gets the card's coarser one."""
+
+
+class NotAdapted(ValueError):
+    """Nothing was found for the weights of a model."""
+
+
+class Unusable(ValueError):
+    """What was found for a model is damaged."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +95,19 @@ class CalibrationProfile:
         return {"policy": self.config.policy, "tile": self.config.tile, "coarse_level": coarse_level}
 
     def save(self, model: Model) -> Path:
-        """Write it beside the model, or where this machine keeps measurements; return the file."""
+        """Write it beside the model, or where this machine keeps measurements; return the file.
+
+        Raises:
+            ValueError: It cannot be written, or what is beside the model cannot be replaced.
+        """
         record = asdict(self) | {"risk": self.risk.as_dict()}
         for store, key in _places(model, self.weights):
             try:
                 return store.write(key, record)
             except OSError as error:
                 problem = error
+                if store.path(key).is_file():  # it would be found first, and be the one that is used
+                    break
         raise ValueError(f"what was found cannot be written ({problem}); give --out with another folder")
 
 
@@ -120,20 +135,25 @@ def load_profile(model: Model) -> CalibrationProfile:
     """Read what `foveal adapt` found for a model.
 
     Raises:
-        ValueError: Nothing was found yet, or what is there is damaged or of other weights.
+        NotAdapted: Nothing was found yet, or for other weights.
+        Unusable: What is there is damaged, and the other place has nothing either.
     """
     weights = fingerprint(model.network)
     problems: list[ValueError] = []
     for store, key in _places(model, weights):
         try:
             if store.path(key).is_file():
-                return _read(store, key, weights)
+                profile = _read(store, key, weights)
+                for problem in problems:
+                    warnings.warn(f"{problem}; {store.path(key)} is used", RuntimeWarning, stacklevel=2)
+                return profile
         except ValueError as error:  # the other place may hold a good one
             problems.append(error)
+    problems.sort(key=lambda problem: not isinstance(problem, Unusable))
     raise (
         problems[0]
         if problems
-        else ValueError(
+        else NotAdapted(
             f"{model.name} has not been adapted yet; run foveal adapt {model.file or model.name} --images "
             "FOLDER (no labels needed)"
         )
@@ -141,10 +161,14 @@ def load_profile(model: Model) -> CalibrationProfile:
 
 
 def find_profile(model: Model) -> CalibrationProfile | None:
-    """Read what `foveal adapt` found for a model; None if nothing was, or nothing that can be used."""
+    """Read what `foveal adapt` found for a model; None if nothing was, or for other weights.
+
+    Raises:
+        Unusable: What is there is damaged: without it, other settings would be used unnoticed.
+    """
     try:
         return load_profile(model)
-    except ValueError:
+    except NotAdapted:
         return None
 
 
@@ -166,15 +190,15 @@ def _places(model: Model, weights: str) -> list[tuple[Store, str]]:
 
 
 def _read(store: Store, key: str, weights: str) -> CalibrationProfile:
-    record, path = store.read(key), store.path(key)
-    if record is None:
-        raise ValueError(f"{store.problem(key)}; run foveal adapt again")
+    path, problem = store.path(key), store.problem(key)
+    if problem:
+        raise Unusable(f"{path}: damaged ({problem.removeprefix(f'{path}: ')}); run foveal adapt again")
     try:
-        profile = read_as(CalibrationProfile, record, path, "profile")
+        profile = read_as(CalibrationProfile, store.read(key) or {}, path, "profile")
         _ = profile.config.refinement
     except ValueError as error:
         said = str(error) if str(path) in str(error) else refusal(path, "profile", error)
-        raise ValueError(f"{said}; run foveal adapt again") from None
+        raise Unusable(f"{said}; run foveal adapt again") from None
     if profile.weights != weights:
-        raise ValueError(f"{path}: belongs to other weights; run foveal adapt again")
+        raise NotAdapted(f"{path}: belongs to other weights; run foveal adapt again")
     return profile

@@ -127,12 +127,13 @@ def _distil(loaded: Model, images: Images, config: CoarseToFineConfig, steps: in
 
 
 def _picture(profile: CalibrationProfile, file: Path) -> str:
-    """Draw quality over work and over time beside what was found; empty if it cannot be written."""
+    """Draw quality over work and over time beside what was found; empty, and said, if it cannot be."""
     from foveal.reporting.profile_chart import draw_profile
 
     path = file.with_suffix(".png")
     try:
         draw_profile(profile.curve, path)
-    except OSError:
+    except OSError as error:
+        announce(f"{error}; what was found is kept in {file}")
         return ""
     return str(path)

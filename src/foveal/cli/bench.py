@@ -261,8 +261,10 @@ def _show(result: BenchResult | OperationsResult, picture: Path | None, json: bo
 
     if isinstance(result, BenchResult) and picture is not None:
         from foveal.reporting.bench_chart import draw_bench
+        from foveal.storage.atomic import replacing
 
-        draw_bench(result).savefig(picture)
+        with replacing(picture) as part:
+            draw_bench(result).savefig(part)
     if json:
         echo_json(asdict(result))
     else:

@@ -176,12 +176,14 @@ def _show(result: FrontierResult, out: Path | None, json: bool) -> None:
 
     from foveal.reporting.frontier_chart import draw_frontier
     from foveal.reporting.frontier_text import frontier_text
+    from foveal.storage.atomic import replacing_all
 
     for sentence in result.left_out:
         complain(sentence)
     if out is not None:
-        (out / "frontier.json").write_text(dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
-        draw_frontier(result).savefig(out / "frontier.png")
+        with replacing_all([out / "frontier.json", out / "frontier.png"]) as (numbers, chart):
+            numbers.write_text(dumps(asdict(result), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            draw_frontier(result).savefig(chart)
     if json:
         echo_json(asdict(result))
     else:

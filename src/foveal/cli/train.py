@@ -41,8 +41,6 @@ def train(
 
     Several processes: torchrun --nproc-per-node 2 -m -- foveal train RECIPE.
     """
-    from json import dumps
-
     from foveal.adaptive.opening import find_device
     from foveal.cli.run_report import RunPlace, announcement, describe, outcome
     from foveal.data.dataset import open_dataset
@@ -52,36 +50,39 @@ def train(
     from foveal.training.log import summary
     from foveal.training.loop import resumed_step
     from foveal.training.loop import train as run_training
+    from foveal.training.run import alone, check_recipe, write_recipe
 
-    if device is not None:
-        find_device(device)
     where = [] if device is None else [f"train.device={device}"]
     wanted = read_recipe(recipe, [*(overrides or []), *where])
+    find_device(wanted.train.device, "train.device" if device is None else "--device")
     folder = run or Path("runs") / recipe.stem
-    first = resumed_step(folder)
-    if first and not resume:
-        raise ValueError(f"{folder} holds a run at step {first}; give --resume to go on, or another --run")
     judged = None
     if wanted.train.evaluate:
         judged = open_dataset(wanted.data.train, wanted.train.evaluate, names=wanted.data.classes)
     prepare(threads)
-    with joined(wanted.train.device) as device:
+    with joined(wanted.train.device) as device, alone(folder):
         world = World.current()
+        first = resumed_step(folder)
+        if first and not resume:
+            raise ValueError(
+                f"{folder} holds a run at step {first}; give --resume to go on, or another --run"
+            )
+        if resume:
+            check_recipe(folder, wanted)
         method, batches, schedule, dataset = build_run(wanted, folder)
         epochs = round(batches.epoch(schedule.steps), 2)
         about = describe(wanted, folder, method, dataset, RunPlace(first, epochs, device, world.size))
         report = None
         if world.first:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "recipe.json").write_text(dumps(wanted.as_dict(), indent=1))
+            write_recipe(folder, wanted)
             for note in dataset.notes:
                 announce(note)
             typer.echo(announcement(about), err=True)
             report = steps_bar(schedule.steps, first, batches)
         run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
-    if not world.first:
-        return
-    path = save_run(wanted, folder, method, dataset, _origin())
+        if not world.first:
+            return
+        path = save_run(wanted, folder, method, dataset, _origin())
     evaluation = None if judged is None else _judge(wanted, folder, judged)
     result = replace(about, model=str(path), losses=summary(folder), evaluation=evaluation)
     if json:

@@ -7,7 +7,6 @@ points the library at ten thousand files learns which one is bad, and never sees
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from foveal.data.decode import ImageError, decode
 from foveal.data.raster import ImageFormat, read_raster
+from foveal.storage.atomic import replacing
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif", ".npy")
 SHALLOW_GREY_STEPS = {b"\x02\x00": 85, b"\x04\x00": 17}
@@ -175,12 +175,6 @@ def _candidates(path: Path) -> Iterator[Path]:
 
 
 def _write(image: Image.Image, path: Path) -> None:
-    """Encode in memory first, so that a failure leaves no half-written file."""
-    buffer = BytesIO()
-    try:
-        image.save(buffer, format=Image.registered_extensions()[path.suffix.lower()], quality=95)
-        path.write_bytes(buffer.getvalue())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        hint = "" if path.parent.is_dir() else f"; make the folder {path.parent} first"
-        raise OSError(f"{path} cannot be written ({reason}){hint}.") from None
+    """Write in the format that the suffix names."""
+    with replacing(path) as part:
+        image.save(part, format=Image.registered_extensions()[path.suffix.lower()], quality=95)

@@ -15,6 +15,7 @@ from foveal.geometry.layout import Layout
 from foveal.geometry.refine import check_budget as check_budget  # part of what a plan is made of
 from foveal.geometry.refine import grid, refine
 from foveal.geometry.squares import group_squares
+from foveal.storage.atomic import write_atomically
 from foveal.storage.pictures import figure, label_picture
 from foveal.storage.reading import read_json, refusal
 from foveal.storage.schema import Side, Tile, read_as
@@ -173,9 +174,13 @@ class Plan:
         return float((self.levels == level).double().mean())
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON."""
+        """Write the plan as JSON.
+
+        Raises:
+            OSError: It cannot be written; an older file is then as it was.
+        """
         state = {"tile": self.tile, "size": list(self.size), "levels": self.levels.tolist()}
-        Path(path).write_text(json.dumps(state))
+        write_atomically(path, json.dumps(state))
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
@@ -193,7 +198,7 @@ class Plan:
                 raise ValueError(f"its levels are no whole numbers from {SKIP} to {MOST_LEVEL}")
             return cls(given.to(torch.int8), read_as(Tile, state["tile"], "tile", "side"), size)
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise ValueError(refusal(path, "plan", error)) from None
+            raise ValueError(f"{refusal(path, 'plan', error)}; write it again with Plan.save") from None
 
     def _repr_html_(self) -> str:
         """Show every image's levels as a picture, full resolution light, with the work, in a notebook."""

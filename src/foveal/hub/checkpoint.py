@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as in_bytes
 from torch import Tensor
 
 from foveal.cost import relative_macs
 from foveal.hub.card import Card, CheckpointError
 from foveal.models import SegmentationNetwork, create_model
 from foveal.policies import PolicyNet
+from foveal.storage.atomic import replacing_all
 from foveal.storage.names import suggestion
 from foveal.storage.reading import shorten
 from foveal.storage.tensors import read_tensors
@@ -59,6 +60,9 @@ def save_model(
 
     Returns:
         The weights file.
+
+    Raises:
+        OSError: They cannot be written, or the disk is full; what was there is as it was.
     """
     path = Path(path).with_suffix(".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,8 +74,9 @@ def save_model(
         for key, value in tensors.items()
         if not key.endswith("num_batches_tracked")
     }
-    save_file(state, path)
-    path.with_suffix(".json").write_text(json.dumps(asdict(card), indent=1) + "\n")
+    with replacing_all([path, path.with_suffix(".json")]) as (weights, facts):
+        weights.write_bytes(in_bytes(state))
+        facts.write_text(json.dumps(asdict(card), indent=1) + "\n")
     return path
 
 

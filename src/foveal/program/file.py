@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from foveal.program.builder import Tables
 from foveal.program.info import ProgramInfo
 from foveal.program.spec import NUMBER_FIELDS, VERSION, Head, MapSpec, StepSpec
+from foveal.storage.atomic import replacing
 from foveal.storage.finite import check_finite
 from foveal.storage.reading import parse_json, read_bounded, shorten
 
@@ -30,7 +30,11 @@ MOST_HEADER = 1 << 24
 
 
 def write_tables(tables: Tables, path: Path, info: ProgramInfo | None = None) -> None:
-    """Write tables, and who they are; the file appears whole or not at all."""
+    """Write tables, and who they are; the file appears whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; an older file is then as it was.
+    """
     held = (bytes(tables.head), bytes(tables.maps), bytes(tables.steps), tables.numbers.tobytes())
     parts = dict(zip(KINDS, held, strict=True))
     metadata = {"format": FORMAT, "version": str(VERSION), "names": json.dumps(tables.names)}
@@ -44,12 +48,10 @@ def write_tables(tables: Tables, path: Path, info: ProgramInfo | None = None) ->
         at += len(data)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 64 + 56)  # so that data starts at a multiple of 64 bytes
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    with scratch.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for data in parts.values():
             file.write(data)
-    scratch.replace(path)
 
 
 def read_tables(path: Path) -> tuple[Tables, ProgramInfo | None]:

@@ -14,6 +14,7 @@ from foveal.data.image import save_image, save_labels
 from foveal.geometry.plan import SKIP
 from foveal.inference.result import Result, level_shares
 from foveal.reporting.plan_text import level_name
+from foveal.storage.atomic import replacing
 
 Colour = tuple[int, int, int]
 
@@ -93,7 +94,8 @@ def save_pictures(result: Result, palette: Sequence[Colour], stem: Path) -> dict
     image = in_colour(result.image)
     save_image(overlay(image, result.labels, palette), files["overlay"])
     picture = draw_plan(image, result.levels, result.tile, f"work {result.work:.3f}")
-    picture.save(files["plan"])
+    with replacing(files["plan"]) as part:
+        picture.save(part)
     return files
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from foveal.calibration.profile import CurveRow
+from foveal.storage.atomic import replacing
 
 NAMES = {
     "coarse_to_fine": ("coarse to fine", "o-", "#266cc4"),
@@ -35,4 +36,5 @@ def draw_profile(rows: Sequence[CurveRow], path: Path) -> None:
         axes.set_axisbelow(True)
     left.set_ylabel("pixels with the dense network's label [%]")
     left.legend(frameon=False, loc="upper left")
-    figure.savefig(path, dpi=130)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=130)

@@ -1,33 +1,142 @@
-"""Atomic replacement of files."""
+"""The one way to write a file: its content appears whole, in the place of the old one, or not at all."""
 
 from __future__ import annotations
 
 import os
+import stat
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from foveal.storage.lock import hold
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a crash at any moment, finds the old content or the new one.
-
-    The content goes to a new file in the same folder, is flushed to the disk, and takes the old one's place.
 
     Args:
         path: File to write; its folder exists.
         content: Text, written as UTF-8, or bytes.
 
     Raises:
-        OSError: The folder cannot be written, or the disk is full; the old file is then as it was.
+        OSError: As of `replacing`.
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as part, part.open("wb") as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give the path of a new file, for whatever writes to a path, that takes the place of `path` at the end.
+
+    As `replacing_all` for one file.
+    """
+    with replacing_all([path]) as parts:
+        yield parts[0]
+
+
+@contextmanager
+def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
+    """Write files that belong together: all are complete and on the disk before the first is replaced.
+
+    The new files lie in the folders of the old ones, under a hidden name with the same suffix; they exist and
+    are empty. Nothing of them is left after an error. What a kill leaves is replaced by the next writer of
+    the same file; writers of the same file wait for one another. A symbolic link is replaced, not followed.
+
+    Args:
+        paths: Files to write; their folders exist.
+
+    Yields:
+        Paths to write to, in the same order.
+
+    Raises:
+        OSError: A folder cannot be written, the disk is full, or something that is no file is in the way; the
+            sentence names the file, and the old files are as they were.
+    """
+    with ExitStack() as stack:
+        wanted = [Path(path) for path in paths]
+        parts = [stack.enter_context(_new_file(path)) for path in wanted]
+        with _named(wanted[0] if len(wanted) == 1 else wanted[0].parent):
+            yield parts
+        for path, part in zip(wanted, parts, strict=True):
+            with _named(path):
+                _reach_disk(part, path)
+        for path, part in zip(wanted, parts, strict=True):
+            with _named(path):
+                part.replace(path)
+        for folder in {path.parent for path in wanted}:
+            _reach_disk_folder(folder)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """Make an empty file beside a path, held while the context is open and gone at its end."""
+    with _named(path):
+        if path.exists() and not path.is_file():
+            raise OSError("something that is no file is in the way")
+        part = path.with_name(f".{path.stem}.part{path.suffix}")
+        handle = _claim(part)
+        if handle is None:  # no locks here: nobody else may have the same name
+            part.unlink(missing_ok=True)
+            part = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.part{path.suffix}")
+            part.touch()
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+        if handle is not None:  # a rest of a killed writer
+            with _named(path):
+                os.ftruncate(handle, 0)
+        yield part
+    finally:
+        # Once the file has taken its place, its hidden name may be that of the next holder.
+        with suppress(FileNotFoundError):
+            if handle is None or os.path.samestat(os.fstat(handle), os.lstat(part)):
+                part.unlink()
+        if handle is not None:
+            os.close(handle)
+
+
+def _claim(part: Path) -> int | None:
+    """Hold a file; what somebody else left there, a link or a file of another user, is deleted."""
+    try:
+        return hold(part, wait=True)
+    except OSError:
+        if not os.path.lexists(part):
+            raise
+        part.unlink()
+        return hold(part, wait=True)
+
+
+def _reach_disk(part: Path, path: Path) -> None:
+    """Flush a file to the disk, with the permissions of the file that it will replace."""
+    with part.open("rb+") as file:
+        with suppress(FileNotFoundError):
+            old = os.lstat(path)
+            if stat.S_ISREG(old.st_mode):
+                part.chmod(stat.S_IMODE(old.st_mode))
+        os.fsync(file.fileno())
+
+
+def _reach_disk_folder(folder: Path) -> None:
+    """Flush the names of a folder, where the system can; the files are whole without it."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in errors of the system."""
+    try:
+        yield
+    except OSError as error:
+        named = type(error)(f"{path} cannot be written ({error.strerror or error}){_hint(path)}")
+        named.errno = error.errno
+        raise named from None
+
+
+def _hint(path: Path) -> str:
+    return "" if path.parent.is_dir() else f"; make the folder {path.parent} first"

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from foveal.storage.atomic import write_atomically
 from foveal.storage.cache import folder
+from foveal.storage.lock import hold
 from foveal.storage.reading import read_json, shorten
 
 Record = dict[str, Any]
 """A JSON object."""
+_SAID: set[Path] = set()
+"""Damaged files that were named."""
+
+
+class OtherVersion(ValueError):
+    """A record was written by another version of the program."""
 
 
 class Store:
     """Records of one kind by key, one file each: `{"version": ..., "record": {...}}`.
 
     A file that cannot be read, is no JSON, has another layout or another version counts as empty: `read`
-    finds nothing there, and the next change replaces it. Readers need no lock, since files are replaced at
-    once. Changes of a record wait for one another at an empty file in the cache, which stays.
+    finds nothing there, and the next change replaces it; all but another version is warned of, once. Readers
+    need no lock, since files are replaced at once. Changes of a record wait for one another at an empty file
+    in the cache, which stays.
 
     Args:
         namespace: Folder of the records within the cache folder.
@@ -46,8 +56,23 @@ class Store:
         """Return a record; None if there is none, or its file counts as empty."""
         try:
             return self._load(key)
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, OtherVersion):
             return None
+        except (OSError, ValueError, RecursionError) as error:
+            self.doubt(key, error)
+            return None
+
+    def doubt(self, key: str, problem: Exception) -> None:
+        """Warn, once for a file, that a record is of no use."""
+        path = self.path(key)
+        if path not in _SAID:
+            _SAID.add(path)
+            warnings.warn(
+                f"{path}: damaged ({str(problem).removeprefix(f'{path}: ')}); it counts as empty, and is "
+                "written anew",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def problem(self, key: str) -> str:
         """Say why a file that is there counts as empty; an empty string if it is absent or holds a record."""
@@ -55,7 +80,7 @@ class Store:
             return ""
         try:
             self._load(key)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             return str(error)
         return ""
 
@@ -92,7 +117,7 @@ class Store:
         if not isinstance(found, dict) or not isinstance(found.get("record"), dict):
             raise ValueError(f"{self.path(key)}: no record (it holds something else)")
         if found.get("version") != self.version:
-            raise ValueError(
+            raise OtherVersion(
                 f"{self.path(key)}: no record (it is of version {shorten(found.get('version'), 20)}, not "
                 f"{self.version})"
             )
@@ -107,14 +132,14 @@ class Store:
     def _locked(self, key: str) -> Iterator[None]:
         """Let one process or thread at a time change a record."""
         self.place.mkdir(0o777 if self._place else 0o700, parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            # Windows and some file systems have no such locks: an update may be lost, but no file is damaged.
-            with suppress(ImportError, OSError):
-                import fcntl
-
-                file = stack.enter_context(self._lock(key).open("ab"))
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield  # closing the file releases the lock
+        handle = None
+        with suppress(OSError):  # where there are no locks an update may be lost, but no file is damaged
+            handle = hold(self._lock(key), wait=True)
+        try:
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
 
     def _lock(self, key: str) -> Path:
         """Return the file at which changes of a record wait; in the cache, so that nothing lies beside it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -165,6 +166,25 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     problems: list[str] = []
     for override in overrides:
         _override(values, override, problems)
+    return _checked(values, path, problems)
+
+
+def stored_recipe(path: Path) -> Recipe:
+    """Read a recipe that was written as JSON; keys that older versions did not write have their defaults.
+
+    Raises:
+        RecipeError: The file cannot be read, or has problems; all of them are listed.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecipeError(f"{path}: damaged ({error})") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: damaged (it holds no recipe)")
+    return _checked(values, path, [])
+
+
+def _checked(values: dict[str, Any], path: Path, problems: list[str]) -> Recipe:
     recipe = _validate(values, problems)
     if problems or recipe is None:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,9 +33,19 @@ class History:
         self.writer = _tensorboard(run)
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Write the values of a step."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        """Write the values of a step.
+
+        Raises:
+            OSError: The disk is full; the log ends with the step before.
+        """
+        before = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self.path, before)
+            raise OSError(f"{self.path} cannot be written ({error.strerror})") from None
         if self.writer is not None:
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
@@ -45,15 +57,22 @@ class History:
 
 
 def read_history(run: Path) -> list[dict[str, float]]:
-    """Read the steps of a run; a last line that was cut by a kill is left out."""
+    """Read the steps of a run; a last line that was cut by a kill is left out.
+
+    Raises:
+        ValueError: Another line is damaged.
+    """
     path = run / LOG
     text = (
         read_bounded(path, "log of a run", most=MOST_BYTES).decode(errors="replace") if path.exists() else ""
     )
     lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    rows = [parse_json(line, path, "log of a run", finite=False) for line in lines]
-    if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
-        raise ValueError(f"{path}: no log of a run (a line names no step)")
+    try:
+        rows = [parse_json(line, path, "log of a run", finite=False) for line in lines]
+        if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
+            raise ValueError(f"{path}: no log of a run (a line names no step)")
+    except ValueError as error:
+        raise ValueError(f"{error}; delete it, the checkpoint does without") from None
     return rows
 
 

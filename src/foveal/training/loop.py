@@ -16,12 +16,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as in_bytes
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from foveal.data.batches import Batches
 from foveal.methods import TrainableSegmenter
+from foveal.storage.atomic import write_atomically
 from foveal.storage.reading import parse_json, shorten
 from foveal.storage.tensors import read_tensors
 from foveal.training.distributed import World
@@ -35,8 +36,8 @@ from foveal.training.optim import (
     set_rate,
     trained,
 )
-
-CHECKPOINT = "checkpoint.safetensors"
+from foveal.training.run import CHECKPOINT as CHECKPOINT  # the file that `train` goes on from
+from foveal.training.run import alone
 
 
 class Diverged(ValueError):
@@ -59,7 +60,7 @@ def train(
         method: What to train; its `loss` says how. Terms without a gradient are only logged.
         batches: Batch of every step.
         schedule: Length and speed.
-        run: Folder of the run; made if absent.
+        run: Folder of the run; made if absent. Nothing else may train in it at the same time.
         device: Where to compute.
         report: Called after every step with the step and its values.
 
@@ -68,10 +69,27 @@ def train(
 
     Raises:
         Diverged: The loss is not finite, or the weights are not; the last checkpoint is kept.
-        ValueError: Nothing can be trained, the checkpoint is of another run, or a batch cannot be shared.
+        ValueError: Nothing can be trained, the checkpoint is of another run, a batch cannot be shared, or
+            another training is in the folder.
+        OSError: Something cannot be read or written; the last checkpoint is kept.
     """
+    with alone(run):
+        try:
+            return _train(method, batches, schedule, run, device, report)
+        except OSError as error:
+            raise OSError(f"{error}; {_kept(run)}") from None
+
+
+def _train(
+    method: TrainableSegmenter,
+    batches: Batches,
+    schedule: Schedule,
+    run: Path,
+    device: str,
+    report: Callable[[int, dict[str, float]], None],
+) -> nn.Module:
+    """Train in a folder that nobody else has."""
     world = World.current()
-    run.mkdir(parents=True, exist_ok=True)
     method.to(device).train()
     _freeze_norms(method.network, schedule.freeze_norms)
     optimiser = create_optimiser(method, schedule)
@@ -121,9 +139,14 @@ def resumed_step(run: Path) -> int:
         with safe_open(path, "pt") as file:
             step = parse_json(file.metadata()["state"], "its state", "JSON")["step"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged, or no checkpoint of a run ({shorten(error)})") from None
+        raise ValueError(
+            f"{path}: damaged, or no checkpoint of a run ({shorten(error)}); delete it, or give another run"
+        ) from None
     if type(step) is not int or step < 1:
-        raise ValueError(f"{path}: damaged, or no checkpoint of a run (its step is {shorten(step, 20)})")
+        raise ValueError(
+            f"{path}: damaged, or no checkpoint of a run (its step is {shorten(step, 20)}); delete it, or "
+            "give another run"
+        )
     return step
 
 
@@ -170,10 +193,14 @@ def _worst(values: dict[str, float]) -> str:
 
 
 def _say(run: Path, step: int, what: str) -> str:
-    """Say what went wrong, and what is left to go on from."""
+    """Say what went wrong, what is left, and what to do."""
+    return f"step {step}: {what}; {_kept(run)}; give a lower train.learning_rate or a longer train.warmup"
+
+
+def _kept(run: Path) -> str:
+    """Say what is left to go on from."""
     kept = resumed_step(run)
-    left = f"{run / CHECKPOINT} of step {kept} is kept" if kept else "no checkpoint was written before"
-    return f"step {step}: {what}; {left}; give a lower train.learning_rate or a longer train.warmup"
+    return f"{run / CHECKPOINT} of step {kept} is kept" if kept else "no checkpoint was written before"
 
 
 def _state(method: nn.Module, average: AveragedModel, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -198,9 +225,7 @@ def _save(run: Path, step: int, tensors: dict[str, Tensor], writes: bool) -> Non
     if not writes:
         return
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    part = run / (CHECKPOINT + ".part")
-    save_file(tensors, part, {"state": json.dumps({"step": step})})
-    part.replace(run / CHECKPOINT)
+    write_atomically(run / CHECKPOINT, in_bytes(tensors, {"state": json.dumps({"step": step})}))
 
 
 def _restore(run: Path, method: nn.Module, average: AveragedModel, optimiser: torch.optim.Optimizer) -> int:

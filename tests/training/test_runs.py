@@ -1,0 +1,239 @@
+"""The folder of a run: one training at a time, one recipe, and a full disk that loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from commands import refused, run
+from foveal.training.log import read_history
+from foveal.training.loop import CHECKPOINT, resumed_step
+from foveal.training.run import alone
+from samples import write_folder
+
+STEPS = 4
+HOLDER = """
+import sys
+from pathlib import Path
+from foveal.training.run import alone
+
+with alone(Path(sys.argv[1])):
+    print("in", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    folder = write_folder(tmp_path / "data", 3, (64, 96))
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        f'model.name = "swiftnet_nano"\n'
+        f'data = {{ train = "folder:{folder}", crop = [64, 64] }}\n'
+        f"train = {{ steps = {STEPS}, batch = 2, warmup = 1, average = 0.5, save_every = 2 }}\n"
+    )
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# The lock
+
+
+def test_a_second_training_is_refused_until_the_first_one_ends_however_it_does(
+    recipe: Path, folder: Path
+) -> None:
+    words = [sys.executable, "-c", HOLDER, str(folder)]
+    holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "in\n"
+        for more in ((), ("--resume",)):
+            sentence = refused(run("train", recipe, "--run", folder, *more))
+            assert sentence.startswith(f"{folder}: another training runs in this folder")
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.communicate()
+    assert run("train", recipe, "--run", folder).exit_code == 0
+
+
+def test_one_thread_may_enter_twice_and_leaves_no_empty_folder(folder: Path) -> None:
+    with alone(folder), alone(folder):
+        assert folder.is_dir()
+    assert not folder.exists()
+    with alone(folder):
+        (folder / "log").touch()
+    assert (folder / "log").exists()
+
+
+# Another recipe
+
+
+@pytest.fixture
+def begun(recipe: Path, folder: Path) -> Path:
+    assert run("train", recipe, "--run", folder, "--set", "train.steps=2").exit_code == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("seed=1", "seed was 0, is 1"),
+        ("train.batch=3", "train.batch was 2, is 3"),
+        ("model.name=swiftnet_rn18_s16", "model.name was 'swiftnet_nano', is 'swiftnet_rn18_s16'"),
+        ("method.name=segblocks", "method.name was 'dense', is 'segblocks'"),
+    ],
+)
+def test_another_recipe_is_refused_before_anything_is_written(
+    recipe: Path, begun: Path, setting: str, said: str
+) -> None:
+    before = contents(begun)
+    sentence = refused(run("train", recipe, "--run", begun, "--resume", "--set", setting))
+    assert sentence.startswith(f"{begun} is a run of another recipe (")
+    assert said in sentence and sentence.endswith("or another --run")
+    assert contents(begun) == before
+
+
+@pytest.mark.parametrize("setting", ["train.learning_rate=1e-5", "train.save_every=1", "train.steps=3"])
+def test_length_and_speed_may_change(recipe: Path, begun: Path, setting: str) -> None:
+    assert run("train", recipe, "--run", begun, "--resume", "--set", setting).exit_code == 0
+    assert resumed_step(begun) == (3 if "steps" in setting else STEPS)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[1]", b'{"seed": "x"}', b"\xff"])
+def test_a_run_whose_recipe_is_lost_or_damaged_is_not_resumed(
+    recipe: Path, begun: Path, content: bytes | None
+) -> None:
+    (begun / "recipe.json").unlink()
+    if content is not None:
+        (begun / "recipe.json").write_bytes(content)
+    before = contents(begun)
+    result = run("train", recipe, "--run", begun, "--resume")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"foveal: {begun / 'recipe.json'}: ")
+    assert result.stderr.strip().endswith("without it nothing can be resumed: give another --run")
+    assert contents(begun) == before
+
+
+def test_a_recipe_of_an_older_version_has_the_defaults_of_what_it_lacks(recipe: Path, begun: Path) -> None:
+    known = json.loads((begun / "recipe.json").read_text())
+    del known["train"]["hardest"]
+    (begun / "recipe.json").write_text(json.dumps(known))
+    assert run("train", recipe, "--run", begun, "--resume").exit_code == 0
+
+
+def test_damaged_files_of_a_run_are_named(recipe: Path, begun: Path) -> None:
+    log = begun / "log.jsonl"
+    log.write_bytes(b"no line\n" + log.read_bytes())
+    with pytest.raises(ValueError, match=r"log\.jsonl: damaged .*; delete it"):
+        read_history(begun)
+    (begun / CHECKPOINT).write_bytes(b"no checkpoint")
+    sentence = refused(run("train", recipe, "--run", begun, "--resume"))
+    assert sentence.startswith(f"{begun / CHECKPOINT}: damaged") and "delete it" in sentence
+
+
+# The device
+
+
+def test_a_device_that_is_not_here_is_one_sentence(
+    recipe: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    sentence = refused(run("train", recipe, "--run", folder, "--set", "train.device=cuda"))
+    assert sentence.startswith("train.device cuda cannot be used (")
+    assert refused(run("train", recipe, "--run", folder, "--device", "cuda")).startswith("--device cuda")
+    assert not folder.exists()
+
+
+# A full disk
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint_and_what_it_says_is_true(
+    recipe: Path, begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = (begun / CHECKPOINT).read_bytes()
+    replace = Path.replace
+
+    def fail(part: Path, target: Path) -> Path:
+        return full() if target.name == CHECKPOINT else replace(part, target)  # type: ignore[func-returns-value]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        result = run("train", recipe, "--run", begun, "--resume")
+    assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
+    assert result.stderr.strip().splitlines()[-1] == (
+        f"foveal: {begun / CHECKPOINT} cannot be written (No space left on device); {begun / CHECKPOINT} of "
+        "step 2 is kept"
+    )
+    assert (begun / CHECKPOINT).read_bytes() == good
+    assert not list(begun.glob(".*part*"))
+    assert run("train", recipe, "--run", begun, "--resume").exit_code == 0
+
+
+def test_a_log_that_cannot_grow_is_cut_back_to_its_last_line(
+    recipe: Path, begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: Callable[..., object] = Path.open
+
+    class Cut:
+        """A file on a disk that is full after half a line."""
+
+        def __init__(self, path: Path) -> None:
+            self.path = path
+
+        def __enter__(self) -> Cut:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def write(self, text: str) -> None:
+            with opened(self.path, "ab") as file:  # type: ignore[attr-defined]
+                file.write(text[: len(text) // 2].encode())
+            full()
+
+    monkeypatch.setattr(
+        Path, "open", lambda path, mode="r", **more: Cut(path) if mode == "a" else opened(path, mode, **more)
+    )
+    result = run("train", recipe, "--run", begun, "--resume")
+    assert result.exit_code == 2
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"foveal: {begun / 'log.jsonl'} cannot be written (No space left on device); ")
+    lines = (begun / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1]
+
+
+def test_a_whole_training_on_a_disk_that_is_full_has_no_traceback(recipe: Path, folder: Path) -> None:
+    """The system itself refuses: files may not grow beyond what a log takes."""
+    program = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "from foveal.cli import app; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, -1)); app()"
+    )
+    words = [sys.executable, "-c", program, "train", str(recipe), "--run", str(folder), "--threads", "1"]
+    result = subprocess.run(words, capture_output=True, text=True, timeout=300, env=os.environ.copy())
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.strip().splitlines()[-1] == (
+        f"foveal: {folder / CHECKPOINT} cannot be written (File too large); no checkpoint was written before"
+    )
+    assert not (folder / CHECKPOINT).exists() and not list(folder.glob(".*part*"))
