@@ -29,7 +29,7 @@ ARE_PARTS = ".part"
 
 
 class Disk:
-    """Counts what may fail for want of room in the writer: write, flush, fsync, replace; one of them fails."""
+    """Counts what may fail for want of room in the writer (write, flush, fsync, replace), and fails one."""
 
     def __init__(self, fail_at: int | None) -> None:
         self.fail_at, self.count = fail_at, 0

@@ -97,7 +97,7 @@ def test_a_damaged_file_counts_as_empty(store: Store, content: bytes, problem: s
 
 def warned(problem: str) -> AbstractContextManager[object]:
     """Another version is no damage."""
-    damaged = pytest.warns(RuntimeWarning, match=r"a\.json: damaged \(")
+    damaged = pytest.warns(RuntimeWarning, match=r"a\.json: no record \(")
     return nullcontext() if "version" in problem else damaged
 
 

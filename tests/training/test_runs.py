@@ -141,7 +141,7 @@ def test_a_recipe_of_an_older_version_has_the_defaults_of_what_it_lacks(recipe: 
 def test_damaged_files_of_a_run_are_named(recipe: Path, begun: Path) -> None:
     log = begun / "log.jsonl"
     log.write_bytes(b"no line\n" + log.read_bytes())
-    with pytest.raises(ValueError, match=r"log\.jsonl: damaged .*; delete it"):
+    with pytest.raises(ValueError, match=r"log\.jsonl: no log of a run .*; delete it"):
         read_history(begun)
     (begun / CHECKPOINT).write_bytes(b"no checkpoint")
     sentence = refused(run("train", recipe, "--run", begun, "--resume"))

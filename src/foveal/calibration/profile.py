@@ -192,7 +192,7 @@ def _places(model: Model, weights: str) -> list[tuple[Store, str]]:
 def _read(store: Store, key: str, weights: str) -> CalibrationProfile:
     path, problem = store.path(key), store.problem(key)
     if problem:
-        raise Unusable(f"{path}: damaged ({problem.removeprefix(f'{path}: ')}); run foveal adapt again")
+        raise Unusable(f"{problem}; run foveal adapt again")
     try:
         profile = read_as(CalibrationProfile, store.read(key) or {}, path, "profile")
         _ = profile.config.refinement

@@ -68,8 +68,7 @@ class Store:
         if path not in _SAID:
             _SAID.add(path)
             warnings.warn(
-                f"{path}: damaged ({str(problem).removeprefix(f'{path}: ')}); it counts as empty, and is "
-                "written anew",
+                f"{path}: {str(problem).removeprefix(f'{path}: ')}; it counts as empty, and is written anew",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -113,6 +112,8 @@ class Store:
                 self.path(key).unlink(missing_ok=True)
 
     def _load(self, key: str) -> Record:
+        if not self.path(key).exists():
+            raise FileNotFoundError(self.path(key))
         found = read_json(self.path(key), "record")
         if not isinstance(found, dict) or not isinstance(found.get("record"), dict):
             raise ValueError(f"{self.path(key)}: no record (it holds something else)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 
 from foveal.methods import METHODS, MethodTraining, TrainableSegmenter
 from foveal.storage.names import find, suggestion
-from foveal.storage.reading import parse_toml, read_toml, shorten
+from foveal.storage.reading import parse_toml, read_json, read_toml, shorten
 from foveal.storage.schema import MOST_CHANNELS, Number
 
 Pair = Field(strict=False)
@@ -175,12 +174,9 @@ def stored_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: The file cannot be read, or has problems; all of them are listed.
     """
-    try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{path}: damaged ({error})") from None
+    values = read_json(path, "recipe", RecipeError)
     if not isinstance(values, dict):
-        raise RecipeError(f"{path}: damaged (it holds no recipe)")
+        raise RecipeError(f"{path}: no recipe (it holds something else)")
     return _checked(values, path, [])
 
 
