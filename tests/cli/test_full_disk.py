@@ -154,9 +154,12 @@ def check_failure(result: Result, name: str, use: Disk, last: bool) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.timeout(600)
 def test_a_full_disk_loses_nothing_at_any_write_of_a_command(name: str, place: Path) -> None:
-    with disk() as uses:
-        result = run(*words(name, place))
-    assert result.exit_code == 0, result.output
+    for _ in range(2):  # the first run finds what later ones know
+        for path in place.glob("run/*") if name == "train" else ():
+            path.unlink()
+        with disk() as uses:
+            result = run(*words(name, place))
+        assert result.exit_code == 0, result.output
     assert uses.count >= 3, "it writes a file, flushes it and puts it in its place"
     first = files(place)
     again = (*words(name, place), *(("--resume",) if name == "train" else ()))

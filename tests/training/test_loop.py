@@ -291,7 +291,7 @@ def test_every_step_is_logged(tmp_path: Path) -> None:
 def test_training_works_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     start("with_dropout", tmp_path, steps=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT, "log.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", CHECKPOINT, "log.jsonl"]
 
 
 def test_tensorboard_gets_events_if_it_is_there(tmp_path: Path) -> None:

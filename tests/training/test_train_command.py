@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -103,13 +104,14 @@ def test_a_run_that_diverges_stops_with_a_sentence_and_goes_on_from_its_last_goo
     recipe: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    wild = ("--set", "train.learning_rate=1e30", "--set", "train.save_every=4")
+    wild = ("--set", "train.learning_rate=1e6", "--set", "train.save_every=4")
     assert run("train", recipe, "--run", folder, "--set", "train.steps=4").exit_code == 0
     good = (folder / CHECKPOINT).read_bytes()
     sentence = run("train", recipe, "--run", folder, "--resume", *wild)
     assert sentence.exit_code == 2
     last = sentence.stderr.strip().splitlines()[-1]
-    assert last.startswith("foveal: step 5: the loss is nan (segmentation); ")
+    found = r"the loss is nan \(segmentation\)|\d+ weights or moments are not finite, such as \S+"
+    assert re.match(rf"foveal: step \d: ({found}); ", last)
     assert f"{folder / CHECKPOINT} of step 4 is kept; give a lower train.learning_rate" in last
     assert (folder / CHECKPOINT).read_bytes() == good
     result = parsed(run("train", recipe, "--run", folder, "--resume", "--json"))
