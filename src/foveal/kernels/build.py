@@ -71,7 +71,8 @@ def library() -> Library:
         return Library(None, "none", "FOVEAL_NATIVE=0 switches them off")
     try:
         path = _locate()
-        return Library(load(path), path.stem.removeprefix(PREFIX).partition("-")[0], "")
+        name = path.stem.removeprefix(PREFIX)
+        return Library(load(path), name if name == path.stem else name.partition("-")[0], "")
     except (OSError, CannotBuild) as error:
         reason = " ".join(str(error).split())
     warnings.warn(
