@@ -177,4 +177,7 @@ def _candidates(path: Path) -> Iterator[Path]:
 def _write(image: Image.Image, path: Path) -> None:
     """Write in the format that the suffix names."""
     with replacing(path) as part:
-        image.save(part, format=Image.registered_extensions()[path.suffix.lower()], quality=95)
+        try:
+            image.save(part, format=Image.registered_extensions()[path.suffix.lower()], quality=95)
+        except ValueError as error:  # the format has no such images
+            raise OSError(str(error)) from None
