@@ -6,20 +6,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from commands import small_recipe
 from foveal.cli import app
 from samples import write_folder
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    folder = write_folder(tmp_path / "data", 2, (64, 96))
-    path = tmp_path / "tiny.toml"
-    path.write_text(
-        f'model.name = "swiftnet_nano"\n'
-        f'data = {{ train = "folder:{folder}", crop = [64, 64] }}\n'
-        f"train = {{ steps = 2, batch = 2, warmup = 1 }}\n"
-    )
-    return path
+    return small_recipe(tmp_path, "steps = 2", images=2)
 
 
 def run(*words: object) -> tuple[int, str, str]:

@@ -16,14 +16,11 @@ import pytest
 import torch
 
 import foveal
-from commands import SMALL_BENCH, Result, run, small_model
-from foveal.data.dataset import default_palette
-from foveal.data.synthetic import CLASSES
+from commands import SMALL_BENCH, Result, run, small_model, small_workplace
 from foveal.geometry.plan import Plan
-from foveal.hub.card import Card
-from foveal.hub.checkpoint import Model, load_model, save_model
+from foveal.hub.checkpoint import Model, load_model
 from foveal.hub.export import export_program
-from samples import nano, write_folder
+from samples import nano
 
 ARE_PARTS = ".part"
 
@@ -102,14 +99,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with images, labels and a model; measurements of this machine go below it."""
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "cache"))
-    write_folder(tmp_path / "data", 3, (128, 128))
-    small_model(tmp_path)
-    card = Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES)))
-    save_model(nano(len(CLASSES)), card, tmp_path / "tiny11.safetensors")
-    (tmp_path / "tiny.toml").write_text(
-        f'model.name = "swiftnet_nano"\ndata = {{ train = "folder:{tmp_path / "data"}", crop = [64, 64] }}\n'
-        "train = { steps = 2, batch = 2, warmup = 1, average = 0.5, save_every = 1 }\n"
-    )
+    small_workplace(tmp_path, steps=2)
     return tmp_path
 
 

@@ -18,15 +18,11 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from commands import run, small_model
+from commands import run, small_workplace
 from foveal.calibration.profile import load_profile
-from foveal.data.dataset import default_palette
-from foveal.data.synthetic import CLASSES
-from foveal.hub.card import Card
-from foveal.hub.checkpoint import load_model, save_model
+from foveal.hub.checkpoint import load_model
 from foveal.kernels import build as kernels
 from foveal.training.log import read_history
-from samples import nano, write_folder
 
 KILLS = int(os.environ.get("FOVEAL_KILLS", "3"))
 SIZE = (128, 128)
@@ -63,14 +59,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv("FOVEAL_KERNELS", str(kernels.build()))  # so that no child builds its own
     monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    write_folder(tmp_path / "data", 3, SIZE)
-    small_model(tmp_path)
-    card = Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES)))
-    save_model(nano(len(CLASSES)), card, tmp_path / "tiny11.safetensors")
-    (tmp_path / "tiny.toml").write_text(
-        f'model.name = "swiftnet_nano"\ndata = {{ train = "folder:{tmp_path / "data"}", crop = [64, 64] }}\n'
-        "train = { steps = 12, batch = 2, warmup = 1, average = 0.5, save_every = 1 }\n"
-    )
+    small_workplace(tmp_path, steps=12)
     return tmp_path
 
 

@@ -10,7 +10,8 @@ import torch
 import foveal
 from foreign import UNet
 from foveal.adaptive import AdaptiveModel
-from foveal.methods import CoarseToFine, Dense, base
+from foveal.methods import CoarseToFine, Dense
+from foveal.storage import said
 from samples import nano
 
 IMAGE = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
@@ -89,15 +90,15 @@ def test_arguments_of_other_types(model: AdaptiveModel) -> None:
 
 
 def test_numbers_beyond_0_to_1_are_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "_WARNED", [])
+    monkeypatch.setattr(said, "SAID", set())
     method = Dense(nano())
-    with pytest.warns(UserWarning, match=r"numbers from -1 to 2; networks of Foveal take 0\.\.1") as seen:
+    with pytest.warns(RuntimeWarning, match=r"numbers from -1 to 2; networks of Foveal take 0\.\.1") as seen:
         for _ in range(3):
             method(torch.full_like(IMAGE, -1.0).index_fill(3, torch.tensor([0]), 2.0))
     assert len(seen) == 1
 
 
 def test_numbers_in_0_to_1_are_not_warned_of(recwarn: pytest.WarningsRecorder, monkeypatch: Any) -> None:
-    monkeypatch.setattr(base, "_WARNED", [])
+    monkeypatch.setattr(said, "SAID", set())
     Dense(nano())(IMAGE)
     assert [w for w in recwarn if "hold numbers" in str(w.message)] == []

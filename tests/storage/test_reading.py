@@ -45,25 +45,22 @@ TOML: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", JSON)
-def test_json_that_cannot_be_used(case: str, tmp_path: Path) -> None:
-    content, says = JSON[case]
-    path = tmp_path / "some.json"
+CASES = [
+    *((read_json, name, *JSON[name]) for name in JSON),
+    *((read_toml, name, *TOML[name]) for name in TOML),
+]
+
+
+@pytest.mark.parametrize(("read", "case", "content", "says"), CASES)
+def test_what_cannot_be_used(
+    read: Callable[[Path, str], object], case: str, content: bytes, says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "some.file"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"some\.json: no thing \(") as error:
-        read_json(path, "thing")
+    with pytest.raises(ValueError, match=r"some\.file: no thing \(") as error:
+        read(path, "thing")
     assert says in str(error.value)
     assert len(str(error.value)) < len(str(path)) + 200
-
-
-@pytest.mark.parametrize("case", TOML)
-def test_toml_that_cannot_be_used(case: str, tmp_path: Path) -> None:
-    content, says = TOML[case]
-    path = tmp_path / "some.toml"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"some\.toml: no thing \(") as error:
-        read_toml(path, "thing")
-    assert says in str(error.value)
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from foveal.cli import app
+from foveal.data import synthetic
 from foveal.data.dataset import default_palette
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import save_model
-from samples import nano
+from samples import nano, write_folder
 
 CLASSES = ("sky", "road", "tree", "car", "person")
 
@@ -24,6 +25,26 @@ def small_model(folder: Path) -> Path:
     """Save a small network with fixed random weights."""
     card = Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES)), training={"images": 3})
     return save_model(nano(len(CLASSES)), card, folder / "small.safetensors")
+
+
+def small_recipe(folder: Path, train: str, images: int = 3, size: tuple[int, int] = (64, 96)) -> Path:
+    """Write images with labels, and a recipe that trains a small network on them."""
+    data = write_folder(folder / "data", images, size)
+    path = folder / "tiny.toml"
+    path.write_text(
+        'model.name = "swiftnet_nano"\n'
+        f'data = {{ train = "folder:{data}", crop = [64, 64] }}\n'
+        f"train = {{ batch = 2, warmup = 1, {train} }}\n"
+    )
+    return path
+
+
+def small_workplace(folder: Path, steps: int) -> None:
+    """Write what every command needs: images with labels, a recipe, models of five and of eleven classes."""
+    small_recipe(folder, f"steps = {steps}, average = 0.5, save_every = 1", size=(128, 128))
+    small_model(folder)
+    card = Card("swiftnet_nano", synthetic.CLASSES, default_palette(len(synthetic.CLASSES)))
+    save_model(nano(len(synthetic.CLASSES)), card, folder / "tiny11.safetensors")
 
 
 def run(*arguments: object) -> Result:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from commands import refused, run
+from commands import refused, run, small_recipe
 from foveal.training.log import read_history
 from foveal.training.loop import CHECKPOINT, resumed_step
 from foveal.training.run import alone
-from samples import write_folder
 
 STEPS = 4
 HOLDER = """
@@ -34,14 +33,7 @@ with alone(Path(sys.argv[1])):
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    folder = write_folder(tmp_path / "data", 3, (64, 96))
-    path = tmp_path / "tiny.toml"
-    path.write_text(
-        f'model.name = "swiftnet_nano"\n'
-        f'data = {{ train = "folder:{folder}", crop = [64, 64] }}\n'
-        f"train = {{ steps = {STEPS}, batch = 2, warmup = 1, average = 0.5, save_every = 2 }}\n"
-    )
-    return path
+    return small_recipe(tmp_path, f"steps = {STEPS}, average = 0.5, save_every = 2")
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from commands import parsed, refused, run
+from commands import parsed, refused, run, small_recipe
 from foveal.hub.checkpoint import load_model
 from foveal.training.loop import CHECKPOINT, resumed_step
-from samples import write_folder
 
 STEPS = 8
 LONG = 24
@@ -35,14 +34,7 @@ def long_recipe(recipe: Path) -> Path:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    folder = write_folder(tmp_path / "data", 3, (64, 96))
-    path = tmp_path / "tiny.toml"
-    path.write_text(
-        f'model.name = "swiftnet_nano"\n'
-        f'data = {{ train = "folder:{folder}", crop = [64, 64] }}\n'
-        f"train = {{ steps = {STEPS}, batch = 2, warmup = 1, average = 0.5, save_every = 1 }}\n"
-    )
-    return path
+    return small_recipe(tmp_path, f"steps = {STEPS}, average = 0.5, save_every = 1")
 
 
 # Kills

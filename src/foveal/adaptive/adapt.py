@@ -20,12 +20,10 @@ from foveal.methods import METHODS
 from foveal.storage.finite import check_finite
 from foveal.storage.names import find
 from foveal.storage.reading import shorten
-from foveal.storage.schema import MOST_TILE
+from foveal.storage.schema import MOST_LEVEL, MOST_TILE
 
 TILE, LEVEL = 32, 2
 """Side of a tile [px], unless the network's coarsest stride is larger; level of the first pass."""
-MOST = 7
-"""Coarsest level that a first pass may have; programs know no coarser one."""
 
 
 def adapt(  # noqa: PLR0913
@@ -105,8 +103,8 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
         raise ValueError(
             f'precision is {precision}; give f32 or bf16, or call model.calibrate(images, precision="int8")'
         )
-    if type(level) is not int or not 0 <= level <= MOST:
-        raise ValueError(f"coarse_level is {level!r}; give a level from 0, full resolution, to {MOST}")
+    if type(level) is not int or not 0 <= level <= MOST_LEVEL:
+        raise ValueError(f"coarse_level is {level!r}; give a level from 0, full resolution, to {MOST_LEVEL}")
 
 
 def _copy(network: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCardData, snapshot_download
+from huggingface_hub import ModelCard, ModelCardData, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_model
 from safetensors.torch import save as in_bytes
@@ -18,23 +18,24 @@ from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.spec import Specification
 from foveal.calibration.profile import CalibrationProfile, find_profile
 from foveal.hub.card import CheckpointError
-from foveal.storage.atomic import replacing_all
+from foveal.storage.atomic import replacing_all, write_atomically
 from foveal.storage.reading import read_json, refusal, shorten
 from foveal.storage.tensors import read_tensors
 
 TAGS = ["foveal", "adaptive-inference", "semantic-segmentation"]
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, PAGE = "model.safetensors", "config.json", "README.md"
 DTYPES = "float32", "float16", "bfloat16", "float64"
 
 
 def save(
     folder: Path, prepared: PreparedNetwork, spec: Specification, profile: CalibrationProfile | None
 ) -> None:
-    """Write an adaptive model into a folder that exists; weights keep their precision.
+    """Write an adaptive model into a folder, and its page if it has none; weights keep their precision.
 
     Raises:
         OSError: The folder cannot be written, or the disk is full; what was there is as it was.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     kinds = {str(p.dtype).removeprefix("torch.") for p in prepared.network.parameters()}
     record = {**spec.as_dict(), "dtype": kinds.pop() if len(kinds) == 1 else None}
     with replacing_all([folder / WEIGHTS, folder / CONFIG]) as (weights, config):
@@ -42,8 +43,10 @@ def save(
         config.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if profile is None:
         (folder / "model.profile.json").unlink(missing_ok=True)
-        return
-    profile.save(describe_model(prepared, spec, folder / WEIGHTS))
+    else:
+        profile.save(describe_model(prepared, spec, folder / WEIGHTS))
+    if not (folder / PAGE).exists():
+        write_atomically(folder / PAGE, str(ModelCard(card_text(spec, profile))))
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:

@@ -26,7 +26,6 @@ from foveal.geometry.mask import read_mask
 from foveal.geometry.plan import SKIP
 from foveal.methods import Prediction
 from foveal.methods.base import check_tensor, refuse_tracing
-from foveal.storage.atomic import write_atomically
 from foveal.storage.labels import VOID
 
 Images = Tensor | Sequence[Tensor]
@@ -112,9 +111,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         request = Request.read(
             always_adapt, budget=budget, latency_ms=latency_ms, risk=risk, threshold=threshold
         )
-        if isinstance(image, Tensor | str) or not isinstance(
-            image, Sequence
-        ):  # what is no image is said there
+        if isinstance(image, str) or not isinstance(image, Sequence):  # one batch, or what is no image at all
             return self._segment(image, request, mask, mask_share)
         if not isinstance(mask, Sequence | Tensor | None):
             raise ValueError(f"mask is a {type(mask).__name__}; give a list with one mask per image")
@@ -259,17 +256,12 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         Raises:
             OSError: The folder cannot be written, or the disk is full; what was there is as it was.
         """
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._save_pretrained(folder)
-        if not (folder / "README.md").exists():
-            write_atomically(folder / "README.md", str(self.generate_model_card()))
-        if not push_to_hub:
-            return None
-        return self.push_to_hub(**{"repo_id": folder.name, **options})
+        self._save_pretrained(Path(save_directory))
+        wanted = {"repo_id": Path(save_directory).name, **options}
+        return self.push_to_hub(**wanted) if push_to_hub else None
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write weights, what is known about them, and what calibration found."""
+        """Write weights, what is known about them, what calibration found, and the page."""
         files.save(save_directory, self.prepared, self.spec, self.profile)
 
     @classmethod

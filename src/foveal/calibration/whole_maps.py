@@ -10,6 +10,7 @@ from torch import Tensor
 from foveal.calibration.latency import Setup, on_tiles, picture
 from foveal.cost import count_macs
 from foveal.methods import AdaptiveSegmenter
+from foveal.storage.reading import shorten
 
 TOLERANCE = 0.01
 """How far below a budget counted MACs may lie, as a share of it; or the work of one tile, if that is more."""
@@ -17,8 +18,6 @@ USED = 0.5
 """Share of a budget that a plan must use: one that uses less leaves images coarse, and is refused."""
 ROUNDS = 8
 """Halvings of what is not known yet."""
-LONGEST = 120
-"""Characters of names that a message shows."""
 
 
 def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
@@ -71,10 +70,9 @@ def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
 def _taken(setup: Setup, size: tuple[int, int]) -> str:
     """Say what was asked for, and which modules stand against it."""
     names = ", ".join(getattr(setup.engine.model.network, "dense_modules", ()))
-    shown = names if len(names) <= LONGEST else f"{names[:LONGEST]}..."
     return (
         f"budget is {setup.config.budget:g}, and at {size[0]}x{size[1]} px {setup.name} must see the whole "
-        f"map in {shown}"
+        f"map in {shorten(names, 120)}"
     )
 
 

@@ -18,11 +18,9 @@ from foveal.geometry.squares import group_squares
 from foveal.storage.atomic import write_atomically
 from foveal.storage.pictures import figure, label_picture
 from foveal.storage.reading import read_json, refusal
-from foveal.storage.schema import Side, Tile, read_as
+from foveal.storage.schema import MOST_LEVEL, Side, Tile, read_as
 
 SKIP = -1
-MOST_LEVEL = 10
-"""One pixel there stands for a million."""
 SHADES = "█▒░·"
 BLANK = " "
 CELL = 12

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.prediction import Prediction, Trace
+from foveal.storage.said import warn_once
 from foveal.storage.schema import MOST_TILE
 from foveal.tiles import run_dense
 
@@ -24,7 +24,6 @@ BRIGHT, SAMPLED = 10.0, 32
 """Number above which images are not in 0..1 but in 0..255; lines and columns that are looked at for it."""
 BEYOND = 0.05
 """Images that were resampled may reach so far beyond 0..1."""
-_WARNED: list[str] = []
 
 
 class AdaptiveSegmenter(nn.Module, ABC):
@@ -245,12 +244,11 @@ def value_range(image: Tensor) -> tuple[float, float]:
 
 def warn_of_range(least: float, most: float) -> None:
     """Warn, once in a process, of numbers that are none of an image in 0..1."""
-    if (least < -BEYOND or most > 1 + BEYOND) and not _WARNED:
-        _WARNED.append(f"{least:g} to {most:g}")
-        warnings.warn(
+    if least < -BEYOND or most > 1 + BEYOND:
+        warn_once(
+            "range of images",
             f"images hold numbers from {least:.3g} to {most:.3g}; networks of Foveal take 0..1 and normalise "
             "by themselves, so answers are likely wrong",
-            stacklevel=2,
         )
 
 

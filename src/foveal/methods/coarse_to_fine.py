@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from foveal.geometry import planner
-from foveal.geometry.plan import MOST_LEVEL, SKIP, Plan, check_budget
+from foveal.geometry.plan import SKIP, Plan, check_budget
 from foveal.methods.base import TrainableSegmenter, check_image, check_tile, mark_dense_modules
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources, setting
 from foveal.methods.prediction import Prediction, Step, Trace, check_logits
@@ -27,7 +27,7 @@ from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
 from foveal.policies.refinement import Forest, Refinement
 from foveal.program.settings import SCORES, CoarseToFineRun
-from foveal.storage.schema import MOST_TILE
+from foveal.storage.schema import MOST_LEVEL, MOST_TILE
 from foveal.tiles import split
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class CoarseToFineConfig(MethodConfig):
 
     policy: str = setting("weighted_entropy", "Score of the network's uncertainty; see `foveal policies`.")
     tile: int = setting(32, "Side of a tile [px].", 1, MOST_TILE)
-    coarse_level: int = setting(2, "Level of the first pass: 0 full resolution, 1 half, ...", 0, 10)
+    coarse_level: int = setting(2, "Level of the first pass: 0 full resolution, 1 half, ...", 0, MOST_LEVEL)
     threshold: float | None = setting(
         None, "Gain per tile from which a tile is refined; as many as the budget pays for if absent."
     )

@@ -37,7 +37,7 @@ from foveal.policies import (
 )
 from foveal.policies.learned import DEEPEST, LARGEST, WIDEST
 from foveal.program.settings import SCORES, SegBlocksRun
-from foveal.storage.schema import MOST_TILE, Tile
+from foveal.storage.schema import MOST_LEVEL, MOST_TILE, Tile
 from foveal.tiles import split
 
 if TYPE_CHECKING:
@@ -53,8 +53,10 @@ class SegBlocksConfig(MethodConfig):
         "entropy", "What decides which tiles run at full resolution; see `foveal policies`."
     )
     tile: int = setting(32, "Side of a tile [px].", 1, MOST_TILE)
-    max_level: int = setting(2, "Coarsest level that may occur: 0 full resolution, 1 half, ...", 0, 10)
-    coarse_level: int = setting(2, "Level of the coarse pass, for policies that need one.", 0, 10)
+    max_level: int = setting(
+        2, "Coarsest level that may occur: 0 full resolution, 1 half, ...", 0, MOST_LEVEL
+    )
+    coarse_level: int = setting(2, "Level of the coarse pass, for policies that need one.", 0, MOST_LEVEL)
 
     @property
     def adjustable(self) -> bool:

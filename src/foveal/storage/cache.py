@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-import warnings
 from functools import cache
 from pathlib import Path
+
+from foveal.storage.said import warn_once
 
 
 def home_folder() -> Path | None:
@@ -35,9 +36,10 @@ def folder() -> Path:
     if wanted is not None and not wrong:
         return wanted
     private = _private()
-    _warn(
+    warn_once(
+        wrong,
         f"the cache is kept in {private}: {wrong}; name a folder in FOVEAL_CACHE that belongs to you and "
-        "that nobody else can write"
+        "that nobody else can write",
     )
     return private
 
@@ -88,8 +90,3 @@ def _private() -> Path:
 def _new(parent: Path) -> Path:
     """Create a folder for this process, where somebody else has taken the usual name."""
     return Path(tempfile.mkdtemp(prefix="foveal-", dir=parent))
-
-
-@cache
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, RuntimeWarning, stacklevel=3)

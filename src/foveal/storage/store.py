@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,11 +14,10 @@ from foveal.storage.atomic import write_atomically
 from foveal.storage.cache import folder
 from foveal.storage.lock import hold
 from foveal.storage.reading import read_json, shorten
+from foveal.storage.said import warn_once
 
 Record = dict[str, Any]
 """A JSON object."""
-_SAID: set[Path] = set()
-"""Damaged files that were named."""
 
 
 class OtherVersion(ValueError):
@@ -65,13 +63,8 @@ class Store:
     def doubt(self, key: str, problem: Exception) -> None:
         """Warn, once for a file, that a record is of no use."""
         path = self.path(key)
-        if path not in _SAID:
-            _SAID.add(path)
-            warnings.warn(
-                f"{path}: {str(problem).removeprefix(f'{path}: ')}; it counts as empty, and is written anew",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+        said = str(problem).removeprefix(f"{path}: ")
+        warn_once(path, f"{path}: {said}; it counts as empty, and is written anew", stacklevel=4)
 
     def problem(self, key: str) -> str:
         """Say why a file that is there counts as empty; an empty string if it is absent or holds a record."""
