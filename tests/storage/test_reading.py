@@ -14,11 +14,12 @@ import foveal
 from foveal.calibration.cost_model import CostModel
 from foveal.calibration.profile import CalibrationProfile
 from foveal.calibration.risk import RiskTable
-from foveal.geometry.plan import MOST_LEVEL, Plan
+from foveal.geometry.plan import Plan
 from foveal.hub.card import Card
-from foveal.storage import reading
+from foveal.program import spec
+from foveal.storage import reading, schema
 from foveal.storage.reading import parse_json, read_bounded, read_json, read_toml
-from foveal.storage.schema import MOST_TILE, Tile, read_as
+from foveal.storage.schema import MOST_LEVEL, MOST_TILE, Tile, read_as
 from foveal.storage.tensors import read_tensors
 from foveal.training.config import RecipeError, read_recipe
 from foveal.training.log import read_history
@@ -249,3 +250,7 @@ def test_a_reason_is_one_short_line() -> None:
     assert reading.shorten("a\n b" * 1000).startswith("a ba ba")
     assert len(reading.shorten("a\n b" * 1000)) == reading.MOST_SAID
     assert read_as(Tile, MOST_TILE, "here", "tile") == MOST_TILE
+
+
+def test_files_have_the_limits_of_programs() -> None:
+    assert (schema.MOST_LEVEL, schema.MOST_TILE) == (spec.MOST_LEVELS - 1, spec.MOST_TILE)
