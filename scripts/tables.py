@@ -66,7 +66,7 @@ def cpu() -> str:
         "| network, image | precision | fastest static | work | ms | over it | over our own dense | eta |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name in ("rn18_1024x2048", "camvid_rn18_720x960", "mobilenetv2_720x960"):
+    for name in ("rn18_1024x2048", "rn50_1024x2048", "camvid_rn18_720x960", "mobilenetv2_720x960"):
         row = json.loads((BENCHMARKS / "cpu" / f"{name}.json").read_text())
         start = f"{row['model']}, {row['size'][0]}x{row['size'][1]}"
         for precision, best in row["best_static"].items():
