@@ -3,7 +3,7 @@ PYTHON ?= python3
 IMAGE ?=
 export PYTHON
 
-.PHONY: demo test check fuzz format wheel networks sanitize setup clean
+.PHONY: demo test check fuzz format wheel networks sanitize emulate setup clean
 
 demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
 	@bash scripts/setup.sh
@@ -34,6 +34,9 @@ networks: setup ## try other people's networks and write docs/networks.md; half 
 
 sanitize: setup ## run the tests of the kernels on a build that reports out-of-bounds accesses and undefined behaviour
 	@.venv/bin/python scripts/sanitize.py
+
+emulate: setup ## run programs on an emulated 64-bit ARM; needs gcc-aarch64-linux-gnu and qemu-user
+	@.venv/bin/python scripts/emulate.py
 
 setup:
 	@bash scripts/setup.sh dev

@@ -5,7 +5,8 @@
 
 The kernels are compiled with the AddressSanitizer and UndefinedBehaviorSanitizer of GCC, and loaded instead.
 Processes that tests start or fork write their reports to the same folder; any report is a failure. Leaks are
-not looked for: Python and PyTorch keep memory until they end.
+not looked for there: Python and PyTorch keep memory until they end. So a driver in C,
+`tests/program/threads.c`, runs one program in four threads at once, watched for races and then for leaks.
 """
 
 from __future__ import annotations
@@ -18,10 +19,29 @@ from pathlib import Path
 
 import torch  # before the kernels are built: they are linked to the OpenMP library that it loads
 
-from foveal.kernels.build import CannotBuild, build
+import foveal
+from foveal.hub.export import export_program
+from foveal.kernels.build import SOURCES, CannotBuild, build, include
+from foveal.kernels.flags import FLAGS
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS = ("-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+DRIVER = ROOT / "tests/program/threads.c"
+WATCHED = {"races": "thread", "leaks": "address"}
+"""What the driver is watched for, and by which sanitizer."""
+RACING = """
+#include <pthread.h>
+#include <stdlib.h>
+static int shared;
+static void *add(void *p) { for (int k = 0; k < 1000; k++) shared++; return p; }
+int main(void) {
+    pthread_t other;
+    pthread_create(&other, NULL, add, NULL);
+    add(malloc(64));
+    return pthread_join(other, NULL);
+}
+"""
+"""A program that races and leaks."""
 TESTS = ("tests/ops", "tests/fusion", "tests/program", "tests/laws")
 FAULTY = """
 import ctypes
@@ -52,8 +72,50 @@ def main() -> int:
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "timeout=1200", *tests]
         done = subprocess.run(command, env=environment, cwd=ROOT, check=False)
         found = take(reports)
+        if not sys.argv[1:]:
+            found += drive(Path(scratch))
         print(*found, f"{len(found)} reports of the sanitizers, PyTorch {torch.__version__}", sep="\n")
         return done.returncode or bool(found)
+
+
+def drive(folder: Path) -> list[str]:
+    """Run a program of every precision in four threads; return what was reported of races and leaks.
+
+    Raises:
+        SystemExit: A program that races and leaks is not reported.
+    """
+    model, images = (
+        foveal.load_model("camvid_rn18"),
+        [foveal.street(seed=k)[0][None, :, :128, :192] for k in range(4)],
+    )
+    (folder / "racing.c").write_text(RACING)
+    found = []
+    for what, sanitizer in WATCHED.items():
+        if watched([folder / "racing.c"], folder / "racing", sanitizer, []).returncode == 0:
+            sys.exit(f"a program with {what} is not reported: the {sanitizer} sanitizer does not work here")
+        sources = [*sorted(SOURCES.rglob("*.c")), DRIVER]
+        for precision in ("f32", "bf16", "int8"):
+            file = folder / f"{precision}.foveal"
+            if not file.exists():
+                export_program(model, file, precision, images)
+            done = watched(sources, folder / f"driver-{sanitizer}", sanitizer, [str(file)])
+            print(f"{what}, {precision}: {done.stdout.strip()}")
+            if done.returncode:
+                found.append(f"{what}, {precision}, exit code {done.returncode}:\n{done.stderr}")
+    return found
+
+
+def watched(
+    sources: list[Path], path: Path, sanitizer: str, words: list[str]
+) -> subprocess.CompletedProcess[str]:
+    """Build a program once with a sanitizer, and run it with words."""
+    if not path.exists():
+        flags = [flag for flag in FLAGS if flag != "-O3"]
+        checks = ["-O1", "-g", "-march=native", f"-fsanitize={sanitizer}"]
+        command = ["gcc", *flags, *checks, *include(), *map(str, sources), "-o", str(path), "-pthread", "-lm"]
+        subprocess.run(command, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return subprocess.run([path, *words], env=environment, capture_output=True, text=True, check=False)
 
 
 def checked(library: Path, reports: Path) -> dict[str, str]:
