@@ -153,12 +153,13 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         engine = self.engine
         raw = self._batch(image)
         size = (raw.shape[2], raw.shape[3])
-        batch = self._padded(raw)
-        padded = (batch.shape[2], batch.shape[3])
-        mask = None if given_mask is None else read_mask(given_mask, raw, padded, self.spec.tile, mask_share)
-        if mask is not None and not bool(mask.cells.any()):
-            return nothing_wanted(mask.pixels, self.spec.tile, self.spec.classes, self.spec.palette)
         answerer = self._answerer(engine, request)
+        tile, scale = answerer.setup.tile, answerer.setup.config.scale
+        batch = self._padded(raw) if scale == 1 else raw  # shrunk images are padded afterwards
+        padded = (batch.shape[2], batch.shape[3])
+        mask = None if given_mask is None else read_mask(given_mask, raw, padded, tile, mask_share)
+        if mask is not None and not bool(mask.cells.any()):
+            return nothing_wanted(mask.pixels, tile, self.spec.classes, self.spec.palette)
         choice = answerer.choose(padded)
         method: Callable[..., Prediction] = answerer.method(choice)
         if mask is not None:
@@ -166,7 +167,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         run = partial(self._run, method, batch)
         found = run()
         labels = found.labels[:, : size[0], : size[1]]
-        levels = levels_of(found, size, self.spec.tile)
+        levels = levels_of(found, size, tile)
         if mask is not None:
             labels = labels.masked_fill(~mask.pixels.to(labels.device), VOID)
             levels = levels.masked_fill(~mask.cells[:, : levels.shape[1], : levels.shape[2]], SKIP)
@@ -178,7 +179,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
             trace.work,
             choice.reason,
             choice.predicted_ms,
-            self.spec.tile,
+            tile,
             self.spec.classes,
             self.spec.palette,
             found,

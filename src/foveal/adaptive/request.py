@@ -95,7 +95,7 @@ class Answerer:
         """
         if self.request.kind != "threshold":
             return self.selector(size)
-        if self.setup.least_work(size) >= 1:
+        if self.setup.least_work(size) >= self.setup.share(size):
             return Choice(1.0, f"small for tiles of {self.spec.tile} px, a first pass saves nothing")
         return Choice(1.0)
 
@@ -103,7 +103,7 @@ class Answerer:
         """Return the method that a choice names; made once."""
         key = DENSE if choice.reason else choice.budget
         if key not in self._made:
-            self._made[key] = self.engine.dense() if choice.reason else self.setup.make(choice.budget)
+            self._made[key] = self.setup.make_dense() if choice.reason else self.setup.make(choice.budget)
         return self._made[key]
 
     def method_for_mask(self, choice: Choice) -> AdaptiveSegmenter:

@@ -64,6 +64,11 @@ class AdaptiveResult:
         return 0 if self._rerun is None else count_macs(self._rerun).total
 
     @property
+    def scale(self) -> float:
+        """Share of the images' sides that they were shrunk to first; `levels` and `plan` count from there."""
+        return 1.0 if self.prediction is None else self.prediction.trace.scale
+
+    @property
     def logits(self) -> Tensor:
         """Logits at the size of the images [N, K, H, W].
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from foveal.calibration.profile import METHOD, find_profile
 from foveal.geometry.plan import check_budget
@@ -35,7 +36,7 @@ def configure(model: Model, method: str, budget: float, given: Settings) -> Meth
             f"method {method} has no setting {', '.join(strange)}; it has {', '.join(known) or 'none'}"
         )
     check_budget(budget)
-    values: dict[str, object] = {k: v for k, v in model.card.recommended.items() if k in known}
+    values: dict[str, Any] = {k: v for k, v in model.card.recommended.items() if k in known}
     profile = find_profile(model) if method == METHOD else None
     if profile is not None:
         found = profile.settings(budget, model.card.coarse_level)

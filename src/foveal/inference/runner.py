@@ -72,6 +72,7 @@ class Runner:
         resources = Resources(policy_network=model.policy)
         engine.make(method, config, resources)
         self.setup = Setup(engine, method, config, resources)
+        self._whole = self.setup.make_dense()
         self._choose = BudgetSelector(self.setup, latency, always_adapt, report)
         self._choose.setting = self.risk.setting if self.risk else None
 
@@ -111,6 +112,7 @@ class Runner:
             risk=self.risk,
             estimate=self._estimate(batch, prediction, choice),
             counted=counted,
+            scale=prediction.trace.scale,
         )
         return self._compare(result, batch, repeat, mask) if repeat else result
 
@@ -119,7 +121,7 @@ class Runner:
         if mask is not None:
             method = self.setup.make_for_mask(choice.budget, bool(choice.reason))
             return partial(method.masked, batch, mask.cells)
-        return partial(self._dense if choice.reason else self.setup.make(choice.budget), batch)
+        return partial(self._whole if choice.reason else self.setup.make(choice.budget), batch)
 
     def _counted(self, run: Run, batch: Tensor, mask: Mask | None) -> tuple[Prediction, float, int, bool]:
         """Run once; return the answer, its time [ms], its MACs, and whether counting made it slower."""
@@ -182,9 +184,10 @@ class Runner:
             return self._dense(batch).labels
 
         runs: dict[str, Callable[[], Any]] = {"dense": dense_labels}
-        alone = bool(result.reason) and mask is None
+        shrunk = result.scale < 1
+        alone = bool(result.reason) and mask is None and not shrunk
         if not alone or result.choice.overruled:
-            method = self._run_of(replace(result.choice, reason=""), batch, mask)
+            method = self._run_of(result.choice if shrunk else replace(result.choice, reason=""), batch, mask)
             runs["method"] = lambda: method().labels
         with on_tiles(self.model.name):
             times = self.timer(runs, repeat, 1)

@@ -47,6 +47,11 @@ class CoarseToFineConfig(MethodConfig):
     level_gain: tuple[float, ...] = field(default=Refinement.level_gain)
 
     @property
+    def is_dense(self) -> bool:
+        """Whether everything is computed at full resolution: a threshold may leave some of it out."""
+        return super().is_dense and self.threshold is None
+
+    @property
     def time_key(self) -> tuple[object, ...]:
         """Tile and level of the first pass."""
         return self.tile, self.coarse_level
