@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from foveal.benchmark.contenders import Contender, Kind, Labeller
-from foveal.benchmark.curves import Point, pareto
+from foveal.calibration.curves import Point, pareto
 from foveal.cost import Timing, settle
 from foveal.data.pairs import Dataset
 from foveal.evaluation.metrics import Confusion
