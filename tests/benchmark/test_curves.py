@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveal.benchmark.curves import compare, time_at
-from foveal.calibration.curves import Point, hull, pareto, quality_at
+from foveal.calibration.curves import Point, pareto, quality_at
 
 points = st.lists(st.builds(Point, st.floats(0.1, 1000), st.floats(0, 1)), min_size=1, max_size=12)
 CURVE = [Point(10, 0.5), Point(100, 0.7)]

@@ -9,7 +9,7 @@ differences between RD-curves", ITU-T VCEG-M33, 2001; here with straight lines i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from foveal.calibration.beside import Beside
-from foveal.calibration.beside import NotMeasured as NotAdapted
 from foveal.calibration.beside import Unusable as Unusable
 from foveal.calibration.risk import RiskSetting, RiskTable
 from foveal.hub.checkpoint import Model
@@ -121,7 +120,7 @@ def load_profile(model: Model) -> CalibrationProfile:
     """Read what `foveal adapt` found for a model.
 
     Raises:
-        NotAdapted: Nothing was found yet, or for other weights.
+        NotMeasured: Nothing was found yet, or for other weights.
         Unusable: What is there is damaged, and the other place has nothing either.
     """
     return PROFILES.load(model)
