@@ -22,6 +22,7 @@ from foveal.adaptive.spec import Specification
 from foveal.calibration.engine import Engine, Precision
 from foveal.calibration.latency import on_tiles
 from foveal.calibration.profile import CalibrationProfile
+from foveal.calibration.tuned import TunedSettings
 from foveal.geometry.mask import read_mask
 from foveal.geometry.plan import SKIP
 from foveal.methods import Prediction
@@ -43,6 +44,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         prepared: The network with its preprocessing, as an ordinary module.
         spec: What is known about it.
         profile: What calibration found; None before `calibrate`.
+        tuned: What `foveal tune` found on labelled images; None before.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         super().__init__()
         self.prepared = PreparedNetwork(network, spec.shape, spec.preprocess, spec.dense_modules)
         self.spec, self.profile = spec, profile
+        self.tuned: TunedSettings | None = None
         self._engine: Engine | None = None
         self._stamp: tuple[object, ...] = ()
         self._answerers: dict[Request, Answerer] = {}
@@ -184,6 +187,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
             self.spec.palette,
             found,
             run,
+            answerer.why,
         )
 
     def _run(self, method: Callable[..., Prediction], batch: Tensor) -> Prediction:
@@ -230,7 +234,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
     def _answerer(self, engine: Engine, request: Request) -> Answerer:
         """Return what answers a request; made once."""
         if request not in self._answerers:
-            self._answerers[request] = Answerer(engine, self.spec, self.profile, request)
+            self._answerers[request] = Answerer(engine, self.spec, self.profile, request, self.tuned)
         return self._answerers[request]
 
     def _forget(self) -> None:
@@ -263,7 +267,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write weights, what is known about them, what calibration found, and the page."""
-        files.save(save_directory, self.prepared, self.spec, self.profile)
+        files.save(save_directory, self.prepared, self.spec, self.profile, self.tuned)
 
     @classmethod
     def from_pretrained(
@@ -299,6 +303,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         network, spec = files.load(folder, network, trusted)
         model = cls(network, spec)
         model.profile = files.load_profile(folder, model.prepared, spec)
+        model.tuned = files.load_tuned(folder, model.prepared, spec)
         return model
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:

@@ -35,6 +35,7 @@ class AdaptiveResult:
         classes: Names of the classes.
         palette: Colour of every class, 0..255.
         prediction: Logits and decisions of the padded images; None if nothing was wanted.
+        chosen: Who chose the settings, and why; empty if the model's own ran.
     """
 
     labels: Tensor
@@ -48,6 +49,7 @@ class AdaptiveResult:
     palette: tuple[Colour, ...] = ()
     prediction: Prediction | None = field(default=None, repr=False)
     _rerun: Callable[[], object] | None = field(default=None, repr=False)
+    chosen: str = ""
 
     @cached_property
     def confidence(self) -> Tensor:

@@ -102,6 +102,9 @@ class Beside(Generic[T]):
         Raises:
             Unusable: What is there is damaged: without it, other settings would be used unnoticed.
         """
+        file, cache = model.file, Store(self.kind, self.version).place
+        if not cache.is_dir() and not (file and file.with_suffix(f".{self.kind}.json").exists()):
+            return None  # before the weights are read
         try:
             return self.load(model)
         except NotMeasured:

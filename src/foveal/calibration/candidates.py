@@ -1,4 +1,4 @@
-"""Which settings of a network are worth trying: every scale alone, and methods at scales, levels and scores."""
+"""Which settings of a network are worth trying: every scale alone, and methods at scales and levels."""
 
 from __future__ import annotations
 

@@ -26,9 +26,7 @@ def rungs(images: int, first: int) -> list[int]:
 
 
 def image_order(images: int, seed: int) -> list[int]:
-    """Return the order in which images are taken: at random, as neighbours may be alike; every rung's first
-    images are those of the rung before.
-    """
+    """Return the order in which images are taken: at random, as neighbours may be alike."""
     return Random(seed).sample(range(images), images)
 
 

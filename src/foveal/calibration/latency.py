@@ -100,9 +100,8 @@ class Setup:
 
     def make_dense(self) -> AdaptiveSegmenter:
         """Make the dense network, on images shrunk by the scale of the settings."""
-        if self.config.scale == 1:
-            return self.engine.dense()
-        return self.engine.make(DENSE, METHODS[DENSE].Config(scale=self.config.scale))
+        config = METHODS[DENSE].Config(scale=self.config.scale)
+        return self.engine.make(DENSE, config) if config.scale < 1 else self.engine.dense()
 
     def share(self, size: tuple[int, int]) -> float:
         """Return the share of the pixels of an image of `size` [px] that the scale leaves."""
@@ -137,11 +136,6 @@ class Setup:
     def title(self) -> str:
         """Method and settings in words."""
         return " ".join(filter(None, [self.method, self.config.title]))
-
-    @property
-    def multiple(self) -> int:
-        """What sides of images must be multiples of [px]: the network's `multiple`, 1 if it does not say."""
-        return int(getattr(self.engine.model.network, "multiple", 1))
 
     def least_work(self, size: tuple[int, int]) -> float:
         """Return the work of the cheapest plan for an image of `size` [px], the coarse pass included."""
@@ -220,8 +214,9 @@ def calibrate(
             f"method {setup.title} has no budget to predict times for; give another method or policy"
         )
     report("measuring how fast this machine is, once")
-    tile = math.ceil(tile_of(setup.config) / setup.config.scale)
-    rows = measure(setup, sizes(size, tile, setup.multiple))
+    rows = measure(
+        setup, sizes(size, math.ceil(tile_of(setup.config) / setup.config.scale), setup.engine.multiple)
+    )
     new = {row.size for row in rows}
     old = [row for row in known.rows if row.size not in new] if known else []
     model = CostModel.fit([*old, *rows])
@@ -264,9 +259,8 @@ def measure(setup: Setup, found: Sequence[tuple[int, int]]) -> list[Measurement]
 
 def picture(size: tuple[int, int], channels: int = 3) -> Tensor:
     """Draw patches of random colours [1, C, H, W] in 0..1, the same for the same size [px]."""
-    draw = torch.Generator().manual_seed(0)
     rows, columns = (-(-side // GRAIN) for side in size)
-    patches = torch.rand(1, channels, rows, columns, generator=draw)
+    patches = torch.rand(1, channels, rows, columns, generator=torch.Generator().manual_seed(0))
     return patches.repeat_interleave(GRAIN, 2).repeat_interleave(GRAIN, 3)[:, :, : size[0], : size[1]]
 
 

@@ -47,6 +47,7 @@ class BudgetSelector:
         always_adapt: Whether the method runs also where the cost model predicts no gain.
         report: Called with what is done before it takes time.
         setting: What keeps a risk, if one is tolerated.
+        most: Largest budget that a latency may buy.
 
     Raises:
         ValueError: The latency is no time, or the method and its policy have no budget to choose.
@@ -57,6 +58,7 @@ class BudgetSelector:
     always_adapt: bool = False
     report: Report = silent
     setting: RiskSetting | None = None
+    most: float = 1.0
     _known: CostModel | None = field(default=None, init=False)
     _choices: dict[tuple[int, int], Choice] = field(default_factory=dict, init=False)
 
@@ -106,7 +108,8 @@ class BudgetSelector:
         model = self._known = cost_model(self.setup, size, self.report, self._known)
         pixels, least = math.prod(size), self.setup.least_work(size)
         dense, cheapest, whole = self._dense_ms(model, size), model.predict(pixels, least), self._whole(size)
-        if dense <= latency and (not self.always_adapt or least >= whole):
+        wanted = self.most < whole and least < whole and model.predict(pixels, self.most) < dense
+        if dense <= latency and not wanted and (not self.always_adapt or least >= whole):
             reason = f"predicted {dense:.1f} ms, within the {latency:g} ms asked for"
             return Choice(1.0, reason, dense, latency)
         if cheapest > latency or least >= whole:
@@ -115,7 +118,7 @@ class BudgetSelector:
                 f"{cheapest:.1f} ms with the cheapest plan and {dense:.1f} ms with the dense network; allow "
                 "more time, reduce the image, or allow coarser levels"
             )
-        share = min(MOST * whole, model.work_for(pixels, latency))
+        share = min(self.most, MOST * whole, model.work_for(pixels, latency))
         budget = max(least, math.floor(share * STEPS) / STEPS)
         return Choice(budget, "", model.predict(pixels, budget), latency)
 

@@ -36,6 +36,7 @@ class Result:
         estimate: Estimated class-balanced disagreement with the dense network, a share; None without a risk.
         counted: Whether MACs were counted during the one run that was timed, which makes it slower.
         scale: Share of the image's sides that it was shrunk to before anything else.
+        chosen: Who chose the settings, and why; empty if the user and the defaults did.
     """
 
     image: Tensor
@@ -54,6 +55,7 @@ class Result:
     estimate: float | None = None
     counted: bool = False
     scale: float = 1.0
+    chosen: str = ""
 
     @property
     def reason(self) -> str:

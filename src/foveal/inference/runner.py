@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveal.calibration.configure import Chosen
 from foveal.calibration.engine import Engine
 from foveal.calibration.latency import Report, Setup, on_tiles, silent
 from foveal.calibration.profile import Risk
@@ -38,7 +39,7 @@ class Runner:
         engine: What runs a trained network.
         method: Name in `foveal.methods.METHODS`.
         asked: Settings of the method; their budget does not count with a latency. Or a disagreement with the
-            dense network to tolerate, and what keeps it.
+            dense network to tolerate, and what keeps it; or settings with who chose them.
         latency: Time that an image may take [ms], the labels included.
         always_adapt: Whether the method runs also where the cost model predicts no gain.
         report: Called with what is done before it takes time.
@@ -57,14 +58,14 @@ class Runner:
         self,
         engine: Engine,
         method: str,
-        asked: MethodConfig | Risk,
+        asked: MethodConfig | Risk | Chosen,
         latency: float | None = None,
         always_adapt: bool = False,
         report: Report = silent,
     ) -> None:
         model = engine.model
         self.model, self.risk = model, asked if isinstance(asked, Risk) else None
-        config = asked.config if isinstance(asked, Risk) else asked
+        config = asked if isinstance(asked, MethodConfig) else asked.config
         self._outline = copy.deepcopy(model.network).to("meta")
         self._dense_macs: dict[tuple[int, int], int] = {}
         self._macs = MacsByPlan(_passes)
@@ -75,6 +76,9 @@ class Runner:
         self._whole = self.setup.make_dense()
         self._choose = BudgetSelector(self.setup, latency, always_adapt, report)
         self._choose.setting = self.risk.setting if self.risk else None
+        self._why = ""
+        if isinstance(asked, Chosen):
+            self._why, self._choose.most = asked.why, asked.most
 
     def __call__(self, image: Tensor, repeat: int = 0, wanted: Tensor | None = None) -> Result:
         """Segment one image [C, H, W] in 0..1.
@@ -113,6 +117,7 @@ class Runner:
             estimate=self._estimate(batch, prediction, choice),
             counted=counted,
             scale=prediction.trace.scale,
+            chosen=self._why,
         )
         return self._compare(result, batch, repeat, mask) if repeat else result
 

@@ -25,6 +25,7 @@ def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Se
     entries = [
         ("work", f"{style(f'{result.work:.3f}', bold=True)} of dense{_shrunk(result)}"),
         ("MACs", f"{giga(result.macs)} of {giga(result.dense_macs)}, {result.macs / result.dense_macs:.0%}"),
+        ("setting", result.chosen),
         ("time", time_text(result)),
         ("latency", latency_text(result)),
         ("risk", risk_text(result)),

@@ -47,8 +47,8 @@ def peak(rows: Sequence[TuneRow]) -> str:
     figures = f"{100 * best.miou:.1f} mIoU at work {best.work:.2f}"
     if best.miou >= whole.miou + PAST:
         return (
-            f"The network sees best at scale {best.scale:g}: {figures}, against {100 * whole.miou:.1f} at full "
-            "size. Larger budgets than that are wasted on it."
+            f"The network sees best at scale {best.scale:g}: {figures}, against {100 * whole.miou:.1f} at "
+            "full size. Larger budgets than that are wasted on it."
         )
     return f"The network sees best at full size: {100 * whole.miou:.1f} mIoU."
 
