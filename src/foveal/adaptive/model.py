@@ -153,10 +153,9 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         self, image: Tensor, request: Request, given_mask: Tensor | None, mask_share: float
     ) -> AdaptiveResult:
         """Segment one batch."""
-        engine = self.engine
         raw = self._batch(image)
         size = (raw.shape[2], raw.shape[3])
-        answerer = self._answerer(engine, request)
+        answerer = self._answerer(self.engine, request)
         tile, scale = answerer.setup.tile, answerer.setup.config.scale
         batch = self._padded(raw) if scale == 1 else raw  # shrunk images are padded afterwards
         padded = (batch.shape[2], batch.shape[3])
@@ -174,12 +173,11 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         if mask is not None:
             labels = labels.masked_fill(~mask.pixels.to(labels.device), VOID)
             levels = levels.masked_fill(~mask.cells[:, : levels.shape[1], : levels.shape[2]], SKIP)
-        trace = found.trace
         return AdaptiveResult(
             labels,
-            trace.plan,
+            found.trace.plan,
             levels,
-            trace.work,
+            found.trace.work,
             choice.reason,
             choice.predicted_ms,
             tile,

@@ -22,6 +22,7 @@ from foveal.calibration.candidates import Candidate, Space, list_candidates
 from foveal.calibration.curves import Point, pareto
 from foveal.calibration.engine import Engine
 from foveal.calibration.halving import image_order, rungs, survivors
+from foveal.calibration.latency import on_tiles
 from foveal.calibration.tuned import TunedRow, TunedSettings
 from foveal.cost import alternate, settle
 from foveal.data.pairs import Dataset
@@ -173,7 +174,7 @@ def tune(
     order = image_order(count, effort.seed)
     shapes = Counter((image.shape[1], image.shape[2]) for image in (data[k][0] for k in order))
     engine = next(iter(engines.values()))
-    race = _Race(data, order, effort, progress)
+    race = _Race(engine.model.name, data, order, effort, progress)
     race.enter(engines, list_candidates(engines.values(), list(shapes), space), len(data.classes))
     history = race.run(say)
     if effort.timed:
@@ -186,6 +187,7 @@ def tune(
 class _Race:
     """Candidates on ever more images."""
 
+    name: str
     data: Dataset
     order: Sequence[int]
     effort: Effort
@@ -221,12 +223,13 @@ class _Race:
         batch = image[None].to(memory_format=torch.channels_last)
         for entry in list(self.entries):
             try:
-                if number == 0:
-                    with tuning():
+                if number == 0 and self.effort.timed:
+                    with tuning(), on_tiles(self.name):
                         _labels(entry.method, batch)
                 settle()
                 start = time.perf_counter()
-                labels, work = _labels(entry.method, batch)
+                with on_tiles(self.name):
+                    labels, work = _labels(entry.method, batch)
             except ValueError as error:  # a budget that does not pay for this image
                 self.entries.remove(entry)
                 self.left_out.append(f"{entry.candidate.title} is left out: {error}")
@@ -283,10 +286,9 @@ class _Race:
             round(whole.confusion.miou, 5),
             tuple(sorted(kept, key=lambda row: row.work)),
         )
-        name, rungs_ = engine.model.name, tuple(history)
-        found = (*final, *earlier)
+        data, images, found = self.data.name, len(self.order), (*final, *earlier)
         return TuneResult(
-            name, self.data.name, len(self.order), size, rungs_, found, settings, tuple(self.left_out)
+            self.name, data, images, size, tuple(history), found, settings, tuple(self.left_out)
         )
 
 
