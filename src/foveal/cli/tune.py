@@ -60,6 +60,7 @@ def tune(
     from foveal.calibration.candidates import BUDGETS, SCALES, Space
     from foveal.calibration.tune import Effort
     from foveal.calibration.tune import tune as search
+    from foveal.methods.base import check_tile
 
     shares = check_shares("--budgets", budgets or BUDGETS)
     sides = check_shares("--scales", scales or SCALES)
@@ -67,6 +68,8 @@ def tune(
     dataset = open_labelled(loaded, data, split)
     prepare(threads)
     engines = _engines(loaded, precision or ["f32"])
+    for tile in tiles or ():
+        check_tile(loaded.network, tile)
     space = Space(shares, sides, tuple(dict.fromkeys(tiles or ())))
     effort = Effort(limit, first, timed, repeat, seed)
     found = search(engines, dataset, space, effort, announce, parts_bar())
