@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from foveal.calibration.beside import Unusable
 from foveal.calibration.candidates import Space
 from foveal.calibration.configure import Asked, choose
 from foveal.calibration.engine import find_engine
 from foveal.calibration.tune import Effort, TuneResult, tune
 from foveal.calibration.tuned import TUNED, find_tuned
+from foveal.hub.beside import Unusable
 from foveal.hub.checkpoint import Model
 from foveal.inference.runner import Runner
 from foveal.methods import METHODS

@@ -287,7 +287,7 @@ def test_one_first_pass_serves_many_methods(network: nn.Module) -> None:
 
 def test_a_direct_step_goes_to_full_resolution_at_once_and_keeps_the_budget() -> None:
     image = torch.rand(2, 3, 96, 128)
-    method = make(nano(), 0.4, 2, schedule="direct")
+    method = make(headless(), 0.4, 2, schedule="direct")
     found = answer(method, image)
     assert [step.name for step in found.trace.steps] == ["coarse", "refine"]
     assert set(held(found).flatten().tolist()) == {0, 2}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from foveal.calibration.beside import Beside
-from foveal.calibration.beside import Unusable as Unusable
 from foveal.calibration.risk import RiskSetting, RiskTable
+from foveal.hub.beside import Beside
+from foveal.hub.beside import Unusable as Unusable
 from foveal.hub.checkpoint import Model
 from foveal.methods import CoarseToFineConfig
 from foveal.methods.config import SettingValue

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from foveal.calibration.beside import Beside
 from foveal.calibration.engine import Precision
+from foveal.hub.beside import Beside
 from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, MethodConfig
 from foveal.methods.config import SettingValue
