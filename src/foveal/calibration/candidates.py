@@ -21,6 +21,8 @@ VARIED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "segblocks": {"policy": ("entropy",)},
 }
 """Methods that are tried, and their settings besides levels and tile that are."""
+SAME = 0.01
+"""Scales that differ by less are one."""
 ROOM = 1.08
 """A budget is tried where it pays for so many times the cheapest plan: with less, hardly a tile is chosen."""
 
@@ -76,14 +78,24 @@ def list_candidates(engines: Iterable[Engine], sizes: Sequence[Size], space: Spa
     """
     found: list[Candidate] = []
     for engine in engines:
-        alone = {*space.scales, 1.0, *(round(math.sqrt(share), 3) for share in space.budgets)}
+        alone = _scales(space)
         dense = METHODS[DENSE].Config
-        found += [Candidate(DENSE, dense(1.0, scale=s), engine.precision) for s in sorted(alone)]
+        found += [Candidate(DENSE, dense(1.0, scale=s), engine.precision) for s in alone]
         for scale, budget in product(sorted(space.scales), sorted(space.budgets)):
             if budget < max(pixel_share(size, scale) for size in sizes):
                 fitting = (c for c in _methods(engine, scale, budget, space) if _pays(engine, c, sizes))
                 found += fitting
     return found
+
+
+def _scales(space: Space) -> list[float]:
+    """List the scales of whole images: those that are asked for, full size, and those of the budgets."""
+    found = {*space.scales, 1.0}
+    for share in space.budgets:
+        scale = math.floor(1000 * math.sqrt(share)) / 1000
+        if all(abs(scale - known) > SAME for known in found):
+            found.add(scale)
+    return sorted(found)
 
 
 def _methods(engine: Engine, scale: float, budget: float, space: Space) -> Iterable[Candidate]:

@@ -166,7 +166,7 @@ def tune(
         progress: Told how far it is.
 
     Raises:
-        ValueError: There are no images, or none of them is labelled.
+        ValueError: There are no images, none of them is labelled, or the dense network cannot run on one.
     """
     count = min(len(data), effort.limit or len(data))
     if not count:
@@ -231,6 +231,8 @@ class _Race:
                 with on_tiles(self.name):
                     labels, work = _labels(entry.method, batch)
             except ValueError as error:  # a budget that does not pay for this image
+                if entry.candidate.shrinks_alone:
+                    raise
                 self.entries.remove(entry)
                 self.left_out.append(f"{entry.candidate.title} is left out: {error}")
                 continue

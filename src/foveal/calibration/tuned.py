@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 
 from foveal.calibration.engine import Precision
@@ -13,9 +14,6 @@ from foveal.methods import METHODS, MethodConfig
 from foveal.methods.config import SettingValue
 from foveal.storage.names import find
 from foveal.storage.schema import Count, Name, Number, Share, Side, read_as
-
-NEAR = 0.005
-"""A setting may take this share of the dense work more than was asked for: about a tile."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class TunedSettings:
         precision: str | None = None,
         given: Mapping[str, object] | None = None,
     ) -> TunedRow | None:
-        """Return the best setting that takes no more work; None if there is none.
+        """Return the best setting that takes no more work, give or take a tile; None if there is none.
 
         Args:
             budget: Share of the dense work.
@@ -92,8 +90,12 @@ class TunedSettings:
             precision: What it must compute in; any if absent.
             given: Settings that it must have.
         """
-        able = [r for r in self.rows if r.work <= budget + NEAR and r.fits(method, precision, given or {})]
+        able = [r for r in self.rows if self._paid(r, budget) and r.fits(method, precision, given or {})]
         return max(able, key=lambda row: (row.miou, -row.work), default=None)
+
+    def _paid(self, row: TunedRow, budget: float) -> bool:
+        """Whether a budget pays for a row; budgets are kept to one tile above them, works rounded."""
+        return row.work <= budget + row.config.whole("tile") ** 2 / prod(self.size) + 1e-4
 
     def for_latency(
         self,

@@ -10,6 +10,8 @@ from typer import style
 from foveal.calibration.tune import TuneResult, TuneRow
 from foveal.reporting.table import table
 
+NEAR = 0.001
+"""Work beyond a budget that counts as within it: about a tile."""
 PAST = 0.002
 """Mean IoU by which a smaller scale must be better before dense is said to be past its peak."""
 
@@ -57,7 +59,7 @@ def _per_budget(rows: Sequence[TuneRow]) -> list[str]:
     """Say for every budget that was tried what is best, and what shrinking alone reaches."""
     lines = []
     for budget in sorted({row.budget for row in rows if row.method != "dense"}):
-        able = [row for row in rows if row.work <= budget + 0.005]
+        able = [row for row in rows if row.work <= budget + NEAR]
         alone = [row for row in able if row.method == "dense"]
         if not alone:
             continue
