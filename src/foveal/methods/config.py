@@ -113,8 +113,12 @@ class MethodConfig:
 
 
 def settings_of(kind: type[MethodConfig]) -> dict[str, Field[Any]]:
-    """Return the declared settings of a method's config by name; the budget is not among them."""
-    return {f.name: f for f in fields(kind) if "description" in f.metadata}
+    """Return the declared settings of a method's config by name, those that all methods have last.
+
+    The budget is not among them.
+    """
+    declared = [f for f in fields(kind) if "description" in f.metadata]
+    return {f.name: f for f in sorted(declared, key=lambda f: f.kw_only)}
 
 
 def bounds(kind: type[MethodConfig]) -> dict[str, tuple[float, float]]:
