@@ -118,7 +118,7 @@ def settings_of(kind: type[MethodConfig]) -> dict[str, Field[Any]]:
     The budget is not among them.
     """
     declared = [f for f in fields(kind) if "description" in f.metadata]
-    return {f.name: f for f in sorted(declared, key=lambda f: f.kw_only)}
+    return {f.name: f for f in sorted(declared, key=lambda f: f.kw_only is True)}
 
 
 def bounds(kind: type[MethodConfig]) -> dict[str, tuple[float, float]]:
