@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveal.benchmark.curves import Point, compare, pareto, quality_at, time_at
+from foveal.benchmark.curves import compare, time_at
+from foveal.calibration.curves import Point, pareto, quality_at
 
 points = st.lists(st.builds(Point, st.floats(0.1, 1000), st.floats(0, 1)), min_size=1, max_size=12)
 CURVE = [Point(10, 0.5), Point(100, 0.7)]
@@ -14,10 +15,10 @@ CURVE = [Point(10, 0.5), Point(100, 0.7)]
 def test_no_point_of_a_curve_is_beaten(given_points: list[Point]) -> None:
     kept = pareto(given_points)
     for point in kept:
-        assert not [p for p in given_points if p.ms <= point.ms and p.quality > point.quality]
-        assert not [p for p in given_points if p.ms < point.ms and p.quality >= point.quality]
+        assert not [p for p in given_points if p.cost <= point.cost and p.quality > point.quality]
+        assert not [p for p in given_points if p.cost < point.cost and p.quality >= point.quality]
     for point in given_points:
-        assert any(p.ms <= point.ms and p.quality >= point.quality for p in kept)
+        assert any(p.cost <= point.cost and p.quality >= point.quality for p in kept)
 
 
 def test_between_points_quality_goes_with_the_logarithm_of_time() -> None:

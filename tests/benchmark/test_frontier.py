@@ -16,11 +16,8 @@ from foveal.benchmark.contenders import (
     AdaptiveContender,
     Kind,
     Labeller,
-    Size,
     StaticContender,
     StaticRivals,
-    shrink,
-    shrinking_ways,
 )
 from foveal.benchmark.frontier import Effort, FrontierRow, measure_frontier
 from foveal.benchmark.runtimes import Choice, Precision, fold_norms
@@ -30,6 +27,7 @@ from foveal.evaluation.metrics import Confusion
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, SegBlocksConfig
+from foveal.methods.scaling import Size, shrink, shrinking_ways
 from foveal.ops import classify
 from foveal.storage.labels import VOID
 from samples import Scenes, error_of, nano

@@ -283,3 +283,15 @@ def test_one_first_pass_serves_many_methods(network: nn.Module) -> None:
             assert torch.equal(alone.logits, after.logits)
             assert torch.equal(alone.trace.work, after.trace.work)
             assert len(after.trace.steps) > 1
+
+
+def test_a_direct_step_goes_to_full_resolution_at_once_and_keeps_the_budget() -> None:
+    image = torch.rand(2, 3, 96, 128)
+    method = make(headless(), 0.4, 2, schedule="direct")
+    found = answer(method, image)
+    assert [step.name for step in found.trace.steps] == ["coarse", "refine"]
+    assert set(held(found).flatten().tolist()) == {0, 2}
+    assert 0.4 - 2 * TILE**2 / (96 * 128) <= float(found.trace.work.min())
+    assert float(found.trace.work.max()) <= 0.4 + 1e-9
+    assert "schedule is 'jump'" in error_of(lambda: Refinement(schedule="jump"))
+    assert list(Refinement(schedule="direct").steps(3)) == [0] and list(Refinement().steps(3)) == [2, 1, 0]

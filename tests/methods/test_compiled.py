@@ -26,6 +26,8 @@ CASES = [
         for c in (1, 2)
     ),
     ("coarse_to_fine", {"threshold": 0.5}),
+    *(("coarse_to_fine", {"schedule": "direct", "coarse_level": c}) for c in (1, 2, 3)),
+    ("coarse_to_fine", {"schedule": "direct", "threshold": 0.5}),
 ]
 
 pytestmark = pytest.mark.skipif(not build.available(), reason="no compiler")

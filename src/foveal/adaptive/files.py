@@ -17,6 +17,7 @@ from foveal.adaptive.engine import describe_model
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.spec import Specification
 from foveal.calibration.profile import CalibrationProfile, find_profile
+from foveal.calibration.tuned import TunedSettings, find_tuned
 from foveal.hub.card import CheckpointError
 from foveal.storage.atomic import replacing_all, write_atomically
 from foveal.storage.reading import read_json, refusal, shorten
@@ -28,7 +29,11 @@ DTYPES = "float32", "float16", "bfloat16", "float64"
 
 
 def save(
-    folder: Path, prepared: PreparedNetwork, spec: Specification, profile: CalibrationProfile | None
+    folder: Path,
+    prepared: PreparedNetwork,
+    spec: Specification,
+    profile: CalibrationProfile | None,
+    tuned: TunedSettings | None = None,
 ) -> None:
     """Write an adaptive model into a folder, and its page if it has none; weights keep their precision.
 
@@ -41,10 +46,11 @@ def save(
     with replacing_all([folder / WEIGHTS, folder / CONFIG]) as (weights, config):
         weights.write_bytes(in_bytes(_weights(prepared.network)))
         config.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    if profile is None:
-        (folder / "model.profile.json").unlink(missing_ok=True)
-    else:
-        profile.save(describe_model(prepared, spec, folder / WEIGHTS))
+    for name, found in (("profile", profile), ("tuned", tuned)):
+        if found is None:
+            (folder / f"model.{name}.json").unlink(missing_ok=True)
+        else:
+            found.save(describe_model(prepared, spec, folder / WEIGHTS))
     if not (folder / PAGE).exists():
         write_atomically(folder / PAGE, str(ModelCard(card_text(spec, profile))))
 
@@ -109,6 +115,13 @@ def load_profile(folder: Path, prepared: PreparedNetwork, spec: Specification) -
     if not (folder / "model.profile.json").is_file():
         return None
     return find_profile(describe_model(prepared, spec, folder / WEIGHTS))
+
+
+def load_tuned(folder: Path, prepared: PreparedNetwork, spec: Specification) -> TunedSettings | None:
+    """Read what `foveal tune` found for a model; None if nothing was, or it is of other weights."""
+    if not (folder / "model.tuned.json").is_file():
+        return None
+    return find_tuned(describe_model(prepared, spec, folder / WEIGHTS))
 
 
 def check_name(name: str | Path) -> None:

@@ -22,6 +22,7 @@ from foveal.adaptive.spec import Specification
 from foveal.calibration.engine import Engine, Precision
 from foveal.calibration.latency import on_tiles
 from foveal.calibration.profile import CalibrationProfile
+from foveal.calibration.tuned import TunedSettings
 from foveal.geometry.mask import read_mask
 from foveal.geometry.plan import SKIP
 from foveal.methods import Prediction
@@ -43,6 +44,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         prepared: The network with its preprocessing, as an ordinary module.
         spec: What is known about it.
         profile: What calibration found; None before `calibrate`.
+        tuned: What `foveal tune` found on labelled images; None before.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         super().__init__()
         self.prepared = PreparedNetwork(network, spec.shape, spec.preprocess, spec.dense_modules)
         self.spec, self.profile = spec, profile
+        self.tuned: TunedSettings | None = None
         self._engine: Engine | None = None
         self._stamp: tuple[object, ...] = ()
         self._answerers: dict[Request, Answerer] = {}
@@ -150,15 +153,15 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         self, image: Tensor, request: Request, given_mask: Tensor | None, mask_share: float
     ) -> AdaptiveResult:
         """Segment one batch."""
-        engine = self.engine
         raw = self._batch(image)
         size = (raw.shape[2], raw.shape[3])
-        batch = self._padded(raw)
+        answerer = self._answerer(self.engine, request)
+        tile, scale = answerer.setup.tile, answerer.setup.config.scale
+        batch = self._padded(raw) if scale == 1 else raw  # shrunk images are padded afterwards
         padded = (batch.shape[2], batch.shape[3])
-        mask = None if given_mask is None else read_mask(given_mask, raw, padded, self.spec.tile, mask_share)
+        mask = None if given_mask is None else read_mask(given_mask, raw, padded, tile, mask_share)
         if mask is not None and not bool(mask.cells.any()):
-            return nothing_wanted(mask.pixels, self.spec.tile, self.spec.classes, self.spec.palette)
-        answerer = self._answerer(engine, request)
+            return nothing_wanted(mask.pixels, tile, self.spec.classes, self.spec.palette)
         choice = answerer.choose(padded)
         method: Callable[..., Prediction] = answerer.method(choice)
         if mask is not None:
@@ -166,23 +169,23 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         run = partial(self._run, method, batch)
         found = run()
         labels = found.labels[:, : size[0], : size[1]]
-        levels = levels_of(found, size, self.spec.tile)
+        levels = levels_of(found, size, tile)
         if mask is not None:
             labels = labels.masked_fill(~mask.pixels.to(labels.device), VOID)
             levels = levels.masked_fill(~mask.cells[:, : levels.shape[1], : levels.shape[2]], SKIP)
-        trace = found.trace
         return AdaptiveResult(
             labels,
-            trace.plan,
+            found.trace.plan,
             levels,
-            trace.work,
+            found.trace.work,
             choice.reason,
             choice.predicted_ms,
-            self.spec.tile,
+            tile,
             self.spec.classes,
             self.spec.palette,
             found,
             run,
+            answerer.why,
         )
 
     def _run(self, method: Callable[..., Prediction], batch: Tensor) -> Prediction:
@@ -229,7 +232,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
     def _answerer(self, engine: Engine, request: Request) -> Answerer:
         """Return what answers a request; made once."""
         if request not in self._answerers:
-            self._answerers[request] = Answerer(engine, self.spec, self.profile, request)
+            self._answerers[request] = Answerer(engine, self.spec, self.profile, request, self.tuned)
         return self._answerers[request]
 
     def _forget(self) -> None:
@@ -262,7 +265,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write weights, what is known about them, what calibration found, and the page."""
-        files.save(save_directory, self.prepared, self.spec, self.profile)
+        files.save(save_directory, self.prepared, self.spec, self.profile, self.tuned)
 
     @classmethod
     def from_pretrained(
@@ -298,6 +301,7 @@ class AdaptiveModel(nn.Module, ModelHubMixin):
         network, spec = files.load(folder, network, trusted)
         model = cls(network, spec)
         model.profile = files.load_profile(folder, model.prepared, spec)
+        model.tuned = files.load_tuned(folder, model.prepared, spec)
         return model
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:

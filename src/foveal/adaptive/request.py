@@ -8,10 +8,12 @@ from numbers import Real
 from typing import Any, Literal
 
 from foveal.adaptive.spec import Specification
+from foveal.calibration.configure import Asked, Chosen, choose_tuned
 from foveal.calibration.engine import Engine
 from foveal.calibration.latency import Setup
 from foveal.calibration.profile import METHOD, CalibrationProfile, Risk
 from foveal.calibration.selector import BudgetSelector, Choice
+from foveal.calibration.tuned import TunedSettings
 from foveal.geometry.plan import check_budget
 from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig
 from foveal.methods.config import settings_of
@@ -67,6 +69,7 @@ class Answerer:
         spec: What is known about the model.
         profile: What calibration found; None if there was none.
         request: What may be spent.
+        tuned: What `foveal tune` found; None if nothing did.
 
     Raises:
         ValueError: The method or the model cannot keep what is asked for.
@@ -76,16 +79,22 @@ class Answerer:
     spec: Specification
     profile: CalibrationProfile | None
     request: Request
+    tuned: TunedSettings | None = None
     _made: dict[float | str, AdaptiveSegmenter] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         kind, value = self.request.kind, self.request.value
         self.risk = self._risk(value) if kind == "risk" else None
-        config = self.risk.config if self.risk else self._config(kind, value)
-        self.setup = Setup(self.engine, self.spec.method, config)
+        chosen = self._tuned(kind, value)
+        if chosen is None:
+            config = self.risk.config if self.risk else self._config(kind, value)
+            chosen = Chosen(self.spec.method, config)
+        self.why = chosen.why
+        self.setup = Setup(self.engine, chosen.method, chosen.config)
         latency = value if kind == "latency_ms" else None
         self.selector = BudgetSelector(self.setup, latency, self.request.always_adapt)
         self.selector.setting = self.risk.setting if self.risk else None
+        self.selector.most = chosen.most
 
     def choose(self, size: tuple[int, int]) -> Choice:
         """Choose for images of a size [px] what runs, and why.
@@ -95,7 +104,7 @@ class Answerer:
         """
         if self.request.kind != "threshold":
             return self.selector(size)
-        if self.setup.least_work(size) >= 1:
+        if self.setup.least_work(size) >= self.setup.share(size):
             return Choice(1.0, f"small for tiles of {self.spec.tile} px, a first pass saves nothing")
         return Choice(1.0)
 
@@ -103,7 +112,7 @@ class Answerer:
         """Return the method that a choice names; made once."""
         key = DENSE if choice.reason else choice.budget
         if key not in self._made:
-            self._made[key] = self.engine.dense() if choice.reason else self.setup.make(choice.budget)
+            self._made[key] = self.setup.make_dense() if choice.reason else self.setup.make(choice.budget)
         return self._made[key]
 
     def method_for_mask(self, choice: Choice) -> AdaptiveSegmenter:
@@ -115,6 +124,15 @@ class Answerer:
         if key not in self._made:
             self._made[key] = self.setup.make_for_mask(choice.budget, bool(choice.reason))
         return self._made[key]
+
+    def _tuned(self, kind: Kind, value: float) -> Chosen | None:
+        """Choose among what `foveal tune` found; None if there is nothing, or another limit is given."""
+        if self.tuned is None or kind not in ("budget", "latency_ms"):
+            return None
+        method = None if self.spec.method == METHOD else self.spec.method
+        budget, latency = (value if kind == name else None for name in ("budget", "latency_ms"))
+        asked = Asked(method, self.engine.precision, {}, budget, latency)
+        return choose_tuned(self.engine.model, self.tuned, asked)
 
     def _settings(self, method: str) -> dict[str, Any]:
         """Return the model's own settings, those that a method has."""

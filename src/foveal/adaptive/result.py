@@ -35,6 +35,7 @@ class AdaptiveResult:
         classes: Names of the classes.
         palette: Colour of every class, 0..255.
         prediction: Logits and decisions of the padded images; None if nothing was wanted.
+        chosen: Who chose the settings, and why; empty if the model's own ran.
     """
 
     labels: Tensor
@@ -48,6 +49,7 @@ class AdaptiveResult:
     palette: tuple[Colour, ...] = ()
     prediction: Prediction | None = field(default=None, repr=False)
     _rerun: Callable[[], object] | None = field(default=None, repr=False)
+    chosen: str = ""
 
     @cached_property
     def confidence(self) -> Tensor:
@@ -62,6 +64,11 @@ class AdaptiveResult:
     def macs(self) -> int:
         """Multiply-accumulates that ran [MAC]; counted by running once more, when asked for."""
         return 0 if self._rerun is None else count_macs(self._rerun).total
+
+    @property
+    def scale(self) -> float:
+        """Share of the images' sides that they were shrunk to first; `levels` and `plan` count from there."""
+        return 1.0 if self.prediction is None else self.prediction.trace.scale
 
     @property
     def logits(self) -> Tensor:

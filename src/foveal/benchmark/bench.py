@@ -32,6 +32,7 @@ from foveal.cost import Timing, alternate, count_macs
 from foveal.methods import AdaptiveSegmenter, CompiledMethod
 from foveal.methods.base import check_image
 from foveal.methods.padding import unpadded
+from foveal.methods.scaling import unscaled
 from foveal.ops import classify, tuning
 
 TOLERANCE = 1e-2
@@ -293,7 +294,7 @@ def _row(
         policy=str(config.settings.get("policy", "")),
         budget=config.budget,
         precision=precision,
-        engine="program" if isinstance(unpadded(row.method), CompiledMethod) else "modules",
+        engine="program" if isinstance(unpadded(unscaled(row.method)), CompiledMethod) else "modules",
         max_level=0 if config.is_dense else config.whole("max_level", config.whole("coarse_level")),
         tile=config.whole("tile"),
         coarse_level=config.whole("coarse_level"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foveal.benchmark.contenders import Size
-from foveal.benchmark.curves import Comparison, Point, compare
+from foveal.benchmark.curves import Comparison, compare
 from foveal.benchmark.frontier import FrontierRow, Measurement, curve
 from foveal.benchmark.machine import Machine, describe_machine
+from foveal.calibration.curves import Point
+from foveal.methods.scaling import Size
 
 
 @dataclass(frozen=True, kw_only=True)

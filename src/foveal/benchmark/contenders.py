@@ -14,22 +14,26 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from foveal.benchmark.runtimes import Case, Choice, Precision, Runtime, prepare
 from foveal.calibration.engine import Engine
 from foveal.cost import alternate
 from foveal.kernels.threads import let_threads_go
 from foveal.methods import AdaptiveSegmenter, MethodConfig, Resources
-from foveal.ops import classify, halve, tuning
+from foveal.methods.scaling import (
+    Shrinking,
+    Size,
+    enlarge_logits,
+    shrink,
+    shrinking_ways,
+    shrunk_size,
+)
+from foveal.ops import classify, tuning
 
-STRIDE = 4
-"""Logits of a shrunk image are enlarged to this stride, and from there on as those of the whole image."""
 TRIALS = 3
 """Timed runs of every way to shrink."""
 
 Kind = Literal["static", "adaptive"]
-Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -200,42 +204,6 @@ def static_labeller(runtime: Runtime, size: Size) -> Labeller:
     return Labeller(partial(_label, runtime.run, size=size), runtime.layout, runtime.settings)
 
 
-def shrunk_size(size: Size, scale: float) -> Size:
-    """Return height and width of the shrunk image [px]."""
-    if scale == 1:
-        return size
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def shrink(image: Tensor, sides: Size) -> Tensor:
-    """Shrink an image [N, 3, H, W] with antialiasing."""
-    if tuple(image.shape[2:]) == sides:
-        return image
-    return F.interpolate(image, size=sides, mode="bilinear", align_corners=False, antialias=True)
-
-
-@dataclass(frozen=True)
-class Shrinking:
-    """A way to shrink an image."""
-
-    name: str
-    layout: torch.memory_format
-    run: Callable[[Tensor], Tensor]
-
-
-def shrinking_ways(size: Size, sides: Size) -> list[Shrinking]:
-    """List the ways to shrink: antialiased in both layouts, and by means of two by two where that fits."""
-    filtered = partial(shrink, sides=sides)
-    ways = [
-        Shrinking("antialiased", torch.contiguous_format, filtered),
-        Shrinking("antialiased, channels last", torch.channels_last, filtered),
-    ]
-    if (sides[0] * 2, sides[1] * 2) == size:
-        ways += [Shrinking("means of 2 x 2, channels last", torch.channels_last, halve)]
-        ways += [Shrinking("means of 2 x 2", torch.contiguous_format, halve)]
-    return ways
-
-
 @torch.inference_mode()
 def _label(run: Callable[[Tensor], Tensor], image: Tensor, size: Size) -> Tensor:
     return classify(run(image), size)
@@ -243,13 +211,11 @@ def _label(run: Callable[[Tensor], Tensor], image: Tensor, size: Size) -> Tensor
 
 def _shrinking(runtime: Runtime, way: Shrinking, size: Size, sides: Size) -> Labeller:
     """Put a way to shrink before a runtime, and the enlarging of its logits after it."""
-    large = -(-size[0] // STRIDE), -(-size[1] // STRIDE)
 
     @torch.inference_mode()
     def run(image: Tensor) -> Tensor:
         small = way.run(image).contiguous(memory_format=runtime.layout)
         let_threads_go()  # those that shrank spin on, and the runtime has its own
-        logits = F.interpolate(runtime.run(small), size=large, mode="bilinear", align_corners=False)
-        return classify(logits, size)
+        return classify(enlarge_logits(runtime.run(small), size), size)
 
     return Labeller(run, way.layout, f"{runtime.settings}; {way.name}")

@@ -9,29 +9,14 @@ differences between RD-curves", ITU-T VCEG-M33, 2001; here with straight lines i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+
+from foveal.calibration.curves import Point, quality_at
 
 SAMPLES = 201
 """Points at which two curves are compared, evenly over the quality or the logarithm of time they share."""
-
-
-class Point(NamedTuple):
-    """Time [ms], and quality reached in it."""
-
-    ms: float
-    quality: float
-
-
-def pareto(points: Iterable[Point]) -> list[Point]:
-    """Return the points that no other is faster and better than, fastest first."""
-    kept: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.ms, -p.quality)):
-        if not kept or point.quality > kept[-1].quality:
-            kept.append(point)
-    return kept
 
 
 def time_at(curve: Sequence[Point], quality: float) -> float | None:
@@ -42,23 +27,10 @@ def time_at(curve: Sequence[Point], quality: float) -> float | None:
     if not curve or quality > curve[-1].quality:
         return None
     if quality <= curve[0].quality:
-        return curve[0].ms
+        return curve[0].cost
     a, b = next(pair for pair in pairwise(curve) if quality <= pair[1].quality)
     share = (quality - a.quality) / (b.quality - a.quality)
-    return math.exp(math.log(a.ms) + share * math.log(b.ms / a.ms))
-
-
-def quality_at(curve: Sequence[Point], ms: float) -> float | None:
-    """Return the quality that a curve of `pareto` reaches in a time [ms].
-
-    It is that of the best point for all time beyond it, and None before the fastest.
-    """
-    if not curve or ms < curve[0].ms:
-        return None
-    if ms >= curve[-1].ms:
-        return curve[-1].quality
-    a, b = next(pair for pair in pairwise(curve) if ms <= pair[1].ms)
-    return a.quality + math.log(ms / a.ms) / math.log(b.ms / a.ms) * (b.quality - a.quality)
+    return math.exp(math.log(a.cost) + share * math.log(b.cost / a.cost))
 
 
 @dataclass(frozen=True)
@@ -100,7 +72,7 @@ def compare(ours: Sequence[Point], static: Sequence[Point]) -> Comparison:
     if not ours or not static:
         return Comparison(None, None)
     low, high = max(c[0].quality for c in (ours, static)), min(c[-1].quality for c in (ours, static))
-    start, end = max(c[0].ms for c in (ours, static)), max(c[-1].ms for c in (ours, static))
+    start, end = max(c[0].cost for c in (ours, static)), max(c[-1].cost for c in (ours, static))
     return Comparison(
         _spread(lambda q: _ratio(time_at(static, q), time_at(ours, q)), low, high, geometric=True),
         _spread(

@@ -12,6 +12,7 @@ from foveal.cost import alternate
 from foveal.geometry.plan import Plan
 from foveal.methods import AdaptiveSegmenter, CompiledMethod, SegBlocks
 from foveal.methods.padding import PaddedMethod, unpadded
+from foveal.methods.scaling import ScaledMethod
 from foveal.tiles import split
 
 ROUNDS = 15
@@ -25,8 +26,11 @@ def decision_ms(method: AdaptiveSegmenter, image: Tensor) -> float | None:
     The tables are those that the network asked for, built anew; a program builds them between its steps. None
     for a method that does not decide once before the network.
     """
-    sent = method.sent(image) if isinstance(method, PaddedMethod) else image
-    method, image = unpadded(method), sent.contiguous(memory_format=torch.channels_last)
+    if isinstance(method, ScaledMethod):
+        small = method.sent(image)
+        return decision_ms(method.within((image.shape[2], image.shape[3])), small)
+    image = method.sent(image) if isinstance(method, PaddedMethod) else image
+    method, image = unpadded(method), image.contiguous(memory_format=torch.channels_last)
     planner = method.method if isinstance(method, CompiledMethod) else method
     if not isinstance(planner, SegBlocks):
         return None

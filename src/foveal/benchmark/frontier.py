@@ -16,11 +16,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from foveal.benchmark.contenders import Contender, Kind, Labeller, Size
-from foveal.benchmark.curves import Point, pareto
+from foveal.benchmark.contenders import Contender, Kind, Labeller
+from foveal.calibration.curves import Point, pareto
 from foveal.cost import Timing, settle
 from foveal.data.pairs import Dataset
 from foveal.evaluation.metrics import Confusion
+from foveal.methods.scaling import Size
 
 SIZES = 4
 """Most sizes of images: every static runtime is compiled for each."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from foveal.calibration.profile import METHOD, find_profile
+from foveal.calibration.tuned import TunedRow, TunedSettings, find_tuned
 from foveal.geometry.plan import check_budget
 from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, MethodConfig
@@ -13,6 +16,86 @@ from foveal.storage.names import find
 
 Settings = Mapping[str, object]
 """Values of settings by name."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks for; what is None, or not among the settings, is left to the program.
+
+    Attributes:
+        method: Name of the method.
+        precision: What its program computes in.
+        settings: Of the method, by name.
+        budget: Share of the dense work; the usual one if absent.
+        latency: Time of an image [ms].
+    """
+
+    method: str | None = None
+    precision: str | None = None
+    settings: Settings = field(default_factory=dict)
+    budget: float | None = None
+    latency: float | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What runs.
+
+    Attributes:
+        method: Name of the method.
+        config: Its settings.
+        precision: What its program computes in.
+        why: Who chose it, in a sentence; empty if nobody did but the user and the defaults.
+        most: Largest budget that a latency may buy: beyond it quality falls.
+    """
+
+    method: str
+    config: MethodConfig
+    precision: str = "f32"
+    why: str = ""
+    most: float = 1.0
+
+
+def choose(model: Model, asked: Asked, method: str) -> Chosen:
+    """Choose what runs: what a user gives, else what `foveal tune` found, else the usual settings.
+
+    Args:
+        model: A trained network.
+        asked: What the user gives.
+        method: Name of the method where nobody says another.
+
+    Raises:
+        ValueError: As of `configure`, or what was found is damaged.
+    """
+    tuned = find_tuned(model)
+    found = None if tuned is None else choose_tuned(model, tuned, asked)
+    if found is not None:
+        return found
+    name, budget = asked.method or method, MethodConfig.budget if asked.budget is None else asked.budget
+    return Chosen(name, configure(model, name, budget, asked.settings), asked.precision or "f32")
+
+
+def choose_tuned(model: Model, tuned: TunedSettings, asked: Asked) -> Chosen | None:
+    """Choose among what `foveal tune` found all that has what a user gives; None if nothing does.
+
+    Raises:
+        ValueError: The budget is no share.
+    """
+    wishes = asked.method, asked.precision, asked.settings
+    if asked.latency is not None:
+        row = tuned.for_latency(asked.latency, *wishes)
+        return None if row is None else _for_latency(model, row, tuned.why(row))
+    budget = check_budget(MethodConfig.budget if asked.budget is None else asked.budget)
+    row = tuned.for_budget(budget, *wishes)
+    return None if row is None else Chosen(row.method, row.config, row.precision, tuned.why(row))
+
+
+def _for_latency(model: Model, row: TunedRow, why: str) -> Chosen:
+    """Let a latency buy as much of a row as fits; tiles of a shrunk image if all of it is too slow."""
+    if row.config.adjustable:
+        return Chosen(row.method, row.config, row.precision, why, row.config.budget)
+    config = replace(configure(model, METHOD, MethodConfig.budget, {}), scale=row.config.scale)
+    return Chosen(METHOD, config, row.precision, why)
 
 
 def configure(model: Model, method: str, budget: float, given: Settings) -> MethodConfig:
@@ -35,7 +118,7 @@ def configure(model: Model, method: str, budget: float, given: Settings) -> Meth
             f"method {method} has no setting {', '.join(strange)}; it has {', '.join(known) or 'none'}"
         )
     check_budget(budget)
-    values: dict[str, object] = {k: v for k, v in model.card.recommended.items() if k in known}
+    values: dict[str, Any] = {k: v for k, v in model.card.recommended.items() if k in known}
     profile = find_profile(model) if method == METHOD else None
     if profile is not None:
         found = profile.settings(budget, model.card.coarse_level)

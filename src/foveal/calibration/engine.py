@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -15,6 +16,7 @@ from foveal.hub.checkpoint import Model
 from foveal.methods import METHODS, AdaptiveSegmenter, CompiledMethod, Dense, MethodConfig, Resources
 from foveal.methods.compiled import PlansOnce
 from foveal.methods.padding import PaddedMethod, PaddedNetwork, device_of
+from foveal.methods.scaling import ScaledMethod
 from foveal.program import DenseRun, NotCompiled, Program
 from foveal.program.compile import compile_fused
 from foveal.program.quantise import LEAST_AGREEMENT, Scales, find_scales, in_bf16, in_int8
@@ -55,6 +57,9 @@ class Engine:
             ValueError: There is no method of that name, the config does not fit, or a precision other than
                 f32 is asked for a method that programs do not have.
         """
+        if config.scale < 1:
+            within = partial(self.make, method, resources=resources)
+            return ScaledMethod(config, within, self.dense()).eval()
         made = find(method, METHODS, "method").from_config(self.network, config, resources).eval()
         settings = config.program_run()
         if self.program is not None and (settings is not None or isinstance(made, PlansOnce)):

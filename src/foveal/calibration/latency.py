@@ -23,6 +23,7 @@ from foveal.cost import alternate
 from foveal.hub.fingerprint import fingerprint
 from foveal.kernels.build import built
 from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig, Resources
+from foveal.methods.scaling import config_within, pixel_share
 from foveal.ops import tuning
 from foveal.storage.store import Store
 from foveal.tiles import NoTileRule
@@ -39,8 +40,8 @@ BUDGETS = (0.25, 0.5, 0.8)
 """Budgets that are measured; one that pays for no plan is replaced by that of the cheapest."""
 ANY = 0.5
 """A budget to make a method with where only its cheapest plan is asked for."""
-TILED = "segblocks"
-"""The method that runs everything on tiles."""
+TILED, DENSE = "segblocks", "dense"
+"""The method that runs everything on tiles, and the one that runs whole images."""
 ROUNDS = 5
 GRAIN = 32
 """Side of the patches of the picture that is measured on [px]."""
@@ -95,7 +96,20 @@ class Setup:
         """
         if not dense and METHODS[self.method].supports_masks:
             return self.make(budget)
-        return self.engine.make(TILED, METHODS[TILED].Config(1.0, **self.tiles))
+        return self.engine.make(TILED, METHODS[TILED].Config(1.0, scale=self.config.scale, **self.tiles))
+
+    def make_dense(self) -> AdaptiveSegmenter:
+        """Make the dense network, on images shrunk by the scale of the settings."""
+        config = METHODS[DENSE].Config(scale=self.config.scale)
+        return self.engine.make(DENSE, config) if config.scale < 1 else self.engine.dense()
+
+    def share(self, size: tuple[int, int]) -> float:
+        """Return the share of the pixels of an image of `size` [px] that the scale leaves."""
+        return pixel_share(size, self.config.scale)
+
+    def is_dense(self, size: tuple[int, int]) -> bool:
+        """Whether everything that the scale leaves of an image of `size` [px] is paid for."""
+        return config_within(self.config, size).is_dense
 
     @property
     def tiles(self) -> dict[str, int]:
@@ -123,14 +137,9 @@ class Setup:
         """Method and settings in words."""
         return " ".join(filter(None, [self.method, self.config.title]))
 
-    @property
-    def multiple(self) -> int:
-        """What sides of images must be multiples of [px]: the network's `multiple`, 1 if it does not say."""
-        return int(getattr(self.engine.model.network, "multiple", 1))
-
     def least_work(self, size: tuple[int, int]) -> float:
         """Return the work of the cheapest plan for an image of `size` [px], the coarse pass included."""
-        return self.make(ANY).least_work(size)
+        return self.make(ANY * self.share(size)).least_work(size)
 
     @cached_property
     def weights(self) -> str:
@@ -140,7 +149,8 @@ class Setup:
     @property
     def key(self) -> str:
         """Key of the cost model in `COSTS`: another one for anything that time depends on."""
-        parts = (self.weights, self.method, *self.config.time_key, self.engine.name, torch.get_num_threads())
+        config, threads = self.config, torch.get_num_threads()
+        parts = (self.weights, self.method, config.scale, *config.time_key, self.engine.name, threads)
         text = "\n".join(str(part) for part in (*parts, built(), torch.__version__, __version__))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -204,7 +214,9 @@ def calibrate(
             f"method {setup.title} has no budget to predict times for; give another method or policy"
         )
     report("measuring how fast this machine is, once")
-    rows = measure(setup, sizes(size, tile_of(setup.config), setup.multiple))
+    rows = measure(
+        setup, sizes(size, math.ceil(tile_of(setup.config) / setup.config.scale), setup.engine.multiple)
+    )
     new = {row.size for row in rows}
     old = [row for row in known.rows if row.size not in new] if known else []
     model = CostModel.fit([*old, *rows])
@@ -247,9 +259,8 @@ def measure(setup: Setup, found: Sequence[tuple[int, int]]) -> list[Measurement]
 
 def picture(size: tuple[int, int], channels: int = 3) -> Tensor:
     """Draw patches of random colours [1, C, H, W] in 0..1, the same for the same size [px]."""
-    draw = torch.Generator().manual_seed(0)
     rows, columns = (-(-side // GRAIN) for side in size)
-    patches = torch.rand(1, channels, rows, columns, generator=draw)
+    patches = torch.rand(1, channels, rows, columns, generator=torch.Generator().manual_seed(0))
     return patches.repeat_interleave(GRAIN, 2).repeat_interleave(GRAIN, 3)[:, :, : size[0], : size[1]]
 
 
@@ -293,13 +304,13 @@ def _budgets(setup: Setup, size: tuple[int, int]) -> list[float]:
     Raises:
         ValueError: None below 1 does.
     """
-    least = setup.least_work(size)
-    if least >= 1:
+    least, whole = setup.least_work(size), setup.share(size)
+    if least >= whole:
         raise ValueError(
             f"no plan for {size[0]}x{size[1]} px is cheaper than the dense network with {setup.title}; allow "
             "a coarser level"
         )
-    return list(dict.fromkeys(max(budget, least) for budget in BUDGETS))
+    return list(dict.fromkeys(max(budget * whole, least) for budget in BUDGETS))
 
 
 def _labels(method: AdaptiveSegmenter, image: Tensor) -> Tensor:

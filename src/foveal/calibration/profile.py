@@ -1,39 +1,23 @@
-"""Results of `foveal adapt` for a trained network, stored as JSON beside its weights.
-
-`MODEL.profile.json` lies in the folder of `MODEL.safetensors`; where that cannot be written, in the folder
-for what is measured once per machine. The fingerprint of the weights says which network it belongs to.
-"""
+"""Results of `foveal adapt` for a trained network, stored as `MODEL.profile.json` beside its weights."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from foveal.calibration.risk import RiskSetting, RiskTable
+from foveal.hub.beside import Beside
+from foveal.hub.beside import Unusable as Unusable
 from foveal.hub.checkpoint import Model
-from foveal.hub.fingerprint import fingerprint
 from foveal.methods import CoarseToFineConfig
 from foveal.methods.config import SettingValue
 from foveal.program.quantise import Scales
-from foveal.storage.reading import refusal
-from foveal.storage.schema import Count, Number, Share, read_as
-from foveal.storage.store import Store
+from foveal.storage.schema import Count, Number, Share
 
 METHOD = "coarse_to_fine"
 """The method that is calibrated."""
-PROFILES = Store("profile", version=1)
-"""Profiles by fingerprint, of models beside which nothing can be written."""
 LEAST = 1.2
 """A budget below so many times the work of the first pass that was measured gets the card's coarser one."""
-
-
-class NotAdapted(ValueError):
-    """Nothing was found for the weights of a model."""
-
-
-class Unusable(ValueError):
-    """What was found for a model is damaged."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +84,16 @@ class CalibrationProfile:
         Raises:
             ValueError: It cannot be written, or what is beside the model cannot be replaced.
         """
-        record = asdict(self) | {"risk": self.risk.as_dict()}
-        for store, key in _places(model, self.weights):
-            try:
-                return store.write(key, record)
-            except OSError as error:
-                problem = error
-                if store.path(key).is_file():  # it would be found first, and be the one that is used
-                    break
-        raise ValueError(f"what was found cannot be written ({problem}); give --out with another folder")
+        return PROFILES.save(model, self.weights, asdict(self) | {"risk": self.risk.as_dict()})
+
+
+PROFILES = Beside(
+    "profile",
+    CalibrationProfile,
+    "foveal adapt",
+    "{name} has not been adapted yet; run foveal adapt {model} --images FOLDER (no labels needed)",
+    lambda profile: profile.config.refinement,
+)
 
 
 @dataclass(frozen=True)
@@ -135,29 +120,10 @@ def load_profile(model: Model) -> CalibrationProfile:
     """Read what `foveal adapt` found for a model.
 
     Raises:
-        NotAdapted: Nothing was found yet, or for other weights.
+        NotMeasured: Nothing was found yet, or for other weights.
         Unusable: What is there is damaged, and the other place has nothing either.
     """
-    weights = fingerprint(model.network)
-    problems: list[ValueError] = []
-    for store, key in _places(model, weights):
-        try:
-            if store.path(key).is_file():
-                profile = _read(store, key, weights)
-                for problem in problems:
-                    warnings.warn(f"{problem}; {store.path(key)} is used", RuntimeWarning, stacklevel=2)
-                return profile
-        except ValueError as error:  # the other place may hold a good one
-            problems.append(error)
-    problems.sort(key=lambda problem: not isinstance(problem, Unusable))
-    raise (
-        problems[0]
-        if problems
-        else NotAdapted(
-            f"{model.name} has not been adapted yet; run foveal adapt {model.file or model.name} --images "
-            "FOLDER (no labels needed)"
-        )
-    )
+    return PROFILES.load(model)
 
 
 def find_profile(model: Model) -> CalibrationProfile | None:
@@ -166,10 +132,7 @@ def find_profile(model: Model) -> CalibrationProfile | None:
     Raises:
         Unusable: What is there is damaged: without it, other settings would be used unnoticed.
     """
-    try:
-        return load_profile(model)
-    except NotAdapted:
-        return None
+    return PROFILES.find(model)
 
 
 def find_risk(model: Model, allowed: float) -> Risk:
@@ -180,25 +143,3 @@ def find_risk(model: Model, allowed: float) -> Risk:
     """
     profile = load_profile(model)
     return Risk(allowed, profile.risk.choose(allowed), profile)
-
-
-def _places(model: Model, weights: str) -> list[tuple[Store, str]]:
-    """Return the stores that may hold the profile, with its key: beside the model, then in the cache."""
-    file = model.file
-    beside = [(Store("profile", PROFILES.version, file.parent), f"{file.stem}.profile")] if file else []
-    return [*beside, (PROFILES, weights)]
-
-
-def _read(store: Store, key: str, weights: str) -> CalibrationProfile:
-    path, problem = store.path(key), store.problem(key)
-    if problem:
-        raise Unusable(f"{problem}; run foveal adapt again")
-    try:
-        profile = read_as(CalibrationProfile, store.read(key) or {}, path, "profile")
-        _ = profile.config.refinement
-    except ValueError as error:
-        said = str(error) if str(path) in str(error) else refusal(path, "profile", error)
-        raise Unusable(f"{said}; run foveal adapt again") from None
-    if profile.weights != weights:
-        raise NotAdapted(f"{path}: belongs to other weights; run foveal adapt again")
-    return profile

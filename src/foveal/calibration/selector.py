@@ -24,7 +24,7 @@ class Choice:
 
     Attributes:
         budget: Share of the dense work that may be spent.
-        reason: Why the dense network runs; empty if the method does.
+        reason: Why the dense network runs, at the scale of the settings; empty if the method does.
         predicted_ms: Time that the cost model predicts for it [ms]; None if there is none.
         latency: Time that was asked for [ms]; None if a budget was.
         overruled: Whether the method fits what was asked for, but is predicted to be no faster.
@@ -47,6 +47,7 @@ class BudgetSelector:
         always_adapt: Whether the method runs also where the cost model predicts no gain.
         report: Called with what is done before it takes time.
         setting: What keeps a risk, if one is tolerated.
+        most: Largest budget that a latency may buy.
 
     Raises:
         ValueError: The latency is no time, or the method and its policy have no budget to choose.
@@ -57,6 +58,7 @@ class BudgetSelector:
     always_adapt: bool = False
     report: Report = silent
     setting: RiskSetting | None = None
+    most: float = 1.0
     _known: CostModel | None = field(default=None, init=False)
     _choices: dict[tuple[int, int], Choice] = field(default_factory=dict, init=False)
 
@@ -94,7 +96,7 @@ class BudgetSelector:
         asked = budget if self.setting is None else self.setting.work
         work = max(asked, least) if self.setup.adjustable else least
         ours = self._known.predict(math.prod(size), work)
-        dense = self._known.dense(math.prod(size))
+        dense = self._dense_ms(self._known, size)
         if ours < dense:
             return Choice(budget, predicted_ms=ours)
         reason = f"predicted {dense:.1f} ms against {ours:.1f} ms on tiles"
@@ -105,31 +107,45 @@ class BudgetSelector:
         latency = self.latency or 0.0
         model = self._known = cost_model(self.setup, size, self.report, self._known)
         pixels, least = math.prod(size), self.setup.least_work(size)
-        dense, cheapest = model.dense(pixels), model.predict(pixels, least)
-        if dense <= latency and (not self.always_adapt or least >= 1):
+        dense, cheapest, whole = self._dense_ms(model, size), model.predict(pixels, least), self._whole(size)
+        wanted = self.most < whole and least < whole and model.predict(pixels, self.most) < dense
+        if dense <= latency and not wanted and (not self.always_adapt or least >= whole):
             reason = f"predicted {dense:.1f} ms, within the {latency:g} ms asked for"
             return Choice(1.0, reason, dense, latency)
-        if cheapest > latency or least >= 1:
+        if cheapest > latency or least >= whole:
             raise ValueError(
                 f"latency is {latency:g} ms; predicted for {size[0]}x{size[1]} px on this machine are "
                 f"{cheapest:.1f} ms with the cheapest plan and {dense:.1f} ms with the dense network; allow "
                 "more time, reduce the image, or allow coarser levels"
             )
-        share = min(MOST, model.work_for(pixels, latency))
+        share = min(self.most, MOST * whole, model.work_for(pixels, latency))
         budget = max(least, math.floor(share * STEPS) / STEPS)
         return Choice(budget, "", model.predict(pixels, budget), latency)
+
+    def _whole(self, size: tuple[int, int]) -> float:
+        """Return the work of the dense network at the scale of the settings."""
+        return self.setup.share(size)
+
+    def _dense_ms(self, model: CostModel, size: tuple[int, int]) -> float:
+        """Predict the time of the dense network at the scale of the settings [ms].
+
+        That is never more than at full size, so whatever beats it beats both.
+        """
+        return model.dense(round(math.prod(size) * self._whole(size)))
 
     def _cannot_pay(self, size: tuple[int, int]) -> str:
         """Say why tiles cannot pay for an image of this size; empty if they may."""
         if self.setting is not None and self.setting.dense:
             return "nothing that costs less keeps the risk"
-        config, least = self.setup.config, self.setup.least_work(size)
+        config, least, whole = self.setup.config, self.setup.least_work(size), self._whole(size)
         tile = tile_of(config)
         if self.setting is not None:
-            return f"small for tiles of {tile} px, a first pass saves nothing" if least >= 1 else ""
+            return f"small for tiles of {tile} px, a first pass saves nothing" if least >= whole else ""
         if config.is_dense:
             return "everything at full resolution is what the dense network computes"
-        small = min(size) < SMALL * tile
-        if least >= 1 or (small and least > config.budget):
+        if self.setup.is_dense(size):
+            return f"everything at scale {config.scale:g} takes {whole:.3g} of the work, which is paid for"
+        small = min(size) * config.scale < SMALL * tile
+        if least >= whole or (small and least > config.budget):
             return f"small for tiles of {tile} px, the cheapest plan takes {least:.2g} of the dense work"
         return ""

@@ -36,7 +36,7 @@ def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
     engine, asked = setup.engine, setup.config.budget
     if engine.program is not None or not getattr(engine.model.network, "dense_modules", ()):
         return asked
-    if not setup.adjustable:
+    if not setup.adjustable or setup.is_dense(size):
         return asked
     image = engine.sent(picture(size, engine.channels))
     dense = _count(engine.dense(), image, setup.name)
@@ -45,8 +45,8 @@ def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
         return _count(setup.make(budget), image, setup.name) / dense
 
     near = max(TOLERANCE * asked, setup.tile**2 / math.prod(size))
-    low, high = setup.least_work(size), 1.0
-    spent, above = share(low), 1.0
+    low, high = setup.least_work(size), setup.share(size)
+    spent, above = share(low), high
     if spent > asked:
         return asked  # refused by the policy, in its words
     middle = max(low, asked)

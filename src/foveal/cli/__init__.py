@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from foveal.cli import adapt, bench, calibrate, evaluate, frontier, reproduce, segment, show, train
+from foveal.cli import adapt, bench, evaluate, frontier, reproduce, segment, show, train, tune
 from foveal.cli.errors import CommandGroup
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it once: large tensors in huge pages
@@ -27,12 +27,12 @@ app = typer.Typer(
 )
 segment.add_to(app)
 adapt.add_to(app)
+tune.add_to(app)
 show.add_to(app)
 evaluate.add_to(app)
 train.add_to(app)
 frontier.add_to(app)
 bench.add_to(app)
-calibrate.add_to(app)
 reproduce.add_to(app)
 
 

@@ -231,9 +231,9 @@ def _with_ranges(task: Task, images: str | None, timed: Path | None, reading: Im
     """
     import torch
 
-    from foveal.benchmark.contenders import shrink
     from foveal.calibration.profile import find_profile
     from foveal.data.image_files import open_images
+    from foveal.methods.scaling import shrink
     from foveal.models import MODELS
 
     trained = task.model.name not in MODELS

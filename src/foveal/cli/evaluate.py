@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ from foveal.cli.options import (
     announce,
     counter,
     free_stems,
+    given,
     make_folder,
     prepare,
 )
@@ -31,6 +33,7 @@ from foveal.cli.options import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from foveal.calibration.configure import Chosen
     from foveal.calibration.engine import Engine
     from foveal.calibration.profile import Risk
     from foveal.data.masks import Masks
@@ -77,6 +80,7 @@ def evaluate(
 
     Several values may follow one option: `--budget 0.25 0.4 0.6`.
     """
+    from foveal.calibration.configure import Asked, choose
     from foveal.calibration.engine import find_engine
     from foveal.calibration.profile import find_risk
     from foveal.data.masks import open_masks
@@ -98,7 +102,13 @@ def evaluate(
     if engine.warning:
         announce(engine.warning)
     asked = combinations(given_settings(ctx))
-    entries = [entry(loaded, engine, method, share, settings) for settings in asked for share in budgets]
+    entries = []
+    for settings, share in product(asked, budgets):
+        wish = Asked(method if given(ctx, "method") else None, engine.precision, settings, share)
+        chosen = choose(loaded, wish, method)
+        if chosen.why:
+            announce(chosen.why)
+        entries.append(entry(loaded, engine, chosen, share))
     entries += [_risky(engine, kept) for kept in risks]
     if baseline:
         works = [*budgets, *(round(kept.setting.work, 4) for kept in risks)]
@@ -178,16 +188,15 @@ def _check_risk(method: str) -> None:
         raise ValueError(f"--risk is kept by --method {able}, given {method}")
 
 
-def entry(loaded: Model, engine: Engine, method: str, budget: float, settings: Settings) -> Entry:
+def entry(loaded: Model, engine: Engine, chosen: Chosen, budget: float) -> Entry:
     """Make a row of the evaluation, with what runs the network.
 
     What looks at the labels is made anew for every image.
     """
-    from foveal.calibration.configure import configure
     from foveal.evaluation.evaluate import Entry
     from foveal.methods import Resources
 
-    config = configure(loaded, method, budget, settings)
+    method, config = chosen.method, chosen.config
     policy = str(getattr(config, "policy", ""))
     if policy == "oracle":
         return Entry(
@@ -221,15 +230,17 @@ def _risky(engine: Engine, risk: Risk) -> Entry:
 
 def _controls(loaded: Model, engine: Engine, budgets: list[float], settings: Settings) -> list[Entry]:
     """Make rows of the same budgets that know nothing: tiles at random, and the whole image reduced."""
+    from foveal.calibration.configure import Chosen, configure
     from foveal.evaluation.baselines import static
     from foveal.methods import SegBlocksConfig
     from foveal.methods.config import settings_of
 
-    known = settings_of(SegBlocksConfig)
+    known, name = settings_of(SegBlocksConfig), "segblocks"
     random = {name: value for name, value in settings.items() if name in known} | {"policy": "random"}
     below = [share for share in dict.fromkeys(budgets) if share < 1]
+    at_random = [Chosen(name, configure(loaded, name, share, random)) for share in below]
     return [
-        *(entry(loaded, engine, "segblocks", share, random) for share in below),
+        *(entry(loaded, engine, chosen, chosen.config.budget) for chosen in at_random),
         *(static(engine.dense().dense(), share) for share in below),
     ]
 

@@ -41,6 +41,12 @@ KeepOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def given(ctx: typer.Context, name: str) -> bool:
+    """Whether the user gave a value for an option, be it the default one."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def find_images(arguments: Iterable[str]) -> tuple[list[Path], list[str]]:
     """List the image files that arguments stand for, each once, and the sentences about those that do not."""
     from foveal.data.image import list_images

@@ -24,6 +24,7 @@ from foveal.cli.options import (
     announce,
     find_images,
     free_stems,
+    given,
     make_folder,
     prepare,
 )
@@ -78,6 +79,8 @@ def segment(
     from foveal.data.masks import open_masks
 
     loaded, masks = open_model(ctx, model), None if mask is None else open_masks(mask)
+    named = {"method": method, "precision": precision}
+    aim["named"] = frozenset(name for name in named if given(ctx, name))
     runner = make_runner(loaded, method, budget, given_settings(ctx), **aim)
     files, failures = find_images(images)
     make_folder(out)
@@ -136,35 +139,43 @@ def make_runner(loaded: Model, method: str, budget: float | None, settings: Sett
         method: Name.
         budget: Share of the dense work; the usual one if absent.
         settings: Of the method, by name.
-        aim: Latency, risk, always_adapt, report and precision, as of `Runner`; the risk as a number.
+        aim: Latency, risk, always_adapt, report and precision, as of `Runner`; the risk as a number. And the
+            names of those of method and precision that the user gave; all if absent.
 
     Raises:
         ValueError: There is no such method or setting, a number does not fit, or things are given that
             exclude one another.
     """
-    from foveal.calibration.configure import configure
+    from foveal.calibration.configure import Asked, choose
     from foveal.calibration.engine import find_engine
     from foveal.calibration.profile import METHOD, find_risk
     from foveal.inference.runner import Runner
-    from foveal.methods import MethodConfig
 
-    allowed = aim.pop("risk", None)
+    allowed, named = aim.pop("risk", None), aim.pop("named", {"method", "precision"})
+    precision = aim.pop("precision", "f32")
     asked = {"--budget": budget, "--latency": aim.get("latency"), "--risk": allowed}
-    given = [f"{name} {value:g}" for name, value in asked.items() if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} exclude one another; give one, it chooses the others")
+    limits = [f"{name} {value:g}" for name, value in asked.items() if value is not None]
+    if len(limits) > 1:
+        raise ValueError(f"{' and '.join(limits)} exclude one another; give one, it chooses the others")
     if allowed is not None and settings:
         raise ValueError(
             f"--risk goes by what foveal adapt found; leave {', '.join(map(option_name, settings))} out, or "
             "adapt anew"
         )
-    engine = find_engine(loaded, aim.pop("precision", "f32"))
+    wish = Asked(
+        method if "method" in named else None,
+        precision if "precision" in named else None,
+        settings,
+        budget,
+        aim.get("latency"),
+    )
+    chosen = None if allowed is not None else choose(loaded, wish, method)
+    engine = find_engine(loaded, precision if chosen is None else chosen.precision)
     if engine.warning and "report" in aim:
         aim["report"](engine.warning)
-    if allowed is not None:
+    if chosen is None:
         return Runner(engine, METHOD, find_risk(loaded, allowed), **aim)
-    config = configure(loaded, method, MethodConfig.budget if budget is None else budget, settings)
-    return Runner(engine, method, config, **aim)
+    return Runner(engine, chosen.method, chosen, **aim)
 
 
 def finish(

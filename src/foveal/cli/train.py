@@ -103,6 +103,7 @@ def _origin() -> dict[str, str]:
 def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     """Evaluate what was trained: the dense network and, for an adaptive method, a row at its own budget."""
     from foveal.adaptive.opening import Reference, image_format, open_model
+    from foveal.calibration.configure import Chosen, configure
     from foveal.calibration.engine import find_engine
     from foveal.evaluation.evaluate import evaluate as measure
     from foveal.methods import METHODS, MethodConfig
@@ -116,5 +117,6 @@ def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     budget, settings = part.trained_budget, Settings()
     if loaded.policy is not None and budget is not None:
         budget, settings = min(1.0, budget + loaded.policy.share), {"policy": "learned"}
-    rows = [entry(loaded, engine, part.name, budget or MethodConfig.budget, settings)]
+    share = budget or MethodConfig.budget
+    rows = [entry(loaded, engine, Chosen(part.name, configure(loaded, part.name, share, settings)), share)]
     return measure(engine.dense(), data, rows, 0, None, counter("images"))

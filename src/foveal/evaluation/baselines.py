@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from foveal.evaluation.evaluate import Entry
 from foveal.methods import AdaptiveSegmenter, MethodConfig, Prediction, Resources, Step, Trace
 from foveal.methods.base import check_image
-
-STRIDE = 4
-"""The reduced answer is enlarged to this stride; from there on it goes the way of the dense one."""
+from foveal.methods.scaling import enlarge_logits, pixel_share, shrink, shrunk_size
 
 
 class Reduced(AdaptiveSegmenter):
@@ -42,14 +39,11 @@ class Reduced(AdaptiveSegmenter):
 
     def forward(self, image: Tensor, memory: object = None) -> Prediction:
         """Segment images [N, 3, H, W]; the work is the share of the pixels that are left."""
-        height, width = check_image(image, self.network)
-        sides = max(1, round(height * self.factor)), max(1, round(width * self.factor))
-        small = F.interpolate(image, size=sides, mode="bilinear", align_corners=False, antialias=True)
+        size = check_image(image, self.network)
+        small = shrink(image, shrunk_size(size, self.factor))
         logits = self.network(small.contiguous(memory_format=torch.channels_last))
-        large = (-(-height // STRIDE), -(-width // STRIDE))
-        logits = F.interpolate(logits, size=large, mode="bilinear", align_corners=False)
-        work = torch.full((len(image),), sides[0] * sides[1] / (height * width), dtype=torch.float64)
-        return Prediction(logits, (height, width), Trace((Step("reduced", work),)))
+        work = torch.full((len(image),), pixel_share(size, self.factor), dtype=torch.float64)
+        return Prediction(enlarge_logits(logits, size), size, Trace((Step("reduced", work),)))
 
     def dense(self) -> nn.Module:
         """Return the network."""

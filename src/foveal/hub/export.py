@@ -24,6 +24,9 @@ def export_program(
 ) -> Program:
     """Compile a model and write it as one file.
 
+    A program runs the image that it is given: it has no scale, so whoever wants one shrinks images before,
+    gives the program the budget as a share of what is left, and enlarges its labels.
+
     Args:
         model: A trained model, or a network from images [N, 3, H, W] in 0..1 to logits [N, K, h, w].
         path: File to write, whatever its suffix.

@@ -35,6 +35,8 @@ class Result:
         risk: What was tolerated, and the setting that keeps it; None if a budget or latency was given.
         estimate: Estimated class-balanced disagreement with the dense network, a share; None without a risk.
         counted: Whether MACs were counted during the one run that was timed, which makes it slower.
+        scale: Share of the image's sides that it was shrunk to before anything else.
+        chosen: Who chose the settings, and why; empty if the user and the defaults did.
     """
 
     image: Tensor
@@ -52,6 +54,8 @@ class Result:
     risk: Risk | None = None
     estimate: float | None = None
     counted: bool = False
+    scale: float = 1.0
+    chosen: str = ""
 
     @property
     def reason(self) -> str:

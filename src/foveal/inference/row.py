@@ -50,6 +50,8 @@ class SegmentRow:
         budget: Share of the dense work that could be spent.
         latency: Time that was asked for [ms].
         predicted_ms: Time that the cost model predicts [ms].
+        scale: Share of the sides that the image was shrunk to first; where that is below 1.
+        chosen: Who chose the settings, and why; where `foveal tune` did.
         risk: Disagreement that was tolerated.
         estimate: Estimated disagreement of this image.
         setting: What keeps the risk.
@@ -76,6 +78,8 @@ class SegmentRow:
     budget: float
     latency: float | None
     predicted_ms: float | None
+    scale: float | None = None
+    chosen: str | None = None
     risk: float | None
     estimate: float | None
     setting: RiskRow | None
@@ -113,6 +117,8 @@ def segment_row(path: Path, result: Result, files: Mapping[str, Path], classes: 
         budget=choice.budget,
         latency=choice.latency,
         predicted_ms=_rounded(choice.predicted_ms, 2),
+        scale=result.scale if result.scale < 1 else None,
+        chosen=result.chosen or None,
         risk=None if result.risk is None else result.risk.allowed,
         estimate=_rounded(result.estimate, 5),
         setting=_risk_row(result.risk),

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveal.calibration.configure import Chosen
 from foveal.calibration.engine import Engine
 from foveal.calibration.latency import Report, Setup, on_tiles, silent
 from foveal.calibration.profile import Risk
@@ -38,7 +39,7 @@ class Runner:
         engine: What runs a trained network.
         method: Name in `foveal.methods.METHODS`.
         asked: Settings of the method; their budget does not count with a latency. Or a disagreement with the
-            dense network to tolerate, and what keeps it.
+            dense network to tolerate, and what keeps it; or settings with who chose them.
         latency: Time that an image may take [ms], the labels included.
         always_adapt: Whether the method runs also where the cost model predicts no gain.
         report: Called with what is done before it takes time.
@@ -57,14 +58,14 @@ class Runner:
         self,
         engine: Engine,
         method: str,
-        asked: MethodConfig | Risk,
+        asked: MethodConfig | Risk | Chosen,
         latency: float | None = None,
         always_adapt: bool = False,
         report: Report = silent,
     ) -> None:
         model = engine.model
         self.model, self.risk = model, asked if isinstance(asked, Risk) else None
-        config = asked.config if isinstance(asked, Risk) else asked
+        config = asked if isinstance(asked, MethodConfig) else asked.config
         self._outline = copy.deepcopy(model.network).to("meta")
         self._dense_macs: dict[tuple[int, int], int] = {}
         self._macs = MacsByPlan(_passes)
@@ -72,8 +73,12 @@ class Runner:
         resources = Resources(policy_network=model.policy)
         engine.make(method, config, resources)
         self.setup = Setup(engine, method, config, resources)
+        self._whole = self.setup.make_dense()
         self._choose = BudgetSelector(self.setup, latency, always_adapt, report)
         self._choose.setting = self.risk.setting if self.risk else None
+        self._why = ""
+        if isinstance(asked, Chosen):
+            self._why, self._choose.most = asked.why, asked.most
 
     def __call__(self, image: Tensor, repeat: int = 0, wanted: Tensor | None = None) -> Result:
         """Segment one image [C, H, W] in 0..1.
@@ -111,6 +116,8 @@ class Runner:
             risk=self.risk,
             estimate=self._estimate(batch, prediction, choice),
             counted=counted,
+            scale=prediction.trace.scale,
+            chosen=self._why,
         )
         return self._compare(result, batch, repeat, mask) if repeat else result
 
@@ -119,7 +126,7 @@ class Runner:
         if mask is not None:
             method = self.setup.make_for_mask(choice.budget, bool(choice.reason))
             return partial(method.masked, batch, mask.cells)
-        return partial(self._dense if choice.reason else self.setup.make(choice.budget), batch)
+        return partial(self._whole if choice.reason else self.setup.make(choice.budget), batch)
 
     def _counted(self, run: Run, batch: Tensor, mask: Mask | None) -> tuple[Prediction, float, int, bool]:
         """Run once; return the answer, its time [ms], its MACs, and whether counting made it slower."""
@@ -182,9 +189,10 @@ class Runner:
             return self._dense(batch).labels
 
         runs: dict[str, Callable[[], Any]] = {"dense": dense_labels}
-        alone = bool(result.reason) and mask is None
+        shrunk = result.scale < 1
+        alone = bool(result.reason) and mask is None and not shrunk
         if not alone or result.choice.overruled:
-            method = self._run_of(replace(result.choice, reason=""), batch, mask)
+            method = self._run_of(result.choice if shrunk else replace(result.choice, reason=""), batch, mask)
             runs["method"] = lambda: method().labels
         with on_tiles(self.model.name):
             times = self.timer(runs, repeat, 1)

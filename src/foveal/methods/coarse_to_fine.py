@@ -41,30 +41,29 @@ class CoarseToFineConfig(MethodConfig):
     policy: str = setting("weighted_entropy", "Score of the network's uncertainty; see `foveal policies`.")
     tile: int = setting(32, "Side of a tile [px].", 1, MOST_TILE)
     coarse_level: int = setting(2, "Level of the first pass: 0 full resolution, 1 half, ...", 0, MOST_LEVEL)
+    schedule: str = setting("levels", "levels: one after the other; direct: from the first to full at once.")
     threshold: float | None = setting(
         None, "Gain per tile from which a tile is refined; as many as the budget pays for if absent."
     )
     level_gain: tuple[float, ...] = field(default=Refinement.level_gain)
 
     @property
+    def is_dense(self) -> bool:
+        """Whether everything is computed at full resolution: a threshold may leave some of it out."""
+        return super().is_dense and self.threshold is None
+
+    @property
     def time_key(self) -> tuple[object, ...]:
-        """Tile and level of the first pass."""
-        return self.tile, self.coarse_level
+        """Tile, level of the first pass, and the passes after it."""
+        return self.tile, self.coarse_level, self.schedule
 
     def program_run(self) -> CoarseToFineRun | None:
         """Ask for the whole method if a program has the score."""
         if self.policy not in SCORES:
             return None
-        how = self.refinement
-        return CoarseToFineRun(
-            self.budget,
-            self.policy,
-            self.tile,
-            self.coarse_level,
-            self.level_gain,
-            how.logit_blend,
-            how.threshold,
-        )
+        how, direct = self.refinement, self.schedule == "direct"
+        first = self.budget, self.policy, self.tile, self.coarse_level
+        return CoarseToFineRun(*first, self.level_gain, how.logit_blend, how.threshold, direct=direct)
 
     @property
     def refinement(self) -> Refinement:
@@ -79,7 +78,7 @@ class CoarseToFineConfig(MethodConfig):
             raise ValueError(
                 f"coarse_to_fine goes by the network's own uncertainty: policy {names}; given {self.policy}"
             )
-        return Refinement(entry.score, self.level_gain, threshold=self.threshold)
+        return Refinement(entry.score, self.level_gain, threshold=self.threshold, schedule=self.schedule)
 
 
 class CoarseToFineTraining(MethodTraining):
@@ -191,7 +190,7 @@ class CoarseToFine(TrainableSegmenter):
         answer = first or self._pass(image, plan, None, remember=self.coarse_level > 0)
         yield answer
         held = plan.levels
-        for level in range(self.coarse_level - 1, -1, -1):
+        for level in self.refinement.steps(self.coarse_level):
             asked = held if wanted is None else torch.where(wanted, held, SKIP)
             plan = self._refined_plan(View(image, logits=answer.logits), asked, level, answer.trace.work)
             if not bool(plan.tiles.any()):
@@ -203,7 +202,8 @@ class CoarseToFine(TrainableSegmenter):
     def rates(self, image: Tensor, first: Prediction) -> Tensor:
         """Return the gain of every tile that a first pass leaves open: what a threshold is compared with."""
         held = Plan.uniform(len(image), first.size, self.tile, self.coarse_level).levels
-        forests = self._forests(View(image, logits=first.logits), held, self.coarse_level - 1)
+        level = self.refinement.steps(self.coarse_level).start
+        forests = self._forests(View(image, logits=first.logits), held, level)
         return torch.cat([rate.flatten() for forest in forests for rate in planner.rates(*forest)])
 
     def dense(self) -> nn.Module:

@@ -152,7 +152,8 @@ def _refinements(settings: CoarseToFineRun, levels: Tensor, count: int, size: tu
     level = settings.coarse_level if count else 0  # at once, without a coarse pass, if that saves nothing
     first = Plan.uniform(len(levels), size, settings.tile, level)
     steps = [Step("coarse", first.work, first)]
-    for finer in range(level - 1, level - count, -1):
+    finest = level - 1 if not settings.direct else 0
+    for finer in range(finest, finest - count + 1, -1):
         chosen = torch.where((levels >= 0) & (levels <= finer), finer, SKIP).to(torch.int8)
         plan = Plan(chosen, settings.tile, size)
         steps.append(Step("refine", plan.work, plan))

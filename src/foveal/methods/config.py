@@ -21,6 +21,10 @@ SettingValue = int | float | str | tuple[float, ...] | None
 """What a setting may be; None leaves it to the method."""
 
 
+LEAST_SCALE = 0.02
+"""Smallest scale of an image's sides: of the largest images, a thumbnail is left."""
+
+
 def setting(default: Any, description: str, low: float | None = None, high: float | None = None) -> Any:
     """Declare a setting of a method: the command line and `foveal methods` read it from here.
 
@@ -39,6 +43,7 @@ class MethodConfig:
 
     Attributes:
         budget: Share of the dense work that may be spent, above 0 and at most 1.
+        scale: Share of the image's sides that whole images are shrunk to first; 1 leaves them as they are.
 
     Raises:
         ValueError: A value is not allowed.
@@ -47,6 +52,15 @@ class MethodConfig:
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     budget: float = 0.4
+    scale: float = field(
+        default=1.0,
+        kw_only=True,
+        metadata={
+            "description": "Share of its sides that the image is shrunk to first; 1 for the whole.",
+            "low": LEAST_SCALE,
+            "high": 1.0,
+        },
+    )
 
     def __post_init__(self) -> None:
         check_budget(self.budget)
@@ -67,8 +81,11 @@ class MethodConfig:
 
     @property
     def title(self) -> str:
-        """Settings in words: "policy entropy, tile 32"."""
-        return ", ".join(f"{name} {value}" for name, value in self.settings.items() if value is not None)
+        """Settings in words: "policy entropy, tile 32"; a scale of 1 changes nothing and is left out."""
+        shown = {name: value for name, value in self.settings.items() if value is not None}
+        if self.scale == 1:
+            del shown["scale"]
+        return ", ".join(f"{name} {value}" for name, value in shown.items())
 
     @property
     def adjustable(self) -> bool:
@@ -77,8 +94,8 @@ class MethodConfig:
 
     @property
     def is_dense(self) -> bool:
-        """Whether everything is computed at full resolution."""
-        return self.budget >= 1
+        """Whether everything is computed at full resolution, of the image as it came in."""
+        return self.scale == 1 and self.budget >= 1
 
     @property
     def reduced_by(self) -> int:
@@ -91,13 +108,17 @@ class MethodConfig:
 
     @property
     def time_key(self) -> tuple[object, ...]:
-        """Everything that a run's time depends on besides network, image size and work."""
+        """Everything that a run's time depends on besides network, image size, scale and work."""
         return ()
 
 
 def settings_of(kind: type[MethodConfig]) -> dict[str, Field[Any]]:
-    """Return the declared settings of a method's config by name; the budget is not among them."""
-    return {f.name: f for f in fields(kind) if "description" in f.metadata}
+    """Return the declared settings of a method's config by name, those that all methods have last.
+
+    The budget is not among them.
+    """
+    declared = [f for f in fields(kind) if "description" in f.metadata]
+    return {f.name: f for f in sorted(declared, key=lambda f: f.kw_only is True)}
 
 
 def bounds(kind: type[MethodConfig]) -> dict[str, tuple[float, float]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DenseConfig(MethodConfig):
-    """Settings of the dense network: there are none."""
+    """Settings of the dense network: those that all methods have."""
 
     @property
     def adjustable(self) -> bool:
@@ -35,8 +35,8 @@ class DenseConfig(MethodConfig):
 
     @property
     def is_dense(self) -> bool:
-        """Return True."""
-        return True
+        """Whether the image stays as it is."""
+        return self.scale == 1
 
     def program_run(self) -> DenseRun:
         """Ask for everything at once."""

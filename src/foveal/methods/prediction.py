@@ -41,12 +41,14 @@ class Trace:
     """Every decision about a batch of images, in order.
 
     Attributes:
-        steps: The decisions.
+        steps: The decisions; their work is a share of the dense network's on the whole image.
         known_levels: Levels of the answer [N, Gh, Gw] where they do not follow from the steps.
+        scale: Share of the images' sides that plans and levels are about; level 0 is full resolution there.
     """
 
     steps: tuple[Step, ...] = ()
     known_levels: Tensor | None = None
+    scale: float = 1.0
 
     @property
     def work(self) -> Tensor:

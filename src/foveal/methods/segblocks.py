@@ -66,7 +66,8 @@ class SegBlocksConfig(MethodConfig):
     @property
     def is_dense(self) -> bool:
         """Whether the budget, or the policy, asks for everything."""
-        return self.budget >= 1 or (self.policy in POLICIES and POLICIES[self.policy].budget == 1)
+        everything = self.policy in POLICIES and POLICIES[self.policy].budget == 1
+        return self.scale == 1 and (self.budget >= 1 or everything)
 
     @property
     def time_key(self) -> tuple[object, ...]:

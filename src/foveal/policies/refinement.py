@@ -16,6 +16,8 @@ from foveal.policies.uncertainty import weighted_entropy
 NOT_OPEN = -1.0
 """Gain of a tile that cannot be refined now: below that of any that can."""
 
+SCHEDULES = ("levels", "direct")
+
 Forest = tuple[list[Tensor], list[Tensor]]
 """Gain [per cell] and cost [tiles] of the tiles of every level, coarsest first."""
 
@@ -32,6 +34,7 @@ class Refinement:
         threshold: Gain per tile from which a tile is refined, within the budget; None for as many as the
             budget pays for.
         shared: Whether one budget serves all images of a batch, so that hard ones get more.
+        schedule: "levels" refines one level after the other, "direct" goes to full resolution at once.
 
     Raises:
         ValueError: A number is none that can be used.
@@ -42,6 +45,7 @@ class Refinement:
     logit_blend: float = 0.0
     threshold: float | None = None
     shared: bool = False
+    schedule: str = "levels"
 
     def __post_init__(self) -> None:
         if not self.level_gain or not all(0 <= gain < math.inf for gain in self.level_gain):
@@ -53,6 +57,14 @@ class Refinement:
                 f"logit_blend is {self.logit_blend:g} and threshold {self.threshold}; give a share and a gain"
             )
 
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; give one of {', '.join(SCHEDULES)}")
+
+    def steps(self, coarse_level: int) -> range:
+        """Return the levels of the passes after a first one at a level."""
+        last = min(1, coarse_level) if self.schedule == "direct" else coarse_level
+        return range(last - 1, -1, -1)
+
     def gain_of(self, level: int) -> float:
         """Return what a step to a level gains, as a share of the score."""
         return self.level_gain[min(level, len(self.level_gain) - 1)]
@@ -62,10 +74,11 @@ class Refinement:
 
         Args:
             maps: Gain per cell [Gh, Gw] of a step to level 0, 1, ...; the last stands for all after.
-            held: Level that every cell has [Gh, Gw]; only cells one level coarser than `level` are open.
+            held: Level that every cell has [Gh, Gw]; open are those one level coarser than `level`, or all
+                coarser ones in a direct step.
             level: Coarsest level of the tiles.
         """
-        is_open = (held == level + 1).double()
+        is_open = (held > level if self.schedule == "direct" else held == level + 1).double()
         gains, costs = [], []
         for k in range(level, -1, -1):
             cells = maps[min(k, len(maps) - 1)].double().clamp(min=0) * self.gain_of(k)

@@ -72,6 +72,7 @@ class CoarseToFineRun:
         logit_blend: Share of the coarser answer that stays in the answer of a finer pass.
         threshold: Gain per tile from which a tile is refined, within the budget; None for all that fit.
         shared: Whether one budget serves all images of a batch.
+        direct: Whether tiles go from the coarse level to full resolution at once.
     """
 
     budget: float = 0.4
@@ -82,6 +83,7 @@ class CoarseToFineRun:
     logit_blend: float = 0.0
     threshold: float | None = None
     shared: bool = False
+    direct: bool = False
 
     def __post_init__(self) -> None:
         _check(self.budget, self.score, self.coarse_level)

@@ -26,7 +26,7 @@ def draw_frontier(result: FrontierResult) -> Figure:
             axes.plot(row.ms, 100 * row.miou, MARKERS[row.precision], color=colour, alpha=0.45, markersize=6)
         points = curve(mine, kind)  # type: ignore[arg-type]
         if points:
-            across, up = [point.ms for point in points], [100 * point.quality for point in points]
+            across, up = [point.cost for point in points], [100 * point.quality for point in points]
             axes.plot(across, up, "-", color=colour, linewidth=2.2, label=label)
         _name_points(axes, [row for row in mine if row.on_curve], INK if kind == "static" else colour)
     for precision in dict.fromkeys(row.precision for row in result.rows):

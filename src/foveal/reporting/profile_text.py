@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from foveal.calibration.cost_model import CostModel
     from foveal.calibration.profile import CalibrationProfile
 
+UNSEEN = (
+    "without labels nobody can tell whether the network sees better at a smaller scale than at full size; "
+    "`foveal tune` finds out with a few labelled images"
+)
 RISKS = (0.005, 0.01, 0.02, 0.05)
 """Risks that a report names."""
 
@@ -37,6 +41,7 @@ def profile_text(profile: CalibrationProfile, file: Path, picture: str) -> str:
         f"\nfirst pass at level {config.coarse_level}, tile {config.tile} px, score {config.policy}, "
         f"gain of a step to level 0, 1, ...: {gains}",
         *(_risk_line(profile, allowed) for allowed in RISKS),
+        UNSEEN,
         f"wrote {file}{f' and {picture}' if picture else ''}",
     ]
     return "\n".join(lines)

@@ -23,8 +23,9 @@ def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Se
     height, width = result.size
     seen = ", ".join(f"{name} {share:.0%}" for name, share in class_shares(result, classes)[:SEEN])
     entries = [
-        ("work", f"{style(f'{result.work:.3f}', bold=True)} of dense"),
+        ("work", f"{style(f'{result.work:.3f}', bold=True)} of dense{_shrunk(result)}"),
         ("MACs", f"{giga(result.macs)} of {giga(result.dense_macs)}, {result.macs / result.dense_macs:.0%}"),
+        ("setting", result.chosen),
         ("time", time_text(result)),
         ("latency", latency_text(result)),
         ("risk", risk_text(result)),
@@ -35,11 +36,7 @@ def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Se
     ]
     parts = [f"{style(path.name, bold=True)}  {width} x {height} px", ""]
     parts += [
-        _indent(
-            plan_text(result.levels, result.tile)
-            if result.cells is not None
-            else f"dense network: {result.reason}"
-        ),
+        _indent(_plan(result)),
         "",
     ]
     parts += [f"  {style(name.ljust(LABEL), dim=True)}{text}" for name, text in entries if text]
@@ -49,8 +46,13 @@ def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Se
 def _plan(result: Result) -> str:
     """Draw where was computed; say why the dense network ran."""
     if result.cells is None:
-        return f"dense network: {result.reason}"
+        return f"dense network{_shrunk(result)}: {result.reason}"
     return plan_text(result.levels, result.tile)
+
+
+def _shrunk(result: Result) -> str:
+    """Say at which scale, where the image was shrunk first."""
+    return f" at scale {result.scale:g}" if result.scale < 1 else ""
 
 
 def segment_line(path: Path, result: Result) -> str:
@@ -58,7 +60,7 @@ def segment_line(path: Path, result: Result) -> str:
     height, width = result.size
     agrees = "" if result.agreement is None else f"  agrees {result.agreement:.1%}"
     agrees += "" if result.estimate is None else f"  estimate {result.estimate:.1%}"
-    dense = f"  {style('dense: ' + result.reason, dim=True)}" if result.reason else ""
+    dense = f"  {style(f'dense{_shrunk(result)}: {result.reason}', dim=True)}" if result.reason else ""
     latency = "" if result.reason else f"  {latency_text(result, short=True)}".rstrip()
     return (
         f"{path.name:<32} {f'{width}x{height}':>11}  work {result.work:.3f}  {giga(result.macs):>8} of "
@@ -77,11 +79,11 @@ def summary(rows: Sequence[SegmentRow], out: Path) -> str:
 def time_text(result: Result, short: bool = False) -> str:
     """Milliseconds, the dense network's beside if they were measured."""
     ours, dense = result.timing, result.dense_timing
-    if dense is None or (result.reason and short):
+    if dense is None or (result.reason and short and result.scale == 1):
         run = "one counted run" if result.counted else "one run"
         note = "" if short else style(f" ({run}; --compare measures)", dim=True)
         return f"{ours.median:.0f} ms{note}"
-    if result.reason:
+    if result.reason and result.scale == 1:
         unchosen = result.method_timing
         beside = "" if unchosen is None else f"; on tiles {unchosen.median:.0f} ms"
         return f"{dense.median:.0f} ms, the dense network{beside}"

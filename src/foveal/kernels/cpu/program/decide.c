@@ -104,8 +104,8 @@ int decide_blocks(Run *r, const float *cells, double spent, int8_t *levels) {
     return status;
 }
 
-/* Forest of the tiles of a level and finer that may replace cells of the next coarser one: what each gains and
-   costs, as CoarseToFine._forest has it. */
+/* Forest of the tiles of a level and finer that may replace cells of the next coarser one, or of any coarser one
+   in a direct step: what each gains and costs, as Refinement.forest has it. */
 static void open_forest(const Run *r, int64_t image, const float *cells, int32_t level, Forest *f, double *a, double *b) {
     const Grid *g = &r->grid;
     const int64_t area = (int64_t)g->rows * g->columns;
@@ -114,7 +114,8 @@ static void open_forest(const Run *r, int64_t image, const float *cells, int32_t
         const double share = r->request->level_gain[k < gains ? k : gains - 1];
         for (int64_t i = 0; i < area; i++) {
             const int64_t cell = image * area + i;
-            const double open = r->held[cell] == level + 1 && wanted(r, cell), gain = (double)cells[cell];
+            const int coarser = r->request->direct ? r->held[cell] > level : r->held[cell] == level + 1;
+            const double open = coarser && wanted(r, cell), gain = (double)cells[cell];
             a[i] = (gain < 0 ? 0 : gain) * share * open, b[i] = open;
         }
         sum_squares(a, g->rows, g->columns, k, f->gain[map]);

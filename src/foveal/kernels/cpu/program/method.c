@@ -179,7 +179,7 @@ static void coarse_to_fine(Run *r, Team team) {
     if (r->stop) return;
     compose(r, 0, 0, team);
     const int32_t rows = rows_at(r, output_stride(r), 0), columns = columns_at(r, output_stride(r), 0);
-    for (int32_t level = q->coarse_level - 1; level >= 0; level--) {
+    for (int32_t level = q->direct && q->coarse_level > 0 ? 0 : q->coarse_level - 1; level >= 0; level--) {
         score_cells(r, r->logits, rows, columns, r->cells, team);
         ALONE({
             const int changed = decide_refinement(r, r->cells, level, r->decision);

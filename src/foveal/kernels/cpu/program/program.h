@@ -104,6 +104,7 @@ typedef struct {
     int32_t bytes;           /* 0: float in 0..1; 1: bytes in 0..255 */
     int32_t images, height, width, tile, method, threads;
     int32_t coarse_level, max_level, score, shared, has_threshold, gains;
+    int32_t direct, spare;   /* direct: from the coarse level to full resolution in one step */
     double budget, threshold, blend, level_gain[MOST_LEVELS];
     const int8_t *plan;      /* [images][rows][columns], of METHOD_PLAN */
     const uint8_t *mask;     /* cells that are wanted [images][rows][columns], or NULL for all */
