@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveal.cli.errors import echo_json
+from foveal.cli.errors import echo_json, say
 from foveal.cli.method_options import MethodCommand, given_settings
 from foveal.cli.model_options import ModelArgument, open_model
 from foveal.cli.options import (
@@ -58,7 +58,7 @@ def calibrate(
         return
     from foveal.reporting.profile_text import cost_text
 
-    typer.echo(cost_text(found, f"{setup.name}, {setup.title}, threads {row['threads']}"))
+    say(cost_text(found, f"{setup.name}, {setup.title}, threads {row['threads']}"))
 
 
 def cost_row(setup: Setup, found: CostModel) -> dict[str, Any]:
