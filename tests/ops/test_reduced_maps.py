@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.reduced_maps import (
+from reduced_maps import (
     assert_same,
     dense_map,
     map_of,
