@@ -1,4 +1,4 @@
-"""Geometries at random, also such that there are none: the C kernels compute what the references do, or refuse."""
+"""Geometries at random, impossible ones too: the C kernels compute what the references do, or refuse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from torch import Tensor
 
 from foveal.geometry.layout import Halo, Layout
 from foveal.geometry.plan import SKIP, Plan, grid
-from foveal.ops import Convolution, Pooling, Prologue, compose_tiles, convolve, cut_tiles, enlarge, fetch_halo, max_pool
+from foveal.ops import (
+    Convolution,
+    Pooling,
+    Prologue,
+    compose_tiles,
+    convolve,
+    cut_tiles,
+    enlarge,
+    fetch_halo,
+    max_pool,
+)
 from foveal.ops.reduced import maps_native, maps_reference, native, reference
 from foveal.tiles import Memory
 from foveal.tiles.memory import join
@@ -91,9 +101,13 @@ def convolution(source: Random) -> str:
     source_seed, prologue = source.randint(0, 2**31), source.random() < 0.3
     if source.random() < 0.3:
         dense = torch.randn(source.randint(1, 2), channels, source.randint(1, 30), source.randint(1, 30))
-        return compare(lambda by: convolve(to(dense, by), None, made(kind_of(by)), backend=dense_name(by)), None, 1e-4)
+        return compare(
+            lambda by: convolve(to(dense, by), None, made(kind_of(by)), backend=dense_name(by)), None, 1e-4
+        )
     return compare(
-        lambda by: convolve(to(tiles, by), layout, made(kind_of(by)), None, to_kept(kept, by), backend=by), layout, 1e-4
+        lambda by: convolve(to(tiles, by), layout, made(kind_of(by)), None, to_kept(kept, by), backend=by),
+        layout,
+        1e-4,
     )
 
 
@@ -117,7 +131,10 @@ def to_kept(x: Tensor | None, backend: str) -> Tensor | None:
 def maximum(source: Random) -> str:
     layout, side, tiles, kept = drawn(source)
     most = 12 if source.random() < 0.2 else 5
-    kernel, dilation = (source.randint(1, most), source.randint(1, most)), (source.randint(1, 3), source.randint(1, 3))
+    kernel, dilation = (
+        (source.randint(1, most), source.randint(1, most)),
+        (source.randint(1, 3), source.randint(1, 3)),
+    )
     stride = stride_for(source, side)
     reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
     top, left = (source.randint(0, r) for r in reach)
@@ -140,7 +157,8 @@ def borders(source: Random) -> str:
     halo = Halo(*widths, source.choice(["zero", "lowest", "edge"]))
     lowest = torch.finfo(torch.float32).min
     return compare(
-        lambda by: fetch_halo(to(tiles, by), layout, halo, to_kept(kept, by), backend=by).clamp(min=lowest), None
+        lambda by: fetch_halo(to(tiles, by), layout, halo, to_kept(kept, by), backend=by).clamp(min=lowest),
+        None,
     )
 
 
@@ -184,16 +202,22 @@ def in_reduced_precision(source: Random) -> str:
     c = random_convolution(source, channels, format, deep)
     path = source.choice(native.paths(kind))
     if source.random() < 0.5:
-        x = dense_map(source, source.randint(1, 3), (source.randint(1, 30), source.randint(1, 30)), channels, format)
+        x = dense_map(
+            source, source.randint(1, 3), (source.randint(1, 30), source.randint(1, 30)), channels, format
+        )
     else:
         layout = random_layout(source)
         fitting = [s for s in range(c.stride, layout.tile + 1, c.stride) if layout.tile % s == 0]
         if not layout.computed or not fitting:
             return "refused"
-        border = max(*c.padding, *(c.dilation * (k - 1) - p for k, p in zip(c.kernel, c.padding, strict=True)))
+        border = max(
+            *c.padding, *(c.dilation * (k - 1) - p for k, p in zip(c.kernel, c.padding, strict=True))
+        )
         x = map_of(source, layout, source.choice(fitting), border, channels, format)
     residual = random_residual(source, x, c)
-    assert_same(native.convolve(x, c, residual, path), reference.convolve(x, c, residual), c.target, kind == "u8")
+    assert_same(
+        native.convolve(x, c, residual, path), reference.convolve(x, c, residual), c.target, kind == "u8"
+    )
     if deep:
         assert_same(maps_native.max_pool(x, c), maps_reference.max_pool(x, c), format)
     return "right"

@@ -1,8 +1,9 @@
 """Cases in processes of their own: what native code does there is one failed case, not the end of the tests.
 
 A process is forked from this one, where everything is imported, and runs one case after the other on one
-thread. It may map 4 GiB more than it had and grow by 2 GiB; a watchdog, which needs no Python, ends it where a
-case takes 10 s. The case that a process ended in is known by its number, and the next process goes on behind it.
+thread. It may map 4 GiB more than it had and grow by 2 GiB; a watchdog, which needs no Python, ends it where
+a case takes 10 s. The case that a process ended in is known by its number, and the next process goes on
+behind it.
 """
 
 from __future__ import annotations
@@ -111,5 +112,9 @@ def _death(status: int, trace: str) -> str:
     if "Timeout" in trace[:40]:
         said = f"it takes longer than {SLOW:g} s"
     else:
-        said = f"its process ended by {signal.Signals(-code).name}" if code < 0 else f"its process ended with {code}"
+        said = (
+            f"its process ended by {signal.Signals(-code).name}"
+            if code < 0
+            else f"its process ended with {code}"
+        )
     return f"{said}\n{trace[:3000]}"

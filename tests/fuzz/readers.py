@@ -2,15 +2,15 @@
 
 Where a changed file is accepted, its content says what must come back:
 
-- JSON and TOML (plan, recipe, card, saved model, profile, cost model, choices, log, a checkpoint's header): what
-  `json` and `tomllib` find in the changed file, and nothing else.
-- safetensors (tensors, weights of a model) and .npy carry no checksum: changed numbers are other numbers. They are
-  read a second time here, by a few lines of NumPy that know nothing of the reader.
+- JSON and TOML (plan, recipe, card, saved model, profile, cost model, choices, log, a checkpoint's header):
+  what `json` and `tomllib` find in the changed file, and nothing else.
+- safetensors (tensors, weights of a model) and .npy carry no checksum: changed numbers are other numbers.
+  They are read a second time here, by a few lines that know nothing of the reader.
 - PNG carries checksums: what is accepted has the pixels of the file that was not changed.
-- JPEG and TIFF carry none, and their decoders are the only ones there are: a picture in 0..1 of some size is all
-  that can be asked.
-- A program is numbers too: one that is accepted runs within its memory, which the process of its own shows, and
-  gives labels that are classes, or says that there are none.
+- JPEG and TIFF carry none, and their decoders are the only ones there are: a picture in 0..1 of some size is
+  all that can be asked.
+- A program is numbers too: one that is accepted runs within its memory, which the process of its own shows,
+  and gives labels that are classes, or says that there are none.
 """
 
 from __future__ import annotations
@@ -278,7 +278,9 @@ def log(folder: Path) -> Target:
     path.write_text("".join(json.dumps({"step": k, "loss": 0.5}) + "\n" for k in range(5)))
 
     def says_lines(found: list[dict[str, float]], data: bytes) -> None:
-        lines = [line for line in data.decode(errors="replace").splitlines(keepends=True) if line.endswith("\n")]
+        lines = [
+            line for line in data.decode(errors="replace").splitlines(keepends=True) if line.endswith("\n")
+        ]
         assert len(found) == len(lines)
         for row, line in zip(found, lines, strict=True):
             said = json.loads(line)

@@ -1,7 +1,8 @@
 """Changed files of every kind and geometries at random: right, or refused with one bounded sentence.
 
 `FUZZ_CASES` is the number of cases per kind, `FUZZ_SECONDS` ends every kind early, and seeds begin at
-`FUZZ_SEED`. A case that fails, crashes, hangs or takes too much memory is named by its seed, and its file is kept.
+`FUZZ_SEED`. A case that fails, crashes, hangs or takes too much memory is named by its seed, and its file is
+kept.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def test_no_step_of_a_program_hides_an_overflow(
 
 
 def with_larger_weights(program: Program) -> Program:
-    """Give the first two layers weights of 1e30: a network that has them cannot be compared with its program."""
+    """Give the first two layers weights of 1e30, with which no network can be compared with its program."""
     tables, numbers = program.tables, program.tables.numbers.copy()
     for step, name in zip(tables.steps, tables.names, strict=True):
         if name.startswith(KEPT):
@@ -153,5 +153,7 @@ def reduced(program: Program, precision: str) -> Program:
     if precision == "bf16":
         return in_bf16(program)
     scales = find_scales(program, [torch.zeros(1, 3, *SIZE).numpy()])
-    kept = {s.out for s, name in zip(program.tables.steps, scales.steps, strict=True) if name.startswith(KEPT)}
+    kept = {
+        s.out for s, name in zip(program.tables.steps, scales.steps, strict=True) if name.startswith(KEPT)
+    }
     return in_int8(program, replace(scales, kept=() if precision == "int8" else tuple(kept)))

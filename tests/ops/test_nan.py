@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from foveal.geometry.layout import Halo
+from foveal.geometry.plan import Plan
 from foveal.kernels import build
 from foveal.ops import Convolution, Pooling, Prologue, convolve, max_pool
 from foveal.ops.convolve.autotune import algorithms
 from foveal.ops.convolve.native import by_algorithm
 from foveal.ops.reduced import maps_native, native
 from foveal.ops.reduced.spec import Format, Map, ReducedConvolution, from_bf16
-from foveal.geometry.layout import Halo
-from foveal.geometry.plan import Plan
 
 pytestmark = pytest.mark.skipif(not build.available(), reason="no compiler")
 CLAMPS = [(-math.inf, math.inf), (0.0, math.inf), (0.0, 6.0)]
@@ -67,7 +67,10 @@ def test_depthwise_and_what_comes_before(channels: int, low: float, high: float)
     c = Convolution(weight, None, 1, (1, 1), 1, channels, low=low, high=high)
     exact = F.conv2d(x, weight, padding=1, groups=channels).clamp(low, high)
     assert_same_nan(convolve(x, None, c, backend="native"), exact)
-    before, dense = Prologue(torch.ones(channels), torch.zeros(channels), low, high), torch.ones(8, channels, 1, 1)
+    before, dense = (
+        Prologue(torch.ones(channels), torch.zeros(channels), low, high),
+        torch.ones(8, channels, 1, 1),
+    )
     found = convolve(x, None, Convolution(dense, None, 1, (0, 0), prologue=before), backend="native")
     assert_same_nan(found, F.conv2d(x.clamp(low, high), dense))
 
@@ -97,7 +100,13 @@ def test_bfloat16(depthwise: bool, low: float, high: float, target: str) -> None
     channels = 40
     x, weight = spoiled(channels, math.nan), torch.ones(channels, 1 if depthwise else channels, 3, 3)
     c = ReducedConvolution(
-        weight.numpy(), Format("bf16"), Format(target), padding=(1, 1), depthwise=depthwise, low=low, high=high
+        weight.numpy(),
+        Format("bf16"),
+        Format(target),
+        padding=(1, 1),
+        depthwise=depthwise,
+        low=low,
+        high=high,
     )
     groups = channels if depthwise else 1
     exact = F.conv2d(x, weight, padding=1, groups=groups).clamp(low, high)
@@ -109,6 +118,8 @@ def test_bfloat16(depthwise: bool, low: float, high: float, target: str) -> None
 
 def test_maxima_in_bfloat16() -> None:
     x = spoiled(40, math.nan)
-    c = ReducedConvolution(np.ones((40, 1, 3, 3), np.float32), Format("bf16"), Format("bf16"), padding=(1, 1), depthwise=True)
+    c = ReducedConvolution(
+        np.ones((40, 1, 3, 3), np.float32), Format("bf16"), Format("bf16"), padding=(1, 1), depthwise=True
+    )
     found = real(maps_native.max_pool(in_bf16(x), c), 40, "bf16")
     assert torch.equal(found.isnan(), F.max_pool2d(x, 3, 1, 1).isnan())

@@ -97,9 +97,7 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network is a {type(network).__name__}; give a torch.nn.Module")
-    check_finite(
-        network.state_dict(), f"network {type(network).__name__}", masks=mask_buffers(network)
-    )
+    check_finite(network.state_dict(), f"network {type(network).__name__}", masks=mask_buffers(network))
     find(method, METHODS, "method")
     if precision not in ("f32", "bf16"):
         raise ValueError(

@@ -14,8 +14,8 @@ MAX_PIXELS = 200_000_000
 
 _bomb_limit_lock = threading.Lock()
 
-# What Pillow warns of is refused here in a sentence, or concerns a block that pixels do not depend on. The filter
-# holds for the process: one that comes and goes is not safe among threads.
+# What Pillow warns of is refused here in a sentence, or concerns a block that pixels do not depend on. The
+# filter holds for the process: one that comes and goes is not safe among threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 

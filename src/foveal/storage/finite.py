@@ -1,7 +1,7 @@
 """Weights must be numbers: NaN or infinity in one tensor makes every answer wrong, and no label shows it.
 
-One number is excepted: minus infinity in a buffer that no arithmetic layer multiplies by, as masks of attention
-have it. NaN is excepted nowhere.
+One number is excepted: minus infinity in a buffer that no layer multiplies by, as masks of attention have it.
+NaN is excepted nowhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ARITHMETIC = {"weight", "bias", "running_mean", "running_var"}
-"""Last names of buffers that are weights or statistics of a layer, such as those of a frozen normalisation."""
+"""Last names of buffers that are weights or statistics of a layer, such as a frozen normalisation's."""
 
 
 def mask_buffers(network: nn.Module) -> set[str]:
@@ -53,7 +53,7 @@ def check_finite(
 
 
 def _count(value: Any, is_mask: bool) -> int:
-    """Count the numbers of a tensor or an array that are NaN or infinite; of a mask, but for minus infinity."""
+    """Count the numbers of a tensor or an array that are NaN or infinite, or, of a mask, NaN or +infinity."""
     if isinstance(value, np.ndarray):
         return int((~np.isfinite(value)).sum()) if value.dtype.kind in "fc" else 0
     import torch  # programs are read where there is no torch
