@@ -12,7 +12,7 @@ WORDS = (
 
 
 def mutate(data: bytes, source: Random) -> bytes:
-    """Return the bytes with one to four changes or, every third time, with one digit changed, which often fits."""
+    """Return the bytes with one to four changes or, every third time, one digit changed, which often fits."""
     if source.random() < 0.33:
         return _digit(data, source)
     for _ in range(source.randint(1, 4)):

@@ -63,7 +63,8 @@ def segment_line(path: Path, result: Result) -> str:
     latency = "" if result.reason else f"  {latency_text(result, short=True)}".rstrip()
     return (
         f"{shown(path.name):<32} {f'{width}x{height}':>11}  work {result.work:.3f}  "
-        f"{giga(result.macs):>8} of {giga(result.dense_macs):>8}  {time_text(result, short=True)}{latency}{agrees}{dense}"
+        f"{giga(result.macs):>8} of {giga(result.dense_macs):>8}  "
+        f"{time_text(result, short=True)}{latency}{agrees}{dense}"
     )
 
 

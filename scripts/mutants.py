@@ -1,0 +1,77 @@
+"""Mutation testing: change one thing at a time in the files that decide, and see that a test fails.
+
+What survives is written with its change; docs/mutants.md says of every survivor that stays why no test can fail.
+mutmut works on a copy of the checkout. FILE... names some of the files below; all of them take hours on one core.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PLANS = ("test_planner", "test_planner_shared", "test_plan_optimal", "test_plan_scores")
+TESTS: dict[str, list[str]] = {
+    "geometry/planner.py": [f"tests/geometry/{name}.py" for name in PLANS],
+    "geometry/plan.py": ["tests/geometry"],
+    "evaluation/metrics.py": ["tests/evaluation/test_metrics.py"],
+    "calibration/risk.py": ["tests/calibration/test_risk.py"],
+    "cost/by_plan.py": ["tests/cost", "tests/laws/test_law_03_cost.py"],
+    "cost/macs.py": ["tests/cost", "tests/laws/test_law_03_cost.py"],
+    "cost/timing.py": ["tests/cost"],
+}
+"""Files of the package, and the tests that must notice a change in them."""
+RUN = "from mutmut.__main__ import cli; cli()"
+"""Not `-m mutmut`: the mutants import that module, and it must be the one that runs."""
+BESIDE = ("tests", "studies", "recipes", "scripts", "benchmarks", "docs", "README.md", "pyproject.toml")
+
+
+def mutate(file: str, folder: Path) -> str:
+    """Test the mutants of a file; return what survived, each with its change."""
+    for name in ("src", *BESIDE):
+        found = ROOT / name
+        (shutil.copytree if found.is_dir() else shutil.copy)(found, folder / name)
+    shutil.copytree(ROOT / "src", folder / "mutants" / "src")  # of which mutmut replaces the file
+    with (folder / "pyproject.toml").open("a") as config:
+        config.write(
+            f'\n[tool.mutmut]\npaths_to_mutate = ["src/foveal/{file}"]\ntests_dir = {TESTS[file]!r}\n'
+            f"also_copy = {list(BESIDE)!r}\n"
+        )
+    source = str(folder / "mutants" / "src")
+    beside = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([source, *filter(None, beside)])}
+
+    def mutmut(*words: str) -> str:
+        command = [sys.executable, "-c", RUN, *words]
+        done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+        if done.returncode and words[0] == "run":
+            raise SystemExit(f"mutmut cannot test {file}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.stdout
+
+    summary = mutmut("run", "--max-children", "1").splitlines()[-1].split("\r")[-1]
+    lines = [line.split(":") for line in mutmut("results").splitlines() if line.strip()]
+    names = [name.strip() for name, became in lines if became.strip() != "killed"]
+    changes = [line for name in names for line in [f"# {name}", *_change(mutmut("show", name))]]
+    return "\n".join([f"{file}: {summary}", *changes])
+
+
+def _change(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(TESTS)
+    unknown = [file for file in wanted if file not in TESTS]
+    if unknown:
+        raise SystemExit(f"{unknown[0]} has no mutants here; known: {', '.join(TESTS)}")
+    for file in wanted:
+        with tempfile.TemporaryDirectory() as folder:
+            print(mutate(file, Path(folder)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
