@@ -35,11 +35,10 @@ def mutate(file: str, folder: Path) -> str:
     for name in ("src", *BESIDE):
         found = ROOT / name
         (shutil.copytree if found.is_dir() else shutil.copy)(found, folder / name)
-    shutil.copytree(ROOT / "src", folder / "mutants" / "src")  # of which mutmut replaces the file
     with (folder / "pyproject.toml").open("a") as config:
         config.write(
-            f'\n[tool.mutmut]\npaths_to_mutate = ["src/foveal/{file}"]\ntests_dir = {TESTS[file]!r}\n'
-            f"also_copy = {list(BESIDE)!r}\n"
+            f'\n[tool.mutmut]\nsource_paths = ["src"]\nonly_mutate = ["src/foveal/{file}"]\n'
+            f"pytest_add_cli_args_test_selection = {TESTS[file]!r}\nalso_copy = {list(BESIDE)!r}\n"
         )
     source = str(folder / "mutants" / "src")
     beside = os.environ.get("PYTHONPATH", "").split(os.pathsep)
