@@ -40,13 +40,13 @@ def mutate(file: str, folder: Path) -> str:
             f'\n[tool.mutmut]\nsource_paths = ["src"]\nonly_mutate = ["src/foveal/{file}"]\n'
             f"pytest_add_cli_args_test_selection = {TESTS[file]!r}\nalso_copy = {list(BESIDE)!r}\n"
         )
-    source = str(folder / "mutants" / "src")
-    beside = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([source, *filter(None, beside)])}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def mutmut(*words: str) -> str:
         command = [sys.executable, "-c", RUN, *words]
-        done = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, check=False, capture_output=True, text=True
+        )
         if done.returncode and words[0] == "run":
             raise SystemExit(f"mutmut cannot test {file}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout
