@@ -1,7 +1,10 @@
 """Mutation testing: change one thing at a time in the files that decide, and see that a test fails.
 
-What survives is written with its change; docs/mutants.md says of every survivor that stays why no test can fail.
-mutmut works on a copy of the checkout. FILE... names some of the files below; all of them take hours on one core.
+    python scripts/mutants.py                       # all files below: about an hour on one core
+    python scripts/mutants.py cost/timing.py        # some of them
+
+What survives is written with its change; docs/mutants.md says why no test can fail for those that stay. mutmut
+works on a copy of the checkout.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def rivals_text(results: Sequence[Mapping[str, Any]]) -> str:
     absent = [NAMES[name] for name in NAMES if name not in anywhere]
     if absent:
         said.append(f"{_list(absent)} did not run")
-    weights = [f"{result['model']} {result['weights']}" for result in results]
+    weights = dict.fromkeys(f"{result['model']} {result['weights']}" for result in results)
     return f"{'; '.join(said)}. Weights: {_list(weights)}."
 
 

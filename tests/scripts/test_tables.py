@@ -31,13 +31,13 @@ def test_the_sentence_names_who_ran_and_who_did_not(script: Callable[[str], Modu
     text = script("rivals").rivals_text
     one = result("a", ("openvino", "f32"), ("openvino", "int8"), ("torch", "f32"), ("foveal", "f32"))
     assert text([one]) == (
-        "Rivals that ran: OpenVINO (f32, int8) and eager PyTorch (f32); ONNX Runtime and torch.compile did not "
-        "run. Weights: a trained."
+        "Rivals that ran: OpenVINO (f32, int8) and eager PyTorch (f32); ONNX Runtime and torch.compile did "
+        "not run. Weights: a trained."
     )
     other = result("b", ("openvino", "bf16"), ("compile", "f32"), weights="random")
     assert text([one, other]) == (
-        "Rivals that ran: OpenVINO (f32, int8, bf16); in some rows only: eager PyTorch (f32) and torch.compile "
-        "(f32); ONNX Runtime did not run. Weights: a trained and b random."
+        "Rivals that ran: OpenVINO (f32, int8, bf16); in some rows only: eager PyTorch (f32) and "
+        "torch.compile (f32); ONNX Runtime did not run. Weights: a trained and b random."
     )
 
 
