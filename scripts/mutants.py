@@ -3,8 +3,8 @@
     python scripts/mutants.py                       # all files below: about an hour on one core
     python scripts/mutants.py cost/timing.py        # some of them
 
-What survives is written with its change; docs/mutants.md says why no test can fail for those that stay. mutmut
-works on a copy of the checkout.
+What survives is written with its change; docs/mutants.md says why no test can fail for those that stay.
+mutmut works on a copy of the checkout.
 """
 
 from __future__ import annotations
