@@ -165,11 +165,15 @@ def test_numbers_that_are_none_are_refused(number: float) -> None:
 
 def test_a_budget_a_threshold_and_rates_are_numbers() -> None:
     ones = [torch.ones(1, 1)]
-    with pytest.raises(ValueError, match="budget is NaN; give what may be spent"):
+    with pytest.raises(
+        ValueError, match=r"^budget is NaN; give what may be spent, in the unit of the costs$"
+    ):
         choose(ones, ones, math.nan)
-    with pytest.raises(ValueError, match="threshold is NaN; give the gain"):
+    with pytest.raises(
+        ValueError, match=r"^threshold is NaN; give the gain that one unit of cost must bring$"
+    ):
         choose_above(ones, math.nan)
-    with pytest.raises(ValueError, match=r"rates hold NaN; take them from planner\.rates"):
+    with pytest.raises(ValueError, match=r"^rates hold NaN; take them from planner\.rates$"):
         choose([torch.full((1, 1), math.nan)], ones, 1.0)
     with pytest.raises(ValueError, match="costs hold NaN, infinity or a negative number"):
         rates(ones, [-ones[0]])
