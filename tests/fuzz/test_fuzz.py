@@ -18,6 +18,7 @@ from pathlib import Path
 import geometries
 import pytest
 import readers
+import targets
 import torch
 from isolation import Outcome, run_cases
 
@@ -49,7 +50,7 @@ def test_changed_files(kind: str, tmp_path: Path) -> None:
     target = readers.KINDS[kind](place)
     good = target.path.read_bytes()
     target.agrees(target.read(), good)
-    ended = run(kind, lambda seed: readers.case(target, good, seed, tmp_path / f"{seed}"), tmp_path).ended
+    ended = run(kind, lambda seed: targets.case(target, good, seed, tmp_path / f"{seed}"), tmp_path).ended
     assert ended["refused"] > 0 or sum(ended.values()) < 10
 
 
