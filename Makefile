@@ -3,7 +3,7 @@ PYTHON ?= python3
 IMAGE ?=
 export PYTHON
 
-.PHONY: demo test check fuzz format wheel networks sanitize emulate setup clean
+.PHONY: demo test check fuzz mutants format wheel networks sanitize emulate setup clean
 
 demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
 	@bash scripts/setup.sh
@@ -26,6 +26,10 @@ wheel: ## build the wheel into dist/, and try it in a fresh environment without 
 
 fuzz: setup ## mutated files of every kind; FUZZ_CASES of each, FUZZ_SECONDS for each kind
 	@FUZZ_CASES=$${FUZZ_CASES:-1000} FUZZ_SECONDS=$${FUZZ_SECONDS:-60} .venv/bin/python -m pytest tests/fuzz -n0 -s
+
+mutants: setup ## mutation testing of what decides; about an hour. MUTANTS="evaluation/metrics.py ..." for some files
+	@.venv/bin/pip install -q mutmut==3.8.1
+	@nice -n 19 .venv/bin/python scripts/mutants.py $(MUTANTS)
 
 networks: setup ## try other people's networks and write docs/networks.md; half an hour
 	@.venv/bin/pip install -q --no-deps torchvision timm segmentation-models-pytorch

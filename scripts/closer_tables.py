@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from rivals import rivals_text
+
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "coarse_to_fine"
 SEEDS = (0, 1, 2)
 NAMES = {
@@ -166,7 +168,8 @@ def milliseconds() -> str:
                     f"{row['speedup']:.2f}",
                 ]
             )
-    return grid(["levels", "work", "ms", "fastest static runtime, ms", "speed-up"], body)
+    table = grid(["levels", "work", "ms", "fastest static runtime, ms", "speed-up"], body)
+    return f"{table}\n\n{rivals_text(rows('bench_1024x2048'))}"
 
 
 def full() -> str:

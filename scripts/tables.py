@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from closer_tables import TABLES
+from rivals import rivals_text
 
 from foveal.storage.atomic import write_atomically
 
@@ -15,6 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 
 
+CPU = "rn18_1024x2048", "rn50_1024x2048", "camvid_rn18_720x960", "mobilenetv2_720x960"
+"""Files of the table of speeds."""
 NAMES = {
     "dense": "dense",
     "coarse_to_fine": "coarse to fine",
@@ -66,8 +69,8 @@ def cpu() -> str:
         "| network, image | precision | fastest static | work | ms | over it | over our own dense | eta |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name in ("rn18_1024x2048", "rn50_1024x2048", "camvid_rn18_720x960", "mobilenetv2_720x960"):
-        row = json.loads((BENCHMARKS / "cpu" / f"{name}.json").read_text())
+    results = [json.loads((BENCHMARKS / "cpu" / f"{name}.json").read_text()) for name in CPU]
+    for row in results:
         start = f"{row['model']}, {row['size'][0]}x{row['size'][1]}"
         for precision, best in row["best_static"].items():
             rival = f"{precision} | {best['runtime']}, {best['ms']:.0f} ms"
@@ -79,7 +82,7 @@ def cpu() -> str:
                     f"{found['speedup']:.2f} | {dense / found['ms']:.2f} | {found['eta']:.2f} |"
                 )
                 start, rival = "", " | "
-    return "\n".join(lines)
+    return "\n".join([*lines, "", rivals_text(results)])
 
 
 def fill(path: Path, makers: Mapping[str, Callable[[], str]]) -> None:

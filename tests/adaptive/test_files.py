@@ -96,6 +96,12 @@ def test_another_network_is_refused(saved: Path) -> None:
             lambda f: (f / "config.json").write_text('{"format": 1}'),
             "no adaptive model .name: field required.",
         ),
+        (
+            lambda f: (f / "config.json").write_text(
+                (f / "config.json").read_text().replace('"align_corners"', '"align_corner"')
+            ),
+            "no adaptive model .shape.align_corner is .*: unexpected",
+        ),
     ],
 )
 def test_damaged_files_are_said(saved: Path, tmp_path: Path, change: object, says: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from math import inf, nan
+from statistics import stdev
 
 import pytest
 import torch
@@ -105,10 +106,16 @@ def test_too_few_images_are_refused_with_the_number_that_is_needed(alpha: float,
         )
 
 
-def test_the_smallest_risk_that_an_error_names_is_accepted() -> None:
+def test_the_smallest_risk_that_an_error_names_is_accepted_and_no_smaller_one() -> None:
     rows = table(70)
     named = float(error_of(lambda: rows.choose(0.001)).rsplit(" ", 1)[1])
     assert rows.choose(named).bound <= named
+    assert needed(named - 2e-5) > 70
+
+
+def test_a_risk_that_is_the_bound_itself_is_kept() -> None:
+    losses = torch.tensor([[0.0, 0.25]] * 8 + [[0.0, 0.0]], dtype=torch.float64)  # (2 + 1) / 10
+    assert RiskTable.fit((0, 1), torch.tensor([1.0, 0.5]), losses).choose(0.3).index == 1
 
 
 @pytest.mark.parametrize("alpha", [0.0, -0.1, 1.1, nan])
@@ -148,7 +155,8 @@ def test_losses_are_kept_in_short_numbers_that_are_never_too_small() -> None:
     ("change", "says"),
     [
         ({"thresholds": (0.0, 1.0)}, "2 thresholds, 3 works"),
-        ({"thresholds": (0.0, 2.0, 1.0)}, "from low to high"),
+        ({"thresholds": (0.0, 2.0, 1.0)}, "give finite numbers, thresholds from low to high"),
+        ({"losses": ((0.0, 0.1, 1 + 1e-9),)}, "losses lie between 0 and 1;"),
         ({"works": (1.0, inf, 0.1)}, "give finite numbers"),
         ({"losses": ((0.0, 0.1, 0.2), (0.1, 0.1, 0.2))}, "put the dense network first"),
         ({"losses": ((0.0, 0.1, 1.2),)}, "losses lie between 0 and 1.2"),
@@ -161,6 +169,34 @@ def test_a_table_that_makes_no_sense_is_refused(change: dict, says: str) -> None
     good = {"thresholds": (0.0, 1.0, 2.0), "works": (1.0, 0.5, 0.1), "losses": ((0.0, 0.1, 0.2),)}
     RiskTable(**good)
     assert says in error_of(lambda: RiskTable(**{**good, **change}))
+
+
+@pytest.mark.parametrize("losses", [torch.zeros(3), torch.zeros(0, 2), torch.zeros(1, 2, 1)])
+def test_losses_that_are_no_table_are_refused(losses: Tensor) -> None:
+    said = error_of(lambda: coverage(losses, torch.ones(2), (0.5,)))
+    assert said.startswith(f"losses are {tuple(losses.shape)}; give [n, L]")
+
+
+def test_a_part_of_every_split_calibrates_and_the_rest_is_tested() -> None:
+    losses, works = measured(11, noise=0.3)
+    found = coverage(losses, works, (0.4,), splits=5, share=0.5, seed=3)[0]
+    draw, risks, spent = torch.Generator().manual_seed(3), [], []
+    for _ in range(5):
+        order = torch.randperm(11, generator=draw)
+        first, rest = order[: found.calibration], order[found.calibration :]
+        index = RiskTable.fit(THRESHOLDS, works[first], losses[first]).choose(0.4).index
+        risks.append(float(losses[rest, index].mean()))
+        spent.append(float(works[rest, index].mean()))
+    assert (found.calibration, found.test) == (6, 5) and len(set(risks)) > 1
+    assert found.risk == pytest.approx(sum(risks) / 5, abs=1e-12)
+    assert found.work == pytest.approx(sum(spent) / 5, abs=1e-12)
+    assert found.error == pytest.approx(stdev(risks) / 5**0.5, abs=1e-12)
+
+
+def test_by_default_a_hundred_splits_of_half_the_images_are_tried() -> None:
+    losses, works = measured(30)
+    assert coverage(losses, works, (0.3,)) == coverage(losses, works, (0.3,), 100, 0.5, 0)
+    assert coverage(losses, works, (0.3,), splits=2)[0].error >= 0
 
 
 def test_over_splits_the_risk_is_kept_with_little_slack() -> None:
@@ -191,7 +227,9 @@ def test_mean_works_serve_as_well_as_works_of_every_image() -> None:
 
 def test_coverage_refuses_a_risk_that_leaves_nothing_to_test_and_a_single_split() -> None:
     losses, works = measured(99)
-    assert "calibrates on 99 images and there are 99" in error_of(lambda: coverage(losses, works, (0.01,)))
+    said = error_of(lambda: coverage(losses, works, (0.01,)))
+    assert "calibrates on 99 images and there are 99" in said
+    assert said.endswith("; measure more images, or ask for a larger risk or a smaller share")
     assert error_of(lambda: coverage(losses, works, (0.1,), splits=1)).startswith("splits is 1")
 
 
@@ -250,3 +288,11 @@ def test_the_table_estimates_the_disagreement_of_an_image_from_its_doubt() -> No
 @pytest.mark.parametrize("pairs", [([], []), ([0.1, nan], [0.1, 0.2]), ([0.1], [inf])])
 def test_a_curve_needs_finite_points(pairs: tuple[list[float], list[float]]) -> None:
     assert "give at least one, and only finite numbers" in error_of(lambda: IsotonicCurve.fit(*pairs))
+
+
+def test_sentences_say_what_to_do_to_their_end() -> None:
+    rows = RiskTable((0.0, 1.0), (1.0, 0.5), ((0.0, 0.1),))
+    without = "the risk table was measured without remaining gains; calibrate again with them"
+    assert error_of(lambda: rows.estimate(0.1)) == without
+    first = "losses of setting 0 are not 0; put the dense network first, it agrees with itself"
+    assert error_of(lambda: coverage(torch.ones(3, 2), torch.ones(2), (0.5,))) == first

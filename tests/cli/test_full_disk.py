@@ -103,10 +103,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+ONE_CANDIDATE = "--coarse-level", 1, "--policy", "weighted_entropy", "--limit", 1
+"""Settings of `adapt`, which tries four on every image and writes the same for one."""
 COMMANDS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "segment": lambda p: ("segment", p / "data/images/0.png", "--model", p / "small.safetensors"),
     "demo": lambda p: ("demo", p / "data/images/0.png", "--model", p / "small.safetensors", "--repeat", 1),
-    "adapt": lambda p: ("adapt", p / "small.safetensors", "--images", p / "data/images", "--limit", 3),
+    "adapt": lambda p: ("adapt", p / "small.safetensors", "--images", p / "data/images", *ONE_CANDIDATE),
     "calibrate": lambda p: ("calibrate", p / "small.safetensors", "--size", "128x128", "--tile", 32),
     "train": lambda p: ("train", p / "tiny.toml", "--run", p / "run"),
     "bench": lambda p: ("bench", "--model", p / "small.safetensors", *SMALL_BENCH, "--picture", p / "a.png"),

@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,22 +26,36 @@ from foveal.hub.checkpoint import load_model
 from foveal.kernels import build as kernels
 from foveal.training.log import read_history
 
+Killed = Callable[[tuple[object, ...], float], tuple[int, float]]
 KILLS = int(os.environ.get("FOVEAL_KILLS", "3"))
 SIZE = (128, 128)
-CHILD = """
-import sys
+COMMANDER = """
+import json, os, sys
 sys.modules["torch.utils.tensorboard"] = None
 from foveal.cli import app
 import foveal.calibration.adapt, foveal.training.loop, foveal.evaluation.evaluate, foveal.inference.runner
 import foveal.calibration.latency, foveal.reporting.pictures, foveal.reporting.profile_chart
 
-sys.stdin.readline()  # everything is imported: the kill meets the work
-app()
+for line in sys.stdin:
+    words, environment = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.environ.update(environment)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for handle in range(3):
+            os.dup2(nothing, handle)
+        app(words)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+"""A process that has imported everything forks one for each command: the kill meets the work, and imports,
+which take longer than any command, happen once."""
+ONE_CANDIDATE = "--coarse-level", 1, "--policy", "weighted_entropy"
+"""Settings of `adapt`, which tries four and writes the same for one."""
 
 COMMANDS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "train": lambda p: ("train", p / "tiny.toml", "--run", p / "run", "--resume"),
-    "adapt": lambda p: ("adapt", p / "small.safetensors", "--images", p / "data/images", "--limit", 3),
+    "adapt": lambda p: ("adapt", p / "small.safetensors", "--images", p / "data/images", *ONE_CANDIDATE),
     "calibrate": lambda p: ("calibrate", p / "small.safetensors", "--size", "128x128", "--tile", 32),
     "segment": lambda p: (
         "segment",
@@ -63,21 +79,31 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def killed_after(words: tuple[object, ...], seconds: float) -> tuple[int, float]:
-    """Run a command and kill it so long after it began to work; return its exit code and how long it ran."""
-    command = [sys.executable, "-c", CHILD, *map(str, words)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    assert process.stdin is not None
-    process.stdin.write(b"go\n")
-    process.stdin.flush()
-    start = time.monotonic()
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    return process.wait(), time.monotonic() - start
+@pytest.fixture(scope="module")
+def commander() -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-c", COMMANDER]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, bufsize=0, **pipes) as process:  # a line is read, and nothing behind it
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def killed_after(commander: subprocess.Popen[bytes]) -> Killed:
+    """Run a command and kill it so long after it began; return its exit code and how long it ran."""
+    asked, told = commander.stdin, commander.stdout
+    assert asked is not None and told is not None
+
+    def run_and_kill(words: tuple[object, ...], seconds: float) -> tuple[int, float]:
+        environment = {name: value for name, value in os.environ.items() if name.startswith("FOVEAL")}
+        asked.write(json.dumps([list(map(str, words)), environment]).encode() + b"\n")
+        child, start = int(told.readline()), time.monotonic()
+        if not select.select([told], [], [], seconds)[0]:
+            os.kill(child, signal.SIGKILL)
+        return int(told.readline()), time.monotonic() - start
+
+    return run_and_kill
 
 
 def check_whole(place: Path) -> None:
@@ -104,7 +130,9 @@ def check_whole(place: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.timeout(120 + 60 * KILLS)
-def test_a_command_that_is_killed_at_any_moment_leaves_nothing_half(name: str, place: Path) -> None:
+def test_a_command_that_is_killed_at_any_moment_leaves_nothing_half(
+    name: str, place: Path, killed_after: Killed
+) -> None:
     words, chance = COMMANDS[name](place), random.Random(name)
     code, whole = killed_after(words, 300)  # how long it takes; what it writes is what must not be lost
     assert code == 0
@@ -113,9 +141,8 @@ def test_a_command_that_is_killed_at_any_moment_leaves_nothing_half(name: str, p
     codes = []
     for _ in range(max(1, KILLS // 3) if name == "adapt" else KILLS):  # it takes the longest by far
         if name == "train":  # it goes on where it was killed, and begins anew when it is done
-            codes.append(_kill_a_training(words, place, chance.uniform(0.1, 0.9) * whole))
-        else:
-            codes.append(killed_after(words, chance.uniform(0.1, 0.9) * whole)[0])
+            _begin_anew_if_done(place)
+        codes.append(killed_after(words, chance.uniform(0.1, 0.9) * whole)[0])
         check_whole(place)
         assert all(path.exists() for path in before), "what was there is lost"
     assert set(codes) <= {0, -signal.SIGKILL}
@@ -130,10 +157,9 @@ def is_output(path: Path, place: Path) -> bool:
     return path.is_file() and not str(path.relative_to(place)).startswith(inputs) and path.name[0] != "."
 
 
-def _kill_a_training(words: tuple[object, ...], place: Path, seconds: float) -> int:
-    """Start again from nothing but the outputs of the last run if that was done."""
+def _begin_anew_if_done(place: Path) -> None:
+    """Leave nothing but the outputs of the last run if that was done."""
     run_folder = place / "run"
     if len(read_history(run_folder)) == 12:
         (run_folder / "checkpoint.safetensors").unlink()
         (run_folder / "log.jsonl").unlink()
-    return killed_after(words, seconds)[0]

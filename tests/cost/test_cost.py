@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -144,3 +145,21 @@ def test_counts_are_the_same_under_inference_mode() -> None:
     with torch.inference_mode():
         assert count_macs(lambda: conv(image)) == expected
     assert expected.convolution == 3 * 4 * 9 * 64
+
+
+@pytest.mark.parametrize("answers", [(1, 1), (0, 1), (1, 0)])
+def test_the_allocator_is_told_to_map_nothing_and_to_give_nothing_back(
+    answers: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, left = [], list(answers)
+
+    def mallopt(parameter: int, value: int) -> int:
+        told.append((parameter, value))
+        return left.pop(0)
+
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    assert keep_memory() is all(answers)
+    assert told == [(-4, 0), (-1, 2**31 - 1)][: len(told)] and len(told) == 1 + answers[0]
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace())
+    assert keep_memory() is False

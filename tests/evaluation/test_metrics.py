@@ -117,8 +117,19 @@ def test_the_right_answer_scores_1_and_one_without_boundaries_0() -> None:
 def test_a_boundary_may_be_off_by_the_tolerance_and_no_more() -> None:
     def scored(shift: int) -> float:
         guess, target = (torch.arange(40).ge(at).expand(1, 8, 40).to(torch.uint8) for at in (20 + shift, 20))
-        score = BoundaryScore(3)
+        score = BoundaryScore()
         score.add(guess, target)
         return score.score
 
     assert [scored(shift) for shift in (-4, -3, 0, 3, 4)] == pytest.approx([0, 1, 1, 1, 0])
+
+
+def test_pixels_are_counted_one_by_one_however_many_there_were() -> None:
+    many = 2**24  # one more is not a number of single precision
+    confusion, score = Confusion(2), BoundaryScore(0)
+    confusion.counts[0, 0] += many
+    confusion.add(torch.tensor([[0]]), torch.tensor([[0]]))
+    assert confusion.counts.tolist() == [[many + 1, 0], [0, 0]]
+    score.sums += many
+    score.add(torch.tensor([[[0, 1]]]), torch.tensor([[[0, 1]]]))
+    assert score.sums.tolist() == [many + 1] * 4

@@ -67,6 +67,32 @@ def test_an_adaptive_model(tmp_path: Path) -> None:
         foveal.AdaptiveModel.from_pretrained(tmp_path, network=UNet())
 
 
+def with_mask(value: float, name: str = "mask") -> UNet:
+    network = UNet()
+    network.register_buffer(name, torch.tensor([0.0, value]))
+    return network
+
+
+def test_masks_of_attention_may_hold_minus_infinity(tmp_path: Path) -> None:
+    foveal.adapt(with_mask(-math.inf)).save_pretrained(tmp_path)
+    again = foveal.AdaptiveModel.from_pretrained(tmp_path, network=with_mask(0.0))
+    assert again.network.mask.tolist() == [0.0, -math.inf]
+    load_weights(with_mask(0.0), tmp_path / "model.safetensors")
+    for value in (math.nan, math.inf):
+        spoil(tmp_path / "model.safetensors", lambda key: key == "mask", value)
+        with pytest.raises(ValueError, match="'mask' holds NaN or infinity"):
+            foveal.AdaptiveModel.from_pretrained(tmp_path, network=with_mask(0.0))
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(math.nan, "mask"), (math.inf, "mask"), *((-math.inf, n) for n in ("weight", "bias", "running_var"))],
+)
+def test_no_other_buffer_may(value: float, name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' holds NaN or infinity"):
+        foveal.adapt(with_mask(value, name))
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_weights_of_a_function(suffix: str, tmp_path: Path) -> None:
     state = UNet().state_dict()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 import foveal
 from foreign import UNet, lively, picture
+from foveal.fusion import fuse
+from foveal.kernels import build
+from foveal.program import Program, compile_network
+from foveal.program.quantise import find_scales, in_bf16, in_int8
 from foveal.program.settings import CoarseToFineRun, DenseRun, Settings
 
 SIZE = (160, 224)
@@ -66,3 +72,88 @@ def test_programs_notice_an_overflow(settings: Settings) -> None:
     assert program.run(image, settings).labels.shape == (1, *SIZE)
     with pytest.raises(ValueError, match="the network gives NaN or infinity; check its weights"):
         program.run(image * 8e37, settings)
+
+
+class Overflowing(nn.Module):
+    """Large weights twice; larger ones, or a brighter image, make infinity of both signs, whose sum is NaN.
+
+    What follows hides it, if it can.
+    """
+
+    def __init__(self, hider: nn.Module) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, 1, 1)
+        self.second = nn.Conv2d(16, 16, 3, 1, 1)
+        self.third = nn.Conv2d(16, 32, 1)
+        self.hider = hider
+        self.last = nn.Conv2d(32, 4, 1)
+        with torch.no_grad():
+            for layer in (self.first, self.second):
+                nn.init.constant_(layer.weight, 1e10)
+                layer.weight[::2] *= -1
+                nn.init.zeros_(layer.bias)
+            self.second.weight[:, ::2] *= -1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.hider(self.third(self.second(self.first(x)))))
+
+
+HIDERS = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "maximum": lambda: nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.ReLU()),
+    "depthwise": lambda: nn.Sequential(nn.Conv2d(32, 32, 3, 1, 1, groups=32), nn.ReLU6()),
+    "norm": lambda: nn.Sequential(nn.BatchNorm2d(32), nn.ReLU()),
+}
+OVERFLOW, BRIGHT = "the network gives NaN or infinity; check its weights", 1e20
+KEPT = "first", "second"
+"""Layers whose maps stay in bfloat16."""
+
+
+@pytest.fixture(params=HIDERS)
+def overflowing(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return Overflowing(HIDERS[request.param]()).eval()
+
+
+def test_no_layer_hides_an_overflow_in_pytorch(overflowing: nn.Module) -> None:
+    image = picture(size=SIZE) * BRIGHT
+    assert not overflowing(image).isfinite().any()
+    assert not fuse(overflowing)(image).isfinite().any()
+
+
+@pytest.mark.skipif(not build.available(), reason="no compiler")
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8", "bf16 before int8"])
+@pytest.mark.parametrize("settings", [DenseRun(), CoarseToFineRun(budget=0.5, tile=32)])
+def test_no_step_of_a_program_hides_an_overflow(
+    overflowing: nn.Module, precision: str, settings: Settings
+) -> None:
+    program = reduced(with_larger_weights(compile_network(overflowing)), precision)
+    dark = torch.zeros(1, 3, *SIZE).numpy()
+    assert program.run(dark, settings).labels.shape == (1, *SIZE)
+    if precision != "int8":  # every map of it saturates before it could overflow
+        with pytest.raises(ValueError, match=OVERFLOW):
+            program.run(picture(size=SIZE).numpy(), settings)
+
+
+def with_larger_weights(program: Program) -> Program:
+    """Give the first two layers weights of 1e30, with which no network can be compared with its program."""
+    tables, numbers = program.tables, program.tables.numbers.copy()
+    for step, name in zip(tables.steps, tables.names, strict=True):
+        if name.startswith(KEPT):
+            taps = step.rows * step.columns
+            count = taps * tables.maps[step.input].channels * tables.maps[step.out].channels
+            numbers[step.weight : step.weight + count] *= BRIGHT
+    return Program(replace(tables, numbers=numbers))
+
+
+def reduced(program: Program, precision: str) -> Program:
+    if precision == "f32":
+        return program
+    if precision == "bf16":
+        return in_bf16(program)
+    scales = find_scales(program, [torch.zeros(1, 3, *SIZE).numpy()])
+    kept = {
+        s.out for s, name in zip(program.tables.steps, scales.steps, strict=True) if name.startswith(KEPT)
+    }
+    return in_int8(program, replace(scales, kept=() if precision == "int8" else tuple(kept)))

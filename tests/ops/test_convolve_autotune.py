@@ -78,7 +78,7 @@ def test_a_layer_used_before_it_was_measured_follows_the_measurement(clock: dict
         (Convolution(torch.randn(4, 4, 2, 2), None, 1, (0, 0)), {"direct"}),
         (
             Convolution(torch.randn(32, 32, 3, 3), None, 1, (1, 1), high=4.0),
-            {"direct", "winograd2", "winograd4"},
+            {"direct", "winograd2", "winograd4", "onednn"},
         ),
     ],
 )

@@ -7,7 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.reduced_maps import (
+from torch.nn import functional as F
+
+from foveal.kernels import build
+from foveal.ops.reduced import native, reference
+from foveal.ops.reduced.fold import quantise_weight
+from foveal.ops.reduced.spec import Format, Map, ReducedConvolution
+from reduced_maps import (
     assert_same,
     dense_map,
     map_of,
@@ -15,12 +21,6 @@ from ops.reduced_maps import (
     random_format,
     random_residual,
 )
-from torch.nn import functional as F
-
-from foveal.kernels import build
-from foveal.ops.reduced import native, reference
-from foveal.ops.reduced.fold import quantise_weight
-from foveal.ops.reduced.spec import Format, Map, ReducedConvolution
 from strategies import layouts, sources
 
 pytestmark = pytest.mark.skipif(not build.available(), reason="no compiler")

@@ -8,7 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ops.reduced_maps import (
+
+from foveal.kernels import build
+from foveal.kernels.abi import index_of
+from foveal.ops.reduced import maps_native, maps_reference, native, reference
+from foveal.ops.reduced.spec import Format, Map, from_bf16, to_bf16
+from reduced_maps import (
     assert_same,
     dense_map,
     map_of,
@@ -17,11 +22,6 @@ from ops.reduced_maps import (
     random_residual,
     random_rows,
 )
-
-from foveal.kernels import build
-from foveal.kernels.abi import index_of
-from foveal.ops.reduced import maps_native, maps_reference, native, reference
-from foveal.ops.reduced.spec import Format, Map, from_bf16, to_bf16
 from strategies import layouts, sides, sources
 
 pytestmark = pytest.mark.skipif(not build.available(), reason="no compiler")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -56,3 +58,43 @@ def test_a_forked_worker_computes_the_same(three_threads: None, program: Callabl
                 np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4)
         for way, job in zip(WAYS * 8, busy, strict=True):
             np.testing.assert_allclose(job.result(), expected[WAYS.index(way)], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system that does not fork")
+def test_a_fork_while_weights_are_packed_does_not_hang(program: Callable[[str], Program]) -> None:
+    tables, image = program("swiftnet_rn18_s16").tables, torch.rand(1, 3, 32, 32).numpy()
+    expected = program("swiftnet_rn18_s16").run(image, threads=1).labels
+    latest, packing, enough = [Program(tables)], threading.Event(), threading.Event()
+
+    def pack() -> None:  # a program lays its weights out in its first run
+        while not enough.is_set():
+            latest[0] = Program(tables)
+            packing.set()
+            latest[0].run(image, threads=1)
+
+    worker = threading.Thread(target=pack)
+    worker.start()
+    try:
+        for _ in range(20):
+            packing.clear()
+            assert packing.wait(SECONDS)
+            child = os.fork()
+            if not child:
+                os._exit(0 if np.array_equal(latest[0].run(image, threads=1).labels, expected) else 1)
+            assert _status(child) == 0
+    finally:
+        enough.set()
+        worker.join()
+
+
+def _status(child: int) -> int:
+    """Wait for a process; one that hangs is killed."""
+    end = time.monotonic() + SECONDS / 4
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    raise AssertionError("a forked process hangs")

@@ -17,7 +17,7 @@ from foveal.adaptive.survey import fit_tiles
 from foveal.calibration.engine import PRECISIONS
 from foveal.data.pairs import default_palette
 from foveal.methods import METHODS
-from foveal.storage.finite import check_finite
+from foveal.storage.finite import check_finite, mask_buffers
 from foveal.storage.names import find
 from foveal.storage.reading import shorten
 from foveal.storage.schema import MOST_LEVEL, MOST_TILE
@@ -97,7 +97,7 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network is a {type(network).__name__}; give a torch.nn.Module")
-    check_finite(network.state_dict(), f"network {type(network).__name__}")
+    check_finite(network.state_dict(), f"network {type(network).__name__}", masks=mask_buffers(network))
     find(method, METHODS, "method")
     if precision not in ("f32", "bf16"):
         raise ValueError(

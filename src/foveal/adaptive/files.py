@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCard, ModelCardData, snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_model
 from safetensors.torch import save as in_bytes
 from torch import Tensor, nn
 
@@ -20,6 +18,7 @@ from foveal.calibration.profile import CalibrationProfile, find_profile
 from foveal.calibration.tuned import TunedSettings, find_tuned
 from foveal.hub.card import CheckpointError
 from foveal.storage.atomic import replacing_all, write_atomically
+from foveal.storage.finite import mask_buffers
 from foveal.storage.reading import read_json, refusal, shorten
 from foveal.storage.tensors import read_tensors
 
@@ -56,13 +55,13 @@ def save(
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
-    """Return the state, tensors that share memory once; `load_model` of safetensors knows the others."""
+    """Return the state, tensors that share memory once; `_fill` knows the others."""
     state = network.state_dict()
     whole: dict[int, str] = {}
     for name, value in state.items():
-        if value.numel() and value.nbytes == value.untyped_storage().nbytes():
-            whole.setdefault(value.untyped_storage().data_ptr(), name)
-    kept = {name: whole.get(value.untyped_storage().data_ptr(), name) for name, value in state.items()}
+        if _is_whole(value):
+            whole.setdefault(_memory(value), name)
+    kept = {name: whole.get(_memory(value), name) for name, value in state.items()}
     return {name: state[name].cpu().contiguous().clone() for name in state if kept[name] == name}
 
 
@@ -99,15 +98,38 @@ def load(folder: Path, network: nn.Module | None, trusted: bool) -> tuple[nn.Mod
     made = spec.source.make(trusted) if network is None and spec.source else network
     assert made is not None, "one of them is there"
     made = made if dtype is None else made.to(dtype)
-    read_tensors(folder / WEIGHTS, "weights", CheckpointError)
+    tensors, _ = read_tensors(folder / WEIGHTS, "weights", CheckpointError, mask_buffers(made))
     try:
-        load_model(made, folder / WEIGHTS)
-    except (RuntimeError, SafetensorError, OSError) as error:
+        _fill(made, tensors)
+    except RuntimeError as error:
         raise CheckpointError(
             f"{folder / WEIGHTS}: damaged, or of another network than {type(made).__name__} "
             f"({' '.join(str(error).split())[:200]})"
         ) from None
     return made.eval(), spec
+
+
+def _fill(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load weights; a tensor that shares its memory with one of the file need not be there.
+
+    Raises:
+        RuntimeError: They are of another network.
+    """
+    missing, unexpected = network.load_state_dict(tensors, strict=False)
+    state = network.state_dict()
+    given = {_memory(state[name]) for name in tensors if name in state and _is_whole(state[name])}
+    missing = [name for name in missing if _memory(state[name]) not in given]
+    if missing or unexpected:
+        raise RuntimeError(f"it lacks {missing[:3]} and has {unexpected[:3]} beyond them")
+
+
+def _memory(value: Tensor) -> int:
+    return value.untyped_storage().data_ptr()
+
+
+def _is_whole(value: Tensor) -> bool:
+    """Whether a tensor is all that is in its memory."""
+    return value.numel() > 0 and value.nbytes == value.untyped_storage().nbytes()
 
 
 def load_profile(folder: Path, prepared: PreparedNetwork, spec: Specification) -> CalibrationProfile | None:

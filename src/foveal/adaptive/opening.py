@@ -24,7 +24,7 @@ from foveal.hub.checkpoint import Model, load_model, save_model
 from foveal.hub.untrained import random_model
 from foveal.methods.padding import PaddedNetwork
 from foveal.models import MODELS
-from foveal.storage.finite import check_finite
+from foveal.storage.finite import check_finite, mask_buffers
 from foveal.storage.reading import read_json
 from foveal.storage.tensors import read_tensors
 
@@ -205,7 +205,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
         ValueError: The file cannot be read, or is of another network.
     """
     try:
-        state = read_tensors(path, "weights")[0] if path.suffix == ".safetensors" else _torch_state(path)
+        masks = mask_buffers(network)
+        safe = path.suffix == ".safetensors"
+        state = read_tensors(path, "weights", masks=masks)[0] if safe else _torch_state(path)
         consume_prefix_in_state_dict_if_present(state, "module.")
         network.load_state_dict(state)
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
@@ -218,7 +220,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"{path}: cannot be read as a state dict ({type(error).__name__}: {_line(error)}); save it with "
             "torch.save(network.state_dict(), FILE) or as safetensors"
         ) from None
-    check_finite(state, path)
+    check_finite(state, path, masks=masks)
 
 
 def _torch_state(path: Path) -> dict[str, Tensor]:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,6 +38,8 @@ class Preprocess:
     Raises:
         ValueError: A value is not allowed.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)

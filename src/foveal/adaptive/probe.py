@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -38,6 +38,8 @@ class NetworkShape:
         multiple: Sides of images must be multiples of it [px]; 1 if they may have any size.
         align_corners: Whether it enlarges maps with the corners aligned.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     in_channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
     outputs: Annotated[int, Field(ge=1, le=MOST_CLASSES)]

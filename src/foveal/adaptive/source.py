@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module, invalidate_caches
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from pydantic import ConfigDict
 from torch import nn
 
 SMP, TRANSFORMERS, TIMM = "segmentation_models_pytorch", "transformers", "timm"
@@ -29,6 +30,8 @@ class Source:
     Raises:
         ValueError: The name is none, or an argument cannot be written as JSON.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     function: str
     arguments: dict[str, Any] = field(default_factory=dict)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from foveal.adaptive.preprocess import Preprocess
 from foveal.adaptive.probe import NetworkShape
@@ -19,6 +19,8 @@ from foveal.storage.schema import MOST_CLASSES, Colour, Level, Name, Number, Til
 
 FORMAT = 1
 """Version of the file."""
+BESIDE = "format", "dtype"
+"""What the file says besides the specification."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Specification:
         source: How to make the network again; None if nobody said.
         value_range: Values that are 0 and 1 in image files; those of the kind of file if None.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     name: Name
     shape: NetworkShape
@@ -71,7 +75,8 @@ class Specification:
             said = f"it has format {shorten(version, 20)}, and this version of Foveal reads format {FORMAT}"
             raise kind(refusal(where, "adaptive model", said))
         try:
-            made = read_as(cls, dict(record), where, "adaptive model", kind)
+            known = {key: value for key, value in record.items() if key not in BESIDE}
+            made = read_as(cls, known, where, "adaptive model", kind)
             read_range(made.value_range)
             made.preprocess.per_channel(made.shape.in_channels)
             find(made.method, METHODS, "method")

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from foveal.cli import adapt, bench, evaluate, frontier, reproduce, segment, show, train, tune
-from foveal.cli.errors import CommandGroup
+from foveal.cli.errors import CommandGroup, say
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it once: large tensors in huge pages
 if "OMP_WAIT_POLICY" not in os.environ:  # waiting threads that spin for long take the cores of a busy machine
@@ -57,5 +57,5 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"foveal {version('foveal')}")
+        say(f"foveal {version('foveal')}")
         raise typer.Exit

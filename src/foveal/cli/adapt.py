@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from foveal.cli.errors import echo_json
+from foveal.cli.errors import echo_json, say
 from foveal.cli.method_options import MethodCommand, Settings, given_settings, option_name
 from foveal.cli.model_options import ModelArgument, open_model
 from foveal.cli.options import (
@@ -104,7 +104,7 @@ def adapt(
         return
     from foveal.reporting.profile_text import profile_text
 
-    typer.echo(profile_text(profile, file, picture))
+    say(profile_text(profile, file, picture))
 
 
 def _candidates(loaded: Model, given: Settings) -> list[CoarseToFineConfig]:
@@ -181,7 +181,7 @@ def calibrate(
         return
     from foveal.reporting.profile_text import cost_text
 
-    typer.echo(cost_text(found, f"{setup.name}, {setup.title}, threads {row['threads']}"))
+    say(cost_text(found, f"{setup.name}, {setup.title}, threads {row['threads']}"))
 
 
 def cost_row(setup: Setup, found: CostModel) -> dict[str, Any]:

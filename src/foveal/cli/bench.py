@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveal.cli.errors import complain, echo_json
+from foveal.cli.errors import complain, echo_json, say
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
 from foveal.cli.model_options import HELP, check_cpu, open_model
 from foveal.cli.options import JsonOption, KeepOption, MethodOption, ThreadsOption, parse_size, prepare
@@ -268,11 +268,11 @@ def _show(result: BenchResult | OperationsResult, picture: Path | None, json: bo
     if json:
         echo_json(asdict(result))
     else:
-        typer.echo(bench_text(result) if isinstance(result, BenchResult) else operations_text(result))
+        say(bench_text(result) if isinstance(result, BenchResult) else operations_text(result))
 
 
 def progress() -> Callable[[str], None]:
     """Say on stderr what is done next, if somebody watches."""
     if sys.stderr.isatty():
-        return lambda text: typer.echo(typer.style(text, dim=True), err=True)
+        return lambda text: say(typer.style(text, dim=True), err=True)
     return lambda text: None

@@ -1,9 +1,13 @@
-"""Where bad input is refused: one sentence on stderr, exit code 2, never a traceback."""
+"""What commands write: results as text and JSON; errors as one sentence, exit code 2, never a traceback.
+
+All text passes `say`, all JSON `echo_json`: no name that somebody else chose commands the terminal.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +15,13 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from foveal.storage.names import shown
+
 USER_ERROR = 2
 MOST_SAID = 500
 """Characters of an error; a list of problems in a recipe is cut there too."""
+STYLES = re.compile("(\x1b\\[(?:0|1|2|33)m)")
+"""What `typer.style` writes here: bold, dim, yellow, and their end."""
 
 
 class CommandGroup(TyperGroup):
@@ -52,11 +60,15 @@ def complain(sentence: str) -> None:
 
 def printable(sentence: str) -> str:
     """Return a sentence of bounded length whose names cannot command the terminal; lines of a list stay."""
-    shown = "".join(
-        c if c == "\n" or c.isprintable() else c.encode("unicode_escape", "replace").decode()
-        for c in sentence
-    )
-    return shown if len(shown) <= MOST_SAID else f"{shown[: MOST_SAID - 1]}…"
+    text = shown(sentence, keep="\n")
+    return text if len(text) <= MOST_SAID else f"{text[: MOST_SAID - 1]}…"
+
+
+def say(text: str, err: bool = False) -> None:
+    """Write text on stdout or stderr; of what is not printable only line ends and our own styles stay."""
+    parts = STYLES.split(text)
+    parts[::2] = [shown(part, keep="\n") for part in parts[::2]]
+    typer.echo("".join(parts), err=err)
 
 
 def echo_json(value: Any) -> None:
@@ -67,7 +79,8 @@ def echo_json(value: Any) -> None:
     """
     from foveal.reporting.rows import as_json
 
-    typer.echo(json.dumps(as_json(value), indent=1, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(as_json(value), indent=1, ensure_ascii=False, allow_nan=False)
+    typer.echo("".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text))
 
 
 def _sentence(error: Exception) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveal.cli.errors import echo_json
+from foveal.cli.errors import echo_json, say
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
 from foveal.cli.model_options import ModelArgument, open_model
 from foveal.cli.options import (
@@ -122,7 +122,7 @@ def evaluate(
     if json:
         echo_json(rows)
     else:
-        typer.echo(evaluation_table(rows))
+        say(evaluation_table(rows))
 
 
 def open_labelled(loaded: Model, data: str, split: str) -> Dataset:

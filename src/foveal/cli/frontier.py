@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foveal.cli.bench import RuntimesOption, progress, split_names
-from foveal.cli.errors import complain, echo_json
+from foveal.cli.errors import complain, echo_json, say
 from foveal.cli.evaluate import open_labelled
 from foveal.cli.model_options import ModelArgument, ModelCommand, check_cpu, open_model
 from foveal.cli.options import DataOption, LimitOption, ThreadsOption, counter, make_folder, prepare
@@ -187,4 +187,4 @@ def _show(result: FrontierResult, out: Path | None, json: bool) -> None:
     if json:
         echo_json(asdict(result))
     else:
-        typer.echo(frontier_text(result))
+        say(frontier_text(result))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from typer import style
 
 from foveal.reporting.table import giga, table
+from foveal.storage.names import shown
 
 if TYPE_CHECKING:
     from foveal.compatibility import Comparison, MixedRun, NetworkReport
@@ -60,7 +61,7 @@ def model_text(row: ModelRow) -> str:
     }
     width = max(len(key) for key in entries) + 2
     lines = [line for key, value in entries.items() for line in _entry(key, value, width + 2, 2)]
-    return "\n".join([style(row.name, bold=True), *lines])
+    return "\n".join([style(shown(row.name), bold=True), *lines])
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ def _headline(row: MethodRow | PolicyRow, width: int) -> str:
 
 def _entry(key: str, value: str, width: int, indent: int = 0) -> list[str]:
     """A key and its text, wrapped."""
-    lines = textwrap.wrap(value, TEXT_WIDTH - width) or [""]
-    first = " " * indent + style(key.ljust(width - indent), dim=True) + lines[0]
+    lines = textwrap.wrap(shown(value), TEXT_WIDTH - width) or [""]
+    first = " " * indent + style(shown(key).ljust(width - indent), dim=True) + lines[0]
     return [first, *(" " * width + line for line in lines[1:])]
 
 

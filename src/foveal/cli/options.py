@@ -14,6 +14,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from foveal.cli.errors import say
+
 MethodOption = Annotated[str, typer.Option(help="Adaptive method; see `foveal methods`.")]
 RiskOption = Annotated[
     float | None,
@@ -223,7 +225,7 @@ def steps_bar(steps: int, first: int, batches: Any) -> Any:
         if bar.disable and (step % 50 == 0 or step + 1 == steps):
             left = (time.monotonic() - start) / (step + 1 - first) * (steps - step - 1) / 60
             walked = f"  epoch {batches.epoch(step + 1):.1f}" if batches is not None else ""
-            typer.echo(f"step {step + 1}/{steps}{walked}  {text}  {left:.0f} min left", err=True)
+            say(f"step {step + 1}/{steps}{walked}  {text}  {left:.0f} min left", err=True)
 
     return report
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveal.cli.errors import echo_json
+from foveal.cli.errors import echo_json, say
 from foveal.cli.options import Several, announce, make_folder, parse_size, prepare
 from foveal.cli.segment import JsonOption, ThreadsOption
 from foveal.storage.names import find
@@ -169,5 +169,5 @@ def _show(outcome: Outcome, folder: Path, json: bool) -> None:
         )
         return
     for name, sentence in outcome.failed.items():
-        typer.echo(f"foveal: {name} failed: {sentence}", err=True)
-    typer.echo(f"{len(outcome.written)} experiments written, {len(outcome.kept)} kept; see {outcome.index}")
+        say(f"foveal: {name} failed: {sentence}", err=True)
+    say(f"{len(outcome.written)} experiments written, {len(outcome.kept)} kept; see {outcome.index}")

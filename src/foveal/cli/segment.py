@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveal.cli.errors import USER_ERROR, complain, echo_json
+from foveal.cli.errors import USER_ERROR, complain, echo_json, say
 from foveal.cli.method_options import MethodCommand, Settings, given_settings, option_name
 from foveal.cli.model_options import ModelCommand, ModelOption, open_model
 from foveal.cli.options import (
@@ -95,7 +95,7 @@ def segment(
     if show and len(files) > 1 and rows:
         from foveal.reporting.segment_text import summary
 
-        typer.echo(summary(rows, out))
+        say(summary(rows, out))
     _list_failures(failures, len(rows) + len(failures))
 
 
@@ -128,7 +128,7 @@ def demo(
     if json:
         echo_json(row)
     else:
-        typer.echo(text)
+        say(text)
 
 
 def make_runner(loaded: Model, method: str, budget: float | None, settings: Settings, **aim: Any) -> Runner:
@@ -241,7 +241,7 @@ def _segment_all(
         rows.append(row)
         if show:
             with tqdm.external_write_mode():
-                typer.echo(text)
+                say(text)
     return rows
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveal.cli.errors import echo_json
+from foveal.cli.errors import echo_json, say
 from foveal.cli.model_options import ShowCommand, open_model, open_network
 from foveal.cli.options import parse_size
 
@@ -29,7 +29,7 @@ def methods(json: JsonOption = False) -> None:
     from foveal.cli.listing import methods_text
     from foveal.hub.listing import list_methods
 
-    echo_json(list_methods()) if json else typer.echo(methods_text(list_methods()))
+    echo_json(list_methods()) if json else say(methods_text(list_methods()))
 
 
 def policies(json: JsonOption = False) -> None:
@@ -37,7 +37,7 @@ def policies(json: JsonOption = False) -> None:
     from foveal.cli.listing import policies_text
     from foveal.hub.listing import list_policies
 
-    echo_json(list_policies()) if json else typer.echo(policies_text(list_policies()))
+    echo_json(list_policies()) if json else say(policies_text(list_policies()))
 
 
 def models(json: JsonOption = False) -> None:
@@ -49,7 +49,7 @@ def models(json: JsonOption = False) -> None:
     if json:
         echo_json({"models": bundled, "architectures": architectures})
     else:
-        typer.echo(models_text(bundled, architectures))
+        say(models_text(bundled, architectures))
 
 
 def show(
@@ -87,7 +87,7 @@ def check(
 
     found = open_network(ctx, network)
     result = check_network(found, sides, tile, channels_of(found))
-    echo_json(check_row(network, result)) if json else typer.echo(str(result))
+    echo_json(check_row(network, result)) if json else say(str(result))
     if result.findings or not result.equal:
         raise typer.Exit(FINDINGS)
 
@@ -101,8 +101,8 @@ def _show_plan(path: Path, json: bool) -> None:
         echo_json([plan_row(plan, image) for image in range(len(plan.levels))])
         return
     for image, levels in enumerate(plan.levels):
-        typer.echo(f"{plan.size[1]} x {plan.size[0]} px, work {float(plan.work[image]):.3f} of dense\n")
-        typer.echo(plan_text(levels, plan.tile))
+        say(f"{plan.size[1]} x {plan.size[0]} px, work {float(plan.work[image]):.3f} of dense\n")
+        say(plan_text(levels, plan.tile))
 
 
 def _show_recipe(path: Path) -> None:
@@ -116,4 +116,4 @@ def _show_model(ctx: typer.Context, name: str, json: bool) -> None:
     from foveal.hub.listing import describe_model
 
     row = describe_model(open_model(ctx, name))
-    echo_json(row) if json else typer.echo(model_text(row))
+    echo_json(row) if json else say(model_text(row))

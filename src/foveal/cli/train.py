@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveal.cli.errors import echo_json
+from foveal.cli.errors import echo_json, say
 from foveal.cli.evaluate import entry
 from foveal.cli.method_options import Settings
 from foveal.cli.options import JsonOption, ThreadsOption, announce, counter, prepare, steps_bar
@@ -77,7 +77,7 @@ def train(
             write_recipe(folder, wanted)
             for note in dataset.notes:
                 announce(note)
-            typer.echo(announcement(about), err=True)
+            say(announcement(about), err=True)
             report = steps_bar(schedule.steps, first, batches)
         run_training(method, batches, schedule, folder, device, report or (lambda step, _: None))
         if not world.first:
@@ -88,7 +88,7 @@ def train(
     if json:
         echo_json(result)
     else:
-        typer.echo(outcome(result))
+        say(outcome(result))
 
 
 def _origin() -> dict[str, str]:

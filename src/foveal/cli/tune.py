@@ -82,7 +82,7 @@ def tune(
         return
     from foveal.reporting.tune_text import tune_text
 
-    typer.echo(tune_text(found, file, picture))
+    say(tune_text(found, file, picture))
 
 
 def _engines(loaded: Model, precisions: list[str]) -> dict[str, Engine]:

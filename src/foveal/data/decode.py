@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_PIXELS = 200_000_000
 
 _bomb_limit_lock = threading.Lock()
+
+# What Pillow warns of is refused here in a sentence, or concerns a block that pixels do not depend on. The
+# filter holds for the process: one that comes and goes is not safe among threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageError(ValueError):

@@ -11,6 +11,7 @@ from foveal.inference.result import Result
 from foveal.inference.row import SegmentRow, class_shares
 from foveal.reporting.plan_text import plan_text
 from foveal.reporting.table import giga
+from foveal.storage.names import shown
 
 SEEN = 5
 """Classes named in a report."""
@@ -21,7 +22,7 @@ LABEL = 9
 def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Sequence[str]) -> str:
     """Result of one image for the terminal, the plan drawn."""
     height, width = result.size
-    seen = ", ".join(f"{name} {share:.0%}" for name, share in class_shares(result, classes)[:SEEN])
+    seen = ", ".join(f"{shown(name)} {share:.0%}" for name, share in class_shares(result, classes)[:SEEN])
     entries = [
         ("work", f"{style(f'{result.work:.3f}', bold=True)} of dense{_shrunk(result)}"),
         ("MACs", f"{giga(result.macs)} of {giga(result.dense_macs)}, {result.macs / result.dense_macs:.0%}"),
@@ -34,7 +35,7 @@ def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Se
         ("sees", seen),
         ("wrote", _braces(list(files.values()))),
     ]
-    parts = [f"{style(path.name, bold=True)}  {width} x {height} px", ""]
+    parts = [f"{style(shown(path.name), bold=True)}  {width} x {height} px", ""]
     parts += [
         _indent(_plan(result)),
         "",
@@ -63,8 +64,9 @@ def segment_line(path: Path, result: Result) -> str:
     dense = f"  {style(f'dense{_shrunk(result)}: {result.reason}', dim=True)}" if result.reason else ""
     latency = "" if result.reason else f"  {latency_text(result, short=True)}".rstrip()
     return (
-        f"{path.name:<32} {f'{width}x{height}':>11}  work {result.work:.3f}  {giga(result.macs):>8} of "
-        f"{giga(result.dense_macs):>8}  {time_text(result, short=True)}{latency}{agrees}{dense}"
+        f"{shown(path.name):<32} {f'{width}x{height}':>11}  work {result.work:.3f}  "
+        f"{giga(result.macs):>8} of {giga(result.dense_macs):>8}  "
+        f"{time_text(result, short=True)}{latency}{agrees}{dense}"
     )
 
 
@@ -140,6 +142,6 @@ def _braces(files: list[Path]) -> str:
     """Names of files that begin alike, as a shell would write them."""
     if not files:
         return ""
-    names = [str(file) for file in files]
+    names = [shown(file) for file in files]
     stem = names[0].rpartition("_")[0] + "_"
     return f"{stem}{{{','.join(name.removeprefix(stem) for name in names)}}}"

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from typer import style
 
+from foveal.storage.names import shown
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text; the first is left-aligned, numbers are right-aligned."""
-    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    """Columns of text, without styles; the first is left-aligned, numbers are right-aligned."""
+    lines = [list(header), *([shown(cell) for cell in row] for row in rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
     number = [all(row[k][:1].isdigit() for row in lines[1:]) for k in range(len(header))]
     texts = [

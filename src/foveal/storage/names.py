@@ -1,4 +1,4 @@
-"""Look-up by name, with a suggestion if the name is close to a known one."""
+"""Look-up by name, with a suggestion if the name is close to a known one; names that others chose."""
 
 from __future__ import annotations
 
@@ -25,6 +25,19 @@ def find(name: str, table: Mapping[str, T], what: str) -> T:
             f"no {what} named '{name}'; {suggestion(name, table)}available: {', '.join(table) or 'none'}"
         )
     return table[name]
+
+
+def shown(text: object, keep: str = "") -> str:
+    """Return foreign text as one line whose characters cannot command a terminal.
+
+    Args:
+        text: A name of a class, a model, a file: whatever others wrote.
+        keep: Characters that stay though they are not printable.
+    """
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape", "replace").decode()
+        for c in str(text)
+    )
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

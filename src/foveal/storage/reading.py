@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,8 @@ def read_bounded(
     try:
         if path.exists() and not path.is_file():
             raise kind(refusal(path, what, "it is no regular file"))
-        with path.open("rb") as file:
-            data = file.read(most + 1)
+        with path.open("rb") as file:  # as much memory as is asked for is taken at once
+            data = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
     except (OSError, ValueError) as error:
         if isinstance(error, kind):
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from safetensors import safe_open
@@ -16,7 +17,7 @@ MOST_TENSORS = 1 << 16
 
 
 def read_tensors(
-    path: str | Path, what: str, kind: type[ValueError] = ValueError
+    path: str | Path, what: str, kind: type[ValueError] = ValueError, masks: Collection[str] = ()
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors of a safetensors file, and its metadata.
 
@@ -24,6 +25,7 @@ def read_tensors(
         path: A regular file.
         what: What it should hold, in the plural: "weights", ...
         kind: Error to raise.
+        masks: Names of tensors that may hold minus infinity.
 
     Raises:
         ValueError: It cannot be read, is too large, damaged or cut short, or holds NaN or infinity.
@@ -32,7 +34,7 @@ def read_tensors(
         tensors, metadata = _read(Path(path))
     except Exception as error:  # the library's own, and what its types raise where a header makes no sense
         raise kind(f"{path}: damaged, or no {what} ({shorten(error)})") from None
-    check_finite(tensors, path, kind)
+    check_finite(tensors, path, kind, masks)
     return tensors, metadata
 
 

@@ -1,8 +1,9 @@
-"""Convolution with PyTorch's own kernels (oneDNN), bias, residual and clamp fused as its compiler does.
+"""Convolution with PyTorch's own kernels (oneDNN), bias and residual fused as its compiler does.
 
 Where a convolution needs no border, as every 1x1 one, oneDNN's hand-tuned kernels are hard to beat; elsewhere
 the border is gathered first. The operations are those that PyTorch's compiler emits for a CPU. They are not
-part of its public interface, so their presence is checked and nothing depends on them.
+part of its public interface, so their presence is checked and nothing depends on them. The clamp follows as a
+pass of its own: oneDNN's fused ones turn NaN into 0, and a network that overflows would give labels.
 """
 
 from __future__ import annotations
@@ -17,18 +18,12 @@ from foveal.geometry.layout import Layout
 from foveal.ops.convolve.spec import Convolution
 from foveal.ops.fetch_halo import fetch_halo
 
-CLAMPS: dict[tuple[float, float], tuple[str, list[float]]] = {
-    (-math.inf, math.inf): ("none", []),
-    (0.0, math.inf): ("relu", []),
-    (0.0, 6.0): ("hardtanh", [0.0, 6.0]),
-}
-
 
 def possible(c: Convolution) -> bool:
-    """Whether oneDNN is there, and has what comes after the convolution."""
+    """Whether oneDNN is there, and adds the residual as it is."""
     there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     plain = c.residual_scale is None or bool((c.residual_scale == 1).all())
-    return there and plain and (c.low, c.high) in CLAMPS
+    return there and plain
 
 
 def run(
@@ -44,14 +39,13 @@ def run(
     else:
         padding = list(c.padding)
     window = padding, [c.stride] * 2, [c.dilation] * 2
-    name, numbers = CLAMPS[c.low, c.high]
     convolution = torch.ops.mkldnn._convolution_pointwise
     weight = c.prepared("onednn", lambda: _reorder(c, list(x.shape), *window))
     if residual is None:
-        return convolution(x, weight, c.bias, *window, c.groups, name, numbers, "")
-    unary = "relu" if name == "relu" else None  # nothing else can follow a sum there
-    out = convolution.binary(x, residual, weight, c.bias, *window, c.groups, "add", 1.0, unary, [], "")
-    return out.clamp_(c.low, c.high) if name == "hardtanh" else out
+        out = convolution(x, weight, c.bias, *window, c.groups, "none", [], "")
+    else:
+        out = convolution.binary(x, residual, weight, c.bias, *window, c.groups, "add", 1.0, None, [], "")
+    return out if (c.low, c.high) == (-math.inf, math.inf) else out.clamp_(c.low, c.high)
 
 
 def _reorder(c: Convolution, shape: list[int], *window: Any) -> Tensor:

@@ -102,6 +102,12 @@ class Convolution:
                 f"stride is {self.stride}, dilation {self.dilation} and padding {self.padding}; give at "
                 "least 1, 1 and 0"
             )
+        reach = [self.dilation * (k - 1) for k in self.kernel]
+        if any(p > r for p, r in zip(self.padding, reach, strict=True)):
+            raise ValueError(
+                f"padding is {self.padding} and windows of {self.kernel} reach over {tuple(reach)} samples; "
+                "give at most that: windows beyond the map see none of it"
+            )
         for what, values in (("bias", self.bias), ("residual_scale", self.residual_scale)):
             if values is not None and values.shape != self.weight.shape[:1]:
                 raise ValueError(

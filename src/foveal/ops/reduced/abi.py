@@ -39,6 +39,7 @@ class Convolution(ctypes.Structure):
         *_fields(ctypes.c_int32, "out_height", "out_width", "outputs", "path"),
         ("scratch", Address),
         ("scratch_bytes", ctypes.c_int64),
+        ("unreal", Address),
     ]
 
 
@@ -87,6 +88,7 @@ class Enlargement(ctypes.Structure):
         *_fields(Address, "more", "out"),
         *_fields(ctypes.c_float, "scale", "shift", "more_scale", "low", "high"),
         *_fields(ctypes.c_int32, "more_type", "out_type", "factor", "out_height", "out_width"),
+        ("unreal", Address),
     ]
 
 
@@ -100,6 +102,7 @@ class Change(ctypes.Structure):
         *_fields(
             ctypes.c_int32, "in_channels", "channels", "in_type", "more_type", "out_type", "pitch", "at"
         ),
+        ("unreal", Address),
     ]
 
 

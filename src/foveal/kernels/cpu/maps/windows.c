@@ -37,13 +37,13 @@ static void max_line(const Window *v, int64_t line) {
             vec best = load(taps[0] + c);
             for (int32_t t = 1; t < count; t++) {
                 vec value = load(taps[t] + c);
-                best = choose(value > best, value, best);
+                best = choose((value > best) | (value != value), value, best); /* NaN wins */
             }
             store(to + c, best);
         }
         for (; c < channels; c++) {
             to[c] = taps[0][c];
-            for (int32_t t = 1; t < count; t++) to[c] = taps[t][c] > to[c] ? taps[t][c] : to[c];
+            for (int32_t t = 1; t < count; t++) to[c] = taps[t][c] > to[c] || isnan(taps[t][c]) ? taps[t][c] : to[c];
         }
     }
 }

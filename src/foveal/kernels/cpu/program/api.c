@@ -4,6 +4,7 @@
 #include "maps/classify.h"
 #include "convolve/convolve.h"
 #include "platform/export.h"
+#include "platform/lock.h"
 #include "program/program.h"
 
 static int32_t most(int32_t a, int32_t b) { return a > b ? a : b; }
@@ -49,10 +50,10 @@ static void *copy(const void *from, size_t bytes) {
 
 /* Free what runs have left for later ones; runs that go on keep theirs. */
 EXPORT void foveal_program_release(Program *p) {
-    pthread_mutex_lock(&p->lock);
+    lock_take(CONTEXTS);
     Context *c = p->idle;
     p->idle = NULL;
-    pthread_mutex_unlock(&p->lock);
+    lock_give(CONTEXTS);
     while (c) {
         Context *next = c->next;
         room_free(&c->arena), room_free(&c->lists), room_free(&c->pyramid), room_free(&c->logits);
@@ -72,7 +73,6 @@ EXPORT void foveal_program_free(Program *p) {
     for (int64_t k = 0; p->packed && k < (int64_t)p->head.steps * ALGORITHMS; k++) free(p->packed[k]);
     free(p->maps), free(p->steps), free(p->numbers), free(p->packed), free(p->table), free(p->reached), free(p->alias), free(p->outside);
     reduced_free(p);
-    pthread_mutex_destroy(&p->lock);
     free(p);
 }
 
@@ -83,11 +83,10 @@ EXPORT Program *foveal_program_make(
 {
     if (size > 0) *error = 0;
     if (program_check(head, maps, steps, numbers, count, error, (size_t)size)) return NULL;
-    Program *p = calloc(1, sizeof *p);
+    Program *p = locks_survive_forks() ? NULL : calloc(1, sizeof *p);
     if (!p) return NULL;
     p->head = *head;
     if (!p->head.colours) p->head.colours = RGB;
-    pthread_mutex_init(&p->lock, NULL);
     p->maps = copy(maps, (size_t)head->maps * sizeof *maps);
     p->steps = copy(steps, (size_t)head->steps * sizeof *steps);
     p->numbers = copy(numbers, (size_t)count * sizeof *numbers);
@@ -115,7 +114,9 @@ EXPORT Program *foveal_program_make(
             const int64_t floats = winograd_scratch(maps[s->in].channels, a == WINOGRAD2 ? 2 : 4);
             p->scratch = floats > p->scratch ? floats : p->scratch;
         }
-    if (reduced_prepare(p)) {
+    const int status = reduced_prepare(p);
+    if (status) {
+        if (status == -2 && size > 0) snprintf(error, (size_t)size, "its weights and scales have products that are no finite numbers");
         foveal_program_free(p);
         return NULL;
     }
@@ -123,17 +124,17 @@ EXPORT Program *foveal_program_make(
 }
 
 static Context *borrow(Program *p) {
-    pthread_mutex_lock(&p->lock);
+    lock_take(CONTEXTS);
     Context *c = p->idle;
     if (c) p->idle = c->next;
-    pthread_mutex_unlock(&p->lock);
+    lock_give(CONTEXTS);
     return c ? c : calloc(1, sizeof *c);
 }
 
 static void give_back(Program *p, Context *c) {
-    pthread_mutex_lock(&p->lock);
+    lock_take(CONTEXTS);
     c->next = p->idle, p->idle = c;
-    pthread_mutex_unlock(&p->lock);
+    lock_give(CONTEXTS);
 }
 
 static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -226,7 +227,7 @@ EXPORT int32_t foveal_program_run(Program *p, Request *q) {
     if (prepare(&r)) r.stop = -1;
     else team_run(&r, run_method);
     if (!r.stop && r.unreal == IMAGES) r.stop = refuse(q, "images hold NaN or infinity; give finite numbers in 0..1");
-    if (!r.stop && r.unreal) r.stop = refuse(q, "the network gives NaN or infinity; check its weights, and the range of the images");
+    if (!r.stop && (r.unreal || r.overflow)) r.stop = refuse(q, "the network gives NaN or infinity; check its weights, and the range of the images");
     for (int32_t n = 0; n < q->images && !r.stop; n++) q->work[n] = r.spent[n];
     const int64_t cells = (int64_t)q->images * r.grid.rows * r.grid.columns;
     for (int64_t k = 0; k < cells && !r.stop && q->levels; k++) q->levels[k] = q->mask && !q->mask[k] ? -1 : r.held[k];

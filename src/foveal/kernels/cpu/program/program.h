@@ -61,7 +61,7 @@ typedef struct {
     MapSpec *maps;
     StepSpec *steps;
     float *numbers;
-    float **packed;          /* [steps][ALGORITHMS], laid out when first wanted */
+    float **packed;          /* [steps][ALGORITHMS], laid out when first wanted, under PACKING */
     ReducedTables *reduced;  /* [steps] */
     int32_t *table;          /* [steps]: index that a step reads through on tiles; -1 for none */
     TableSpec tables[MOST_TABLES];
@@ -71,8 +71,7 @@ typedef struct {
     float *outside;          /* zeros [widest], then the lowest number [widest] */
     int32_t widest;          /* channels of the widest map */
     int64_t scratch;         /* floats of scratch that steps need per thread */
-    pthread_mutex_t lock;
-    Context *idle;
+    Context *idle;           /* guarded by CONTEXTS */
 } Program;
 
 /* Memory that is kept from run to run and only grows. */
@@ -150,6 +149,7 @@ typedef struct {
     double *spent;           /* per image */
     int stop;
     int32_t unreal;          /* what holds NaN or infinity: IMAGES, LOGITS */
+    int32_t overflow;        /* whether NaN or infinity went into 8 bits, which hold neither */
     double clock;
     /* the team */
     int64_t next;
@@ -227,8 +227,8 @@ void mark_changed(const Run *r, int32_t map, uint8_t *changed);
 void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, float blend, const uint8_t *changed, Team team);
 void grid_pool_step(const Run *r, const StepSpec *s, Team team);
 void grid_spread_step(const Run *r, const StepSpec *s, Team team);
-void convert_plain_step(const Run *r, int32_t from, int32_t to, Team team);
-void cut_whole_step(const Run *r, const StepSpec *s, Team team);
+void convert_plain_step(Run *r, int32_t from, int32_t to, Team team);
+void cut_whole_step(Run *r, const StepSpec *s, Team team);
 
 /* input.c */
 void reduce_input(Run *r, int32_t from, int32_t level, Team team);

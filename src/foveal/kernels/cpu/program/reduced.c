@@ -61,7 +61,7 @@ static int pack(const Program *p, const StepSpec *s, ReducedTables *t) {
         float most = 0; /* depthwise weights lie [taps][channels], others [outputs][channels][taps] */
         for (int64_t tap = 0; deep && tap < taps; tap++) most = fabsf(weight[tap * outputs + o]) > most ? fabsf(weight[tap * outputs + o]) : most;
         if (!deep) most = largest(weight + o * channels * taps, channels * taps);
-        const float unit = !bytes ? 1 : most > 0 ? most / 127 : 1;
+        const float unit = bytes && most / 127 > 0 ? most / 127 : 1;
         int32_t sum = 0;
         for (int64_t c = 0; c < channels; c++)
             for (int64_t tap = 0; tap < taps; tap++) {
@@ -99,6 +99,11 @@ static int change_tables(const Program *p, const StepSpec *s, ReducedTables *t) 
     return 0;
 }
 
+/* Whether scales and weights, all finite, have products that are. */
+static int is_finite(const ReducedTables *t, int64_t channels) {
+    return !unreal(t->scale, channels) && !unreal(t->bias, channels) && !unreal(t->residual_scale, channels);
+}
+
 /* The call of a convolution but for its maps. */
 static ReducedConvolution call_of(const Program *p, int32_t step) {
     const StepSpec *s = &p->steps[step];
@@ -113,7 +118,8 @@ static ReducedConvolution call_of(const Program *p, int32_t step) {
     };
 }
 
-/* Lay out all steps in reduced precision. -1 without memory, or for a map that the kernels cannot read. */
+/* Lay out all steps in reduced precision. -1 without memory, or for a map that the kernels cannot read; -2 if
+   a step's tables overflow. */
 int reduced_prepare(Program *p) {
     p->reduced = calloc((size_t)p->head.steps, sizeof *p->reduced);
     if (!p->reduced) return -1;
@@ -127,6 +133,7 @@ int reduced_prepare(Program *p) {
         t->low = s->low / out->scale + (float)out->zero, t->high = s->high / out->scale + (float)out->zero;
         t->outside = outside_row(p, s);
         if (!t->outside || (multiplies ? pack(p, s, t) : change_tables(p, s, t))) return -1;
+        if (!is_finite(t, multiplies ? out->channels : in->channels)) return -2;
         if (s->kind != CONVOLVE) continue;
         const ReducedConvolution v = call_of(p, k);
         const int64_t bytes = reduced_scratch(&v) + 64;
@@ -176,7 +183,7 @@ static void convolve(Run *r, int32_t step, const Samples *in, Team team) {
     ReducedConvolution v = call_of(r->program, step);
     v.in = *in, v.out = current(r, s->out), v.out_height = shape.height, v.out_width = shape.width;
     v.residual = s->other < 0 ? NULL : current(r, s->other);
-    v.scratch = r->scratch[0], v.scratch_bytes = r->scratch_bytes;
+    v.scratch = r->scratch[0], v.scratch_bytes = r->scratch_bytes, v.unreal = &r->overflow;
     if (s->kind == CONVOLVE) reduced_convolve_step(&v, team);
     else reduced_depthwise_step(&v, team);
 }
@@ -192,6 +199,7 @@ static void change(Run *r, int32_t step, Team team) {
         .more_scale = t->residual_scale, .out = current(r, s->out), .rows = shape.tiles * shape.height * shape.width,
         .low = t->low, .high = t->high, .in_channels = in->channels, .channels = in->channels, .pitch = out->channels, .at = s->at,
         .in_type = in->precision, .more_type = s->other < 0 ? F32 : p->maps[s->other].precision, .out_type = out->precision,
+        .unreal = &r->overflow,
     };
     reduced_change_step(&v, team);
 }
@@ -214,6 +222,7 @@ void reduced_step(Run *r, int32_t step, Team team) {
         const ReducedEnlargement v = {
             .in = in, .out = current(r, s->out), .scale = t->scale[0], .shift = t->bias[0], .low = t->low, .high = t->high,
             .out_type = p->maps[s->out].precision, .factor = s->factor, .out_height = shape.height, .out_width = shape.width,
+            .unreal = &r->overflow,
         };
         reduced_enlarge_step(&v, team);
     } else convolve(r, step, &in, team);

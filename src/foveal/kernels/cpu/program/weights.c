@@ -1,6 +1,7 @@
 /* Weights in the order in which kernels read them, laid out when they are first wanted. */
 #include <stdlib.h>
 #include "convolve/convolve.h"
+#include "platform/lock.h"
 #include "program/program.h"
 
 static const double FILTER2[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0, 1}};
@@ -51,10 +52,10 @@ const float *weights_of(const Program *p, int32_t step, int32_t algorithm) {
     float **place = &p->packed[step * ALGORITHMS + algorithm];
     float *packed = __atomic_load_n(place, __ATOMIC_ACQUIRE);
     if (packed) return packed;
-    pthread_mutex_lock((pthread_mutex_t *)&p->lock);
+    lock_take(PACKING);
     if (!*place) __atomic_store_n(place, pack(p, &p->steps[step], algorithm), __ATOMIC_RELEASE);
     packed = *place;
-    pthread_mutex_unlock((pthread_mutex_t *)&p->lock);
+    lock_give(PACKING);
     return packed;
 }
 

@@ -233,13 +233,14 @@ void grid_spread_step(const Run *r, const StepSpec *s, Team team) {
 }
 
 /* Write floats into a map in reduced precision. */
-static void store_values(const MapSpec *m, float *values, void *out, int64_t at, int32_t count) {
+static void store_values(Run *r, const MapSpec *m, float *values, void *out, int64_t at, int32_t count) {
+    if (m->precision == U8) notice_unreal(values, count, &r->overflow);
     for (int32_t k = 0; m->precision == U8 && k < count; k++) values[k] = values[k] / m->scale + (float)m->zero;
     write_values(out, m->precision, at, values, count);
 }
 
 /* Copy a map of plain maps into another of another precision. */
-void convert_plain_step(const Run *r, int32_t from, int32_t to, Team team) {
+void convert_plain_step(Run *r, int32_t from, int32_t to, Team team) {
     const MapSpec *a = &r->program->maps[from], *b = &r->program->maps[to];
     const Shape shape = shape_of(r, from);
     const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team);
@@ -251,12 +252,12 @@ void convert_plain_step(const Run *r, int32_t from, int32_t to, Team team) {
         for (int64_t row = first; row < first + size && row < rows; row++) {
             read_values(values, in, a->precision, row * channels, channels);
             for (int32_t k = 0; a->precision == U8 && k < channels; k++) values[k] = a->scale * (values[k] - (float)a->zero);
-            store_values(b, values, out, row * channels, channels);
+            store_values(r, b, values, out, row * channels, channels);
         }
 }
 
 /* Whole maps into the tiles that are computed now. */
-void cut_whole_step(const Run *r, const StepSpec *s, Team team) {
+void cut_whole_step(Run *r, const StepSpec *s, Team team) {
     const MapSpec *m = &r->program->maps[s->out];
     const int32_t side = side_of(r, m->stride);
     const float *in = current(r, s->in);
@@ -272,6 +273,6 @@ void cut_whole_step(const Run *r, const StepSpec *s, Team team) {
             float *to = m->precision == F32 ? (float *)out + line * side * m->channels : scratch;
             cut_line(&d, level - base, (int32_t)(g->row[t] * side >> level) + (int32_t)(line % side),
                      (int32_t)(g->column[t] * side >> level), side, to);
-            if (m->precision != F32) store_values(m, scratch, out, line * side * m->channels, side * m->channels);
+            if (m->precision != F32) store_values(r, m, scratch, out, line * side * m->channels, side * m->channels);
         }
 }

@@ -6,7 +6,12 @@
 
    Quantised values stand for scale * (q - zero). All kernels work in units of the output: the caller folds
    scales and zero points of inputs, weights and outputs into the tables, so that an 8-bit output is
-   round(value), to nearest even, and clamps at 0 and 255 are clamps like any other. */
+   round(value), to nearest even, and clamps at 0 and 255 are clamps like any other.
+
+   NaN and infinity stay what they are in bfloat16 and in single precision; 8 bits have no place for them. Where
+   `unreal` is not NULL it is set to 1 if one of them goes into 8 bits. Products of 8-bit maps with finite tables
+   cannot be one: a sum of integers is finite, and so is what is added to it in one rounding, or it is infinite by
+   overflow and saturates as every large number does. */
 #ifndef FOVEAL_REDUCED_H
 #define FOVEAL_REDUCED_H
 
@@ -43,6 +48,7 @@ typedef struct {
     int32_t path;  /* instructions, see below */
     void *scratch; /* scratch_bytes for every thread, aligned to 64 bytes */
     int64_t scratch_bytes;
+    int32_t *unreal; /* as below */
 } ReducedConvolution;
 
 /* Instructions that may be used; BEST takes what the processor has, or what FOVEAL_INSTRUCTIONS names. */
@@ -78,6 +84,7 @@ typedef struct {
     void *out;        /* [tiles][out_height][out_width][channels] */
     float scale, shift, more_scale, low, high;
     int32_t more_type, out_type, factor, out_height, out_width;
+    int32_t *unreal;
 } ReducedEnlargement;
 
 void reduced_enlarge_step(const ReducedEnlargement *v, Team team);
@@ -93,6 +100,7 @@ typedef struct {
     int64_t rows;
     float low, high;
     int32_t in_channels, channels, in_type, more_type, out_type, pitch, at;
+    int32_t *unreal;
 } ReducedChange;
 
 void reduced_change_step(const ReducedChange *v, Team team);

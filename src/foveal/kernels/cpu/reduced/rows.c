@@ -21,6 +21,7 @@ static inline __attribute__((always_inline)) void change_piece(const ReducedChan
             x[i] = v->more_scale ? __builtin_fmaf(more[i], v->more_scale[c + i], x[i]) : more[i] + x[i];
     }
     for (int32_t i = 0; i < count; i++) x[i] = within_limits(x[i], v->low, v->high);
+    if (v->out_type == U8 && (v->in_type != U8 || (v->more && v->more_type != U8))) notice_unreal(x, count, v->unreal);
     write_values(v->out, v->out_type, row * v->pitch + v->at + c, x, count);
 }
 

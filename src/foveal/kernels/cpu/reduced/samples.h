@@ -58,6 +58,13 @@ static inline uint32_t byte_of(float value) {
 
 static inline uint8_t to_u8(float value) { return (uint8_t)byte_of(value); }
 
+/* Note NaN and infinity, numbers whose exponent is all ones, among values that go into 8 bits. */
+static inline __attribute__((always_inline)) void notice_unreal(const float *values, int32_t count, int32_t *noted) {
+    uint32_t found = 0, bits;
+    for (int32_t i = 0; i < count; i++) memcpy(&bits, values + i, sizeof bits), found |= (bits & 0x7f800000u) == 0x7f800000u;
+    if (found && noted) __atomic_store_n(noted, 1, __ATOMIC_RELAXED);
+}
+
 /* Read `count` samples from `at` on as float. */
 static inline __attribute__((always_inline)) void read_values(float *to, const void *rows, int32_t type, int64_t at, int32_t count) {
     if (type == U8) {

@@ -51,7 +51,7 @@ static void largest(const uint8_t **taps, int32_t count, int32_t type, int32_t c
         read_values(best, taps[0], type, c, many);
         for (int32_t t = 1; t < count; t++) {
             read_values(value, taps[t], type, c, many);
-            for (int32_t i = 0; i < many; i++) best[i] = value[i] > best[i] ? value[i] : best[i];
+            for (int32_t i = 0; i < many; i++) best[i] = value[i] > best[i] || isnan(value[i]) ? value[i] : best[i];
         }
         write_values(out, type, at + c, best, many);
     }
@@ -186,6 +186,7 @@ static inline __attribute__((always_inline)) void enlarge_piece(
         for (int32_t i = 0; i < count; i++) sum[i] = __builtin_fmaf(x[i], v->more_scale, sum[i]);
     }
     for (int32_t i = 0; i < count; i++) sum[i] = within_limits(sum[i], v->low, v->high);
+    if (v->out_type == U8 && (v->in.type != U8 || (v->more && v->more_type != U8))) notice_unreal(sum, count, v->unreal);
     write_values(v->out, v->out_type, at + c, sum, count);
 }
 

@@ -54,7 +54,7 @@ static inline __attribute__((always_inline)) void pixel(
     }
     for (int32_t k = 0; k < 2; k++) {
         const __m512 y = _mm512_fmadd_ps(sum.half[k], b->scale.half[k], b->bias.half[k]);
-        sum.half[k] = _mm512_min_ps(_mm512_max_ps(y, limit->low), limit->high);
+        sum.half[k] = _mm512_min_ps(limit->high, _mm512_max_ps(limit->low, y)); /* NaN stays: the second operand is returned */
     }
     const __m512i out = (__m512i)_mm512_cvtne2ps_pbh(sum.half[1], sum.half[0]);
     _mm512_mask_storeu_epi16(to + c, b->there, out);

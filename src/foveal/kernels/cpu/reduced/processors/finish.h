@@ -14,6 +14,8 @@ static inline __attribute__((always_inline)) void finish_row(
         if (residual_type >= 0) value = __builtin_fmaf(residual[i], factor[i], value);
         values[i] = within_limits(value, low, high);
     }
+    const int real = (Sum)0.5f == 0 && (residual_type < 0 || residual_type == U8); /* integers alone came in */
+    if (out_type == U8 && !real) notice_unreal(values, count, v->unreal);
     write_values(v->out, out_type, at, values, count);
 }
 
