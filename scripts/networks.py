@@ -28,9 +28,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal._compat import torchvision
 from foveal.benchmark.machine import describe_machine
 from foveal.cost import alternate
+from foveal.models.adapters.torchvision import import_torchvision
 from foveal.storage.atomic import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -141,7 +141,7 @@ class Row:
 
 def make_smp(architecture: str, encoder: str) -> nn.Module:
     """Make a network of segmentation_models_pytorch."""
-    torchvision()
+    import_torchvision()
     smp = importlib.import_module("segmentation_models_pytorch")
     made: nn.Module = getattr(smp, architecture)(encoder, encoder_weights=None, classes=CLASSES)
     return made
@@ -149,7 +149,7 @@ def make_smp(architecture: str, encoder: str) -> nn.Module:
 
 def make_torchvision(name: str) -> nn.Module:
     """Make a network of torchvision."""
-    torchvision()
+    import_torchvision()
     models = importlib.import_module("torchvision.models.segmentation")
     made: nn.Module = getattr(models, name)(weights=None, weights_backbone=None, num_classes=CLASSES)
     return made
@@ -157,7 +157,7 @@ def make_torchvision(name: str) -> nn.Module:
 
 def make_transformers(family: str, settings: dict[str, Any]) -> nn.Module:
     """Make a network of transformers."""
-    torchvision()
+    import_torchvision()
     library = importlib.import_module("transformers")
     given = dict(settings)
     if "backbone" in given:

@@ -1,8 +1,8 @@
 """Maps that one dense network a level computes for one image, and what each takes over from the others.
 
-A canvas is the dense map of the whole image at one level. Which of its samples count says the plan: those of
-the tiles at that level. What the others show there follows from the one rule of `DESIGN.md`: the nearest sample
-of a coarser tile, or the mean of the four samples one level finer.
+A canvas is the dense map of the whole image at one level. Which of its samples count says the plan: those
+of the tiles at that level. What it shows elsewhere follows from the one rule of `DESIGN.md`: the nearest
+sample of a coarser tile, or the mean of the four samples one level finer.
 """
 
 from __future__ import annotations
@@ -147,10 +147,11 @@ class Canvases:
         assert out is not None, "a plan has levels"
         if axes.both is not None:
             return out.flatten(-2).movedim(-1, axes.both)
+        assert axes.rows is not None and axes.columns is not None, "a map has them"
         return out.movedim((-2, -1), (axes.rows, axes.columns))
 
     def reduced(self, maps: Maps) -> dict[int, Tensor]:
-        """Return the finest map as every level sees it: averaged 2 x 2. What is no map is that of the finest."""
+        """Return the finest map as every level sees it, averaged 2 x 2; what is no map stays as it is."""
         axes = self.axes([maps[level].shape for level in self.levels])
         if axes is None:
             return dict(maps)

@@ -1,11 +1,11 @@
 """What a plan of mixed levels means for a network, without tiles: the judge of tiles.
 
-One dense network a level runs over the whole image, all in lockstep: after every torch function each of them
-takes over, where the plan has another level, what the others computed there (`foveal.compatibility.canvases`).
-That is the definition of a mixed plan, for any function from maps to maps: PyTorch's own function runs on whole
+One dense network a level runs over the whole image, all in lockstep: after every torch function each takes
+over, where the plan has another level, what the others computed there (`foveal.compatibility.canvases`). That
+is the definition of a mixed plan, for any function from maps to maps: PyTorch's own function runs on whole
 maps, with its own padding and sides, and there are no tiles, halos, tables, rules or kernels. So tiles that
 agree with it are proven right for this image and plan, rules and kernels included; a wrong rule for borders
-between levels, which all levels alone do not notice, is found. It costs about 1 + 1/4 + 1/16 dense networks.
+between levels, which no level alone shows, is found. It costs about 1 + 1/4 + 1/16 dense networks.
 
 Not proven is what both take for granted: that a dense module sees the image composed at its finest level, and
 that a statistic of the image weighs samples by area.
@@ -30,14 +30,16 @@ from foveal.geometry.plan import Plan
 from foveal.tiles.nested import leaves, map_leaves
 
 OF_TILES = "_foveal_of_tiles"
-"""Mark of a tensor that follows from the image; other maps, such as positions, are cut from the finest one."""
+"""Mark of a tensor that follows from the image; others, such as positions, are cut from the finest map."""
 
 
 class NotJudged(RuntimeError):
     """A network that does not run in lockstep: it does other things at other levels."""
 
 
-def judge(network: nn.Module, dense_modules: tuple[str, ...], images: Mapping[int, Tensor], plan: Plan) -> Tensor:
+def judge(
+    network: nn.Module, dense_modules: tuple[str, ...], images: Mapping[int, Tensor], plan: Plan
+) -> Tensor:
     """Compute the logits of one image under a plan, one dense network a level.
 
     Args:
@@ -63,7 +65,9 @@ def judge(network: nn.Module, dense_modules: tuple[str, ...], images: Mapping[in
         raise NotJudged(meeting.problem)
     logits = meeting.canvases.composed({run.level: run.logits for run in runs}, 0)
     if logits is None:
-        raise NotJudged(f"its logits {[tuple(run.logits.shape) for run in runs]} are no maps of a whole stride")
+        raise NotJudged(
+            f"its logits {[tuple(run.logits.shape) for run in runs]} are no maps of a whole stride"
+        )
     return logits
 
 
@@ -79,7 +83,11 @@ class _Meeting:
         self.problem: str | None = None
 
     def share(
-        self, level: int, what: object, values: list[Tensor], change: Callable[[list[Maps]], Mapping[int, Any]]
+        self,
+        level: int,
+        what: object,
+        values: list[Tensor],
+        change: Callable[[list[Maps]], Mapping[int, Any]],
     ) -> Any:
         """Bring tensors, wait for those of the other levels, and take what follows from all.
 
@@ -99,7 +107,9 @@ class _Meeting:
                 names = {getattr(name, "__name__", str(name)) for name, _ in self.brought.values()}
                 self.fail(f"it calls different functions at different levels ({', '.join(sorted(names))})")
             else:
-                places = [{k: v[1][n] for k, v in self.brought.items()} for n in range(len(values))]
+                places: list[Maps] = [
+                    {k: v[1][n] for k, v in self.brought.items()} for n in range(len(values))
+                ]
                 try:
                     self.taken = dict(change(places))
                 except Exception as error:
@@ -145,13 +155,17 @@ class _Run(TorchFunctionMode):
                 self.share("the image", [self.image], self._repaint)
                 with self:
                     self.logits = logits_of(self.network(self.image))[0]
-                self.share("logits", [self.logits], lambda places: dict.fromkeys(self.meeting.canvases.levels))
+                self.share(
+                    "logits", [self.logits], lambda places: dict.fromkeys(self.meeting.canvases.levels)
+                )
             except NotJudged:
                 return
             except Exception as error:  # whatever a network does when an image does not suit it
                 self.meeting.fail(f"it fails at level {self.level}: {first_line(error)}")
 
-    def share(self, what: object, values: list[Tensor], change: Callable[[list[Maps]], Mapping[int, Any]]) -> Any:
+    def share(
+        self, what: object, values: list[Tensor], change: Callable[[list[Maps]], Mapping[int, Any]]
+    ) -> Any:
         """As of the meeting."""
         return self.meeting.share(self.level, what, values, change)
 
@@ -187,7 +201,9 @@ class _Run(TorchFunctionMode):
 
     def _with_others_cut(self, func: object, given: Any) -> Any:
         """Replace maps that do not follow from the image, such as positions, by those of the finest level."""
-        others = [x for x in _tensors(given) if x.ndim and not _is_marked(x) and not isinstance(x, nn.Parameter)]
+        others = [
+            x for x in _tensors(given) if x.ndim and not _is_marked(x) and not isinstance(x, nn.Parameter)
+        ]
         if not others:
             return given
         cut = self.share(func, others, self._cut)
@@ -208,10 +224,8 @@ class _Run(TorchFunctionMode):
         finally:
             self.paused = paused
 
-    def _on_the_whole(
-        self, func: Callable[..., Any], args: Any, kwargs: Any, what: object = None
-    ) -> Any:
-        """Run something on the image composed at its finest level; the others get what that gives, reduced."""
+    def _on_the_whole(self, func: Callable[..., Any], args: Any, kwargs: Any, what: object = None) -> Any:
+        """Run something on the image composed at its finest level; others get its result, reduced."""
         given, called = [list(args), dict(kwargs)], what or func
         marked = [x for x in _tensors(given) if _is_marked(x)]
         whole = self.share(called, marked, self._compose)
@@ -272,13 +286,17 @@ class _Run(TorchFunctionMode):
         groups = named.get("num_groups", x.shape[1])
 
         def moments(places: list[Maps]) -> Mapping[int, Any]:
-            return dict.fromkeys(self.meeting.canvases.levels, self.meeting.canvases.moments(places[0], groups))
+            return dict.fromkeys(
+                self.meeting.canvases.levels, self.meeting.canvases.moments(places[0], groups)
+            )
 
         found = self.share(func, [x], moments)
         if found is None:
             raise NotJudged(f"{func.__name__} on {tuple(x.shape)}")
         mean, variance = (v[:, :, None, None] for v in found)
-        rows = (x.reshape(len(x), groups, -1, x.shape[2:].numel()) - mean) / (variance + named.get("eps", 1e-5)).sqrt()
+        rows = (x.reshape(len(x), groups, -1, x.shape[2:].numel()) - mean) / (
+            variance + named.get("eps", 1e-5)
+        ).sqrt()
         out, shape = rows.reshape(x.shape), (1, -1, *[1] * (x.ndim - 2))
         for name, change in (("weight", torch.mul), ("bias", torch.add)):
             if named.get(name) is not None:

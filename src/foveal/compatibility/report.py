@@ -48,6 +48,9 @@ class MixedRun:
         influence: Largest difference that the other image of the batch makes; None if it could not run.
         scale: Largest value of the answer.
         error: Why it could not run; empty if it ran.
+        difference: Largest difference of the logits of one image from what the plan means, computed without
+            tiles by one dense network a level; None if that could not be.
+        unjudged: Why not.
     """
 
     size: tuple[int, int]
@@ -55,11 +58,19 @@ class MixedRun:
     influence: float | None
     scale: float
     error: str = ""
+    difference: float | None = None
+    unjudged: str = ""
 
     @property
     def sound(self) -> bool:
-        """Whether it ran, gave finite logits, and kept the images apart."""
-        return self.finite and self.influence is not None and self.influence <= TOLERANCE * self.scale
+        """Whether it ran, gave finite logits that are right as far as known, and kept the images apart."""
+        apart = self.influence is not None and self.influence <= TOLERANCE * self.scale
+        return self.finite and apart and self.right
+
+    @property
+    def right(self) -> bool:
+        """Whether the logits are what the plan means, as far as that could be computed."""
+        return self.difference is None or self.difference <= TOLERANCE * max(self.scale, 1e-30)
 
 
 @dataclass(frozen=True)
@@ -147,12 +158,25 @@ class NetworkReport:
                         f"(largest difference {worst:.2g})"
                     )
             lines += [f"{size[0]}x{size[1]} px, level {c.level}: {c.error}" for c in here if c.error]
+        return [*lines, *self._mixtures()]
+
+    def _mixtures(self) -> list[str]:
+        lines = []
         for run in self.mixed:
-            if not run.sound:
+            where = f"{run.size[0]}x{run.size[1]} px, levels mixed"
+            if not run.right:
+                lines.append(
+                    f"{where}: NOT what one dense network a level gives (difference {run.difference:.2g})"
+                )
+            elif not run.sound:
                 why = run.error or ("images of a batch influence one another" if run.finite else "not finite")
-                lines.append(f"{run.size[0]}x{run.size[1]} px, levels mixed: {why}")
+                lines.append(f"{where}: {why}")
+        judged = [run.difference for run in self.mixed if run.difference is not None]
         if self.mixed and all(run.sound for run in self.mixed):
-            lines.append(f"{len(self.mixed)} random plans of mixed levels: finite, images kept apart")
+            known = f", {len(judged)} equal one dense network a level ({max(judged):.2g})" if judged else ""
+            lines.append(f"{len(self.mixed)} random plans of mixed levels: finite, images kept apart{known}")
+        left = dict.fromkeys(f"{r.size[0]}x{r.size[1]} px: {r.unjudged}" for r in self.mixed if r.unjudged)
+        lines += [f"values of mixed levels are not compared at {why}" for why in left]
         return lines
 
     def _cost(self) -> list[str]:

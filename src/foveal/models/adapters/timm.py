@@ -1,4 +1,4 @@
-"""timm: its encoders carry a card with the images of their weights; a head of ours makes segmenters of them."""
+"""timm: its encoders carry a card of their images; a head of ours makes segmenters of them."""
 
 from __future__ import annotations
 
@@ -90,18 +90,19 @@ class TimmEncoder(nn.Module):
             )
         except (RuntimeError, AttributeError, AssertionError) as error:
             raise ValueError(
-                f"{name}: timm makes no encoder of it that returns maps ({_first_line(error)}); give a name of "
-                "timm.list_models() that takes features_only=True"
+                f"{name}: timm makes no encoder of it that returns maps ({_first_line(error)}); give a "
+                "name of timm.list_models() that takes features_only=True"
             ) from None
         info: Any = self.body.feature_info
         reductions: list[int] = list(info.reduction())
         self.first = next((k for k, stride in enumerate(reductions) if stride >= FINEST), len(reductions))
         self.name, self.width = name, width
         self.channels, self.strides = (tuple(v[self.first :]) for v in (info.channels(), reductions))
-        if any(b != 2 * a for a, b in zip(self.strides, self.strides[1:], strict=False)) or not self.strides:
+        steps = zip(self.strides, self.strides[1:], strict=False)
+        if not self.strides or any(b != 2 * a for a, b in steps):
             raise ValueError(
-                f"{name} has maps of strides {', '.join(map(str, reductions))}; give an encoder whose strides "
-                f"double from {FINEST} px on"
+                f"{name} has maps of strides {', '.join(map(str, reductions))}; give an encoder whose "
+                f"strides double from {FINEST} px on"
             )
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -130,7 +131,9 @@ def timm_segmenter(
     """
     encoder = TimmEncoder(name, channels, pretrained, width)
     card: Any = getattr(encoder.body, CARDS[0], None) or {}
-    mean, std = (tuple(card.get(key) or usual) for key, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
+    mean, std = (
+        tuple(card.get(key) or usual) for key, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
+    )
     if channels != len(mean):
         mean, std = ((sum(values) / len(values),) * channels for values in (mean, std))
     return SegmentationNetwork(encoder, SwiftNetHead(encoder.channels, classes, width), classes, mean, std)

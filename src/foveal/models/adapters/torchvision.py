@@ -40,7 +40,9 @@ class TorchvisionAdapter(Adapter):
     def may_call(self, function: str, maker: Any) -> bool:
         """Whether it is a builder of the library."""
         module, _, name = function.partition(":")
-        return module == PLACE and callable(maker) and not name.startswith("_") and not isinstance(maker, type)
+        return (
+            module == PLACE and callable(maker) and not name.startswith("_") and not isinstance(maker, type)
+        )
 
     def _maker(self, network: nn.Module) -> Maker | None:
         """Find the builder whose network has weights of the same names and shapes; None if none has."""
