@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import foveal
-from foreign import Strided, lively, picture
+from foreign import Strided, picture
 from foveal.adaptive.preprocess import as_preprocess, find_preprocess
 from foveal.adaptive.probe import follow
 from foveal.adaptive.source import Source, find_source
@@ -43,9 +43,9 @@ class Case:
 
 def of_smp() -> Case:
     smp = pytest.importorskip("segmentation_models_pytorch", exc_type=ImportError)
-    network = smp.Unet("resnet18", encoder_weights=None, classes=4)
+    network = smp.Unet("tu-resnet18", encoder_weights=None, classes=4)
     network._hub_mixin_config = {**network._hub_mixin_config, "encoder_weights": "imagenet"}
-    own = smp.encoders.get_preprocessing_fn("resnet18", "imagenet")
+    own = smp.encoders.get_preprocessing_fn("tu-resnet18", "imagenet")
 
     def theirs(image: Tensor) -> Tensor:
         rows = own(image.permute(0, 2, 3, 1).numpy() * 255)
@@ -90,7 +90,12 @@ CASES = {
 def case(request: pytest.FixtureRequest, torchvision: object) -> Case:
     """Give a network of every library, its norms alive."""
     found = CASES[request.param]()
-    lively(found.network)
+    for norm in found.network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for value in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+                assert value is not None
+                nn.init.uniform_(value, 0.5, 1.5)
+    found.network.eval()
     return found
 
 

@@ -139,9 +139,13 @@ def as_preprocess(given: Any) -> Preprocess:
 
 
 def find_preprocess(network: nn.Module) -> Preprocess:
-    """Find what a network says about its input, by the library that it is of; else nothing."""
+    """Find what a network says about its input, by the library that it is of; else nothing.
+
+    Raises:
+        ValueError: The library cannot tell.
+    """
     known = recognise(network)
-    found = Preprocess() if known.images is None else _of(known.images)
+    found = Preprocess() if known.find_images is None else _of(known.find_images())
     return replace(found, multiple=known.multiple)
 
 

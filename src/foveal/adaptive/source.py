@@ -40,7 +40,7 @@ class Source:
                 f'source is "{self.function}"; give "module:function", a function that makes the network'
             )
         try:
-            json.dumps(self.arguments)
+            object.__setattr__(self, "arguments", json.loads(json.dumps(self.arguments)))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"arguments of {self.function} cannot be written as JSON ({error}); give numbers, strings, "

@@ -123,7 +123,7 @@ class Canvases:
         """Let every canvas show what the others know, in place; what is no map stays as it is."""
         axes = self.axes([maps[level].shape for level in self.levels])
         first = maps[self.levels[0]]
-        if axes is None or not axes.is_map or not first.is_floating_point():
+        if axes is None or not axes.is_map or not first.is_floating_point() or not first.numel():
             return
         if any(s == 0 < n - 1 for s, n in zip(first.stride(), first.shape, strict=True)):
             return  # spread from fewer values: a view of what has been painted
@@ -162,7 +162,7 @@ class Canvases:
         return found
 
     def _reduced_once(self, x: Tensor, axes: Axes, level: int) -> Tensor:
-        if not axes.stride or not x.is_floating_point():
+        if not axes.stride or not x.is_floating_point() or not x.numel():
             return x
         if axes.both is not None:
             return halved(self.seen(x, axes, level)).flatten(-2).movedim(-1, axes.both)

@@ -84,7 +84,7 @@ def load_encoder(
     if any(key.endswith(".weight.q") for key in state):
         state = read_quantised_mobilenet(state)
     own = encoder.state_dict()
-    state = _unfold(encoder, _torchvision_names({_bare(key): value for key, value in state.items()}, own))
+    state = _unfold(encoder, _mobilenet_names({_bare(key): value for key, value in state.items()}, own))
     state = {key: value.float() for key, value in state.items() if key in own}
     if not state:
         raise WeightsError(f"{source}: no key fits the encoder; it has keys such as '{next(iter(own))}'")
@@ -120,7 +120,7 @@ def _bare(key: str) -> str:
     return key.removeprefix("module.")
 
 
-def _torchvision_names(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+def _mobilenet_names(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Turn timm's names of a MobileNetV2 into those of torchvision, if the encoder has those."""
     if "features.0.0.weight" not in own or "conv_stem.weight" not in state:
         return state

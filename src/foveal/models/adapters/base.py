@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -44,13 +44,13 @@ class Recognised:
     """What a network of a library expects.
 
     Attributes:
-        images: What it was trained on; None if it does not say.
+        find_images: Tells what it was trained on; None if it does not say.
         maker: How to make it again; None if it does not say.
         multiple: Sides of its images are padded to a multiple of it [px]; found by trying if None.
         settings: Attributes of it that are set, by name, so that it runs on tiles.
     """
 
-    images: Images | None = None
+    find_images: Callable[[], Images] | None = None
     maker: Maker | None = None
     multiple: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -29,14 +30,27 @@ class SmpAdapter(Adapter):
         maker = Maker(f"{self.library}:{type(network).__name__}", {**known, "encoder_weights": None})
         weights, name = known.get("encoder_weights"), known.get("encoder_name")
         return Recognised(
-            self._images(str(name), str(weights)) if weights and name else None,
+            partial(self._images, str(name), str(weights)) if weights and name else None,
             maker if own and known else None,
             settings={ANY_SIZE: False} if hasattr(network, ANY_SIZE) else {},  # sides are padded outside
         )
 
     def _images(self, name: str, weights: str) -> Images:
-        """Ask the library how the images of an encoder's weights were prepared."""
-        found = import_module(f"{self.library}.encoders").get_preprocessing_params(name, pretrained=weights)
+        """Ask the library how the images of an encoder's weights were prepared; it may have to download that.
+
+        Raises:
+            ValueError: It does not know.
+        """
+        try:
+            found = import_module(f"{self.library}.encoders").get_preprocessing_params(
+                name, pretrained=weights
+            )
+        except (OSError, ValueError, KeyError) as error:
+            said = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
+            raise ValueError(
+                f"{self.library} cannot say how images were prepared for the weights {weights} of {name} "
+                f"({said}); give preprocess=foveal.Preprocess(mean, std)"
+            ) from None
         scale = 255.0 if max(found.get("input_range") or (0, 1)) > 1 else 1.0
         blue_first = str(found.get("input_space", "RGB")).upper() == "BGR"
         plain = found.get("mean") is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -33,7 +35,8 @@ class TimmAdapter(Adapter):
         for module in (network, *network.children()):
             for card in (getattr(module, name, None) for name in CARDS):
                 if isinstance(card, Mapping) and card.get("mean") and card.get("std"):
-                    return Recognised(Images(tuple(card["mean"]), tuple(card["std"])), self._maker(network))
+                    images = Images(tuple(card["mean"]), tuple(card["std"]))
+                    return Recognised(partial(copy, images), self._maker(network))
         return None
 
     def may_call(self, function: str, maker: Any) -> bool:
