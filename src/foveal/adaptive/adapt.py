@@ -40,6 +40,7 @@ def adapt(  # noqa: PLR0913
     coarse_level: int | None = None,
     source: str | None = None,
     arguments: Mapping[str, Any] | None = None,
+    compile_now: bool = True,
 ) -> AdaptiveModel:
     """Make an adaptive model of a trained network; no data needed.
 
@@ -61,6 +62,7 @@ def adapt(  # noqa: PLR0913
         coarse_level: Level of the first pass; 2 if None.
         source: "module:function" that makes the network again from a file; its own config if it has one.
         arguments: Keyword arguments of that function, as JSON has them.
+        compile_now: Whether it is compiled now, so that what cannot be had is said; else when it is used.
 
     Raises:
         ValueError: The network holds NaN or infinity, fails on a plain image, gives no logits, or cannot run
@@ -84,7 +86,8 @@ def adapt(  # noqa: PLR0913
         type(network).__name__, shape, given, mixing, method, side, level, kept, names, colours, made_by
     )
     model = AdaptiveModel(network, spec)
-    _ = model.engine  # what cannot be had is said now, not with the first image
+    if compile_now:
+        _ = model.engine  # what cannot be had is said now, not with the first image
     return model
 
 

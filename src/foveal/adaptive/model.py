@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from foveal.adaptive import files
 from foveal.adaptive.calibrating import PreparedImages, Progress, calibrate
+from foveal.adaptive.calling import Images, TypedCall
 from foveal.adaptive.engine import build_engine
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.request import Answerer, Request
@@ -28,10 +29,8 @@ from foveal.methods import Prediction
 from foveal.methods.base import check_tensor, refuse_tracing
 from foveal.storage.labels import VOID
 
-Images = Tensor | Sequence[Tensor]
 
-
-class AdaptiveModel(nn.Module, ModelHubMixin):
+class AdaptiveModel(TypedCall, ModelHubMixin):
     """A segmentation network that takes a budget with every call. `foveal.adapt` makes one.
 
     Args:

@@ -238,7 +238,7 @@ def _made_by_function(given: Reference) -> AdaptedModel:
     if given.weights is not None:
         load_weights(made.network if isinstance(made, AdaptiveModel) else made, given.weights)
     if not isinstance(made, AdaptiveModel):
-        made = adapt(made, classes=given.classes, source=given.name)
+        made = adapt(made, classes=given.classes, source=given.name, compile_now=False)
     return describe(made, given.weights)
 
 
