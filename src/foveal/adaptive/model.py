@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from foveal.adaptive import files
 from foveal.adaptive.calibrating import PreparedImages, Progress, calibrate
-from foveal.adaptive.calling import Images, TypedCall
 from foveal.adaptive.engine import build_engine
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.request import Answerer, Request
-from foveal.adaptive.result import AdaptiveResult, levels_of, nothing_wanted
+from foveal.adaptive.result import AdaptiveResult, Images, TypedCall, levels_of, nothing_wanted
 from foveal.adaptive.spec import Specification
 from foveal.calibration.engine import Engine, Precision
 from foveal.calibration.latency import on_tiles

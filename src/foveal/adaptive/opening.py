@@ -102,12 +102,13 @@ def open_network(reference: Reference | str) -> nn.Module:
         ValueError: There is none of that name, or the function returns no module.
     """
     given = Reference(reference) if isinstance(reference, str) else reference
+    device = find_device(given.device)
     if is_function(given.name):
         made = call_function(given.name)
         network = made.network if isinstance(made, AdaptiveModel) else made
         if given.weights is not None:
             load_weights(network, given.weights)
-        return network
+        return network.to(device)
     found: Any = open_model(given, untrained=True).network
     inner = found.prepared if isinstance(found, PaddedNetwork) else found
     return inner.network if find_saved(given.name) is not None else inner

@@ -177,7 +177,7 @@ class Canvases:
             return None
         weights, rows = [], []
         for level in self.levels:
-            own = self.owners(axes, level) == level
+            own = (self.owners(axes, level) == level).to(maps[level].device)
             samples = self.seen(maps[level], axes, level)[..., own]
             rows.append(samples.unflatten(1, (groups, -1)))
             weights.append(torch.full(samples.shape[-1:], 4.0**level).to(samples))

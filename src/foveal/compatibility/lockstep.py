@@ -26,15 +26,12 @@ from torch.overrides import TorchFunctionMode
 
 from foveal.compatibility.canvases import Canvases, Maps
 from foveal.compatibility.logits import first_line, logits_of
+from foveal.compatibility.meeting import Meeting, NotJudged
 from foveal.geometry.plan import Plan
 from foveal.tiles.nested import leaves, map_leaves
 
 OF_TILES = "_foveal_of_tiles"
 """Mark of a tensor that follows from the image; others, such as positions, are cut from the finest map."""
-
-
-class NotJudged(RuntimeError):
-    """A network that does not run in lockstep: it does other things at other levels."""
 
 
 def judge(
@@ -54,7 +51,7 @@ def judge(
     Raises:
         NotJudged: The network fails at a level, or calls other functions there.
     """
-    meeting = _Meeting(Canvases(plan))
+    meeting = Meeting(Canvases(plan))
     runs = [_Run(meeting, level, network, dense_modules, images[level]) for level in meeting.canvases.levels]
     threads = [threading.Thread(target=run, daemon=True) for run in runs]
     for thread in threads:
@@ -71,72 +68,11 @@ def judge(
     return logits
 
 
-class _Meeting:
-    """Where the networks of all levels wait for one another."""
-
-    def __init__(self, canvases: Canvases) -> None:
-        self.canvases = canvases
-        self.barrier = threading.Barrier(len(canvases.levels))
-        self.turn = threading.Lock()
-        self.brought: dict[int, tuple[object, list[Tensor]]] = {}
-        self.taken: dict[int, Any] = {}
-        self.problem: str | None = None
-
-    def share(
-        self,
-        level: int,
-        what: object,
-        values: list[Tensor],
-        change: Callable[[list[Maps]], Mapping[int, Any]],
-    ) -> Any:
-        """Bring tensors, wait for those of the other levels, and take what follows from all.
-
-        Args:
-            level: Whose they are.
-            what: What was called; the same at every level.
-            values: Tensors, as many at every level.
-            change: From the tensors of all levels, by place, to what every level takes.
-
-        Raises:
-            NotJudged: The networks called different functions, or one has failed.
-        """
-        self.brought[level] = what, values
-        if self._wait() == 0:
-            kinds = {(id(name), len(tensors)) for name, tensors in self.brought.values()}
-            if len(kinds) > 1:
-                names = {getattr(name, "__name__", str(name)) for name, _ in self.brought.values()}
-                self.fail(f"it calls different functions at different levels ({', '.join(sorted(names))})")
-            else:
-                places: list[Maps] = [
-                    {k: v[1][n] for k, v in self.brought.items()} for n in range(len(values))
-                ]
-                try:
-                    self.taken = dict(change(places))
-                except Exception as error:
-                    self.fail(first_line(error))
-        self._wait()
-        return self.taken.get(level)
-
-    def fail(self, why: str) -> None:
-        """Let all networks stop."""
-        self.problem = self.problem or why
-        self.barrier.abort()
-
-    def _wait(self) -> int:
-        self.turn.release()
-        try:
-            return self.barrier.wait()
-        except threading.BrokenBarrierError:
-            raise NotJudged(self.problem) from None
-        finally:
-            self.turn.acquire()
-
-
 class _Run(TorchFunctionMode):
     """The network of one level; only one of them computes at a time."""
 
     def __init__(
-        self, meeting: _Meeting, level: int, network: nn.Module, dense_modules: tuple[str, ...], image: Tensor
+        self, meeting: Meeting, level: int, network: nn.Module, dense_modules: tuple[str, ...], image: Tensor
     ) -> None:
         super().__init__()
         self.meeting, self.level, self.image = meeting, level, _marked(image.clone())

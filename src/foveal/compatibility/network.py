@@ -104,7 +104,8 @@ class _Check:
         )
 
     def image(self, size: tuple[int, int], images: int = 1) -> Tensor:
-        return torch.rand(images, self.channels, *size, generator=self.source)
+        like = next(iter(self.network.parameters()), torch.empty(0))
+        return torch.rand(images, self.channels, *size, generator=self.source).to(like)
 
     def two_levels(self, size: tuple[int, int]) -> Plan:
         """Everything at level 0, one corner at level 1 if there is room."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foveal.compatibility.survey import Finding
@@ -113,9 +114,20 @@ class NetworkReport:
         return starts and all(c.equal for c in ran) and all(run.sound for run in self.mixed)
 
     @property
+    def whole_map_modules(self) -> tuple[str, ...]:
+        """All modules that run dense: those that the network declares, and further ones."""
+        return (*self.declared, *(self.dense_modules or ()))
+
+    @property
     def code(self) -> str:
         """What to paste to run the network on tiles."""
-        named = f", dense_modules={self.dense_modules!r}" if self.dense_modules else ""
+        return self.code_for("")
+
+    def code_for(self, method: str) -> str:
+        """Return what to paste to run the network by a method; by the usual one if none is named."""
+        named = f", method={method!r}" if method else ""
+        if self.whole_map_modules:
+            named += f", dense_modules={self.whole_map_modules!r}"
         kept = self.macs is None or self.macs <= KEPT * self.budget
         return (
             "import foveal\n\n"
@@ -125,16 +137,20 @@ class NetworkReport:
 
     def __str__(self) -> str:
         """Say whether the network runs on tiles, what it saves, and how to write it."""
+        return self.text()
+
+    def text(self, method: str = "", more: Sequence[str] = ()) -> str:
+        """Say it for a method, with more lines about what it saves."""
         lines = [self._verdict()]
         if self.declared:
             lines.append(f"  it sends {', '.join(self.declared)} through a dense map by itself")
         for operation in dict.fromkeys(finding.operation for finding in self.findings):
             lines.append(f"  {operation}")
             lines += [f"      in {f.where}: {f.remedy}" for f in self.findings if f.operation == operation]
-        lines += [f"  {line}" for line in (*self._runs(), *self._cost())]
+        lines += [f"  {line}" for line in (*self._runs(), *self._cost(), *more)]
         lines += [f"  note: {note}" for note in self.notes]
         if self.equal:
-            lines += ["", *self.code.splitlines()]
+            lines += ["", *self.code_for(method).splitlines()]
         return "\n".join(lines)
 
     def _verdict(self) -> str:
@@ -184,7 +200,7 @@ class NetworkReport:
     def _cost(self) -> list[str]:
         if self.macs is None or self.dense_share is None:
             return []
-        names = (*self.declared, *(self.dense_modules or ()))
+        names = self.whole_map_modules
         share = (
             [f"dense modules ({', '.join(names)}) take {self.dense_share:.1%} of the MACs"] if names else []
         )
