@@ -17,6 +17,7 @@ from foveal.adaptive.survey import fit_tiles
 from foveal.calibration.engine import PRECISIONS
 from foveal.data.pairs import default_palette
 from foveal.methods import METHODS
+from foveal.models.adapters import recognise
 from foveal.storage.finite import check_finite
 from foveal.storage.names import find
 from foveal.storage.reading import shorten
@@ -96,11 +97,14 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
 
     Raises:
         TypeError: It is no module.
-        ValueError: Its weights hold NaN or infinity, or there is no such method, precision or level.
+        ValueError: Its weights hold NaN or infinity, it gives no logits of pixels, or there is no such
+            method, precision or level.
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network is a {type(network).__name__}; give a torch.nn.Module")
     check_finite(network.state_dict(), f"network {type(network).__name__}")
+    if refusal := recognise(network).refusal:
+        raise ValueError(refusal)
     find(method, METHODS, "method")
     if precision not in ("f32", "bf16"):
         raise ValueError(

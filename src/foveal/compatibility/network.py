@@ -77,12 +77,13 @@ class _Check:
         comparisons: tuple[Comparison, ...] = ()
         mixed: tuple[MixedRun, ...] = ()
         share = macs = None
+        all_dense = False
         if dense is not None:
             tiled = with_dense(self.network, (*declared, *dense))
             if self.runs_dense(tiled, size):
                 names = (*declared, *dense)
                 notes += (f"with dense_modules={names} all before the logits runs dense: nothing is saved",)
-                dense = None
+                dense, all_dense = None, True
             else:
                 sizes = (size, *self.ragged(tiled, size))
                 comparisons = tuple(c for each in sizes for c in self.levels(tiled, each))
@@ -101,6 +102,7 @@ class _Check:
             macs=macs,
             budget=BUDGET,
             notes=notes,
+            all_dense=all_dense,
         )
 
     def image(self, size: tuple[int, int], images: int = 1) -> Tensor:

@@ -92,6 +92,7 @@ class NetworkReport:
         macs: MACs at `budget`, as a share of the dense network's; None if it cannot run.
         budget: What `macs` is predicted for.
         notes: What else the user should know.
+        all_dense: Whether dense modules mend all findings, and leave nothing for tiles.
     """
 
     network: str
@@ -105,6 +106,7 @@ class NetworkReport:
     macs: float | None
     budget: float
     notes: tuple[str, ...] = ()
+    all_dense: bool = False
 
     @property
     def equal(self) -> bool:

@@ -48,12 +48,14 @@ class Recognised:
         maker: How to make it again; None if it does not say.
         multiple: Sides of its images are padded to a multiple of it [px]; found by trying if None.
         settings: Attributes of it that are set, by name, so that it runs on tiles.
+        refusal: Why it is no network from images to logits, and what to do; empty if it is one.
     """
 
     find_images: Callable[[], Images] | None = None
     maker: Maker | None = None
     multiple: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    refusal: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,14 @@ from torch import nn
 
 from foveal.models.adapters.base import Adapter, Images, Maker, Recognised, is_network, is_of
 
+OF_QUERIES = "ForUniversalSegmentation", "ForInstanceSegmentation"
+"""How classes of networks end that give masks of queries."""
+QUERIES = (
+    "gives a mask and a class for every query, and no logits of classes for every pixel; wrap it in a module "
+    "that returns the sum over queries of class_queries_logits.softmax(-1)[..., :-1] times "
+    "masks_queries_logits.sigmoid()"
+)
+
 
 class TransformersAdapter(Adapter):
     """Networks of transformers."""
@@ -21,7 +29,9 @@ class TransformersAdapter(Adapter):
         config: Any = getattr(network, "config", None)
         if not is_of(network, self.library) or config is None:
             return None
-        return Recognised(maker=Maker(f"{self.library}:{type(network).__name__}", config.to_dict()))
+        name = type(network).__name__
+        refusal = f"{name} {QUERIES}" if name.endswith(OF_QUERIES) else ""
+        return Recognised(maker=Maker(f"{self.library}:{name}", config.to_dict()), refusal=refusal)
 
     def read(self, given: Any) -> Images | None:
         """Read an image processor; its images are RGB in 0..1 before they are normalised."""
