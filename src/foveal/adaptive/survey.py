@@ -85,8 +85,8 @@ def _inside(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 def _reason(report: NetworkReport) -> str:
     """Say what has no rule, and what to do."""
     if not report.findings or report.all_dense:
-        where = [f"'{_path(f.module)}' ({f.operation.split()[0]})" for f in report.findings[:1]]
-        why = f", from {where[0]} on" if where else ""
+        first = [f", from '{_path(f.module)}' ({f.operation.split()[0]}) on" for f in report.findings[:1]]
+        why = "".join(first)
         return (
             f"all before its logits would have to see the whole map{why}, which saves nothing; run it dense"
         )
