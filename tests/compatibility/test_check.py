@@ -276,28 +276,6 @@ def test_logits_that_are_a_plain_tensor_are_found() -> None:
     assert not report.equal
 
 
-class Backbone(nn.Module):
-    """Tokens that several modules pass on: none of them returns a map, the whole does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tokens, self.layers = Tokens(), nn.ModuleList(Tokens() for _ in range(8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = self.tokens(x)
-        for layer in self.layers:
-            tokens = layer(tokens.cumsum(2))
-        return tokens.unflatten(2, x.shape[2:])
-
-
-def test_a_backbone_whose_parts_return_no_maps_runs_dense_as_a_whole() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Sequential(Backbone()), nn.Conv2d(4, 5, 1))
-    report = check(network, (64, 96))
-    assert report.dense_modules == ("1.0",)
-    assert report.equal
-    assert not report.all_dense
-
-
 class Strict(nn.Module):
     """Takes multiples of 32 only, as many decoders do."""
 

@@ -149,6 +149,14 @@ def test_mixed_plans_are_right(case: Case) -> None:
     assert all(run.difference is not None for run in report.mixed), str(report)
 
 
+def test_transformers_whose_tokens_are_no_maps_are_told_in_one_sentence(torchvision: object) -> None:
+    library = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 256}
+    network = library.DPTForSemanticSegmentation(library.DPTConfig(num_labels=4, **sizes))
+    with pytest.raises(ValueError, match=r"whole map, from 'dpt.embeddings' \(cat\) on, which saves nothing"):
+        foveal.adapt(network.eval())
+
+
 def test_a_network_of_no_library_says_nothing() -> None:
     assert recognise(Strided()) == Recognised()
     assert find_source(Strided()) is None
