@@ -149,6 +149,7 @@ def test_mixed_plans_are_right(case: Case) -> None:
     assert all(run.difference is not None for run in report.mixed), str(report)
 
 
+@pytest.mark.slow
 def test_transformers_whose_tokens_are_no_maps_are_told_in_one_sentence(torchvision: object) -> None:
     library = pytest.importorskip("transformers")
     sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 256}
