@@ -33,7 +33,7 @@ mutants: setup ## mutation testing of what decides; about an hour. MUTANTS="eval
 
 networks: setup ## try other people's networks and write docs/networks.md; half an hour
 	@.venv/bin/pip install -q --no-deps torchvision timm segmentation-models-pytorch
-	@.venv/bin/pip install -q transformers
+	@.venv/bin/pip install -q transformers scipy
 	@.venv/bin/python scripts/networks.py
 
 sanitize: setup ## run the tests of the kernels on a build that reports out-of-bounds accesses and undefined behaviour

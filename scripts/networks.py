@@ -28,9 +28,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveal._compat import torchvision
 from foveal.benchmark.machine import describe_machine
 from foveal.cost import alternate
+from foveal.models.adapters.torchvision import import_torchvision
 from foveal.storage.atomic import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -141,7 +141,7 @@ class Row:
 
 def make_smp(architecture: str, encoder: str) -> nn.Module:
     """Make a network of segmentation_models_pytorch."""
-    torchvision()
+    import_torchvision()
     smp = importlib.import_module("segmentation_models_pytorch")
     made: nn.Module = getattr(smp, architecture)(encoder, encoder_weights=None, classes=CLASSES)
     return made
@@ -149,7 +149,7 @@ def make_smp(architecture: str, encoder: str) -> nn.Module:
 
 def make_torchvision(name: str) -> nn.Module:
     """Make a network of torchvision."""
-    torchvision()
+    import_torchvision()
     models = importlib.import_module("torchvision.models.segmentation")
     made: nn.Module = getattr(models, name)(weights=None, weights_backbone=None, num_classes=CLASSES)
     return made
@@ -157,7 +157,7 @@ def make_torchvision(name: str) -> nn.Module:
 
 def make_transformers(family: str, settings: dict[str, Any]) -> nn.Module:
     """Make a network of transformers."""
-    torchvision()
+    import_torchvision()
     library = importlib.import_module("transformers")
     given = dict(settings)
     if "backbone" in given:
@@ -165,6 +165,29 @@ def make_transformers(family: str, settings: dict[str, Any]) -> nn.Module:
         given["backbone_config"] = getattr(library, f"{backbone}Config")(**options)
     config = getattr(library, f"{family}Config")(num_labels=CLASSES, **given)
     made: nn.Module = getattr(library, f"{family}ForSemanticSegmentation")(config)
+    return made
+
+
+def make_dpt() -> nn.Module:
+    """Make the DPT of segmentation_models_pytorch, on a small encoder that takes any size."""
+    import_torchvision()
+    smp = importlib.import_module("segmentation_models_pytorch")
+    made: nn.Module = smp.DPT("tu-vit_tiny_patch16_224", encoder_weights=None, classes=CLASSES)
+    return made
+
+
+def make_mask2former() -> nn.Module:
+    """Make a small Mask2Former, whose logits are of queries."""
+    import_torchvision()
+    library = importlib.import_module("transformers")
+    stages = [f"stage{k}" for k in range(1, 5)]
+    backbone = library.SwinConfig(
+        embed_dim=24, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8], out_features=stages
+    )
+    sizes = {"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "num_queries": 10}
+    layers = {"encoder_layers": 1, "decoder_layers": 2, "encoder_feedforward_dim": 64, "dim_feedforward": 64}
+    config = library.Mask2FormerConfig(backbone_config=backbone, num_labels=CLASSES, **sizes, **layers)
+    made: nn.Module = library.Mask2FormerForUniversalSegmentation(config)
     return made
 
 
@@ -177,10 +200,12 @@ def networks() -> Iterator[tuple[str, str, Callable[[], nn.Module]]]:
                 f"{architecture}/{encoder}",
                 partial(make_smp, architecture, encoder),
             )
+    yield "segmentation_models_pytorch", "DPT/vit_tiny", make_dpt
     for name in TORCHVISION:
         yield "torchvision", name, partial(make_torchvision, name)
     for name, (family, settings) in TRANSFORMERS.items():
         yield "transformers", name, partial(make_transformers, family, settings)
+    yield "transformers", "Mask2Former", make_mask2former
 
 
 def enliven(network: nn.Module) -> nn.Module:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from foveal import _compat
+from foveal.models.adapters.torchvision import import_torchvision
 from foveal.ops.convolve.autotune import AUTOTUNER
 
 torch.set_num_threads(1)
@@ -59,7 +59,7 @@ def no_choices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def torchvision() -> ModuleType:
     """Give torchvision, also beside a torch that its operators were not built for."""
     try:
-        return _compat.torchvision()
+        return import_torchvision()
     except ImportError:
         pytest.skip("torchvision is not installed")
 

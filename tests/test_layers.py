@@ -98,10 +98,6 @@ def test_methods_do_not_know_one_another(path: Path) -> None:
     assert names & files <= {"base", "config", "prediction"}
 
 
-def test_nothing_imports_what_makes_other_packages_work() -> None:
-    assert not [path for path in FILES if "_compat" in folders_used(path)]
-
-
 def test_relative_and_nested_imports_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ops", "tiles", "data"):
         (tmp_path / name).mkdir()

@@ -206,3 +206,14 @@ def test_what_is_no_network_is_refused() -> None:
 def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         foveal.adapt(lively(Strided()), **arguments)  # type: ignore[arg-type]
+
+
+def test_networks_of_queries_are_refused() -> None:
+    """Their masks have four dimensions, and are no classes of pixels."""
+
+    class MaskForUniversalSegmentation(Strided):
+        config = SimpleNamespace(to_dict=dict)
+
+    MaskForUniversalSegmentation.__module__ = "transformers.models.mask"
+    with pytest.raises(ValueError, match="gives a mask and a class for every query, and no logits"):
+        foveal.adapt(lively(MaskForUniversalSegmentation()))

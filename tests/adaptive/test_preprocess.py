@@ -105,6 +105,14 @@ def test_segmentation_models_pytorch_says_it(monkeypatch: pytest.MonkeyPatch) ->
     net._hub_mixin_config = {"encoder_name": "resnet18", "encoder_weights": "imagenet"}  # type: ignore[assignment]
     assert find_preprocess(net) == foveal.Preprocess(MEAN, STD, 255.0, "bgr")
     assert asked == [("resnet18", "imagenet")]
+
+    def unknown(name: str, pretrained: str) -> dict[str, Any]:
+        raise OSError("no connection")
+
+    module.get_preprocessing_params = unknown  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"weights imagenet of resnet18 \(no connection\); give preprocess="):
+        find_preprocess(net)
+    assert foveal.adapt(lively(net), preprocess=foveal.Preprocess()).spec.preprocess.is_identity
     net._hub_mixin_config = {"encoder_name": "resnet18", "encoder_weights": None}  # type: ignore[assignment]
     assert find_preprocess(net).is_identity
 

@@ -37,7 +37,7 @@ ROW = {
     "macs",
     "agreement",
 }
-TIMED = {"ms", "p95", "speedup", "eta", "own_speedup", "decide_ms", "peak_mb", "dense_peak_mb"}
+TIMED = {"ms", "p95", "speedup", "eta", "own_speedup", "decide_ms", "peak_mb", "dense_peak_mb", "wanted"}
 
 
 @pytest.fixture(scope="module")

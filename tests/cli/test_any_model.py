@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 import foveal
 from commands import SMALL_BENCH, parsed, refused, run
-from foreign import UNet, lively, make_grey, make_unet
+from foreign import UNet, lively, make_attending, make_grey, make_unet
+from foveal.calibration import engine
 from own_data import write_own
 
 OWN = "foreign:make_unet"
@@ -174,3 +175,58 @@ def test_masks_leave_places_out(data: Path, tmp_path: Path) -> None:
     assert "has 12 x 9 px" in result.stderr and "give equal sizes" in result.stderr
     result = run("segment", data / "images" / "3.png", "--model", OWN, "--mask", data / "masks", *out)
     assert "3.png has no mask in" in result.stderr
+
+
+def code_of(text: str) -> str:
+    """Return the code at the end of what `check` prints."""
+    return text[text.index("import foveal") :]
+
+
+@pytest.mark.parametrize("method", ["coarse_to_fine", "segblocks"])
+def test_the_code_that_check_prints_runs_with_the_method(method: str) -> None:
+    network = lively(make_attending())
+    text = run("check", "foreign:make_attending", "--method", method).stdout
+    assert f"foveal.adapt(network, method='{method}', dense_modules=('context',), tile=32)" in text
+    names = {"network": network, "images": torch.rand(1, 3, 256, 256)}
+    exec(code_of(text), names)
+    assert names["labels"].shape == (1, 256, 256)
+    assert names["model"].spec.method == method
+    assert names["model"].spec.dense_modules == ("context",)
+
+
+def test_check_counts_what_a_budget_really_takes() -> None:
+    row = parsed(run("check", OWN, "--json"))
+    gain = row["gain"]
+    assert gain["method"] == "coarse_to_fine" and gain["size"] == [512, 512] and gain["budget"] == 0.4
+    assert abs(gain["macs"] - 0.4) < 0.02 and "ms" not in gain
+    assert "foveal.adapt(network, method='coarse_to_fine'" in row["code"]
+    text = run("check", OWN).stdout
+    assert f"coarse_to_fine at 512x512 px: {gain['macs']:.3f} of the dense MACs at budget 0.4" in text
+    assert "no times are known on this machine; foveal calibrate measures them" in text
+
+
+def test_check_predicts_a_time_once_it_is_known() -> None:
+    run("calibrate", "foreign:make_lively", "--method", "coarse_to_fine", "--size", "512x512", LOUD)
+    gain = parsed(run("check", "foreign:make_lively", "--json"))["gain"]
+    assert gain["ms"] > 0 and gain["dense_ms"] > 0
+    assert "of the dense network" in run("check", "foreign:make_lively").stdout
+
+
+def test_check_refuses_what_does_not_exist() -> None:
+    assert "--device cuda:7 cannot be used" in refused(run("check", OWN, "--device", "cuda:7"))
+    assert "nothing" in refused(run("check", OWN, "--method", "nothing"))
+
+
+def test_a_function_is_compiled_once(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    real = engine.compile_fused
+
+    def counted(*args: object, **kwargs: object) -> object:
+        compiled.append(args)
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "compile_fused", counted)
+    run("segment", data / "images" / "0.png", "--model", OWN, "--out", tmp_path, LOUD)
+    assert len(compiled) == 1
+    run("adapt", OWN, "--images", data / "images", "--out", tmp_path / "kept")
+    assert len(compiled) == 2

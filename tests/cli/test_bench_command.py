@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -241,3 +242,59 @@ def test_all_peers_run_beside_the_adaptive_network() -> None:
     fastest = min(result["dense"][:-1], key=lambda row: row["ms"])
     expected = {"runtime": fastest["runtime"], "precision": "f32", "ms": fastest["ms"]}
     assert result["best_static"] == expected
+
+
+def masked(folder: Path, size: tuple[int, int] = (64, 96)) -> Path:
+    """Write a mask that wants the left half."""
+    values = np.zeros(size, np.uint8)
+    values[:, : size[1] // 2] = 255
+    Image.fromarray(values).save(folder / "mask.png")
+    return folder / "mask.png"
+
+
+def test_a_mask_gives_every_row_a_second_one_that_says_what_it_saves(tmp_path: Path) -> None:
+    small = ("--size", "128x192", *SMALL_BENCH[2:], "--tile", 32, "--max-level", 1)
+    words = ("bench", "--model", "swiftnet_nano", *small)
+    mask = ("--mask", masked(tmp_path, (128, 192)), "--budget", 1.0, 0.6)
+    rows = parsed(run(*words, *mask, "--json"))["adaptive"]
+    assert [(row["budget"], row["wanted"]) for row in rows] == [
+        (1.0, None),
+        (1.0, 0.5),
+        (0.6, None),
+        (0.6, 0.5),
+    ]
+    assert rows[1]["work"] < 0.7 * rows[0]["work"] and rows[1]["macs"] < 0.75 * rows[0]["macs"]
+    assert rows[3]["macs"] < 0.8 * rows[0]["macs"] and 0 <= rows[3]["agreement"] <= 1
+    text = run(*words, *mask).stdout
+    assert "the mask wants 50.0% of the pixels: at budget 0.6 in f32 it saves" in text
+
+
+def test_masks_by_image_and_by_nodata(tmp_path: Path) -> None:
+    picture = np.full((64, 96, 3), 90, np.uint8)
+    picture[:, 32:] = 0
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    (tmp_path / "masks").mkdir()
+    masked(tmp_path / "masks").rename(tmp_path / "masks" / "photo.png")
+    words = ("--model", "swiftnet_nano", *SMALL_BENCH[2:], "--tile", 32, "--max-level", 1, "--budget", 0.6)
+    for mask, share in (("nodata", round(1 / 3, 4)), (tmp_path / "masks", 0.5)):
+        result = run("bench", *words, "--image", tmp_path / "photo.png", "--mask", mask, "--json")
+        assert parsed(result)["adaptive"][1]["wanted"] == share
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--mask", "nodata"), "--mask nodata goes by the image file, and a street is generated"),
+        (("--mask", "nowhere.png"), "--mask nowhere.png does not exist; give an image, a folder"),
+        (("--mask", "nodata", "--memory"), "--memory measures whole images; leave it or --mask out"),
+        (("--mask", "nodata", "--ops"), "leave --runtimes, --mask out"),
+    ],
+)  # fmt: skip
+def test_masks_that_do_not_fit_are_refused(words: tuple[str, ...], says: str) -> None:
+    assert says in refused(run("bench", "--model", "swiftnet_nano", *SMALL_BENCH, *words))
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    mask = masked(tmp_path, (32, 96))
+    said = refused(run("bench", "--model", "swiftnet_nano", *SMALL_BENCH, "--mask", mask))
+    assert "mask.png has 32x96 px and the image 64x96; give equal sizes" in said

@@ -109,6 +109,16 @@ def make_unet(channels: int = 3, classes: int = 4) -> UNet:
     return UNet(channels, classes)
 
 
+def make_attending() -> nn.Module:
+    """Make a network with a module that looks at the whole map."""
+    return lively(Attending())
+
+
+def make_lively() -> nn.Module:
+    """Make a network of one's own, always the same."""
+    return lively(UNet())
+
+
 def picture(channels: int = 3, size: tuple[int, int] = (203, 270), count: int = 1, seed: int = 1) -> Tensor:
     """Draw coloured patches and some noise [N, C, H, W] in 0..1."""
     generator = torch.Generator().manual_seed(seed)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from both_laws import Run, assert_both_laws, assert_runs_on_mixed_plans, random_map, shapes
 from foveal.geometry.plan import Plan
+from foveal.methods import CoarseToFine, CoarseToFineConfig
 from foveal.tiles import run_dense, split
 from foveal.tiles.extent import Extent, at_level, tile_sides
 from strategies import sources
@@ -182,3 +183,26 @@ def test_plain_maps_beside_tiles_are_cut() -> None:
     levels[1] = 1
     with pytest.raises(TypeError, match="in a batch whose images have different finest levels"):
         run(split(random_map((16, 16)), Plan(levels[:, :, :2], 8, (16, 16))))
+
+
+class Enlarging(nn.Module):
+    """A decoder that enlarges to the size of a finer map: on coarse tiles alone by another factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 4, 3, 4, 1), nn.Conv2d(4, 4, 3, 2, 1)
+        self.head = nn.Conv2d(4, 3, 3, padding=1)
+        self.stride, self.in_channels, self.classes = 4, 3, 3
+
+    def forward(self, image: Any) -> Any:
+        fine = self.fine(image)
+        large = F.interpolate(self.coarse(fine), size=fine.shape[2:], mode="nearest")
+        return self.head(large + fine)
+
+
+def test_passes_of_other_levels_record_the_same_operations() -> None:
+    """48 px are 3 samples of stride 16 at level 2, which is no multiple of those of twice the stride."""
+    network = Enlarging().eval()
+    method = CoarseToFine.from_config(network, CoarseToFineConfig(0.6, tile=8, coarse_level=2))
+    with torch.no_grad():
+        assert method(torch.rand(1, 3, 48, 64)).labels.shape == (1, 48, 64)

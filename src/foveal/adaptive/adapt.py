@@ -17,6 +17,7 @@ from foveal.adaptive.survey import fit_tiles
 from foveal.calibration.engine import PRECISIONS
 from foveal.data.pairs import default_palette
 from foveal.methods import METHODS
+from foveal.models.adapters import recognise
 from foveal.storage.finite import check_finite, mask_buffers
 from foveal.storage.names import find
 from foveal.storage.reading import shorten
@@ -40,6 +41,7 @@ def adapt(  # noqa: PLR0913
     coarse_level: int | None = None,
     source: str | None = None,
     arguments: Mapping[str, Any] | None = None,
+    compile_now: bool = True,
 ) -> AdaptiveModel:
     """Make an adaptive model of a trained network; no data needed.
 
@@ -61,6 +63,7 @@ def adapt(  # noqa: PLR0913
         coarse_level: Level of the first pass; 2 if None.
         source: "module:function" that makes the network again from a file; its own config if it has one.
         arguments: Keyword arguments of that function, as JSON has them.
+        compile_now: Whether it is compiled now, so that what cannot be had is said; else when it is used.
 
     Raises:
         ValueError: The network holds NaN or infinity, fails on a plain image, gives no logits, or cannot run
@@ -84,7 +87,8 @@ def adapt(  # noqa: PLR0913
         type(network).__name__, shape, given, mixing, method, side, level, kept, names, colours, made_by
     )
     model = AdaptiveModel(network, spec)
-    _ = model.engine  # what cannot be had is said now, not with the first image
+    if compile_now:
+        _ = model.engine  # what cannot be had is said now, not with the first image
     return model
 
 
@@ -93,11 +97,14 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
 
     Raises:
         TypeError: It is no module.
-        ValueError: Its weights hold NaN or infinity, or there is no such method, precision or level.
+        ValueError: Its weights hold NaN or infinity, it gives no logits of pixels, or there is no such
+            method, precision or level.
     """
     if not isinstance(network, nn.Module):
         raise TypeError(f"network is a {type(network).__name__}; give a torch.nn.Module")
     check_finite(network.state_dict(), f"network {type(network).__name__}", masks=mask_buffers(network))
+    if refusal := recognise(network).refusal:
+        raise ValueError(refusal)
     find(method, METHODS, "method")
     if precision not in ("f32", "bf16"):
         raise ValueError(

@@ -17,7 +17,7 @@ from foveal.adaptive.calibrating import PreparedImages, Progress, calibrate
 from foveal.adaptive.engine import build_engine
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.request import Answerer, Request
-from foveal.adaptive.result import AdaptiveResult, levels_of, nothing_wanted
+from foveal.adaptive.result import AdaptiveResult, Images, TypedCall, levels_of, nothing_wanted
 from foveal.adaptive.spec import Specification
 from foveal.calibration.engine import Engine, Precision
 from foveal.calibration.latency import on_tiles
@@ -29,10 +29,8 @@ from foveal.methods import Prediction
 from foveal.methods.base import check_tensor, refuse_tracing
 from foveal.storage.labels import VOID
 
-Images = Tensor | Sequence[Tensor]
 
-
-class AdaptiveModel(nn.Module, ModelHubMixin):
+class AdaptiveModel(TypedCall, ModelHubMixin):
     """A segmentation network that takes a budget with every call. `foveal.adapt` makes one.
 
     Args:

@@ -102,12 +102,13 @@ def open_network(reference: Reference | str) -> nn.Module:
         ValueError: There is none of that name, or the function returns no module.
     """
     given = Reference(reference) if isinstance(reference, str) else reference
+    device = find_device(given.device)
     if is_function(given.name):
         made = call_function(given.name)
         network = made.network if isinstance(made, AdaptiveModel) else made
         if given.weights is not None:
             load_weights(network, given.weights)
-        return network
+        return network.to(device)
     found: Any = open_model(given, untrained=True).network
     inner = found.prepared if isinstance(found, PaddedNetwork) else found
     return inner.network if find_saved(given.name) is not None else inner
@@ -240,7 +241,7 @@ def _made_by_function(given: Reference) -> AdaptedModel:
     if given.weights is not None:
         load_weights(made.network if isinstance(made, AdaptiveModel) else made, given.weights)
     if not isinstance(made, AdaptiveModel):
-        made = adapt(made, classes=given.classes, source=given.name)
+        made = adapt(made, classes=given.classes, source=given.name, compile_now=False)
     return describe(made, given.weights)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from foveal.adaptive.preprocess import Preprocess
 from foveal.adaptive.probe import NetworkShape, follow
+from foveal.models.adapters import settle
 
 
 class PreparedNetwork(nn.Module):
@@ -45,8 +46,7 @@ class PreparedNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.shape, self.preprocess, self.mixing = shape, preprocess, dense_modules
-        if hasattr(network, "requires_divisible_input_shape"):  # of segmentation_models_pytorch: we pad
-            vars(network)["requires_divisible_input_shape"] = False
+        settle(network)
         self._path = shape.path
         self.in_channels, self.classes = shape.in_channels, shape.classes
         self.stride, self.coarsest_stride = shape.stride, shape.coarsest_stride

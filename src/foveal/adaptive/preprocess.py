@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foveal.methods.base import value_range
+from foveal.models.adapters import ADAPTERS, Images, read_images, recognise
 from foveal.storage.schema import Stride
 
 Order = Literal["rgb", "bgr"]
@@ -133,35 +132,25 @@ def as_preprocess(given: Any) -> Preprocess:
     """
     if isinstance(given, Preprocess):
         return given
-    if callable(getattr(given, "transforms", None)):  # an entry of torchvision's weights
-        given = given.transforms()
-    for mean, std in (("mean", "std"), ("image_mean", "image_std")):
-        if getattr(given, mean, None) is not None and getattr(given, std, None) is not None:
-            return Preprocess(tuple(getattr(given, mean)), tuple(getattr(given, std)))
-    raise TypeError(
-        f"preprocess is a {type(given).__name__}; give foveal.Preprocess(mean, std), torchvision weights, or "
-        "an image processor of transformers"
-    )
+    images = read_images(given)
+    if images is None:
+        others = ", or ".join(adapter.preprocessing for adapter in ADAPTERS if adapter.preprocessing)
+        raise TypeError(
+            f"preprocess is a {type(given).__name__}; give foveal.Preprocess(mean, std), {others}"
+        )
+    return _of(images)
 
 
 def find_preprocess(network: nn.Module) -> Preprocess:
-    """Find what a network says about its input: segmentation_models_pytorch and timm do; else nothing."""
-    carried = getattr(network, "_hub_mixin_config", None)
-    if isinstance(carried, Mapping) and carried.get("encoder_weights") and "encoder_name" in carried:
-        return _of_encoder(str(carried["encoder_name"]), str(carried["encoder_weights"]))
-    for module in (network, *network.children()):
-        for name in ("pretrained_cfg", "default_cfg"):
-            found = getattr(module, name, None)
-            if isinstance(found, Mapping) and found.get("mean") and found.get("std"):
-                return Preprocess(tuple(found["mean"]), tuple(found["std"]))
-    return Preprocess()
+    """Find what a network says about its input, by the library that it is of; else nothing.
+
+    Raises:
+        ValueError: The library cannot tell.
+    """
+    known = recognise(network)
+    found = Preprocess() if known.find_images is None else _of(known.find_images())
+    return replace(found, multiple=known.multiple)
 
 
-def _of_encoder(name: str, weights: str) -> Preprocess:
-    """Ask segmentation_models_pytorch how the images of an encoder's weights were prepared."""
-    encoders = import_module("segmentation_models_pytorch.encoders")
-    found = encoders.get_preprocessing_params(name, pretrained=weights)
-    plain = Preprocess() if found.get("mean") is None else Preprocess(found["mean"], found["std"])
-    scale = BYTE if max(found.get("input_range") or (0, 1)) > 1 else 1.0
-    order: Order = "bgr" if str(found.get("input_space", "RGB")).upper() == "BGR" else "rgb"
-    return replace(plain, scale=scale, channel_order=order)
+def _of(images: Images) -> Preprocess:
+    return Preprocess(images.mean, images.std, images.scale, images.channel_order)

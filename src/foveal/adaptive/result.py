@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveal.cost import count_macs
 from foveal.geometry.plan import SKIP, Plan, grid
@@ -18,6 +18,8 @@ from foveal.storage.pictures import Colour, figure, label_picture, lay_over
 
 if TYPE_CHECKING:
     from PIL import Image
+
+Images = Tensor | Sequence[Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,3 +137,30 @@ def nothing_wanted(
     work = torch.zeros(count, dtype=torch.float64)
     reason = "the mask wants nothing"
     return AdaptiveResult(labels, None, levels, work, reason, tile=tile, classes=classes, palette=palette)
+
+
+class Limits(TypedDict, total=False):
+    """What may be given with images, as of `AdaptiveModel.forward`; exactly one of the first four."""
+
+    budget: float | None
+    latency_ms: float | None
+    risk: float | None
+    threshold: float | None
+    mask: Tensor | Sequence[Tensor] | None
+    mask_share: float
+    always_adapt: bool
+
+
+class TypedCall(nn.Module):
+    """A module whose call returns one result for a batch, and a list of them for a list of images."""
+
+    if TYPE_CHECKING:  # what `forward` returns, by what it is given
+
+        @overload
+        def __call__(self, image: Tensor, **limits: Unpack[Limits]) -> AdaptiveResult: ...
+
+        @overload
+        def __call__(self, image: Sequence[Tensor], **limits: Unpack[Limits]) -> list[AdaptiveResult]: ...
+
+        def __call__(self, image: Images, **limits: Unpack[Limits]) -> AdaptiveResult | list[AdaptiveResult]:
+            """Segment images: see `forward`."""

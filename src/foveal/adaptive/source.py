@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module, invalidate_caches
@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 from torch import nn
 
-SMP, TRANSFORMERS, TIMM = "segmentation_models_pytorch", "transformers", "timm"
-KNOWN = {"foveal:create_model", f"{TIMM}:create_model"}
-"""Functions that are called without asking; classes of networks of the libraries above are, too."""
+from foveal.models.adapters import ADAPTERS, recognise
+
+KNOWN = {"foveal:create_model"}
+"""Functions that are called without asking; those of libraries that adapters know are, too."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Source:
                 f'source is "{self.function}"; give "module:function", a function that makes the network'
             )
         try:
-            json.dumps(self.arguments)
+            object.__setattr__(self, "arguments", json.loads(json.dumps(self.arguments)))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"arguments of {self.function} cannot be written as JSON ({error}); give numbers, strings, "
@@ -51,25 +52,25 @@ class Source:
 
     @property
     def is_known(self) -> bool:
-        """Whether it is of a library that is called without asking."""
-        return self.function in KNOWN or self.function.split(".")[0].split(":")[0] in (SMP, TRANSFORMERS)
+        """Whether it is of a library whose networks are made without asking."""
+        library = self.function.partition(":")[0].split(".")[0]
+        return self.function in KNOWN or library == "foveal" or any(a.library == library for a in ADAPTERS)
 
     def make(self, trusted: bool = False) -> nn.Module:
         """Make the network, with random weights.
 
         Args:
-            trusted: Whether any function may be called; else only classes of networks of known libraries.
+            trusted: Whether any function may be called; else only those of networks of known libraries.
 
         Raises:
             ValueError: The function is not known and not trusted, cannot be imported, or makes no module.
         """
-        module, name = self.function.split(":")
-        library = module.split(".")[0]
         if not (trusted or self.is_known):
             raise ValueError(
                 f"the network is made by {self.function}, which runs code that is not part of the file; give "
                 "trust_source=True (--trust-source) if you trust it, or network=net with the network itself"
             )
+        module, name = self.function.split(":")
         try:
             with importable():
                 maker = getattr(import_module(module), name)
@@ -78,15 +79,13 @@ class Source:
                 f"the network is made by {self.function}, which cannot be imported ({error}); install it, or "
                 "give network=net with the network itself"
             ) from None
-        is_network = isinstance(maker, type) and issubclass(maker, nn.Module)
-        if not (trusted or self.function in KNOWN or is_network):
+        adapter = next((each for each in ADAPTERS if each.may_call(self.function, maker)), None)
+        if not (trusted or self.function in KNOWN or adapter):
             raise ValueError(
                 f"{self.function} is no class of networks; give trust_source=True if you trust it, or "
                 "network=net"
             )
-        if library == TRANSFORMERS and is_network:
-            return maker(maker.config_class.from_dict(self.arguments))
-        made = maker(**self.arguments)
+        made = adapter.make(maker, self.arguments) if adapter else maker(**self.arguments)
         if not isinstance(made, nn.Module):
             raise ValueError(f"{self.function} makes a {type(made).__name__}; give one that makes a module")
         return made
@@ -111,19 +110,9 @@ def is_function_name(text: str) -> bool:
 
 
 def find_source(network: nn.Module) -> Source | None:
-    """Find how to make a network again in the config that it carries; None if it carries none."""
-    kind = type(network)
-    library = kind.__module__.split(".")[0]
-    config = getattr(network, "_hub_mixin_config", None)
-    own: Any = getattr(network, "config", None)
-    card = getattr(network, "pretrained_cfg", None)
+    """Find how to make a network again, by the library that it is of; None if it does not say."""
+    maker = recognise(network).maker
     try:
-        if library == SMP and isinstance(config, Mapping):
-            return Source(f"{SMP}:{kind.__name__}", {**config, "encoder_weights": None})
-        if library == TRANSFORMERS and own is not None:
-            return Source(f"{TRANSFORMERS}:{kind.__name__}", own.to_dict())
-        if library == TIMM and isinstance(card, Mapping):
-            return Source(f"{TIMM}:create_model", {"model_name": card["architecture"]})
-    except (ValueError, KeyError):  # it holds what cannot be written down
+        return None if maker is None else Source(maker.function, dict(maker.arguments))
+    except ValueError:  # it holds what cannot be written down
         return None
-    return None

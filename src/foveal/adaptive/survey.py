@@ -84,8 +84,12 @@ def _inside(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 def _reason(report: NetworkReport) -> str:
     """Say what has no rule, and what to do."""
-    if not report.findings:
-        return "all of it would have to see the whole map, which saves nothing"
+    if not report.findings or report.all_dense:
+        first = [f", from '{_path(f.module)}' ({f.operation.split()[0]}) on" for f in report.findings[:1]]
+        why = "".join(first)
+        return (
+            f"all before its logits would have to see the whole map{why}, which saves nothing; run it dense"
+        )
     shown = [replace(finding, module=_path(finding.module)) for finding in report.findings]
     worst = min(shown, key=lambda finding: bool(finding.module))  # one in a submodule could be mended
     where = f"'{worst.module}'" if worst.module else f"its own forward ({worst.kind})"

@@ -22,6 +22,7 @@ from torch import Tensor
 from foveal.benchmark.contenders import AdaptiveContender, Labeller, adaptive_labeller, static_labeller
 from foveal.benchmark.decision import decision_ms
 from foveal.benchmark.engines import find_engines
+from foveal.benchmark.masked import Masked
 from foveal.benchmark.peaks import Peaks, measure_peaks
 from foveal.benchmark.results import BenchResult, BenchRow, DenseRow, Fastest
 from foveal.benchmark.runtimes import Case, Choice, Precision, difference, fold_norms, prepare
@@ -34,6 +35,7 @@ from foveal.methods.base import check_image
 from foveal.methods.padding import unpadded
 from foveal.methods.scaling import unscaled
 from foveal.ops import classify, tuning
+from foveal.storage.labels import VOID
 
 TOLERANCE = 1e-2
 """Largest difference of a runtime's logits in f32 from eager PyTorch's, as a share of the largest logit."""
@@ -64,6 +66,7 @@ class _Adaptive:
 
     contender: AdaptiveContender
     method: AdaptiveSegmenter
+    run: AdaptiveSegmenter | Masked
     work: float
     macs: int
     agreement: float
@@ -151,13 +154,15 @@ def _first_runs(
     for engine in engines:
         for config in task.configs:
             where = f" in {engine.precision}" if len(task.precisions) > 1 else ""
-            title = f"budget {config.budget:g}, {config.title}{where}"
-            report(title)
-            try:
-                rows.append(_first_run(task, AdaptiveContender(task.method, engine, config), reference))
-            except ValueError as error:
-                problem = error
-                left_out.append(f"{title}: {error}")
+            whole = AdaptiveContender(task.method, engine, config)
+            for contender in whole.and_masked(task.wanted, task.image):
+                title = f"budget {config.budget:g}, {config.title}{where}{', masked' * bool(contender.mask)}"
+                report(title)
+                try:
+                    rows.append(_first_run(task, contender, reference))
+                except ValueError as error:
+                    problem = error
+                    left_out.append(f"{title}: {error}")
     if not rows:
         raise problem
     return rows, left_out
@@ -167,15 +172,12 @@ def _first_runs(
 def _first_run(task: Task, contender: AdaptiveContender, reference: _Reference) -> _Adaptive:
     """Make a method, choose its kernels, compare with the dense labels, and count."""
     image, method = task.image.contiguous(memory_format=torch.channels_last), contender.make()
+    run = method if contender.mask is None else Masked(method, contender.mask)
     with tuning():
-        prediction = method(image)
-    return _Adaptive(
-        contender,
-        method,
-        work=float(prediction.trace.work.mean()),
-        macs=count_macs(lambda: method.labels(image)).total,
-        agreement=_agreement(prediction.labels, reference),
-    )
+        work = float(run(image).trace.work.mean())
+    labels: list[Tensor] = []
+    macs = count_macs(lambda: labels.append(run.labels(image))).total
+    return _Adaptive(contender, method, run, work, macs, _agreement(labels[0], reference))
 
 
 def _measure(
@@ -187,7 +189,7 @@ def _measure(
         statics += [_own(task, engine, reference) for engine in engines]
         report(f"{len(statics) + len(rows)} runs in turns, {task.repeat} rounds")
         ready = {_key(static.choice): static.labeller for static in statics}
-        ready |= {str(k): adaptive_labeller(row.method, "") for k, row in enumerate(rows)}
+        ready |= {str(k): adaptive_labeller(row.run, "") for k, row in enumerate(rows)}
         times = _alternate(task, ready)
     return [_dense_row(static, times[_key(static.choice)]) for static in statics], times
 
@@ -244,7 +246,7 @@ def _check(choice: Choice, labeller: Labeller, logits: Tensor, task: Task, refer
 
 
 def _agreement(labels: Tensor, reference: _Reference) -> float:
-    return round(float((labels == reference.labels).double().mean()), 5)
+    return round(float((labels == reference.labels)[labels != VOID].double().mean()), 5)
 
 
 def _alternate(task: Task, ready: Mapping[str, Labeller]) -> dict[str, Timing]:
@@ -282,13 +284,11 @@ def _row(
     beside: tuple[Mapping[Precision, Fastest], Peaks | None],
 ) -> BenchRow:
     """Compare a row with the fastest runtime and with our own dense network, both of its precision."""
-    (best, peaks), config = beside, row.contender.config
-    precision, time, decides = (
-        row.contender.precision,
-        times[str(number)],
-        decision_ms(row.method, task.image),
-    )
+    (best, peaks), config, mask = beside, row.contender.config, row.contender.mask
+    precision, time = row.contender.precision, times[str(number)]
+    decides = decision_ms(row.method, task.image) if mask is None else None
     speedup = best[precision].ms / time.median
+    own = times[_key(Choice(OWN, precision))].median
     return BenchRow(
         method=task.method,
         policy=str(config.settings.get("policy", "")),
@@ -305,8 +305,9 @@ def _row(
         p95=round(time.p95, 2),
         speedup=round(speedup, 4),
         eta=round(speedup * row.work, 4),
-        own_speedup=round(times[_key(Choice(OWN, precision))].median / time.median, 4),
+        own_speedup=round(own / time.median, 4),
         decide_ms=None if decides is None else round(decides, 2),
         peak_mb=peaks.methods[number] if peaks else None,
         dense_peak_mb=peaks.dense if peaks else None,
+        wanted=None if mask is None else round(float(mask.pixels.double().mean()), 4),
     )

@@ -7,7 +7,7 @@ do so may take part; it needs no base class.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
@@ -15,9 +15,12 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from foveal.benchmark.masked import Masked
 from foveal.benchmark.runtimes import Case, Choice, Precision, Runtime, prepare
 from foveal.calibration.engine import Engine
+from foveal.calibration.latency import Setup
 from foveal.cost import alternate
+from foveal.geometry.mask import Mask, read_mask
 from foveal.kernels.threads import let_threads_go
 from foveal.methods import AdaptiveSegmenter, MethodConfig, Resources
 from foveal.methods.scaling import (
@@ -161,12 +164,14 @@ class AdaptiveContender:
         name: Name in `foveal.methods.METHODS`.
         engine: Runs the network, as a compiled program where there is one.
         config: Settings of the method.
+        mask: What is wanted of the images; all of it if absent.
     """
 
     name: str
     engine: Engine = field(repr=False)
     config: MethodConfig
     kind: Kind = "adaptive"
+    mask: Mask | None = field(default=None, repr=False)
 
     @property
     def precision(self) -> Precision:
@@ -184,7 +189,18 @@ class AdaptiveContender:
         Raises:
             ValueError: The config does not fit the network, or the precision not the method.
         """
-        return self.engine.make(self.name, self.config, Resources(self.engine.model.policy))
+        resources = Resources(self.engine.model.policy)
+        if self.mask is None:
+            return self.engine.make(self.name, self.config, resources)
+        setup = Setup(self.engine, self.name, self.config, resources)
+        return setup.make_for_mask(self.config.budget, self.config.is_dense)
+
+    def and_masked(self, wanted: Tensor | None, image: Tensor) -> list[AdaptiveContender]:
+        """Return this one and, if only some pixels [N, H, W] are wanted, the same under that mask."""
+        if wanted is None:
+            return [self]
+        tile, size = self.config.whole("tile", self.engine.model.card.tile), (image.shape[2], image.shape[3])
+        return [self, replace(self, mask=read_mask(wanted, image, size, tile, 0))]
 
     def prepare(self, size: Size) -> Labeller:
         """Make the method, and run it once: kernels are chosen, and a budget that is too small is refused."""
@@ -194,7 +210,7 @@ class AdaptiveContender:
         return labeller
 
 
-def adaptive_labeller(method: AdaptiveSegmenter, settings: str) -> Labeller:
+def adaptive_labeller(method: AdaptiveSegmenter | Masked, settings: str) -> Labeller:
     """Let a method turn images into labels."""
     return Labeller(torch.inference_mode()(method.labels), torch.channels_last, settings)
 

@@ -65,6 +65,7 @@ class BenchRow:
             that decides more than once.
         peak_mb: Memory at its peak [MB], if it was measured.
         dense_peak_mb: That of the dense network in eager PyTorch [MB].
+        wanted: Share of the pixels that the mask wants, whose labels alone are compared; None without a mask.
     """
 
     method: str
@@ -86,6 +87,7 @@ class BenchRow:
     decide_ms: float | None
     peak_mb: float | None = None
     dense_peak_mb: float | None = None
+    wanted: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

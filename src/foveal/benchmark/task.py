@@ -37,6 +37,7 @@ class Task:
         scales: How our int8 is written; found on the images of `calibration` if absent.
         labels_count: Whether our int8 leaves maps in bfloat16 where too many labels change; not where labels
             mean nothing, and only time counts.
+        wanted: Pixels that are wanted [N, H, W], bool; every row then runs a second time under this mask.
     """
 
     model: Model
@@ -51,6 +52,7 @@ class Task:
     calibration: Sequence[Tensor] = ()
     scales: Scales | None = None
     labels_count: bool = True
+    wanted: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -13,7 +13,15 @@ import typer
 from foveal.cli.errors import complain, echo_json, say
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
 from foveal.cli.model_options import HELP, check_cpu, open_model
-from foveal.cli.options import JsonOption, KeepOption, MethodOption, ThreadsOption, parse_size, prepare
+from foveal.cli.options import (
+    JsonOption,
+    KeepOption,
+    MaskOption,
+    MethodOption,
+    ThreadsOption,
+    parse_size,
+    prepare,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +86,7 @@ def bench(
     batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 1,
     threads: ThreadsOption = None,
     keep_memory: KeepOption = True,
+    mask: MaskOption = None,
     memory: Annotated[bool, typer.Option("--memory", help="Measure peak memory as well.")] = False,
     picture: Annotated[Path | None, typer.Option(help="PNG file for a chart of speed-up over work.")] = None,
     ops: OpsOption = False,
@@ -88,17 +97,22 @@ def bench(
     Every adaptive row is compared with the fastest runtime of its own precision. Several values may follow
     one option: `--budget 1 0.55 0.4 --precision f32 int8 --max-level 1 2`.
     """
+    import torch
+
     from foveal.adaptive.opening import image_format
     from foveal.benchmark.bench import bench as measure
     from foveal.benchmark.machine import quiet_machine
     from foveal.benchmark.profile_ops import operations
     from foveal.benchmark.runtimes import choose_runtimes
     from foveal.benchmark.task import Task
+    from foveal.data.masks import read_wanted
 
     check_cpu(ctx, "bench times this processor and the runtimes for it")
     check_picture(picture)
     given = {"--runtimes": runtimes, "--precision": precision, "--memory": memory, "--picture": picture}
-    _check_ops(ops, given)
+    _check_ops(ops, given | {"--mask": mask})
+    if mask is not None and memory:
+        raise ValueError("--memory measures whole images; leave it or --mask out")
     sides = _sides(size, image)
     precisions = _precisions(precision, images)
     names, absent = ([], []) if ops else choose_runtimes(split_names(runtimes), precisions)
@@ -106,10 +120,12 @@ def bench(
     loaded = open_model(ctx, model, untrained=True)
     _check_own(loaded, {"--ops": ops, "--memory": memory})
     budgets = budget or (OPS_BUDGETS if ops else BUDGETS)
-    wanted = configurations(loaded, method, budgets, given_settings(ctx))
+    configs = configurations(loaded, method, budgets, given_settings(ctx))
     reading = image_format(loaded)
     pictures = _images(sides, image, batch, reading)
-    task = Task(loaded, pictures, method, wanted, names, repeat, memory, keep_memory, precisions)
+    task = Task(loaded, pictures, method, configs, names, repeat, memory, keep_memory, precisions)
+    if mask is not None:
+        task = replace(task, wanted=torch.stack([read_wanted(mask, image, task.size)] * batch))
     if "int8" in precisions:
         task = _with_ranges(task, images, image, reading)
     with quiet_machine():

@@ -13,6 +13,7 @@ from foveal.reporting.table import giga, table
 from foveal.storage.names import shown
 
 if TYPE_CHECKING:
+    from foveal.adaptive.gain import Gain
     from foveal.compatibility import Comparison, MixedRun, NetworkReport
     from foveal.hub.rows import ArchitectureRow, MethodRow, ModelRow, PolicyRow
 
@@ -97,6 +98,8 @@ class CheckRow:
         macs: MACs at the budget, as a share of the dense network's; None if it cannot run.
         budget: What they are predicted for.
         notes: What else the user should know.
+        gain: What it takes with a method at the budget; None if it does not run on tiles.
+        code: What to paste to run it.
     """
 
     network: str
@@ -110,9 +113,11 @@ class CheckRow:
     macs: float | None
     budget: float
     notes: tuple[str, ...]
+    gain: Gain | None
+    code: str
 
 
-def check_row(name: str, report: NetworkReport) -> CheckRow:
+def check_row(name: str, report: NetworkReport, method: str, gain: Gain | None) -> CheckRow:
     """Describe what a check found."""
     return CheckRow(
         network=name,
@@ -126,6 +131,8 @@ def check_row(name: str, report: NetworkReport) -> CheckRow:
         macs=report.macs,
         budget=report.budget,
         notes=report.notes,
+        gain=gain,
+        code=report.code_for(method) if report.equal else "",
     )
 
 

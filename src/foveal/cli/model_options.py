@@ -54,6 +54,12 @@ class ShowCommand(Several):
         return [*super().get_params(ctx), *carried_options(self.options, GIVEN)]
 
 
+class CheckCommand(ShowCommand):
+    """A command that tries a network on images of its own."""
+
+    options: ClassVar[dict[str, Any]] = {**WEIGHTS, **DEVICE}
+
+
 class ModelCommand(ShowCommand):
     """A command that runs a network on images."""
 

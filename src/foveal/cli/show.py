@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foveal.cli.errors import echo_json, say
-from foveal.cli.model_options import ShowCommand, open_model, open_network
-from foveal.cli.options import parse_size
+from foveal.cli.model_options import CheckCommand, ShowCommand, open_model, open_network
+from foveal.cli.options import MethodOption, parse_size
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from foveal.adaptive.gain import Gain
+    from foveal.compatibility import NetworkReport
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 FINDINGS = 1
@@ -21,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
     for command in (methods, policies, models):
         app.command()(command)
     app.command(cls=ShowCommand)(show)
-    app.command(cls=ShowCommand)(check)
+    app.command(cls=CheckCommand)(check)
 
 
 def methods(json: JsonOption = False) -> None:
@@ -74,9 +80,10 @@ def check(
     ],
     size: Annotated[str, typer.Option(help="Height x width of the image to try in pixels.")] = "256x256",
     tile: Annotated[int, typer.Option(min=1, help="Side of a tile in pixels.")] = 32,
+    method: MethodOption = "coarse_to_fine",
     json: JsonOption = False,
 ) -> None:
-    """Run a network on tiles: list operations without a rule, and compare with the dense answer.
+    """Run a network on tiles: list operations without a rule, compare with the dense answer, count the gain.
 
     Exit code 1 if an operation has no rule, or the answers differ.
     """
@@ -84,12 +91,31 @@ def check(
     from foveal.adaptive.probe import channels_of
     from foveal.cli.listing import check_row
     from foveal.compatibility import check as check_network
+    from foveal.methods import METHODS
+    from foveal.storage.names import find
 
+    find(method, METHODS, "method")
     found = open_network(ctx, network)
     result = check_network(found, sides, tile, channels_of(found))
-    echo_json(check_row(network, result)) if json else say(str(result))
+    gain = _gain(found, result, method, sides)
+    if json:
+        echo_json(check_row(network, result, method, None if isinstance(gain, str) else gain))
+    else:
+        say(result.text(method, [gain] * bool(gain) if isinstance(gain, str) else gain.lines))
     if result.findings or not result.equal:
         raise typer.Exit(FINDINGS)
+
+
+def _gain(network: nn.Module, report: NetworkReport, method: str, size: tuple[int, int]) -> Gain | str:
+    """Count what a network gains; a sentence if it cannot be adapted, empty if it does not run on tiles."""
+    from foveal.adaptive.gain import find_gain
+
+    if not report.equal:
+        return ""
+    try:
+        return find_gain(network, report, method, size)
+    except ValueError as error:
+        return str(error)
 
 
 def _show_plan(path: Path, json: bool) -> None:

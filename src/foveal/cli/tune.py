@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foveal.cli.errors import complain, echo_json
+from foveal.cli.errors import complain, echo_json, say
 from foveal.cli.evaluate import open_labelled
 from foveal.cli.frontier import check_shares
 from foveal.cli.model_options import ModelArgument, ModelCommand, open_model

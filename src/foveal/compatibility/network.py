@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from foveal.compatibility.lockstep import NotJudged, judge
+from foveal.compatibility.logits import first_line, logits_of
 from foveal.compatibility.report import Comparison, MixedRun, NetworkReport
 from foveal.compatibility.survey import find_dense_modules, with_dense
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan, grid
 from foveal.ops import compose_tiles, halve
-from foveal.tiles import NoTileRule, TileTensor, WrongGeometry, split
-from foveal.tiles.nested import leaves
+from foveal.tiles import NoTileRule, WrongGeometry, split
 from foveal.tiles.tensor import EXACT
 
 BUDGET = 0.4
@@ -36,8 +39,9 @@ def check(
 ) -> NetworkReport:
     """Run a network on tiles, list what has no rule, and compare it with its dense self.
 
-    Compared are all tiles at level 0, at every coarser level, and random mixtures, at `size` and at a ragged
-    size near it.
+    Compared are all tiles at level 0 and at every coarser level with the dense network on the reduced image,
+    and random mixtures of levels with one dense network a level (`foveal.compatibility.lockstep`), at `size`
+    and at a ragged size near it.
 
     Args:
         network: Module from images [N, C, H, W] to logits; it is left as it is.
@@ -67,18 +71,19 @@ class _Check:
             answer = self.network(image)
         except Exception as error:
             raise ValueError(f"the network fails on a plain image of {size[0]}x{size[1]}: {error}") from None
-        _, notes = _logits(answer)
+        _, notes = logits_of(answer)
         declared = tuple(getattr(self.network, "dense_modules", ()))
         findings, dense = find_dense_modules(self.network, image, self.two_levels(size), declared)
         comparisons: tuple[Comparison, ...] = ()
         mixed: tuple[MixedRun, ...] = ()
         share = macs = None
+        all_dense = False
         if dense is not None:
             tiled = with_dense(self.network, (*declared, *dense))
             if self.runs_dense(tiled, size):
                 names = (*declared, *dense)
                 notes += (f"with dense_modules={names} all before the logits runs dense: nothing is saved",)
-                dense = None
+                dense, all_dense = None, True
             else:
                 sizes = (size, *self.ragged(tiled, size))
                 comparisons = tuple(c for each in sizes for c in self.levels(tiled, each))
@@ -97,10 +102,12 @@ class _Check:
             macs=macs,
             budget=BUDGET,
             notes=notes,
+            all_dense=all_dense,
         )
 
     def image(self, size: tuple[int, int], images: int = 1) -> Tensor:
-        return torch.rand(images, self.channels, *size, generator=self.source)
+        like = next(iter(self.network.parameters()), torch.empty(0))
+        return torch.rand(images, self.channels, *size, generator=self.source).to(like)
 
     def two_levels(self, size: tuple[int, int]) -> Plan:
         """Everything at level 0, one corner at level 1 if there is room."""
@@ -131,7 +138,7 @@ class _Check:
 
     def runs_dense(self, tiled: nn.Module, size: tuple[int, int]) -> bool:
         """Whether the logits are a plain tensor, so that nothing is left to compose."""
-        return isinstance(_logits(tiled(split(self.image(size), self.two_levels(size))))[0], Tensor)
+        return isinstance(logits_of(tiled(split(self.image(size), self.two_levels(size))))[0], Tensor)
 
     def refused(self, tiled: nn.Module, size: tuple[int, int]) -> bool:
         """Whether tiles of an image of a size have the wrong geometry."""
@@ -157,19 +164,19 @@ class _Check:
         image = self.image(size)
         small = halve(image, level) if level else image
         try:
-            dense = _logits(self.network(small))[0]
+            dense = logits_of(self.network(small))[0]
         except Exception as error:
             sides = f"{small.shape[2]}x{small.shape[3]}"
-            what = f"the network itself refuses the image reduced to {sides}: {_first_line(error)}"
+            what = f"the network itself refuses the image reduced to {sides}: {first_line(error)}"
             return Comparison(size, level, None, 0.0, f"{what}; give images of larger multiples", True)
         scale = float(dense.abs().max())
         token = EXACT.set(True)
         try:
-            out = _logits(tiled(split(image, Plan.uniform(1, size, self.tile, level))))[0]
+            out = logits_of(tiled(split(image, Plan.uniform(1, size, self.tile, level))))[0]
             map_ = compose_tiles(out.tiles, out.layout, level)
             difference = float((map_ - dense).abs().max()) if map_.shape == dense.shape else float("inf")
         except Exception as error:
-            return Comparison(size, level, None, scale, _first_line(error), isinstance(error, WrongGeometry))
+            return Comparison(size, level, None, scale, first_line(error), isinstance(error, WrongGeometry))
         finally:
             EXACT.reset(token)
         return Comparison(size, level, difference, scale)
@@ -179,31 +186,84 @@ class _Check:
         try:
             tiled(split(self.image(size), Plan.uniform(1, size, self.tile, level)))
         except Exception as error:
-            return [Comparison(size, level, None, 0.0, _first_line(error))]
+            return [Comparison(size, level, None, 0.0, first_line(error))]
         return []
 
     def mixtures(
         self, tiled: nn.Module, size: tuple[int, int], comparisons: tuple[Comparison, ...]
     ) -> list[MixedRun]:
-        """Run random plans over two images, and each image by itself."""
-        if any(c.error for c in comparisons if (c.size, c.level) == (size, 0)):
-            return []
-        return [self.mixture(tiled, size) for _ in range(MIXED)]
+        """Run random plans over two images, and each image by itself, and judge their values.
 
-    def mixture(self, tiled: nn.Module, size: tuple[int, int]) -> MixedRun:
-        image = self.image(size, 2)
-        scores = torch.rand(2, *grid(size, self.tile), generator=self.source)
-        plan = Plan.from_scores(scores, self.tile, size, 0.7, 1)
+        Levels are mixed that are right alone. Of a square image more columns are taken, if that is possible,
+        so that rows and columns differ.
+        """
+        here = [c for c in comparisons if c.size == size]
+        if not here or here[0].error:
+            return []
+        top = next((c.level for c in here if c.error or not c.equal), here[-1].level + 1) - 1
+        found = []
+        for number in range(MIXED):
+            plan = self.mixed_plan(self.oblong(tiled, size), min(max(1, top), number + 1))
+            found.append(self.mixture(tiled, plan, number if top else None))
+        return found
+
+    def oblong(self, tiled: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
+        """Return a size that is no square, if the network takes one."""
+        if size[0] != size[1]:
+            return size
+        wide = (size[0], size[1] + (math.lcm(self.tile, self.multiple) << PADDED))
         try:
-            out = _logits(tiled(split(image, plan)))[0].dense()
-            single = [Plan(plan.levels[n : n + 1], self.tile, size) for n in range(2)]
+            for level in range(PADDED + 1):
+                self.network(halve(self.image(wide), level))
+        except Exception:  # it has sides of its own
+            return size
+        return size if self.refused(tiled, wide) else wide
+
+    def mixed_plan(self, size: tuple[int, int], top: int) -> Plan:
+        """Split tiles of two images at random, from a level down; every image gets two levels at least."""
+        rows, columns = grid(size, self.tile)
+        levels = torch.full((2, rows, columns), top, dtype=torch.int8)
+        for level in range(top, 0, -1):
+            blocks = torch.rand(2, -(-rows >> level), -(-columns >> level), generator=self.source) < 0.5
+            blocks[:, 0, 0], blocks[:, -1, -1] = level == top, level != top
+            spread = blocks.repeat_interleave(1 << level, 1).repeat_interleave(1 << level, 2)
+            levels[(levels == level) & spread[:, :rows, :columns]] = level - 1
+        return Plan(levels, self.tile, size)
+
+    def mixture(self, tiled: nn.Module, plan: Plan, judged: int | None) -> MixedRun:
+        """Run one plan; compare the values of one of its images."""
+        size, image = plan.size, self.image(plan.size, 2)
+        single = [Plan(plan.levels[n : n + 1], self.tile, size) for n in range(2)]
+        try:
+            out = logits_of(tiled(split(image, plan)))[0].dense()
             alone = torch.cat(
-                [_logits(tiled(split(image[n : n + 1], single[n])))[0].dense() for n in range(2)]
+                [logits_of(tiled(split(image[n : n + 1], single[n])))[0].dense() for n in range(2)]
             )
         except Exception as error:
-            return MixedRun(size, False, None, 0.0, _first_line(error))
-        influence = float((out - alone).abs().max())
-        return MixedRun(size, bool(out.isfinite().all()), influence, float(out.abs().max()))
+            return MixedRun(size, False, None, 0.0, first_line(error))
+        influence, scale = float((out - alone).abs().max()), float(out.abs().max())
+        run = MixedRun(size, bool(out.isfinite().all()), influence, scale)
+        if judged is None or len({*plan.levels[judged].flatten().tolist()}) < 2:
+            return replace(run, unjudged="the network itself takes no reduced image")
+        part = image[judged : judged + 1]
+        images = {level: halve(part, level) if level else part for level in range(COARSEST + 1)}
+        try:
+            right = judge(self.network, self.dense_names(tiled), images, single[judged])
+        except NotJudged as error:
+            return replace(run, unjudged=str(error))
+        ours = out[judged : judged + 1]
+        return replace(
+            run,
+            difference=float((ours - right).abs().max()) if ours.shape == right.shape else float("inf"),
+            scale=max(scale, float(right.abs().max())),
+        )
+
+    @staticmethod
+    def dense_names(tiled: nn.Module) -> tuple[str, ...]:
+        """Names of the modules that run dense."""
+        return tuple(
+            name for name, module in tiled.named_modules() if isinstance(vars(module).get("forward"), partial)
+        )
 
     def share(self, image: Tensor, names: tuple[str, ...]) -> float:
         """Share of the dense network's MACs that some modules take."""
@@ -226,25 +286,4 @@ class _Check:
         scores = torch.rand(1, *grid(size, self.tile), generator=self.source)
         plan = Plan.from_scores(scores, self.tile, size, BUDGET, 1)
         whole = count_macs(lambda: self.network(image)).total
-        return count_macs(lambda: _logits(tiled(split(image, plan)))[0].dense()).total / max(1, whole)
-
-
-def _logits(answer: Any) -> tuple[Any, tuple[str, ...]]:
-    """Find the logits in what a network returns, and say so if it is more than them.
-
-    Raises:
-        ValueError: It holds no tensor.
-    """
-    if isinstance(answer, Tensor | TileTensor):
-        return answer, ()
-    found = [leaf for leaf in leaves(answer) if isinstance(leaf, Tensor | TileTensor)]
-    if isinstance(answer, Mapping):
-        found = [answer["out"]] if "out" in answer else found
-    if not found:
-        raise ValueError(f"the network returns a {type(answer).__name__} without a tensor; logits are needed")
-    note = f"the network returns a {type(answer).__name__}; wrap it in a module that returns its logits"
-    return found[0], (note,)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return count_macs(lambda: logits_of(tiled(split(image, plan)))[0].dense()).total / max(1, whole)

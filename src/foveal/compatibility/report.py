@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foveal.compatibility.survey import Finding
 
 TOLERANCE = 1e-4
 """Largest difference from the dense answer that counts as equal, relative to its largest value."""
+MIXED_TOLERANCE = 1e-3
+"""The same for mixed plans: whole maps and tiles add in another order, which random networks magnify."""
 KEPT = 1.1
 """MACs, as a multiple of the budget, above which the code that is shown runs everything instead."""
 
@@ -48,6 +51,9 @@ class MixedRun:
         influence: Largest difference that the other image of the batch makes; None if it could not run.
         scale: Largest value of the answer.
         error: Why it could not run; empty if it ran.
+        difference: Largest difference of the logits of one image from what the plan means, computed without
+            tiles by one dense network a level; None if that could not be.
+        unjudged: Why not.
     """
 
     size: tuple[int, int]
@@ -55,11 +61,19 @@ class MixedRun:
     influence: float | None
     scale: float
     error: str = ""
+    difference: float | None = None
+    unjudged: str = ""
 
     @property
     def sound(self) -> bool:
-        """Whether it ran, gave finite logits, and kept the images apart."""
-        return self.finite and self.influence is not None and self.influence <= TOLERANCE * self.scale
+        """Whether it ran, gave finite logits that are right as far as known, and kept the images apart."""
+        apart = self.influence is not None and self.influence <= TOLERANCE * self.scale
+        return self.finite and apart and self.right
+
+    @property
+    def right(self) -> bool:
+        """Whether the logits are what the plan means, as far as that could be computed."""
+        return self.difference is None or self.difference <= MIXED_TOLERANCE * max(self.scale, 1e-30)
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,7 @@ class NetworkReport:
         macs: MACs at `budget`, as a share of the dense network's; None if it cannot run.
         budget: What `macs` is predicted for.
         notes: What else the user should know.
+        all_dense: Whether dense modules mend all findings, and leave nothing for tiles.
     """
 
     network: str
@@ -91,6 +106,7 @@ class NetworkReport:
     macs: float | None
     budget: float
     notes: tuple[str, ...] = ()
+    all_dense: bool = False
 
     @property
     def equal(self) -> bool:
@@ -100,9 +116,20 @@ class NetworkReport:
         return starts and all(c.equal for c in ran) and all(run.sound for run in self.mixed)
 
     @property
+    def whole_map_modules(self) -> tuple[str, ...]:
+        """All modules that run dense: those that the network declares, and further ones."""
+        return (*self.declared, *(self.dense_modules or ()))
+
+    @property
     def code(self) -> str:
         """What to paste to run the network on tiles."""
-        named = f", dense_modules={self.dense_modules!r}" if self.dense_modules else ""
+        return self.code_for("")
+
+    def code_for(self, method: str) -> str:
+        """Return what to paste to run the network by a method; by the usual one if none is named."""
+        named = f", method={method!r}" if method else ""
+        if self.whole_map_modules:
+            named += f", dense_modules={self.whole_map_modules!r}"
         kept = self.macs is None or self.macs <= KEPT * self.budget
         return (
             "import foveal\n\n"
@@ -112,16 +139,20 @@ class NetworkReport:
 
     def __str__(self) -> str:
         """Say whether the network runs on tiles, what it saves, and how to write it."""
+        return self.text()
+
+    def text(self, method: str = "", more: Sequence[str] = ()) -> str:
+        """Say it for a method, with more lines about what it saves."""
         lines = [self._verdict()]
         if self.declared:
             lines.append(f"  it sends {', '.join(self.declared)} through a dense map by itself")
         for operation in dict.fromkeys(finding.operation for finding in self.findings):
             lines.append(f"  {operation}")
             lines += [f"      in {f.where}: {f.remedy}" for f in self.findings if f.operation == operation]
-        lines += [f"  {line}" for line in (*self._runs(), *self._cost())]
+        lines += [f"  {line}" for line in (*self._runs(), *self._cost(), *more)]
         lines += [f"  note: {note}" for note in self.notes]
         if self.equal:
-            lines += ["", *self.code.splitlines()]
+            lines += ["", *self.code_for(method).splitlines()]
         return "\n".join(lines)
 
     def _verdict(self) -> str:
@@ -147,18 +178,31 @@ class NetworkReport:
                         f"(largest difference {worst:.2g})"
                     )
             lines += [f"{size[0]}x{size[1]} px, level {c.level}: {c.error}" for c in here if c.error]
+        return [*lines, *self._mixtures()]
+
+    def _mixtures(self) -> list[str]:
+        lines = []
         for run in self.mixed:
-            if not run.sound:
+            where = f"{run.size[0]}x{run.size[1]} px, levels mixed"
+            if not run.right:
+                lines.append(
+                    f"{where}: NOT what one dense network a level gives (difference {run.difference:.2g})"
+                )
+            elif not run.sound:
                 why = run.error or ("images of a batch influence one another" if run.finite else "not finite")
-                lines.append(f"{run.size[0]}x{run.size[1]} px, levels mixed: {why}")
+                lines.append(f"{where}: {why}")
+        judged = [run.difference for run in self.mixed if run.difference is not None]
         if self.mixed and all(run.sound for run in self.mixed):
-            lines.append(f"{len(self.mixed)} random plans of mixed levels: finite, images kept apart")
+            known = f", {len(judged)} equal one dense network a level ({max(judged):.2g})" if judged else ""
+            lines.append(f"{len(self.mixed)} random plans of mixed levels: finite, images kept apart{known}")
+        left = dict.fromkeys(f"{r.size[0]}x{r.size[1]} px: {r.unjudged}" for r in self.mixed if r.unjudged)
+        lines += [f"values of mixed levels are not compared at {why}" for why in left]
         return lines
 
     def _cost(self) -> list[str]:
         if self.macs is None or self.dense_share is None:
             return []
-        names = (*self.declared, *(self.dense_modules or ()))
+        names = self.whole_map_modules
         share = (
             [f"dense modules ({', '.join(names)}) take {self.dense_share:.1%} of the MACs"] if names else []
         )

@@ -78,10 +78,27 @@ def find_dense_modules(
         if not found:
             return first, dense_modules
         callers = {finding.module for finding in found}
-        if "" in callers or callers <= set(dense_modules) or any(finding.geometry for finding in found):
+        if any(finding.geometry for finding in found):
+            return first or (), None
+        stuck = "" in callers or callers <= set(dense_modules)
+        dense_modules = _outermost({*dense_modules, *(callers - {""})})
+        if stuck:
             break
-        dense_modules = _outermost({*dense_modules, *callers})
-    return first or (), None
+    return first or (), _wider(network, image, plan, declared, {*dense_modules})
+
+
+def _wider(
+    network: nn.Module, image: Tensor, plan: Plan, declared: tuple[str, ...], names: set[str]
+) -> tuple[str, ...] | None:
+    """Let the modules around some run dense, then those around these; None if only all of it would mend it.
+
+    So are transformers found whose tokens are no map: their backbone as a whole sees the map.
+    """
+    while names and all("." in name for name in names):
+        names = set(_outermost({name.rpartition(".")[0] for name in names}))
+        if not _Survey(with_dense(network, (*declared, *names))).run(image, plan):
+            return tuple(sorted(names))
+    return None
 
 
 def with_dense(network: nn.Module, names: tuple[str, ...]) -> nn.Module:

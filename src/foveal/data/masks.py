@@ -68,5 +68,29 @@ def open_masks(name: str) -> Masks:
     )
 
 
+def read_wanted(name: str, image: Path | None, size: tuple[int, int]) -> Tensor:
+    """Read the wanted pixels [H, W], bool, of one image.
+
+    Args:
+        name: What the user gave.
+        image: File of the image; None for one that was generated.
+        size: Its height and width [px].
+
+    Raises:
+        ImageError: There is no such mask, or none for the image, or it has another size or wants nothing.
+    """
+    masks = open_masks(name)
+    if image is None and masks.shared is None:
+        what = "the image file" if masks.files is None else "the name of the image file"
+        raise ImageError(f"--mask {name} goes by {what}, and a street is generated; give --image FILE.")
+    wanted = masks.of(read_raster(image)) if image is not None else read_raster(masks.shared or name).given()
+    if tuple(wanted.shape) != size:
+        sides = f"{wanted.shape[0]}x{wanted.shape[1]}"
+        raise ImageError(f"--mask {name} has {sides} px and the image {size[0]}x{size[1]}; give equal sizes.")
+    if not bool(wanted.any()):
+        raise ImageError(f"--mask {name} wants no pixel; give one that is not 0 everywhere.")
+    return wanted
+
+
 def _size(raster: Raster) -> str:
     return f"{raster.values.shape[1]} x {raster.values.shape[0]}"

@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.models.adapters import Pretrained, pretrained
 from foveal.models.mobilenet import STAGES, SamePaddedConv2d, read_quantised_mobilenet
 from foveal.storage.finite import check_finite
 from foveal.storage.tensors import read_tensors
-
-TIMM = "timm:"
-"""What the name of a model of timm starts with."""
 
 Normalisation = tuple[Tensor, Tensor]
 """Mean and deviation of the images that an encoder is given, three numbers each."""
@@ -75,14 +73,18 @@ def load_encoder(
         WeightsError: The source cannot be read, has another shape, or fits no layer.
     """
     theirs: Normalisation | None = None
-    if str(source).startswith(TIMM):
-        state, theirs = _read_timm(str(source), encoder)
+    try:
+        found = pretrained(str(source))
+    except ValueError as error:
+        raise WeightsError(str(error)) from None
+    if found is not None:
+        state, theirs = _read_pretrained(str(source), found, encoder)
     else:
         state = read_state(source)
     if any(key.endswith(".weight.q") for key in state):
         state = read_quantised_mobilenet(state)
     own = encoder.state_dict()
-    state = _unfold(encoder, _torchvision_names({_bare(key): value for key, value in state.items()}, own))
+    state = _unfold(encoder, _mobilenet_names({_bare(key): value for key, value in state.items()}, own))
     state = {key: value.float() for key, value in state.items() if key in own}
     if not state:
         raise WeightsError(f"{source}: no key fits the encoder; it has keys such as '{next(iter(own))}'")
@@ -98,24 +100,11 @@ def load_encoder(
     return [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
 
 
-def _read_timm(source: str, encoder: nn.Module) -> tuple[dict[str, Tensor], Normalisation]:
-    """Make a pretrained model of timm, and say what images it was trained on."""
-    name = source.removeprefix(TIMM)
-    try:
-        import timm
-    except (ImportError, RuntimeError) as error:  # torchvision beside another build of torch
-        raise WeightsError(
-            f"{source}: timm cannot be imported ({_first_line(error)}); pip install 'foveal[timm]'"
-        ) from None
-    try:
-        model: Any = timm.create_model(name, pretrained=True)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise WeightsError(
-            f"{source}: timm has no such pretrained weights, or cannot download them ({_first_line(error)}); "
-            "give a name of timm.list_pretrained(), or download the weights elsewhere and give the file"
-        ) from None
-    padded = [any(isinstance(m, SamePaddedConv2d) for m in encoder.modules())]
-    padded.append(any(type(m).__name__ == "Conv2dSame" for m in model.modules()))
+def _read_pretrained(
+    source: str, found: Pretrained, encoder: nn.Module
+) -> tuple[dict[str, Tensor], Normalisation]:
+    """Return the weights of a pretrained encoder, and what images it was trained on."""
+    padded = any(isinstance(m, SamePaddedConv2d) for m in encoder.modules()), found.same_padding
     if padded[0] != padded[1]:
         styles = ["as TensorFlow does" if same else "symmetrically" for same in padded]
         warnings.warn(
@@ -123,8 +112,7 @@ def _read_timm(source: str, encoder: nn.Module) -> tuple[dict[str, Tensor], Norm
             "per stride, which training has to mend",
             stacklevel=3,
         )
-    config = model.pretrained_cfg
-    return model.state_dict(), (torch.tensor(config["mean"]), torch.tensor(config["std"]))
+    return found.state, (torch.tensor(found.images.mean), torch.tensor(found.images.std))
 
 
 def _bare(key: str) -> str:
@@ -132,7 +120,7 @@ def _bare(key: str) -> str:
     return key.removeprefix("module.")
 
 
-def _torchvision_names(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+def _mobilenet_names(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Turn timm's names of a MobileNetV2 into those of torchvision, if the encoder has those."""
     if "features.0.0.weight" not in own or "conv_stem.weight" not in state:
         return state

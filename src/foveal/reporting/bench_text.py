@@ -28,6 +28,7 @@ def bench_text(result: BenchResult) -> str:
         f"{_dense_table(result.dense, rivals)}\n",
         _adaptive_table(result.adaptive),
         explained,
+        *_masked(result.adaptive),
         *([beside] if any_best not in rivals else []),
     ]
     return "\n".join(parts)
@@ -128,6 +129,10 @@ COLUMNS: tuple[tuple[str, Callable[[BenchRow], str]], ...] = (
     ("agrees", lambda row: f"{row.agreement:.2%}"),
     ("decides", lambda row: "-" if row.decide_ms is None else f"{row.decide_ms:.1f}"),
 )
+WANTED: tuple[str, Callable[[BenchRow], str]] = (
+    "mask",
+    lambda row: "-" if row.wanted is None else f"{row.wanted:.1%}",
+)
 MEMORY: tuple[tuple[str, Callable[[BenchRow], str]], ...] = (
     ("peak MB", lambda row: f"{row.peak_mb:.0f}"),
     ("dense MB", lambda row: f"{row.dense_peak_mb:.0f}"),
@@ -136,4 +141,23 @@ MEMORY: tuple[tuple[str, Callable[[BenchRow], str]], ...] = (
 
 def _adaptive_table(rows: Sequence[BenchRow]) -> str:
     columns = COLUMNS if rows[0].peak_mb is None else COLUMNS + MEMORY
+    if any(row.wanted is not None for row in rows):
+        columns = (*columns[:6], WANTED, *columns[6:])
     return table([name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows])
+
+
+def _masked(rows: Sequence[BenchRow]) -> list[str]:
+    """Say what a mask saves, row by row: each is beside the same without one."""
+    found, whole = [], {_setting(row): row for row in rows if row.wanted is None}
+    for row in rows:
+        if row.wanted is not None and (before := whole.get(_setting(row))) is not None:
+            found.append(
+                f"the mask wants {row.wanted:.1%} of the pixels: at budget {row.budget:g} in {row.precision} "
+                f"it saves {before.ms - row.ms:.1f} of {before.ms:.1f} ms and "
+                f"{giga(max(0, before.macs - row.macs))} of {giga(before.macs)} MACs"
+            )
+    return found
+
+
+def _setting(row: BenchRow) -> tuple[object, ...]:
+    return row.method, row.policy, row.budget, row.precision, row.max_level, row.tile, row.coarse_level

@@ -40,9 +40,13 @@ def interpolate(
         exact = factor.is_integer() and all(_multiple(x, side, level) for level in levels)
     if side == x.side:
         return x
-    if exact and mode == "nearest":
+    alone = exact and mode == "nearest"  # no tile reads another one
+    if alone and size is None:
         return x.with_tiles(F.interpolate(x.tiles, scale_factor=int(factor), mode="nearest"))
+    # Recorded for any size: whether it is exact depends on the levels, and later passes have others.
     kept = None if x.tape is None else x.tape.exchange("interpolate", x.tiles)
+    if alone:
+        return x.with_tiles(F.interpolate(x.tiles, scale_factor=int(factor), mode="nearest"))
     if exact and not corners and mode == "bilinear":
         return x.with_tiles(enlarge(x.tiles, x.layout, int(factor), kept))
     return x.with_tiles(resample(x.tiles, x.layout, Resampling(side, mode, corners, scale), kept))

@@ -106,6 +106,7 @@ def create_adapted(recipe: Recipe, dataset: Dataset) -> nn.Module:
         source=source.function,
         arguments=source.arguments,
         classes=dataset.classes,
+        compile_now=False,
     )
     found = describe(made).network
     check_tile(found, recipe.method.tile)

@@ -1,0 +1,60 @@
+"""Libraries of networks: what their networks expect, and how to make them again. One file a library."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from foveal.models.adapters.base import Adapter, Images, Maker, Pretrained, Recognised
+from foveal.models.adapters.smp import SmpAdapter
+from foveal.models.adapters.timm import TimmAdapter, timm_segmenter
+from foveal.models.adapters.torchvision import TorchvisionAdapter
+from foveal.models.adapters.transformers import TransformersAdapter
+
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "Images",
+    "Maker",
+    "Pretrained",
+    "Recognised",
+    "pretrained",
+    "read_images",
+    "recognise",
+    "settle",
+    "timm_segmenter",
+]
+
+ADAPTERS: tuple[Adapter, ...] = (SmpAdapter(), TransformersAdapter(), TorchvisionAdapter(), TimmAdapter())
+"""The first that recognises a network says what it expects."""
+
+
+def recognise(network: nn.Module) -> Recognised:
+    """Say what a network expects, by the library that it is of; nothing if it is of none."""
+    found = (adapter.recognise(network) for adapter in ADAPTERS)
+    return next((each for each in found if each is not None), Recognised())
+
+
+def settle(network: nn.Module) -> None:
+    """Set what lets a network run on tiles, in place."""
+    for name, value in recognise(network).settings.items():
+        vars(network)[name] = value
+
+
+def read_images(given: Any) -> Images | None:
+    """Read how images were prepared from what a library has for it; None if it is nothing of theirs."""
+    found = (adapter.read(given) for adapter in ADAPTERS)
+    return next((each for each in found if each is not None), None)
+
+
+def pretrained(source: str) -> Pretrained | None:
+    """Make the pretrained encoder that a name such as timm:resnet18 means; None if it means none.
+
+    Raises:
+        ValueError: There is no such encoder, or its library is not there.
+    """
+    for adapter in ADAPTERS:
+        if adapter.prefix and source.startswith(adapter.prefix):
+            return adapter.pretrained(source.removeprefix(adapter.prefix))
+    return None
