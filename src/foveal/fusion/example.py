@@ -133,3 +133,10 @@ def with_nodes(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: with_nodes(part) for key, part in value.items()}
     return value
+
+
+def leaves(values: Any) -> list[Any]:
+    """List what structures hold."""
+    if isinstance(values, dict):
+        values = list(values.values())
+    return [leaf for value in values for leaf in leaves(value)] if isinstance(values, list | tuple) else [values]

@@ -34,6 +34,9 @@ def join_all(traced: fx.GraphModule, multiples: bool) -> None:
 
 def _join(traced: fx.GraphModule, node: fx.Node, given: fx.Node, found: Convolution) -> None:
     """Replace a convolution and what surrounds it by one layer."""
+    if node.args[0] is not given:  # what computed the zeros around the map is not needed any more
+        node.replace_input_with(node.args[0], given)  # type: ignore[arg-type]
+        traced.graph.eliminate_dead_code()
     source, found = _take_prologue(traced, given, found)
     last, residual, found = _take_epilogue(traced, node, found)
     stem = str(node.target) if node.op == "call_module" else str(node.args[1]).removesuffix("_weight")

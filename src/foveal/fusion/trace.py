@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 
-from foveal.fusion.example import Example, Side, plain, sides_of, with_nodes
+from foveal.fusion.example import Example, Side, leaves, plain, sides_of, with_nodes
 from foveal.fusion.layers import Convolve, untouched
 from foveal.fusion.nodes import CLAMPS, is_module
 
@@ -65,6 +66,16 @@ class Tracer(fx.Tracer):
         super().__init__()
         self._whole, self._image, self._opened = whole, image, opened
         self._computing = False
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        """Trace a network."""
+        with _Making(self):
+            return super().trace(root, concrete_args)
+
+    @property
+    def computing(self) -> bool:
+        """Whether what runs is for the example alone."""
+        return self._computing
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one node."""
@@ -129,6 +140,22 @@ class Tracer(fx.Tracer):
             return target(*args, **kwargs)
         finally:
             self._computing = outer
+
+
+class _Making(TorchFunctionMode):
+    """Writes down tensors that are made with the sides of maps."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Add a node for what follows from sides alone."""
+        given = leaves([*args, *(kwargs or {}).values()])
+        known = self._tracer.computing or not any(isinstance(value, Side) for value in given)
+        if known or any(isinstance(value, fx.Proxy) for value in given):
+            return func(*args, **(kwargs or {}))
+        return self._tracer.create_proxy("call_function", func, args, kwargs or {})
 
 
 class Shapes(fx.Interpreter):
