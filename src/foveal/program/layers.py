@@ -63,26 +63,6 @@ def add_convolution(
     return out
 
 
-def add_transposed(builder: Builder, name: str, module: nn.ConvTranspose2d, given: int) -> int:
-    """Add a transposed convolution whose windows lie side by side: a product a sample, spread over a square.
-
-    Raises:
-        NotCompiled: Its windows overlap or leave gaps, or it has groups.
-    """
-    side, stride = module.kernel_size[0], builder.maps[given].stride
-    plain = module.padding == (0, 0) == module.output_padding and module.dilation == (1, 1)
-    if not plain or module.kernel_size != module.stride or module.kernel_size != (side, side):
-        raise NotCompiled(f"'{name}' is a transposed convolution whose windows do not lie side by side")
-    if module.groups > 1 or stride % side:
-        raise NotCompiled(f"'{name}' is a transposed convolution of groups, or beyond the image's resolution")
-    weight = module.weight.detach().permute(2, 3, 1, 0).reshape(-1, module.in_channels, 1, 1)
-    bias = None if module.bias is None else module.bias.detach().repeat(side * side)
-    squares = add_convolution(builder, f"{name}.product", Convolution(weight, bias), given)
-    out = builder.add_map(module.out_channels, stride // side)
-    builder.add_step(name, SPREAD, squares, out, factor=side)
-    return out
-
-
 def _add_depthwise(
     builder: Builder, name: str, c: Convolution, maps: tuple[int, int], residual: int | None
 ) -> int:

@@ -123,9 +123,10 @@ static int has_no_window(const StepSpec *s) {
     return s->rows == 1 && s->columns == 1 && s->stride == 1 && s->dilation == 1 && s->top == 0 && s->left == 0;
 }
 
-/* Whether a second map is of the same shape, or a vector for every image of tiles. */
+/* Whether a second map is of the same shape or has one channel, or is a vector for every image of tiles. */
 static int combined_fit(const MapSpec *in, const MapSpec *more) {
-    return same_shape(in, more) || (in->kind == TILED && is_vector(more) && in->channels == more->channels);
+    if (same_places(in, more)) return more->channels == in->channels || more->channels == 1;
+    return (in->kind == TILED && is_vector(more) && in->channels == more->channels);
 }
 
 /* Whether the maps of a step are those that its kind works on. */

@@ -64,7 +64,7 @@ void apply_step(Run *r, const StepSpec *s, Team team) {
         }
 }
 
-/* A map times or plus another one, or a vector of every image. */
+/* A map times or plus another one, one of a single channel, or a vector of every image. */
 void combine_step(Run *r, const StepSpec *s, Team team) {
     const Program *p = r->program;
     const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out], *more = &p->maps[s->other];
@@ -79,6 +79,7 @@ void combine_step(Run *r, const StepSpec *s, Team team) {
         for (int64_t row = first; row < first + size && row < rows; row++) {
             load_row(in, from, row, values);
             load_row(more, others, by_image ? image_of(r, row / area) : row, factors);
+            for (int32_t c = more->channels; c < channels; c++) factors[c] = factors[0];
             if (s->kind == MULTIPLY)
                 for (int32_t c = 0; c < channels; c++) values[c] *= factors[c];
             else

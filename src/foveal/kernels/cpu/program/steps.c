@@ -134,6 +134,26 @@ static void copy_samples(Run *r, int32_t step, Team team) {
         }
 }
 
+/* Whether a map has exactly `factor` times the samples of another one, at every level of the running pass. */
+static int is_exact(const Run *r, int32_t in, int32_t out, int32_t factor) {
+    uint32_t levels = r->pass.plain ? 1u << r->pass.level : 0;
+    for (int64_t t = r->grid.first; !r->pass.plain && t < r->grid.tiles; t++) levels |= 1u << r->grid.level[t];
+    for (int32_t level = 0; level < MOST_LEVELS; level++)
+        if ((levels >> level & 1) && (rows_at(r, out, level) != factor * rows_at(r, in, level) || columns_at(r, out, level) != factor * columns_at(r, in, level)))
+            return 0;
+    return 1;
+}
+
+/* Resampling by a whole factor is what enlarging is, wherever the sides are those of the factor. */
+static void resample(Run *r, int32_t step, Team team) {
+    const StepSpec *s = &r->program->steps[step];
+    const MapSpec *in = &r->program->maps[s->in], *out = &r->program->maps[s->out];
+    const int simple = in->precision == out->precision && is_exact(r, in->stride, out->stride, s->factor);
+    if (simple && s->function & NEAREST) copy_samples(r, step, team);
+    else if (simple && in->precision == F32 && !(s->function & ALIGN_CORNERS)) enlarge(r, step, team);
+    else any_resample_step(r, step, team);
+}
+
 /* clamp(scale * a + shift + b) sample by sample; channels from `at` on in the result of CONCAT. */
 static void pointwise(Run *r, int32_t step, Team team) {
     const Program *p = r->program;
@@ -225,7 +245,7 @@ static void run_step(Run *r, int32_t step, Team team) {
         case LAYER_NORM: layer_norm_step(r, s, team); break;
         case GROUP_NORM: group_norm_step(r, s, team); break;
         case MEAN: mean_step(r, s, team); break;
-        case RESAMPLE: any_resample_step(r, step, team); break;
+        case RESAMPLE: resample(r, step, team); break;
         default: pointwise(r, step, team);
     }
 }
