@@ -178,9 +178,7 @@ class Graph:
     def like(self, given: int, channels: int | None = None, stride: int | None = None) -> int:
         """Add a map as a given one, with other channels or of another stride."""
         m = self.builder.maps[given]
-        made = self.builder.add_map(channels or m.channels, stride or m.stride, m.kind, m.grid)
-        self.builder.maps[made].columns = m.columns
-        return made
+        return self.builder.add_map(channels or m.channels, stride or m.stride, m.kind, m.grid, m.columns)
 
     def is_vector(self, given: int) -> bool:
         """Whether a map has one row for every image."""

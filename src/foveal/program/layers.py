@@ -29,7 +29,7 @@ def add_convolution(
         raise NotCompiled(f"'{name}' takes {c.weight.shape[1] * c.groups} channels, given {source.channels}")
     if c.groups > 1 and not (c.depthwise and c.kernel[0] * c.kernel[1] <= MOST_TAPS and c.prologue is None):
         raise NotCompiled(f"'{name}' is a convolution of {c.groups} groups")
-    out = builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid)
+    out = builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid, source.columns)
     if c.groups > 1:
         return _add_depthwise(builder, name, c, (given, out), residual)
     fields: dict[str, float] = {}

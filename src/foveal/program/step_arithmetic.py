@@ -142,8 +142,7 @@ def pool(g: Graph, node: fx.Node, grid: tuple[Any, Any]) -> Value:
     if source.kind != TILED or not all(isinstance(side, int) for side in grid):
         raise NotCompiled(f"'{node.name}' averages something else than a map of the image")
     name = str(node.target)
-    out = g.builder.add_map(source.channels, source.stride, BINS, grid[0])
-    g.builder.maps[out].columns = grid[1]
+    out = g.builder.add_map(source.channels, source.stride, BINS, grid[0], grid[1])
     if grid == (1, 1):
         g.builder.add_step(name, MEAN, given, out)
     else:
