@@ -90,6 +90,7 @@ class Graph:
         self.builder = Builder()
         self.values: dict[fx.Node, Value] = {}
         self.whole: dict[int, int] = {}
+        self.stacked: dict[fx.Node, list[fx.Node]] = {}
         images, *sides = SAMPLE
         self.size = [side - side % -multiple for side in sides]
         noted = _Shapes(traced)
@@ -125,7 +126,8 @@ class Graph:
             if found is None or type(module).forward not in (k.forward for k in MODULES):
                 raise NotCompiled(f"module '{name}' ({type(module).__name__}) has no step")
             return found(self, node)
-        if node not in self.shapes or not any(a in self.values for a in node.all_input_nodes):
+        known = any(a in self.values or a in self.stacked for a in node.all_input_nodes)
+        if node not in self.shapes or not known:
             return None  # a size, or what follows from sizes and weights alone
         if target in FUNCTIONS:
             return FUNCTIONS[target](self, node)

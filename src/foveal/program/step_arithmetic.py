@@ -178,3 +178,27 @@ def concat(g: Graph, node: fx.Node) -> Value:
     for k, v in enumerate(values):
         g.builder.add_step(f"{node.name}.{k}", CONCAT, v.map, out, at=sum(channels[:k]))
     return Value(out, seen)
+
+
+@step(torch.stack)
+def stack(g: Graph, node: fx.Node) -> None:
+    """Note maps that are summed next."""
+    g.stacked[node] = list(node.args[0])  # type: ignore[arg-type]
+
+
+@step(torch.sum, "sum")
+def total(g: Graph, node: fx.Node) -> Value:
+    """Add maps that were stacked."""
+    stacked = g.stacked.get(node.args[0], [])  # type: ignore[arg-type]
+    dims = g.argument(node, 1, "dim"), g.argument(node.args[0], 1, "dim", 0)  # type: ignore[arg-type]
+    if not stacked or dims[0] not in (dims[1], [dims[1]], (dims[1],)):
+        raise NotCompiled(f"'{node.name}' sums something else than stacked maps")
+    values = [g.value(part, f"a summand of '{node.name}'") for part in stacked]
+    if len({(v.axes, _places(g, v.map), g.builder.maps[v.map].channels) for v in values}) != 1:
+        raise NotCompiled(f"'{node.name}' sums maps of different shapes")
+    found = values[0].map
+    for k, value in enumerate(values[1:]):
+        out = g.like(found)
+        g.builder.add_step(f"{node.name}.{k}", ADD, found, out, other=value.map)
+        found = out
+    return Value(found, values[0].axes)

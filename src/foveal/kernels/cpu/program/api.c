@@ -27,13 +27,15 @@ static int find_tables(Program *p) {
     for (int32_t k = 0; k < p->head.steps; k++) {
         const StepSpec *s = &p->steps[k];
         const MapSpec *in = &p->maps[s->in];
-        int32_t edge, border = in->kind == TILED ? reach_of(s, &edge) : 0, t = 0;
+        int32_t edge = 0, border = in->kind == TILED ? reach_of(s, &edge) : 0, t = 0;
         p->table[k] = -1;
         const int same = in->precision == p->maps[s->out].precision;
         if (s->kind == COMPOSE) p->alias[s->out] = same ? s->in : -1, p->reached[s->in] = 1;
         if (s->kind == MEAN || s->kind == GROUP_NORM) p->reached[s->in] = 1, p->statistics = most(p->statistics, in->channels);
         if (s->kind == CUT && same) p->alias[s->in] = s->out;
-        if (!border) continue;
+        /* windows within a tile see what lies outside the image, too, where the tile hangs over its edge */
+        const int looks = s->rows > 1 || s->columns > 1;
+        if (!border && !(looks && in->kind == TILED)) continue;
         p->reached[s->in] = 1;
         while (t < p->table_count && (p->tables[t].stride != in->stride || p->tables[t].edge != edge)) t++;
         if (t == MOST_TABLES) return -1;
