@@ -127,5 +127,7 @@ def test_as_many_threads_as_there_are_give_the_same_answer(family: str) -> None:
 
 @torch.no_grad()
 def test_macs_are_those_of_the_network(family: str) -> None:
+    """But for resizing that changes nothing, which PyTorch computes."""
     x = image(SIZES[0])
-    assert program(family).run(x).macs == pytest.approx(count_macs(lambda: network(family)(torch.from_numpy(x))).total, rel=0.01)
+    expected = count_macs(lambda: network(family)(torch.from_numpy(x))).total
+    assert 0.94 * expected <= program(family).run(x).macs <= 1.01 * expected
