@@ -76,13 +76,15 @@ def test_dense(family: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("seed", range(6))
 def test_plans_of_all_levels(family: str, seed: int) -> None:
-    """Image by image: what PyTorch's engine refuses to mix, maps of different finest levels, a program can."""
+    """Image by image: PyTorch's engine refuses to mix maps of different finest levels, a program does not."""
     source = random.Random(seed)
     sizes = SIZES + (RAGGED[:2] if FAMILIES[family][1] == 1 else ())
     size = sizes[seed % len(sizes)]
     plan = random_plan(source, 2, size, TILE, seed % 4, source.choice([0, 0.3]))
     x = image(size)
-    found = program(family).run(x, PlannedRun(plan.levels.numpy(), tile=TILE), threads=1 + seed % 2, logits=True)
+    found = program(family).run(
+        x, PlannedRun(plan.levels.numpy(), tile=TILE), threads=1 + seed % 2, logits=True
+    )
     for n in range(2):
         alone = Plan(plan.levels[n : n + 1], TILE, size)
         expected = fused(family)(split(torch.from_numpy(x[n : n + 1]), alone)).dense()
@@ -114,14 +116,19 @@ def test_reduced_precision(family: str, precision: str, limit: float) -> None:
 def test_a_file_holds_it(family: str, tmp_path: Path) -> None:
     program(family).save(tmp_path / "net.foveal")
     x = image(SIZES[1])
-    one, two = (p.run(x, CoarseToFineRun(0.7, tile=TILE), logits=True, threads=1) for p in (program(family), load_program(tmp_path / "net.foveal")))
+    one, two = (
+        p.run(x, CoarseToFineRun(0.7, tile=TILE), logits=True, threads=1)
+        for p in (program(family), load_program(tmp_path / "net.foveal"))
+    )
     np.testing.assert_array_equal(one.logits, two.logits)
 
 
 @torch.no_grad()
 def test_as_many_threads_as_there_are_give_the_same_answer(family: str) -> None:
     x = image(SIZES[1])
-    one, two = (program(family).run(x, CoarseToFineRun(0.7, tile=TILE), logits=True, threads=k) for k in (1, 3))
+    one, two = (
+        program(family).run(x, CoarseToFineRun(0.7, tile=TILE), logits=True, threads=k) for k in (1, 3)
+    )
     np.testing.assert_array_equal(one.logits, two.logits)
 
 

@@ -36,7 +36,10 @@ class Gate(nn.Module):
 
     def __init__(self, channels: int, gate: nn.Module, act: nn.Module) -> None:
         super().__init__()
-        self.squeeze, self.excite = nn.Conv2d(channels, channels // 2, 1), nn.Conv2d(channels // 2, channels, 1)
+        self.squeeze, self.excite = (
+            nn.Conv2d(channels, channels // 2, 1),
+            nn.Conv2d(channels // 2, channels, 1),
+        )
         self.gate, self.act = gate, act
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,7 +144,9 @@ class PyramidParsing(nn.Module):
     def __init__(self, corners: bool = True) -> None:
         super().__init__()
         self.body, self.corners = nn.Sequential(block(3, 8, 2), block(8, 16, 2)), corners
-        grids = [nn.Sequential(nn.AdaptiveAvgPool2d(n), nn.Conv2d(16, 4, 1), nn.ReLU()) for n in (1, 2, (3, 2), 6)]
+        grids = [
+            nn.Sequential(nn.AdaptiveAvgPool2d(n), nn.Conv2d(16, 4, 1), nn.ReLU()) for n in (1, 2, (3, 2), 6)
+        ]
         self.grids, self.head = nn.ModuleList(grids), nn.Conv2d(32, 4, 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -190,8 +195,9 @@ class Link(nn.Module):
 class Sequences(nn.Module):
     """Maps as sequences of samples, mixed by products, and brought together at one size."""
 
-    def __init__(self) -> None:
+    def __init__(self, fine: bool = True) -> None:
         super().__init__()
+        self.fine = fine
         self.one, self.two = block(3, 8, 2), block(8, 12, 2)
         self.mix = nn.ModuleList([nn.Linear(8, 8), nn.Linear(12, 8)])
         self.head = nn.Conv2d(16, 4, 1)
@@ -202,7 +208,10 @@ class Sequences(nn.Module):
         for x, mix in zip((fine, self.two(fine)), self.mix, strict=True):
             n, _, height, width = x.shape
             y = mix(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(n, -1, height, width).contiguous()
-            found.append(F.interpolate(y, size=fine.shape[2:], mode="bilinear", align_corners=False))
+            size = (
+                (found[0] if found else y).shape[2:] if self.fine else [side // 4 for side in image.shape[2:]]
+            )
+            found.append(F.interpolate(y, size=size, mode="bilinear", align_corners=False))
         return self.head(torch.cat(found[::-1], 1))
 
 
@@ -232,6 +241,7 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "fpn": (FeaturePyramid, 4),
     "linknet": (Link, 4),
     "sequences": (Sequences, 1),
+    "coarse_sequences": (lambda: Sequences(False), 4),
     "attention": (Attended, 8),
 }
 """What makes a network, and what the sides of images must be multiples of [px]."""

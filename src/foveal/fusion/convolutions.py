@@ -1,4 +1,4 @@
-"""Which nodes of a graph are convolutions that can be joined: layers, calls, and the zeros that are put around."""
+"""Which nodes of a graph are convolutions that can be joined: layers, calls, and zeros put around a map."""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def _padding_of(
     if not isinstance(sides, list | tuple) or len(sides) != 4 or not isinstance(node.args[0], fx.Node):
         return None
     left, right, top, bottom = sides
+    left, top = (n.meta.get("number") if isinstance(n, fx.Node) else n for n in (left, top))
     if not isinstance(left, int) or not isinstance(top, int):
         return None
     known = isinstance(right, int) and isinstance(bottom, int)

@@ -2,8 +2,8 @@
 
 Whatever a network asks of a map, its rank, its sides, whether they are equal, is answered by the example; so
 networks may loop over sizes and decide by them. A side stays the side of its map as long as it is added,
-multiplied or divided by whole numbers; a graph that a decision or any other number depends on differs from the
-one that images of another size give, and `foveal.fusion.trace` compares both.
+multiplied or divided by whole numbers. Where a decision or any other number follows from sizes, the graph
+differs from the one that images of another size give; `foveal.fusion.graph` compares both.
 """
 
 from __future__ import annotations
@@ -34,6 +34,36 @@ class Side(int):
         if self._node is None:
             self._node = self._make()
         return self._node
+
+    def __neg__(self) -> Any:
+        """Return what `-h % 32` needs."""
+        return self * -1
+
+    def __truediv__(self, other: Any) -> Any:
+        """Divide; what is rounded up or down next is a side again."""
+        found = int(self) / other
+        return Ratio(found, self, other) if isinstance(other, int) and isinstance(found, float) else found
+
+
+class Ratio(float):
+    """A side over a whole number."""
+
+    _side: Side
+    _by: int
+
+    def __new__(cls, value: float, side: Side, by: int) -> Ratio:
+        """Note what was divided by what."""
+        self = super().__new__(cls, value)
+        self._side, self._by = side, by
+        return self
+
+    def __ceil__(self) -> int:
+        """Round up."""
+        return -(-self._side // self._by)
+
+    def __floor__(self) -> int:
+        """Round down."""
+        return self._side // self._by
 
 
 def _operator(name: str, swapped: bool) -> Callable[[Side, Any], Any]:
@@ -139,4 +169,6 @@ def leaves(values: Any) -> list[Any]:
     """List what structures hold."""
     if isinstance(values, dict):
         values = list(values.values())
-    return [leaf for value in values for leaf in leaves(value)] if isinstance(values, list | tuple) else [values]
+    return (
+        [leaf for value in values for leaf in leaves(value)] if isinstance(values, list | tuple) else [values]
+    )

@@ -54,9 +54,7 @@ def _said(error: BaseException) -> str:
     return said
 
 
-def fuse(
-    network: nn.Module, dense_modules: tuple[str, ...] | None = None, multiple: int = 1
-) -> nn.Module:
+def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None, multiple: int = 1) -> nn.Module:
     """Return a network with the same answer (up to rounding) and fewer passes over memory.
 
     Args:
@@ -93,7 +91,9 @@ def _fuse(network: nn.Module, names: tuple[str, ...], multiple: int, opened: boo
     for given, answer in zip((image, odd), wanted, strict=False):
         if not _same(_answer(traced, given), answer, ROUNDINGS):
             size = "x".join(map(str, given.shape[2:]))
-            raise CannotFuse(f"{kind} gives another answer once its layers are joined, on an image of {size} px")
+            raise CannotFuse(
+                f"{kind} gives another answer once its layers are joined, on an image of {size} px"
+            )
     return traced
 
 

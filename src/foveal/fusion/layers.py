@@ -168,7 +168,11 @@ def window_of(weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: 
 
 def pair(value: Any) -> tuple[Any, Any]:
     """Give one number per axis."""
-    both = (value, value) if not isinstance(value, list | tuple) else tuple(value) * (2 if len(value) == 1 else 1)
+    both = (
+        (value, value)
+        if not isinstance(value, list | tuple)
+        else tuple(value) * (2 if len(value) == 1 else 1)
+    )
     return both[0], both[1]
 
 

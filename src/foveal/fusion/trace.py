@@ -165,6 +165,7 @@ class Shapes(fx.Interpreter):
         """Run a node."""
         value = super().run_node(n)
         n.meta["shape"] = tuple(value.shape) if isinstance(value, Tensor) else None
+        n.meta["number"] = value if isinstance(value, int) else None
         return value
 
 

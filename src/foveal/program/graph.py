@@ -164,7 +164,7 @@ class Graph:
         return self.shapes.get(node, ())
 
     def argument(self, node: fx.Node, place: int, name: str, default: Any = None) -> Any:
-        """Return an argument of a call, numbers that follow from sizes as they are for the image of `SAMPLE`."""
+        """Return an argument of a call; numbers that follow from sizes are as for `SAMPLE`."""
         given = node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
         return fx.node.map_arg(given, lambda n: self.numbers.get(n, n))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveal.ops import Convolution
 from foveal.program.builder import Builder, NotCompiled
-from foveal.program.spec import ADD, CONVOLVE, DEPTHWISE, SPREAD, TILED
+from foveal.program.spec import ADD, CONVOLVE, DEPTHWISE, TILED
 
 RATES = {"direct": 1.0, "winograd2": 1.5, "winograd4": 1.5}
 """Expected time of a multiplication by an algorithm, in that of the direct one."""

@@ -38,9 +38,7 @@ STEP_NAMES = (
     *("grid_pool", "grid_spread", "cut", "repeat", "spread"),
     *("apply", "multiply", "offset", "layer_norm", "group_norm", "mean", "resample"),
 )
-FUNCTIONS = (
-    *("", "sigmoid", "silu", "hardsigmoid", "hardswish", "gelu", "gelu_tanh", "tanh", "leaky_relu"),
-)
+FUNCTIONS = (*("", "sigmoid", "silu", "hardsigmoid", "hardswish", "gelu", "gelu_tanh", "tanh", "leaky_relu"),)
 """Of the step `apply`, by number."""
 NEAREST, ALIGN_CORNERS, BY_FACTOR = 1, 2, 4
 """How the step `resample` places samples; `grid_spread` knows `ALIGN_CORNERS`."""

@@ -129,7 +129,9 @@ def pool_call(g: Graph, node: fx.Node) -> Value:
 def mean(g: Graph, node: fx.Node) -> Value:
     """Average over the image."""
     given, dims = node.args[0], g.argument(node, 1, "dim")
-    axes = {d % len(g.shape(given)) for d in (dims if isinstance(dims, list | tuple) else [dims]) if d is not None}
+    axes = {
+        d % len(g.shape(given)) for d in (dims if isinstance(dims, list | tuple) else [dims]) if d is not None
+    }
     if axes != {2, 3} or len(g.shape(given)) != ANY_RANK:
         raise NotCompiled(f"'{node.name}' averages over something else than the image")
     return pool(g, node, (1, 1))

@@ -163,7 +163,9 @@ def group_norm_layer(g: Graph, node: fx.Node) -> Value:
 def group_norm_call(g: Graph, node: fx.Node) -> Value:
     """Add a norm of groups of channels over the image."""
     weight, bias = (g.constant(g.argument(node, k, name)) for k, name in ((2, "weight"), (3, "bias")))
-    return group_norm(g, node, g.argument(node, 1, "num_groups"), weight, bias, g.argument(node, 4, "eps", 1e-5))
+    return group_norm(
+        g, node, g.argument(node, 1, "num_groups"), weight, bias, g.argument(node, 4, "eps", 1e-5)
+    )
 
 
 def group_norm(
@@ -263,11 +265,13 @@ def max_pool(g: Graph, node: fx.Node, values: tuple[Any, ...], ceil_mode: bool, 
     blocks = padding == (0, 0) and kernel == stride and dilation == (1, 1)  # sides are compared later
     if not (plain and (same or blocks)) or (ceil_mode and not blocks):
         raise NotCompiled(
-            f"max pooling '{node.target}' has neither an odd window padded to ceil(side / stride) nor windows "
-            "side by side"
+            f"max pooling '{node.target}' has neither an odd window padded to ceil(side / stride) nor "
+            "windows side by side"
         )
     out = g.like(given, stride=g.builder.maps[given].stride * stride[0])
     fields = dict(zip(("rows", "columns"), kernel, strict=True))
     fields |= dict(zip(("top", "left"), padding, strict=True))
-    g.builder.add_step(str(node.target), MAX_POOL, given, out, stride=stride[0], dilation=dilation[0], **fields)
+    g.builder.add_step(
+        str(node.target), MAX_POOL, given, out, stride=stride[0], dilation=dilation[0], **fields
+    )
     return Value(out)

@@ -57,6 +57,8 @@ def resize(g: Graph, node: fx.Node, size: Any, scale: Any, mode: str, corners: b
     factor = factors.pop() if len(factors) == 1 else 0.0
     if factor == 1 and size is not None:
         return Value(given)
+    if size is not None and factor and (1 / factor).is_integer():
+        return _reduce(g, node, given, int(1 / factor), mode, corners)
     fits = factor.is_integer() and factor >= 1 and source.stride % int(factor) == 0
     if mode not in ("bilinear", "nearest") or not fits:
         raise NotCompiled(f"'{node.name}' is no bilinear or nearest enlargement by a whole factor")
@@ -66,8 +68,20 @@ def resize(g: Graph, node: fx.Node, size: Any, scale: Any, mode: str, corners: b
     if size is not None or corners:
         kind, by = RESAMPLE, 0 if size is not None else BY_FACTOR
         fields["function"] = by | NEAREST * (mode == "nearest") | ALIGN_CORNERS * corners
-    g.builder.add_step(str(node.target if node.op == "call_module" else node.name), kind, given, out, **fields)
+    g.builder.add_step(
+        str(node.target if node.op == "call_module" else node.name), kind, given, out, **fields
+    )
     return Value(out, cropped=size is None)
+
+
+def _reduce(g: Graph, node: fx.Node, given: int, factor: int, mode: str, corners: bool) -> Value:
+    """Bring a map to the size of one of a coarser stride."""
+    if mode not in ("bilinear", "nearest"):
+        raise NotCompiled(f"'{node.name}' reduces a map otherwise than bilinearly or by the nearest sample")
+    out = g.like(given, stride=g.builder.maps[given].stride * factor)
+    how = NEAREST * (mode == "nearest") | ALIGN_CORNERS * corners
+    g.builder.add_step(node.name, RESAMPLE, given, out, factor=0, function=how)
+    return Value(out)
 
 
 def _spread(g: Graph, node: fx.Node, given: int, mode: str, corners: bool) -> Value:

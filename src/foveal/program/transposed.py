@@ -64,7 +64,7 @@ def _phases(builder: Builder, name: str, module: nn.ConvTranspose2d, given: int)
 
 
 def _along(weight: Tensor, dim: int, phase: int, module: nn.ConvTranspose2d) -> tuple[Tensor, int]:
-    """Take the weights [O, C, rows, columns] that meet a phase along an axis, and the samples before its own."""
+    """Take the weights [O, C, rows, columns] that meet a phase along an axis; say how many look back."""
     axis = dim - 2
     step, padding, dilation = module.stride[axis], int(module.padding[axis]), module.dilation[axis]
     shifted = phase + padding

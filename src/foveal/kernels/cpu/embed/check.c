@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "program/program.h"
-#include "program/values.h"
+#include "steps/values.h"
 
 enum {
     MOST_MAPS = 1 << 14, MOST_STEPS = 1 << 14, MOST_CLASSES = 255, MOST_CHANNELS = 1 << 14,
@@ -164,8 +164,9 @@ static int step_fits(const Tables *t, const StepSpec *s) {
                    between(s->factor, 1, in->channels) && in->channels % s->factor == 0;
         case MEAN: return alone && in->kind == TILED && is_vector(out) && in->channels == out->channels;
         case RESAMPLE:
-            return alone && in->kind == TILED && out->kind == TILED && in->channels == out->channels && between(s->factor, 1, MOST_FACTOR) &&
-                   (int64_t)out->stride * s->factor == in->stride && between(s->function, 0, RESAMPLINGS - 1);
+            if (!alone || in->kind != TILED || out->kind != TILED || in->channels != out->channels || !between(s->function, 0, RESAMPLINGS - 1)) return 0;
+            if (!s->factor) return !(s->function & BY_FACTOR) && out->stride % in->stride == 0 && out->stride / in->stride <= MOST_FACTOR;
+            return between(s->factor, 1, MOST_FACTOR) && (int64_t)out->stride * s->factor == in->stride;
         default: return 0;
     }
 }

@@ -29,6 +29,7 @@ static int find_tables(Program *p) {
         const MapSpec *in = &p->maps[s->in];
         int32_t edge = 0, border = in->kind == TILED ? reach_of(s, &edge) : 0, t = 0;
         p->table[k] = -1;
+        if (s->kind == RESAMPLE && !s->factor) border += p->maps[s->out].stride / in->stride;
         const int same = in->precision == p->maps[s->out].precision;
         if (s->kind == COMPOSE) p->alias[s->out] = same ? s->in : -1, p->reached[s->in] = 1;
         if (s->kind == MEAN || s->kind == GROUP_NORM) p->reached[s->in] = 1, p->statistics = most(p->statistics, in->channels);

@@ -36,7 +36,7 @@ typedef struct {
 typedef struct {
     int32_t kind, in, other, out; /* other: the residual, the second summand, or the second map; or -1 */
     int32_t rows, columns, stride, dilation, top, left;
-    int32_t factor;               /* of ENLARGE, REPEAT, SPREAD and RESAMPLE; groups of GROUP_NORM */
+    int32_t factor;               /* of ENLARGE, REPEAT, SPREAD and RESAMPLE, 0 there for fewer samples; groups of GROUP_NORM */
     int32_t at;                   /* first channel written, of CONCAT and GRID_SPREAD */
     float before_low, before_high; /* before_low: slope of LEAKY; what norms add to a variance */
     float low, high;
@@ -239,17 +239,17 @@ void repeat_vector_step(const Run *r, const StepSpec *s, Team team);
 void convert_plain_step(const Run *r, int32_t from, int32_t to, Team team);
 void cut_whole_step(const Run *r, const StepSpec *s, Team team);
 
-/* functions.c */
+/* steps/functions.c */
 void apply_step(Run *r, const StepSpec *s, Team team);
 void combine_step(Run *r, const StepSpec *s, Team team);
 void layer_norm_step(Run *r, const StepSpec *s, Team team);
 
-/* statistics.c */
+/* steps/statistics.c */
 int64_t statistics_scratch(int64_t images, int64_t channels);
 void mean_step(Run *r, const StepSpec *s, Team team);
 void group_norm_step(Run *r, const StepSpec *s, Team team);
 
-/* resample.c */
+/* steps/resample.c */
 void resample_step(Run *r, int32_t step, const Samples *in, int32_t border, Team team);
 
 /* input.c */

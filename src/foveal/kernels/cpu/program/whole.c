@@ -1,6 +1,6 @@
 /* Dense modules: tiles into whole maps, a grid of means over them, and whole maps into tiles again. */
 #include "program/program.h"
-#include "program/values.h"
+#include "steps/values.h"
 #include "maps/tiles.h"
 
 typedef struct {

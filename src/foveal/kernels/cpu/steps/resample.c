@@ -1,6 +1,6 @@
 /* Maps at another stride, by any rule of where a sample lies; the rules are those of foveal/ops/resample. */
 #include "program/program.h"
-#include "program/values.h"
+#include "steps/values.h"
 
 /* Where the samples of a new map lie in an old one, along an axis. */
 typedef struct {

@@ -2,7 +2,7 @@
    of foveal/geometry/area.py. */
 #include <math.h>
 #include "program/program.h"
-#include "program/values.h"
+#include "steps/values.h"
 
 /* Where the samples of an image lie: lines of plain maps, then lines of tiles. */
 typedef struct {

@@ -1,7 +1,7 @@
 /* Functions of single numbers, sample by sample, on maps in any precision. */
 #include "platform/exponential.h"
 #include "program/program.h"
-#include "program/values.h"
+#include "steps/values.h"
 
 static vec sigmoid(vec x) { return 1.0f / (1.0f + exponential(-x)); }
 
