@@ -106,13 +106,13 @@ class Example(fx.Proxy):
             return self.tracer.create_proxy("call_function", getattr, (self, name), {})
         return found
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         """Count as the example does."""
         return len(self.value)
 
     def __iter__(self) -> Iterator[Any]:
         """Take the parts of the example one by one."""
-        return (self[k] for k in range(len(self.value)))
+        return (operator.getitem(self, k) for k in range(len(self.value)))
 
 
 def sides_of(example: fx.Proxy, shape: torch.Size) -> torch.Size:
@@ -131,8 +131,10 @@ def sides_of(example: fx.Proxy, shape: torch.Size) -> torch.Size:
 
 def plain(value: Any) -> Any:
     """Replace what a graph computes by the examples."""
-    if isinstance(value, fx.Proxy):
-        return value.value if isinstance(value, Example) else getattr(value.root.value, value.attr)  # type: ignore[attr-defined]
+    if isinstance(value, fx.proxy.Attribute):
+        return getattr(plain(value.root), str(value.attr))
+    if isinstance(value, Example):
+        return value.value
     if isinstance(value, Side):
         return int(value)
     if isinstance(value, slice):

@@ -110,7 +110,7 @@ class Tracer(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
         """Add a node, and compute what it is for the example."""
-        found = super().create_proxy(kind, target, args, kwargs, *rest, **more)
+        found: Any = super().create_proxy(kind, target, args, kwargs, *rest, **more)
         if kind == "placeholder":
             first = sum(node.op == "placeholder" for node in self.graph.nodes) == 1
             found.value = self._image if first else (args or (None,))[0]
@@ -136,7 +136,7 @@ class Tracer(fx.Tracer):
             if kind == "call_method":
                 return getattr(args[0], target)(*args[1:], **kwargs)
             if kind == "call_module":
-                return self.root.get_submodule(target)(*args, **kwargs)  # type: ignore[union-attr]
+                return self.root.get_submodule(target)(*args, **kwargs)
             return target(*args, **kwargs)
         finally:
             self._computing = outer

@@ -14,7 +14,7 @@ from foveal.fusion.nodes import CLAMPS
 from foveal.ops import Convolution
 from foveal.program.builder import NotCompiled
 from foveal.program.graph import Graph, Value, step
-from foveal.program.layers import add_convolution
+from foveal.program.layers import add_convolution, add_transposed
 from foveal.program.spec import (
     AFFINE,
     APPLY,
@@ -24,7 +24,6 @@ from foveal.program.spec import (
     MAX_POOL,
     TILED,
 )
-from foveal.program.transposed import add_transposed
 
 GELU = torch._C._nn.gelu
 SIMPLE: dict[Any, str] = {
