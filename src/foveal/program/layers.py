@@ -199,5 +199,5 @@ def _along(weight: Tensor, dim: int, phase: int, module: nn.ConvTranspose2d) -> 
 
 def _numbers(module: nn.ConvTranspose2d) -> tuple[int, int]:
     """Return the padding; transposed convolutions have no other than numbers."""
-    rows, columns = module.padding
-    return int(rows), int(columns)
+    rows, columns = [int(number) for number in module.padding]
+    return rows, columns
