@@ -93,7 +93,7 @@ def norm_at(traced: fx.GraphModule, node: Any) -> tuple[Tensor, Tensor] | None:
     if given.get("training") or any(n is None for n in numbers[:2]):
         return None
     mean, var, weight, bias = numbers
-    scale = (var + given.get("eps", 1e-5)).rsqrt() * (1 if weight is None else weight)  # type: ignore[operator]
+    scale = (var + given.get("eps", 1e-5)).rsqrt() * (1 if weight is None else weight)
     return scale, (0 if bias is None else bias) - mean * scale
 
 
