@@ -25,7 +25,7 @@ ARROWS: dict[str, str] = {
     "compatibility": "geometry ops tiles cost",
     "objectives": "storage",
     "policies": "storage geometry ops",
-    "program": "storage kernels ops fusion models",
+    "program": "storage kernels ops tiles fusion models",
     "methods": "storage geometry kernels ops tiles policies objectives program",
     "hub": "storage cost models policies methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "

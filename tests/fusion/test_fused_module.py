@@ -49,7 +49,7 @@ def by_size(net: Any, x: Tensor) -> Tensor:
         ),
         (by_class, "Net gives another answer once it is traced"),
         (by_overwriting, "Net gives another answer once it is traced"),
-        (by_size, r"Net cannot be traced at .*: The size of tensor a \(64\) must match"),
+        (by_size, r"Net cannot be traced at .*: The size of tensor a \(192\) must match"),
     ],
 )
 @torch.no_grad()

@@ -157,8 +157,9 @@ def find_engine(model: Model, precision: str = "f32", scales: Scales | None = No
     inner: nn.Module = whole.prepared if isinstance(whole, PaddedNetwork) else whole
     fused, program, why_not = inner, None, _obstacle(inner)
     try:
-        fused = fuse(inner)
-        program = None if why_not else compile_fused(fused, multiple=int(getattr(whole, "multiple", 1)))
+        multiple = int(getattr(whole, "multiple", 1))
+        fused = fuse(inner, multiple=multiple)
+        program = None if why_not else compile_fused(fused, multiple=multiple)
     except CannotFuse as error:
         why_not = why_not or str(error)
     except Exception as error:  # a graph of any network may hold anything

@@ -17,10 +17,20 @@ import torch
 from torch import Tensor, fx, nn
 
 from foveal.fusion.join import join_all
-from foveal.fusion.trace import Fused, Shapes, Tracer, attributes_of, simplify, without_overwriting
+from foveal.fusion.trace import (
+    Fused,
+    Shapes,
+    Tracer,
+    attributes_of,
+    same_graph,
+    simplify,
+    without_overwriting,
+)
 
-SAMPLE = 64
-"""Side of the images that shapes and the answer are looked at with."""
+SAMPLES = (2, 128, 192), (1, 192, 128)
+"""Images N, and their sides H and W, that a network is traced with; graphs of both must be the same."""
+ODD = (75, 101)
+"""Sides of the image that joined layers are compared on [px]: no multiples of a stride."""
 ROUNDINGS, MOST = 1e4, 0.1
 """Roundings of the largest number that joined layers may be off, and the largest share of it."""
 
@@ -44,36 +54,67 @@ def _said(error: BaseException) -> str:
     return said
 
 
-def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> nn.Module:
+def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None, multiple: int = 1) -> nn.Module:
     """Return a network with the same answer (up to rounding) and fewer passes over memory.
 
     Args:
-        network: Module from images [N, 3, H, W] to logits; it is taken as in evaluation.
+        network: Module from images [N, C, H, W] to logits; it is taken as in evaluation.
         dense_modules: Submodules that are left as they are, by name; the network's `dense_modules` if absent.
+        multiple: Sides of images that will come are multiples of it [px].
 
     Raises:
-        CannotFuse: The network's control flow depends on values, or it relies on something else that is lost
-            in a graph, or rounding errors grow in it: its answer for an image of 64 x 64 px is another one.
+        CannotFuse: What the network does depends on the values of maps, or on sizes in a way that a graph
+            cannot say, or it relies on something else that is lost in a graph, or rounding errors grow in
+            it: its answer is another one, for an image of 128 x 192 px or of odd sides.
     """
     names = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
-    kind = type(network).__name__
     try:
-        root = copy.deepcopy(network).eval()
-        image = _image(root)
-        expected = _answer(root, image)
-        graph = Tracer(names).trace(without_overwriting(root))
-    except Exception as error:  # whatever a network does when it is given something else than an image
-        raise CannotFuse(f"{kind} cannot be traced{_where(error)}: {_said(error)}") from error
-    traced = Fused(root, graph, f"Fused{kind}")
+        return _fuse(network, names, multiple, opened=True)
+    except CannotFuse:  # layers that pad by the sides that they are given stay as they are
+        return _fuse(network, names, multiple, opened=False)
+
+
+def _fuse(network: nn.Module, names: tuple[str, ...], multiple: int, opened: bool) -> nn.Module:
+    kind = type(network).__name__
+    image, other = (_image(network, *sample, multiple) for sample in SAMPLES)
+    traced, expected = _traced(network, names, image, opened)
+    if not same_graph(traced, _traced(network, names, other, opened)[0]):
+        raise CannotFuse(f"{kind} does something that depends on the image's size in a way no graph can say")
     simplify(traced)
     if not _same(_answer(Shapes(traced).run, image), expected):  # it does the same, so not a bit differs
         raise CannotFuse(f"{kind} gives another answer once it is traced")
-    join_all(traced)
+    join_all(traced, opened)
     traced.eval().requires_grad_(False)
     traced.take(attributes_of(network))
-    if not _same(_answer(traced, image), expected, ROUNDINGS):
-        raise CannotFuse(f"{kind} gives another answer once its layers are joined")
+    odd = _image(network, 1, *ODD, multiple)
+    wanted = expected, *_odd_answer(network, odd)
+    for given, answer in zip((image, odd), wanted, strict=False):
+        if not _same(_answer(traced, given), answer, ROUNDINGS):
+            size = "x".join(map(str, given.shape[2:]))
+            raise CannotFuse(
+                f"{kind} gives another answer once its layers are joined, on an image of {size} px"
+            )
     return traced
+
+
+def _traced(network: nn.Module, names: tuple[str, ...], image: Tensor, opened: bool) -> tuple[Fused, Any]:
+    """Return a graph of a network, and its answer for an image."""
+    kind = type(network).__name__
+    try:
+        root = copy.deepcopy(network).eval()
+        expected = _answer(root, image)
+        graph = Tracer(names, image, opened).trace(without_overwriting(root))
+    except Exception as error:  # whatever a network does when it is given something else than an image
+        raise CannotFuse(f"{kind} cannot be traced{_where(error)}: {_said(error)}") from error
+    return Fused(root, graph, f"Fused{kind}"), expected
+
+
+def _odd_answer(network: nn.Module, image: Tensor) -> tuple[Any, ...]:
+    """Return the answer for an image of odd sides; nothing if the network takes none."""
+    try:
+        return (_answer(copy.deepcopy(network).eval(), image),)
+    except Exception:  # as above
+        return ()
 
 
 def faster(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> nn.Module:
@@ -84,11 +125,12 @@ def faster(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> 
         return network
 
 
-def _image(network: nn.Module) -> Tensor:
-    """Draw two small images in the network's precision, with its `in_channels`, 3 if it does not say."""
+def _image(network: nn.Module, images: int, height: int, width: int, multiple: int) -> Tensor:
+    """Draw small images in the network's precision, with its `in_channels`, 3 if it does not say."""
     like = next(iter(network.parameters()), torch.empty(0))
     channels = getattr(network, "in_channels", 3)
-    noise = torch.rand(2, channels, SAMPLE, SAMPLE, generator=torch.Generator().manual_seed(0))
+    sides = [side - side % -multiple for side in (height, width)]
+    noise = torch.rand(images, channels, *sides, generator=torch.Generator().manual_seed(0))
     return noise.to(like)
 
 

@@ -7,32 +7,40 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 
-from foveal.fusion.layers import Convolve, as_convolution, scaled, with_residual
-from foveal.fusion.nodes import affine_of, clamp_of, is_module, module_at, norm_at, summand_of
+from foveal.fusion.convolutions import convolution_at
+from foveal.fusion.layers import Convolve, scaled, with_residual
+from foveal.fusion.nodes import affine_of, clamp_of, norm_at, summand_of
 from foveal.ops import Convolution, Prologue
 
 
-def join_all(traced: fx.GraphModule) -> None:
-    """Join whatever can be joined, and drop what is not needed any more."""
+def join_all(traced: fx.GraphModule, multiples: bool) -> None:
+    """Join whatever can be joined, and drop what is not needed any more.
+
+    Args:
+        traced: With the shapes of its maps.
+        multiples: Whether convolutions count that keep ceil(side / stride) samples of these maps only.
+    """
     for node in list(traced.graph.nodes):
-        if is_module(traced, node, nn.Conv2d):
-            _join(traced, node)
+        found = convolution_at(traced, node, multiples)
+        if found is not None:
+            _join(traced, node, *found)
     traced.graph.eliminate_dead_code()
     traced.graph.lint()
     traced.recompile()
     traced.delete_all_unused_submodules()
 
 
-def _join(traced: fx.GraphModule, node: fx.Node) -> None:
+def _join(traced: fx.GraphModule, node: fx.Node, given: fx.Node, found: Convolution) -> None:
     """Replace a convolution and what surrounds it by one layer."""
-    found = as_convolution(module_at(traced, node))
-    if found is None:
-        return
-    source, found = _take_prologue(traced, node, found)
+    if node.args[0] is not given:  # what computed the zeros around the map is not needed any more
+        node.replace_input_with(node.args[0], given)  # type: ignore[arg-type]
+        traced.graph.eliminate_dead_code()
+    source, found = _take_prologue(traced, given, found)
     last, residual, found = _take_epilogue(traced, node, found)
-    name = f"{str(node.target).replace('.', '_')}_joined"
+    stem = str(node.target) if node.op == "call_module" else str(node.args[1]).removesuffix("_weight")
+    name = f"{stem.replace('.', '_')}_joined"
     while hasattr(traced, name):
         name += "_"
     traced.add_submodule(name, Convolve(found))
@@ -43,9 +51,8 @@ def _join(traced: fx.GraphModule, node: fx.Node) -> None:
     traced.graph.eliminate_dead_code()
 
 
-def _take_prologue(traced: fx.GraphModule, node: fx.Node, c: Convolution) -> tuple[fx.Node, Convolution]:
+def _take_prologue(traced: fx.GraphModule, source: Any, c: Convolution) -> tuple[fx.Node, Convolution]:
     """Take in an affine change of the input, with a clamp or without, that only this convolution sees."""
-    source: Any = node.args[0]  # torch.fx allows anything there; a module's input is a node
     limits = (-math.inf, math.inf)
     if c.groups > 1:
         return source, c

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -104,23 +104,76 @@ def norm_of(module: nn.BatchNorm2d) -> tuple[Tensor, Tensor] | None:
 
 def as_convolution(module: nn.Conv2d) -> Convolution | None:
     """Write a layer as a convolution that keeps ceil(side / stride) samples; None if it is no such one."""
-    stride, dilation, kernel = module.stride, module.dilation, module.kernel_size
-    start = getattr(module, "start", module.padding)
-    if type(module).forward is not nn.Conv2d.forward and not hasattr(module, "start"):
-        return None
-    if module.padding_mode != "zeros" or stride[0] != stride[1] or dilation[0] != dilation[1]:
-        return None
-    if start == "same":
-        start = (
-            tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)) if stride[0] == 1 else None
-        )
-    if start is None or isinstance(start, str):
-        return None
-    symmetric = all(2 * p == d * (k - 1) for p, k, d in zip(start, kernel, dilation, strict=True))
-    if not (symmetric or hasattr(module, "start") or module.padding == "same"):
+    if module.padding_mode != "zeros":
         return None
     bias = None if module.bias is None else module.bias.detach()
-    return Convolution(module.weight.detach(), bias, stride[0], tuple(start), dilation[0], module.groups)
+    around = module.stride, module.padding, module.dilation, module.groups
+    window = window_of(module.weight, *around)
+    if window is None or not window.keeps_sides:
+        return None
+    return window.convolution(module.weight.detach(), bias)
+
+
+class Window(NamedTuple):
+    """The window of a convolution, and the zeros around the map that it slides over.
+
+    Attributes:
+        kernel: Rows and columns.
+        stride: On both axes.
+        before: Zeros before the map (top, left).
+        after: Zeros behind it (bottom, right); None if they are computed from its sides.
+        dilation: On both axes.
+        groups: Of channels.
+    """
+
+    kernel: tuple[int, int]
+    stride: int
+    before: tuple[int, int]
+    after: tuple[int, int] | None
+    dilation: int
+    groups: int
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Samples from the first one that it sees to the last one."""
+        return self.dilation * (self.kernel[0] - 1), self.dilation * (self.kernel[1] - 1)
+
+    @property
+    def keeps_sides(self) -> bool:
+        """Whether ceil(side / stride) samples come out, whatever the side."""
+        after = self.after
+        return after is not None and all(
+            p + q == r for p, q, r in zip(self.before, after, self.reach, strict=True)
+        )
+
+    def convolution(self, weight: Tensor, bias: Tensor | None) -> Convolution:
+        """Make the convolution."""
+        return Convolution(weight, bias, self.stride, self.before, self.dilation, self.groups)
+
+
+def window_of(weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Window | None:
+    """Read the arguments of a convolution; None where its axes differ."""
+    (down, across), (d, other) = pair(stride), pair(dilation)
+    if down != across or d != other or not all(isinstance(n, int) for n in (down, d, groups)):
+        return None
+    kernel = weight.shape[2], weight.shape[3]
+    window = Window(kernel, down, (0, 0), (0, 0), d, groups)
+    if padding == "same":
+        before = window.reach[0] // 2, window.reach[1] // 2
+        after = window.reach[0] - before[0], window.reach[1] - before[1]
+        return window._replace(before=before, after=after) if down == 1 else None
+    both = (0, 0) if padding == "valid" else pair(padding)
+    return window._replace(before=both, after=both)
+
+
+def pair(value: Any) -> tuple[Any, Any]:
+    """Give one number per axis."""
+    both = (
+        (value, value)
+        if not isinstance(value, list | tuple)
+        else tuple(value) * (2 if len(value) == 1 else 1)
+    )
+    return both[0], both[1]
 
 
 def scaled(c: Convolution, scale: Tensor, shift: Tensor) -> Convolution:

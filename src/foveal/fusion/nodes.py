@@ -81,7 +81,26 @@ def _shape(node: fx.Node) -> tuple[int, ...] | None:
 
 def norm_at(traced: fx.GraphModule, node: Any) -> tuple[Tensor, Tensor] | None:
     """Return scale and shift [C] of a node that is a norm with statistics of its own."""
-    return norm_of(module_at(traced, node)) if is_module(traced, node, nn.BatchNorm2d) else None
+    if is_module(traced, node, nn.BatchNorm2d):
+        return norm_of(module_at(traced, node))
+    if not isinstance(node, fx.Node) or node.target is not F.batch_norm:
+        return None
+    names = ("input", "mean", "var", "weight", "bias", "training", "momentum", "eps")
+    given = dict(zip(names, node.args, strict=False)) | {
+        k.removeprefix("running_"): v for k, v in node.kwargs.items()
+    }
+    numbers = [_weights(traced, given.get(name)) for name in names[1:5]]
+    if given.get("training") or any(n is None for n in numbers[:2]):
+        return None
+    mean, var, weight, bias = numbers
+    scale = (var + given.get("eps", 1e-5)).rsqrt() * (1 if weight is None else weight)
+    return scale, (0 if bias is None else bias) - mean * scale
+
+
+def _weights(traced: fx.GraphModule, node: Any) -> Any:
+    """Return weights in double precision; None for what is none."""
+    constant = isinstance(node, fx.Node) and node.op == "get_attr"
+    return operator.attrgetter(str(node.target))(traced).detach().double() if constant else None
 
 
 def is_module(traced: fx.GraphModule, node: Any, kind: type[nn.Module]) -> bool:

@@ -6,9 +6,12 @@ import copy
 import operator
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 
-from foveal.fusion.layers import Convolve
+from foveal.fusion.example import Example, Side, leaves, plain, sides_of, with_nodes
+from foveal.fusion.layers import Convolve, untouched
 from foveal.fusion.nodes import CLAMPS, is_module
 
 IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout2d)
@@ -19,6 +22,8 @@ PURE = {
     operator.itruediv: operator.truediv,
 }
 """What gives the same value without changing its input."""
+VALUES = {"item", "tolist", "equal", "allclose"}
+"""What makes numbers of the values of a map."""
 
 
 class Fused(fx.GraphModule):
@@ -49,18 +54,108 @@ def attributes_of(network: nn.Module) -> dict[str, object]:
 
 
 class Tracer(fx.Tracer):
-    """Leaves convolutions of any class, and the modules that see the whole map, as they are."""
+    """Runs a network on an image while it writes down what the network does.
 
-    def __init__(self, whole: tuple[str, ...]) -> None:
+    Args:
+        whole: Names of modules that see the whole map; they become one node.
+        image: What the network is given.
+        opened: Whether convolutions with a `forward` of their own are looked into.
+    """
+
+    def __init__(self, whole: tuple[str, ...], image: Tensor, opened: bool) -> None:
         super().__init__()
-        self._whole = whole
+        self._whole, self._image, self._opened = whole, image, opened
+        self._computing = False
+
+    def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
+        """Trace a network."""
+        with _Making(self):
+            return super().trace(root, concrete_args)
+
+    @property
+    def computing(self) -> bool:
+        """Whether what runs is for the example alone."""
+        return self._computing
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one node."""
         whole = module_qualified_name in self._whole or "forward" in vars(m)  # as by `run_dense`
+        own = isinstance(m, nn.Conv2d) and type(m).forward is not nn.Conv2d.forward
+        if own and self._opened and not whole and untouched(m):
+            return False
         return (
             whole or isinstance(m, nn.Conv2d | Convolve) or super().is_leaf_module(m, module_qualified_name)
         )
+
+    def proxy(self, node: fx.Node) -> Example:
+        """Make what stands for a node while the network runs."""
+        return Example(node, self)
+
+    def create_arg(self, a: Any) -> Any:
+        """Write an argument, sides by the nodes that compute them."""
+        return a if isinstance(a, fx.Node) else super().create_arg(with_nodes(a))
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Decide by the example; values of maps decide nothing."""
+        value = plain(obj)
+        return value if isinstance(value, bool) else super().to_bool(obj)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        """Take weights as they are, so that what is computed from weights alone is a constant."""
+        return attr_val
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Write a module down, or run it for the example."""
+        return forward(*args, **kwargs) if self._computing else super().call_module(m, forward, args, kwargs)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
+        """Add a node, and compute what it is for the example."""
+        found: Any = super().create_proxy(kind, target, args, kwargs, *rest, **more)
+        if kind == "placeholder":
+            first = sum(node.op == "placeholder" for node in self.graph.nodes) == 1
+            found.value = self._image if first else (args or (None,))[0]
+            return found
+        if str(getattr(target, "__name__", target)) in VALUES:
+            raise fx.proxy.TraceError("values of maps are used as numbers")
+        value = self._compute(kind, target, plain(args), plain(kwargs))
+        if isinstance(value, torch.Size):
+            return sides_of(args[0], value)
+        if type(value) is int:
+            return Side(value, lambda: found.node)
+        if value is None or isinstance(value, bool | float | str | torch.dtype | torch.device):
+            return value
+        found.value = value
+        return found
+
+    @torch.no_grad()
+    def _compute(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
+        outer, self._computing = self._computing, True
+        try:
+            if kind == "get_attr":
+                return operator.attrgetter(target)(self.root)
+            if kind == "call_method":
+                return getattr(args[0], target)(*args[1:], **kwargs)
+            if kind == "call_module":
+                return self.root.get_submodule(target)(*args, **kwargs)
+            return target(*args, **kwargs)
+        finally:
+            self._computing = outer
+
+
+class _Making(TorchFunctionMode):
+    """Writes down tensors that are made with the sides of maps."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Add a node for what follows from sides alone."""
+        given = leaves([*args, *(kwargs or {}).values()])
+        known = self._tracer.computing or not any(isinstance(value, Side) for value in given)
+        if known or any(isinstance(value, fx.Proxy) for value in given):
+            return func(*args, **(kwargs or {}))
+        return self._tracer.create_proxy("call_function", func, args, kwargs or {})
 
 
 class Shapes(fx.Interpreter):
@@ -70,6 +165,7 @@ class Shapes(fx.Interpreter):
         """Run a node."""
         value = super().run_node(n)
         n.meta["shape"] = tuple(value.shape) if isinstance(value, Tensor) else None
+        n.meta["number"] = value if isinstance(value, int) else None
         return value
 
 
@@ -79,6 +175,30 @@ def without_overwriting(network: nn.Module) -> nn.Module:
         if getattr(module, "inplace", False) is True:
             vars(module)["inplace"] = False
     return network
+
+
+def same_graph(one: fx.GraphModule, two: fx.GraphModule) -> bool:
+    """Whether two graphs do the same, constants that the networks computed included."""
+    nodes = list(zip(one.graph.nodes, two.graph.nodes, strict=False))
+    if len(one.graph.nodes) != len(two.graph.nodes):
+        return False
+    other = {a: b for a, b in nodes}
+    return all(
+        (a.op, a.target) == (b.op, b.target)
+        and _same_values(fx.node.map_arg((a.args, a.kwargs), other.__getitem__), (b.args, b.kwargs))
+        and (a.op != "get_attr" or _same_values(_attribute(one, a), _attribute(two, b)))
+        for a, b in nodes
+    )
+
+
+def _attribute(traced: fx.GraphModule, node: fx.Node) -> Any:
+    return operator.attrgetter(str(node.target))(traced)
+
+
+def _same_values(one: Any, two: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(two, Tensor):
+        return one.shape == two.shape and bool(torch.equal(one, two))
+    return bool(one == two)
 
 
 def simplify(traced: fx.GraphModule) -> None:

@@ -110,11 +110,6 @@ class SamePaddedConv2d(nn.Conv2d):
     column more at its end (TensorFlow: at its start), so that sample positions depend on no image size.
     """
 
-    @property
-    def start(self) -> tuple[int, int]:
-        """Zeros before the map (top, left)."""
-        return (self.kernel_size[0] - 2) // 2, (self.kernel_size[1] - 2) // 2
-
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to [N, outgoing, H / 2, W / 2], sides rounded up."""
         kernel, (height, width) = self.kernel_size[0], x.shape[-2:]

@@ -48,9 +48,9 @@ class Builder:
     _numbers: list[np.ndarray[Any, Any]] = field(default_factory=list)
     _count: int = 0
 
-    def add_map(self, channels: int, stride: int, kind: int = TILED, grid: int = 0) -> int:
+    def add_map(self, channels: int, stride: int, kind: int = TILED, grid: int = 0, columns: int = 0) -> int:
         """Add a map and return its number."""
-        self.maps.append(MapSpec(kind, channels, stride, 0, grid, 1.0))
+        self.maps.append(MapSpec(kind, channels, stride, 0, grid, 1.0, 0, columns))
         return len(self.maps) - 1
 
     def add_numbers(self, values: Any) -> int:

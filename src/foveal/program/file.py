@@ -16,7 +16,7 @@ import numpy as np
 
 from foveal.program.builder import Tables
 from foveal.program.info import ProgramInfo
-from foveal.program.spec import NUMBER_FIELDS, VERSION, Head, MapSpec, StepSpec
+from foveal.program.spec import NUMBER_FIELDS, OLDEST_VERSION, VERSION, Head, MapSpec, StepSpec
 from foveal.storage.atomic import replacing
 from foveal.storage.finite import check_finite
 from foveal.storage.reading import parse_json, read_bounded, shorten
@@ -24,6 +24,7 @@ from foveal.storage.reading import parse_json, read_bounded, shorten
 FORMAT = "foveal-program"
 KINDS = {"head": ("U8", 1), "maps": ("U8", 1), "steps": ("U8", 1), "numbers": ("F32", 4)}
 """Tables in the order in which they lie, their type and the bytes of an element."""
+READ = tuple(map(str, range(OLDEST_VERSION, VERSION + 1)))
 MOST_BYTES = 1 << 32
 MOST_HEADER = 1 << 24
 """Bytes of a header above which a file is no program."""
@@ -92,7 +93,7 @@ def _read_parts(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
         raise ValueError("it is cut short, or its header is too large")
     header = parse_json(data[8 : 8 + size], "its header", "JSON")
     metadata = header["__metadata__"]
-    if metadata["format"] != FORMAT or metadata["version"] != str(VERSION):
+    if metadata["format"] != FORMAT or metadata["version"] not in READ:
         raise ValueError(f"it is of format {metadata['format']} {metadata['version']}")
     if set(header) != {"__metadata__", *KINDS}:
         raise ValueError("it holds other tables than those of a program")

@@ -1,15 +1,16 @@
-"""Convolutions as steps of a program."""
+"""Convolutions, and transposed ones, as steps of a program."""
 
 from __future__ import annotations
 
 from typing import Any, TypedDict
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from foveal.ops import Convolution
 from foveal.program.builder import Builder, NotCompiled
-from foveal.program.spec import ADD, CONVOLVE, DEPTHWISE, SPREAD, TILED
+from foveal.program.spec import ADD, CONCAT, CONVOLVE, DEPTHWISE, SPREAD, TILED
 
 RATES = {"direct": 1.0, "winograd2": 1.5, "winograd4": 1.5}
 """Expected time of a multiplication by an algorithm, in that of the direct one."""
@@ -29,7 +30,7 @@ def add_convolution(
         raise NotCompiled(f"'{name}' takes {c.weight.shape[1] * c.groups} channels, given {source.channels}")
     if c.groups > 1 and not (c.depthwise and c.kernel[0] * c.kernel[1] <= MOST_TAPS and c.prologue is None):
         raise NotCompiled(f"'{name}' is a convolution of {c.groups} groups")
-    out = builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid)
+    out = builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid, source.columns)
     if c.groups > 1:
         return _add_depthwise(builder, name, c, (given, out), residual)
     fields: dict[str, float] = {}
@@ -60,26 +61,6 @@ def add_convolution(
         **_window(c),
         **fields,
     )
-    return out
-
-
-def add_transposed(builder: Builder, name: str, module: nn.ConvTranspose2d, given: int) -> int:
-    """Add a transposed convolution whose windows lie side by side: a product a sample, spread over a square.
-
-    Raises:
-        NotCompiled: Its windows overlap or leave gaps, or it has groups.
-    """
-    side, stride = module.kernel_size[0], builder.maps[given].stride
-    plain = module.padding == (0, 0) == module.output_padding and module.dilation == (1, 1)
-    if not plain or module.kernel_size != module.stride or module.kernel_size != (side, side):
-        raise NotCompiled(f"'{name}' is a transposed convolution whose windows do not lie side by side")
-    if module.groups > 1 or stride % side:
-        raise NotCompiled(f"'{name}' is a transposed convolution of groups, or beyond the image's resolution")
-    weight = module.weight.detach().permute(2, 3, 1, 0).reshape(-1, module.in_channels, 1, 1)
-    bias = None if module.bias is None else module.bias.detach().repeat(side * side)
-    squares = add_convolution(builder, f"{name}.product", Convolution(weight, bias), given)
-    out = builder.add_map(module.out_channels, stride // side)
-    builder.add_step(name, SPREAD, squares, out, factor=side)
     return out
 
 
@@ -146,3 +127,77 @@ def _rates(c: Convolution, clamped: bool, kind: int) -> tuple[float, float, floa
 
 def _array(x: Tensor | None) -> Any:
     return None if x is None else x.detach().double().numpy()
+
+
+def add_transposed(builder: Builder, name: str, module: nn.ConvTranspose2d, given: int) -> int:
+    """Add a transposed convolution of map `given` and return the map of its result.
+
+    Windows that lie side by side are one product a sample, spread over a square; others are a convolution
+    for every place of the square.
+
+    Raises:
+        NotCompiled: It does not grow the map by its stride, or it has groups.
+    """
+    step, stride = module.stride[0], builder.maps[given].stride
+    if module.groups > 1 or module.stride != (step, step) or stride % step:
+        raise NotCompiled(f"'{name}' is a transposed convolution of groups, or beyond the image's resolution")
+    grows = all(
+        d * (k - 1) + 1 + o - 2 * p == step
+        for k, d, o, p in zip(
+            module.kernel_size, module.dilation, module.output_padding, _numbers(module), strict=True
+        )
+    )
+    if not grows:
+        raise NotCompiled(f"'{name}' is a transposed convolution that does not grow the map by its stride")
+    squares = _side_by_side(builder, name, module, given) or _phases(builder, name, module, given)
+    out = builder.add_map(module.out_channels, stride // step)
+    builder.add_step(name, SPREAD, squares, out, factor=step)
+    return out
+
+
+def _side_by_side(builder: Builder, name: str, module: nn.ConvTranspose2d, given: int) -> int | None:
+    """Add one product for all places of a square; None if windows overlap or leave gaps."""
+    if module.kernel_size != module.stride or module.dilation != (1, 1) or any(_numbers(module)):
+        return None
+    weight = module.weight.detach().permute(2, 3, 1, 0).reshape(-1, module.in_channels, 1, 1)
+    bias = None if module.bias is None else module.bias.detach().repeat(module.stride[0] ** 2)
+    return add_convolution(builder, f"{name}.product", Convolution(weight, bias), given)
+
+
+def _phases(builder: Builder, name: str, module: nn.ConvTranspose2d, given: int) -> int:
+    """Add a convolution for every place of a square, and join them."""
+    step, outputs = module.stride[0], module.out_channels
+    bias = None if module.bias is None else module.bias.detach()
+    together = builder.add_map(step * step * outputs, builder.maps[given].stride)
+    for row in range(step):
+        for column in range(step):
+            weight, top = _along(module.weight.detach().transpose(0, 1), 2, row, module)
+            weight, left = _along(weight, 3, column, module)
+            phase = Convolution(weight.contiguous(), bias, padding=(top, left))
+            label = f"{name}.{row}.{column}"
+            found = add_convolution(builder, label, phase, given)
+            at = (row * step + column) * outputs
+            builder.add_step(f"{label}.join", CONCAT, found, together, at=at)
+    return together
+
+
+def _along(weight: Tensor, dim: int, phase: int, module: nn.ConvTranspose2d) -> tuple[Tensor, int]:
+    """Take the weights [O, C, rows, columns] that meet a phase along an axis; say how many look back."""
+    axis = dim - 2
+    step, padding, dilation = module.stride[axis], _numbers(module)[axis], module.dilation[axis]
+    shifted = phase + padding
+    met = {
+        (shifted - k * dilation) // step: k
+        for k in range(weight.shape[dim])
+        if (shifted - k * dilation) % step == 0
+    }
+    first, last = min([0, *met]), max([0, *met])
+    none = torch.zeros_like(weight.select(dim, 0))
+    taken = [weight.select(dim, met[k]) if k in met else none for k in range(first, last + 1)]
+    return torch.stack(taken, dim), -first
+
+
+def _numbers(module: nn.ConvTranspose2d) -> tuple[int, int]:
+    """Return the padding; transposed convolutions have no other than numbers."""
+    rows, columns = [int(number) for number in module.padding]
+    return rows, columns

@@ -36,8 +36,12 @@ from foveal.program.spec import (
 )
 
 Array = np.ndarray[Any, Any]
-F32, BF16, U8 = range(3)
+F32, BF16, U8 = range(3)  # the widest first
 RGB = 3
+U8_WORD, BF16_WORD = 4, 2
+"""Channels that a kernel takes at once; maps with others are read in a wider precision."""
+MOST_PRODUCTS = 1 << 16
+"""Products of bytes that a sum holds."""
 IMAGE_WORD = 4
 """Images in reduced precision have a multiple of so many channels, the last ones 0: rows are whole words."""
 TRIES = 4
@@ -212,7 +216,7 @@ def reduced(tables: Tables, scales: Scales | None) -> Tables:
     """Give maps their precision: 8 bits with their scale, bfloat16 without scales or for maps that are kept.
 
     Raises:
-        NotCompiled: A step has no kernel in reduced precision.
+        NotCompiled: What reads the image is no convolution.
     """
     copy = _Copy(tables)
     image = tables.head.input
@@ -226,11 +230,8 @@ def reduced(tables: Tables, scales: Scales | None) -> Tables:
     if scales is not None:
         copy.maps[image].scale, copy.maps[image].zero = 1 / 255, 0
     copy.maps[image].channels += -copy.maps[image].channels % IMAGE_WORD
+    _settle(copy, tables)
     for k, step in enumerate(tables.steps):
-        if step.kind in (MAX_POOL, REPEAT, SPREAD):  # what comes out are samples of the input
-            given, out = copy.maps[step.input], copy.maps[step.out]
-            out.precision, out.scale, out.zero = given.precision, given.scale, given.zero
-        _check(copy, step, tables.names[k])
         if step.input != image:
             copy.copy_step(k)
             continue
@@ -238,6 +239,38 @@ def reduced(tables: Tables, scales: Scales | None) -> Tables:
             raise NotCompiled(f"'{tables.names[k]}' reads the image and is no convolution")
         copy.copy_step(k, **_padded(tables, step))
     return copy.done()
+
+
+def _settle(copy: _Copy, tables: Tables) -> None:
+    """Raise the precision of maps until every step has a kernel for those that it reads and writes."""
+    changed = True
+    while changed:
+        changed = any([_settle_step(copy, step) for step in tables.steps])
+
+
+def _settle_step(copy: _Copy, step: StepSpec) -> bool:
+    """Raise the precision of maps of one step where it has to be; say whether that was so."""
+    given, out = copy.maps[step.input], copy.maps[step.out]
+    more = [copy.maps[step.other]] if step.other >= 0 else []
+    before = [(m.precision, m.scale, m.zero) for m in (given, out, *more)]
+    if step.kind in (CONVOLVE, DEPTHWISE):
+        products = step.rows * step.columns * given.channels
+        words = given.channels % U8_WORD == 0 and (step.kind == DEPTHWISE or products <= MOST_PRODUCTS)
+        if given.precision == U8 and not words:
+            _raise(given, BF16)
+        if given.precision == BF16 and given.channels % BF16_WORD:
+            _raise(given, F32)
+        for m in (out, *more) if given.precision == F32 else ():
+            _raise(m, F32)
+    elif step.kind in (MAX_POOL, REPEAT, SPREAD):  # what comes out are samples of the input
+        if out.precision < given.precision:
+            _raise(given, out.precision)
+        out.precision, out.scale, out.zero = given.precision, given.scale, given.zero
+    return before != [(m.precision, m.scale, m.zero) for m in (given, out, *more)]
+
+
+def _raise(m: MapSpec, precision: int) -> None:
+    m.precision, m.scale, m.zero = precision, 1.0, 0
 
 
 def _padded(tables: Tables, step: StepSpec) -> dict[str, Array | None]:
@@ -249,11 +282,3 @@ def _padded(tables: Tables, step: StepSpec) -> dict[str, Array | None]:
     assert weight is not None
     shaped = np.pad(weight.reshape(out, channels, -1), ((0, 0), (0, more), (0, 0)))
     return {"weight": shaped, "outside": None if outside is None else np.pad(outside, (0, more))}
-
-
-def _check(copy: _Copy, step: StepSpec, name: str) -> None:
-    """Refuse a step that the kernels do not have in the precision of its maps."""
-    given = copy.maps[step.input]
-    words = 4 if given.precision == U8 else 2
-    if step.kind in (CONVOLVE, DEPTHWISE) and given.precision != F32 and given.channels % words:
-        raise NotCompiled(f"'{name}' has {given.channels} channels, no multiple of {words}")

@@ -7,7 +7,8 @@ from functools import cache
 
 from foveal.kernels.build import loaded
 
-VERSION = 1
+OLDEST_VERSION, VERSION = 1, 2
+"""Of files that are read; what is written."""
 PRECISIONS = ("f32", "bf16", "u8")
 TILED, WHOLE, BINS = range(3)
 (
@@ -24,11 +25,23 @@ TILED, WHOLE, BINS = range(3)
     CUT,
     REPEAT,
     SPREAD,
-) = range(13)
+    APPLY,
+    MULTIPLY,
+    OFFSET,
+    LAYER_NORM,
+    GROUP_NORM,
+    MEAN,
+    RESAMPLE,
+) = range(20)
 STEP_NAMES = (
     *("convolve", "depthwise", "max_pool", "enlarge", "add", "affine", "concat", "compose"),
     *("grid_pool", "grid_spread", "cut", "repeat", "spread"),
+    *("apply", "multiply", "offset", "layer_norm", "group_norm", "mean", "resample"),
 )
+FUNCTIONS = (*("", "sigmoid", "silu", "hardsigmoid", "hardswish", "gelu", "gelu_tanh", "tanh", "leaky_relu"),)
+"""Of the step `apply`, by number."""
+NEAREST, ALIGN_CORNERS, BY_FACTOR = 1, 2, 4
+"""How the step `resample` places samples; `grid_spread` knows `ALIGN_CORNERS`."""
 SCORES = ("entropy", "margin", "weighted_entropy", "regional_entropy")
 NUMBER_FIELDS = ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside")
 """Of a step: where its numbers begin; -1 for none."""
@@ -55,7 +68,7 @@ class MapSpec(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("kind", "channels", "stride", "precision", "grid")),
         ("scale", ctypes.c_float),
-        *((name, ctypes.c_int32) for name in ("zero", "spare")),
+        *((name, ctypes.c_int32) for name in ("zero", "columns")),
     ]
 
 
@@ -68,7 +81,7 @@ class StepSpec(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("factor", "at")),
         *((name, ctypes.c_float) for name in ("before_low", "before_high", "low", "high")),
         ("rate", ctypes.c_float * 3),
-        ("spare", ctypes.c_int32),
+        ("function", ctypes.c_int32),
         *((name, ctypes.c_int64) for name in ("weight", "bias", "before_scale", "before_shift")),
         *((name, ctypes.c_int64) for name in ("residual_scale", "outside")),
     ]

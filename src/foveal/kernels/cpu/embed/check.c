@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include "program/program.h"
+#include "steps/values.h"
 
 enum {
     MOST_MAPS = 1 << 14, MOST_STEPS = 1 << 14, MOST_CLASSES = 255, MOST_CHANNELS = 1 << 14,
@@ -38,7 +39,7 @@ static int between(int64_t value, int64_t least, int64_t most) { return least <=
 
 static int check_head(const Tables *t) {
     const ProgramHead *h = t->head;
-    if (h->version != PROGRAM_VERSION) return refuse(t, "its tables are of version %d, this library reads version %d", h->version, PROGRAM_VERSION);
+    if (!between(h->version, OLDEST_VERSION, PROGRAM_VERSION)) return refuse(t, "its tables are of version %d, this library reads version %d", h->version, PROGRAM_VERSION);
     if (!between(h->maps, 1, MOST_MAPS) || !between(h->steps, 1, MOST_STEPS)) return refuse(t, "it has %d maps and %d steps", h->maps, h->steps);
     if (!between(h->input, 0, h->maps - 1) || !between(h->output, 0, h->maps - 1)) return refuse(t, "its image or its logits are no map");
     if (!between(h->classes, 1, MOST_CLASSES)) return refuse(t, "it has %d classes, a label is a byte", h->classes);
@@ -52,8 +53,10 @@ static int check_maps(const Tables *t) {
         const MapSpec *m = &t->maps[k];
         const int sizes = between(m->channels, 1, MOST_CHANNELS) && between(m->stride, 1, MOST_STRIDE) && h->coarsest_stride % m->stride == 0;
         const int kinds = between(m->kind, TILED, BINS) && between(m->precision, F32, U8) && (m->kind != BINS || m->precision == F32);
+        const int fixed = m->columns == 0 || (m->kind == BINS && between(m->columns, 1, MOST_GRID));
         const int scales = isfinite(m->scale) && m->scale > 0 && between(m->zero, 0, 255);
-        if (!sizes || !kinds || !scales || (m->kind == BINS && !between(m->grid, 1, MOST_GRID))) return refuse(t, "map %d cannot be", k);
+        if (!sizes || !kinds || !scales || !fixed || (m->kind == BINS && !between(m->grid, 1, MOST_GRID)))
+            return refuse(t, "map %d cannot be", k);
     }
     const MapSpec *in = &t->maps[h->input], *out = &t->maps[h->output];
     const int32_t colours = h->colours ? h->colours : RGB;
@@ -65,7 +68,7 @@ static int check_maps(const Tables *t) {
 
 /* Whether samples of two maps lie at the same places. */
 static int same_places(const MapSpec *a, const MapSpec *b) {
-    return a->kind == b->kind && a->stride == b->stride && (a->kind != BINS || a->grid == b->grid);
+    return a->kind == b->kind && a->stride == b->stride && (a->kind != BINS || (a->grid == b->grid && a->columns == b->columns));
 }
 
 static int same_shape(const MapSpec *a, const MapSpec *b) { return same_places(a, b) && a->channels == b->channels; }
@@ -120,6 +123,12 @@ static int has_no_window(const StepSpec *s) {
     return s->rows == 1 && s->columns == 1 && s->stride == 1 && s->dilation == 1 && s->top == 0 && s->left == 0;
 }
 
+/* Whether a second map is of the same shape or has one channel, or is a vector for every image of tiles. */
+static int combined_fit(const MapSpec *in, const MapSpec *more) {
+    if (same_places(in, more)) return more->channels == in->channels || more->channels == 1;
+    return (in->kind == TILED && is_vector(more) && in->channels == more->channels);
+}
+
 /* Whether the maps of a step are those that its kind works on. */
 static int step_fits(const Tables *t, const StepSpec *s) {
     const MapSpec *in = &t->maps[s->in], *out = &t->maps[s->out];
@@ -143,7 +152,21 @@ static int step_fits(const Tables *t, const StepSpec *s) {
         case COMPOSE: return alone && in->kind == TILED && out->kind == WHOLE && out->precision == F32 && along && in->channels == out->channels;
         case CUT: return alone && in->kind == WHOLE && in->precision == F32 && out->kind == TILED && along && in->channels == out->channels;
         case GRID_POOL: return alone && plain && in->kind == WHOLE && out->kind == BINS && along && in->channels == out->channels;
-        case GRID_SPREAD: return alone && plain && in->kind == BINS && out->kind == WHOLE && along && within_out;
+        case GRID_SPREAD:
+            if (!alone || in->kind != BINS || !within_out || !between(s->function, 0, RESAMPLINGS - 1)) return 0;
+            return out->kind == TILED ? is_vector(in) : plain && out->kind == WHOLE && along;
+        case APPLY: return alone && s->at == 0 && same_shape(in, out) && between(s->function, 1, FUNCTIONS - 1) && isfinite(s->before_low);
+        case MULTIPLY:
+        case OFFSET: return !alone && s->at == 0 && same_shape(in, out) && combined_fit(in, &t->maps[s->other]);
+        case LAYER_NORM: return alone && s->at == 0 && same_shape(in, out) && isfinite(s->before_low) && s->before_low >= 0;
+        case GROUP_NORM:
+            return alone && s->at == 0 && in->kind == TILED && same_shape(in, out) && isfinite(s->before_low) && s->before_low >= 0 &&
+                   between(s->factor, 1, in->channels) && in->channels % s->factor == 0;
+        case MEAN: return alone && in->kind == TILED && is_vector(out) && in->channels == out->channels;
+        case RESAMPLE:
+            if (!alone || in->kind != TILED || out->kind != TILED || in->channels != out->channels || !between(s->function, 0, RESAMPLINGS - 1)) return 0;
+            if (!s->factor) return !(s->function & BY_FACTOR) && out->stride % in->stride == 0 && out->stride / in->stride <= MOST_FACTOR;
+            return between(s->factor, 1, MOST_FACTOR) && (int64_t)out->stride * s->factor == in->stride;
         default: return 0;
     }
 }

@@ -55,9 +55,12 @@ static int read_header(File *f) {
 
 static int check_version(const File *f, const char *metadata) {
     char version[16];
-    snprintf(version, sizeof version, "%d", PROGRAM_VERSION);
     if (!is_text(metadata, "format", FORMAT)) return wrong(f, "its format is not foveal-program");
-    return is_text(metadata, "version", version) ? 0 : wrong(f, "it is of another version");
+    for (int k = OLDEST_VERSION; k <= PROGRAM_VERSION; k++) {
+        snprintf(version, sizeof version, "%d", k);
+        if (is_text(metadata, "version", version)) return 0;
+    }
+    return wrong(f, "it is of another version");
 }
 
 /* Find a table behind the one before it, which ends at `at`; nothing lies between or behind tables. */

@@ -83,7 +83,7 @@ static void depthwise_line(const Window *v, int64_t line) {
 
 static void enlarge_line(const Enlargement *e, int64_t line) {
     const Source *s = &e->in;
-    const int32_t border = s->index ? 1 : 0, factor = e->factor, channels = s->channels;
+    const int32_t border = s->index ? s->top : 0, factor = e->factor, channels = s->channels;
     const int64_t tile = line / e->out_height;
     const float y = ((float)(line % e->out_height) + 0.5f) / (float)factor - 0.5f;
     const int32_t top = (int32_t)floorf(y);
@@ -124,6 +124,7 @@ EXPORT void foveal_depthwise(const Window *v) { IN_REGION(depthwise_step(v, team
 /* Tiles enlarged whole: out [tiles][factor side][factor side][channels]. */
 EXPORT void foveal_enlarge(const Source *s, int32_t factor, float *out) {
     const int32_t border = s->index ? 1 : 0;
-    const Enlargement e = {*s, factor, (s->height - 2 * border) * factor, (s->width - 2 * border) * factor, out};
+    Enlargement e = {*s, factor, (s->height - 2 * border) * factor, (s->width - 2 * border) * factor, out};
+    e.in.top = border;
     IN_REGION(enlarge_step(&e, team));
 }

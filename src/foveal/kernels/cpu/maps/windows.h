@@ -14,7 +14,7 @@ typedef struct {
     int32_t rows, columns, stride, dilation, out_height, out_width;
 } Window;
 
-/* Bilinear enlargement by a whole factor, half-pixel centres. The source has a border of 1 on every side (of
+/* Bilinear enlargement by a whole factor, half-pixel centres. The source has a border of `top` on every side (of
    an index), or repeats its edge (a plain map). Out: [tiles][out_height][out_width][channels]. */
 typedef struct {
     Source in;

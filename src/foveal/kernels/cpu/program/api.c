@@ -9,10 +9,12 @@
 
 static int32_t most(int32_t a, int32_t b) { return a > b ? a : b; }
 
+enum { ENLARGED_EDGE = 1, RESAMPLED_EDGE }; /* tables of their own: ENLARGE reads a border of 1 */
+
 /* Samples that a step reads beyond a tile; `edge` says whether the image's edge is repeated there. */
 static int32_t reach_of(const StepSpec *s, int32_t *edge) {
-    *edge = s->kind == ENLARGE;
-    if (s->kind == ENLARGE) return 1;
+    *edge = s->kind == ENLARGE ? ENLARGED_EDGE : s->kind == RESAMPLE ? RESAMPLED_EDGE : 0;
+    if (*edge) return s->kind == ENLARGE ? 1 : 2;
     if (s->kind != CONVOLVE && s->kind != DEPTHWISE && s->kind != MAX_POOL) return 0;
     const int32_t below = s->dilation * (s->rows - 1) - s->top - (s->stride - 1);
     const int32_t right = s->dilation * (s->columns - 1) - s->left - (s->stride - 1);
@@ -26,12 +28,16 @@ static int find_tables(Program *p) {
     for (int32_t k = 0; k < p->head.steps; k++) {
         const StepSpec *s = &p->steps[k];
         const MapSpec *in = &p->maps[s->in];
-        int32_t edge, border = in->kind == TILED ? reach_of(s, &edge) : 0, t = 0;
+        int32_t edge = 0, border = in->kind == TILED ? reach_of(s, &edge) : 0, t = 0;
         p->table[k] = -1;
+        if (s->kind == RESAMPLE && !s->factor) border += p->maps[s->out].stride / in->stride;
         const int same = in->precision == p->maps[s->out].precision;
         if (s->kind == COMPOSE) p->alias[s->out] = same ? s->in : -1, p->reached[s->in] = 1;
+        if (s->kind == MEAN || s->kind == GROUP_NORM) p->reached[s->in] = 1, p->statistics = most(p->statistics, in->channels);
         if (s->kind == CUT && same) p->alias[s->in] = s->out;
-        if (!border) continue;
+        /* windows within a tile see what lies outside the image, too, where the tile hangs over its edge */
+        const int looks = s->rows > 1 || s->columns > 1;
+        if (!border && !(looks && in->kind == TILED)) continue;
         p->reached[s->in] = 1;
         while (t < p->table_count && (p->tables[t].stride != in->stride || p->tables[t].edge != edge)) t++;
         if (t == MOST_TABLES) return -1;
@@ -57,7 +63,7 @@ EXPORT void foveal_program_release(Program *p) {
     while (c) {
         Context *next = c->next;
         room_free(&c->arena), room_free(&c->lists), room_free(&c->pyramid), room_free(&c->logits);
-        room_free(&c->scores), room_free(&c->means), room_free(&c->workers);
+        room_free(&c->scores), room_free(&c->means), room_free(&c->sums), room_free(&c->workers);
         for (int k = 0; k < MOST_TABLES; k++) {
             Table *t = &c->tables[k];
             room_free(&t->index), room_free(&t->start), room_free(&t->source), room_free(&t->share), room_free(&t->finer);
@@ -105,6 +111,7 @@ EXPORT Program *foveal_program_make(
         foveal_program_free(p);
         return NULL;
     }
+    p->scratch = 5 * (int64_t)p->widest; /* rows as floats */
     for (int32_t k = 0; k < p->widest; k++) p->outside[p->widest + k] = -3.402823466e38f;
     for (int32_t k = 0; k < head->steps; k++)
         for (int32_t a = WINOGRAD2; a < ALGORITHMS; a++) {
@@ -166,6 +173,8 @@ static int prepare(Run *r) {
     const int composed = q->method != METHOD_DENSE || q->mask;
     r->logits = !composed ? NULL : room(&c->logits, images * (size_t)rows_at(r, stride, 0) * (size_t)columns * (size_t)p->head.classes * 4);
     if ((composed && !r->logits) || !room(&c->scores, score_bytes(r))) return -1;
+    r->sums = p->statistics ? room(&c->sums, (size_t)statistics_scratch((int64_t)images, p->statistics) * sizeof(double)) : NULL;
+    if (p->statistics && !r->sums) return -1;
     size_t pyramid = 0;
     for (int32_t level = 1; level < MOST_LEVELS; level++) pyramid += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * (size_t)p->head.colours * 4);
     char *floor = room(&c->pyramid, pyramid);
@@ -197,7 +206,7 @@ static int bins_fit(const Program *p, const Request *q) {
     for (int32_t k = 0; k < p->head.maps; k++) {
         const MapSpec *m = &p->maps[k];
         for (int32_t level = 0; m->kind == BINS && level < MOST_LEVELS; level++) {
-            const int64_t columns = bins_columns(m->grid, extent(q->height, m->stride << level), extent(q->width, m->stride << level));
+            const int64_t columns = bins_columns(m, extent(q->height, m->stride << level), extent(q->width, m->stride << level));
             if (columns > INT32_MAX / ((int64_t)q->images * m->grid)) return 0;
         }
     }

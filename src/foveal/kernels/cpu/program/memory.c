@@ -29,9 +29,10 @@ void *room(Room *r, size_t bytes) {
 
 static size_t sample_bytes(const MapSpec *m) { return m->precision == F32 ? 4 : m->precision == BF16 ? 2 : 1; }
 
-/* Columns of a grid over a map: as many as keep its bins about square. Python's rounding, half to even. */
-int64_t bins_columns(int32_t grid, int32_t height, int32_t width) {
-    const int64_t columns = (int64_t)nearbyint((double)((int64_t)grid * width) / (double)height);
+/* Columns of a grid over a map: those it has, or as many as keep its bins about square. Python's rounding, half to even. */
+int64_t bins_columns(const MapSpec *bins, int32_t height, int32_t width) {
+    if (bins->columns) return bins->columns;
+    const int64_t columns = (int64_t)nearbyint((double)((int64_t)bins->grid * width) / (double)height);
     return columns < 1 ? 1 : columns;
 }
 
@@ -59,7 +60,7 @@ static size_t bytes_of(const Run *r, int32_t map) {
         rows = images * rows_at(r, m->stride, 0) * columns_at(r, m->stride, 0);
     } else
         for (int32_t level = 0; level < MOST_LEVELS; level++) {
-            const int64_t bins = m->grid * bins_columns(m->grid, rows_at(r, m->stride, level), columns_at(r, m->stride, level));
+            const int64_t bins = m->grid * bins_columns(m, rows_at(r, m->stride, level), columns_at(r, m->stride, level));
             rows = images * bins > rows ? images * bins : rows;
         }
     return ((size_t)rows * (size_t)m->channels * sample_bytes(m) + GUARD + ALIGNED - 1) / ALIGNED * ALIGNED;

@@ -11,9 +11,12 @@
 #include "reduced/reduced.h"
 #include "platform/team.h"
 
-enum { PROGRAM_VERSION = 1 };
+enum { OLDEST_VERSION = 1, PROGRAM_VERSION = 2 };
 enum { TILED, WHOLE, BINS };      /* a map in tiles; one of whole images, in a dense module; a small grid of it */
-enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT, REPEAT, SPREAD };
+enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT, REPEAT, SPREAD,
+       APPLY, MULTIPLY, OFFSET, LAYER_NORM, GROUP_NORM, MEAN, RESAMPLE, STEP_KINDS };
+enum { SIGMOID = 1, SILU, HARD_SIGMOID, HARD_SWISH, GELU, GELU_TANH, TANH, LEAKY, FUNCTIONS }; /* of APPLY */
+enum { NEAREST = 1, ALIGN_CORNERS = 2, BY_FACTOR = 4, RESAMPLINGS = 8 };                      /* of RESAMPLE, and GRID_SPREAD */
 enum { DIRECT, WINOGRAD2, WINOGRAD4, ALGORITHMS };
 
 typedef struct {
@@ -25,18 +28,20 @@ typedef struct {
     int32_t kind, channels, stride, precision; /* stride: input pixels per sample at level 0 */
     int32_t grid;                              /* rows of BINS */
     float scale;                               /* a sample q stands for scale * (q - zero); 1 and 0 but for U8 */
-    int32_t zero, spare;
+    int32_t zero;
+    int32_t columns;                           /* of BINS; 0 for as many as keep them about square */
 } MapSpec;
 
 /* Offsets count floats in the program's numbers; -1 for none. */
 typedef struct {
     int32_t kind, in, other, out; /* other: the residual, the second summand, or the second map; or -1 */
     int32_t rows, columns, stride, dilation, top, left;
-    int32_t factor;               /* of ENLARGE, REPEAT and SPREAD */
+    int32_t factor;               /* of ENLARGE, REPEAT, SPREAD and RESAMPLE, 0 there for fewer samples; groups of GROUP_NORM */
     int32_t at;                   /* first channel written, of CONCAT and GRID_SPREAD */
-    float before_low, before_high, low, high;
+    float before_low, before_high; /* before_low: slope of LEAKY; what norms add to a variance */
+    float low, high;
     float rate[ALGORITHMS];       /* relative time of a multiplication by every algorithm; 0 if it cannot be used */
-    int32_t spare;
+    int32_t function;
     int64_t weight, bias, before_scale, before_shift, residual_scale, outside;
 } StepSpec;
 
@@ -45,6 +50,7 @@ typedef struct {
 } TableSpec;
 
 enum { RGB = 3, MOST_COLOURS = 64 }; /* channels of an image */
+enum { PARTS = 16 }; /* of the sums over an image */
 enum { MOST_TABLES = 32, MOST_LEVELS = 8, MOST_THREADS = 64, MOST_TILE = 4096 };
 
 typedef struct Context Context;
@@ -70,6 +76,7 @@ typedef struct {
     int32_t *alias;          /* [maps]: map that stands for a WHOLE one where no tiles are; -1 for none */
     float *outside;          /* zeros [widest], then the lowest number [widest] */
     int32_t widest;          /* channels of the widest map */
+    int32_t statistics;      /* channels of the widest map whose statistics are needed; 0 for none */
     int64_t scratch;         /* floats of scratch that steps need per thread */
     Context *idle;           /* guarded by CONTEXTS */
 } Program;
@@ -87,7 +94,7 @@ typedef struct {
 
 struct Context {
     Context *next;
-    Room arena, lists, pyramid, logits, scores, means, workers;
+    Room arena, lists, pyramid, logits, scores, means, sums, workers;
     Table tables[MOST_TABLES];
 };
 
@@ -141,6 +148,7 @@ typedef struct {
     char *arena;
     float *logits;           /* composed [images][rows][columns][classes] */
     float *pyramid[MOST_LEVELS];
+    double *sums;            /* of the statistics of the step that runs */
     float *means;            /* averages of finer samples, of the step that runs */
     float *scratch[MOST_THREADS];
     int64_t scratch_bytes;   /* from thread to thread */
@@ -190,6 +198,7 @@ int32_t algorithm_for(const Run *r, int32_t step, int64_t tiles, int32_t height,
 int reduced_prepare(Program *p);
 void reduced_free(Program *p);
 void reduced_step(Run *r, int32_t step, Team team);
+void any_resample_step(Run *r, int32_t step, Team team);
 int is_reduced(const Program *p, const StepSpec *s);
 
 /* observe.c */
@@ -199,7 +208,7 @@ void observe(Run *r, int32_t map);
 void *room(Room *r, size_t bytes);
 void room_free(Room *r);
 int plan_memory(Run *r);
-int64_t bins_columns(int32_t grid, int32_t height, int32_t width);
+int64_t bins_columns(const MapSpec *bins, int32_t height, int32_t width);
 float *pool_of(const Run *r, int32_t map);
 float *current(const Run *r, int32_t map);
 int64_t whole_rows(const Run *r, int32_t stride, int64_t images);
@@ -229,6 +238,20 @@ void grid_pool_step(const Run *r, const StepSpec *s, Team team);
 void grid_spread_step(const Run *r, const StepSpec *s, Team team);
 void convert_plain_step(Run *r, int32_t from, int32_t to, Team team);
 void cut_whole_step(Run *r, const StepSpec *s, Team team);
+void repeat_vector_step(Run *r, const StepSpec *s, Team team);
+
+/* steps/functions.c */
+void apply_step(Run *r, const StepSpec *s, Team team);
+void combine_step(Run *r, const StepSpec *s, Team team);
+void layer_norm_step(Run *r, const StepSpec *s, Team team);
+
+/* steps/statistics.c */
+int64_t statistics_scratch(int64_t images, int64_t channels);
+void mean_step(Run *r, const StepSpec *s, Team team);
+void group_norm_step(Run *r, const StepSpec *s, Team team);
+
+/* steps/resample.c */
+void resample_step(Run *r, int32_t step, const Samples *in, int32_t border, Team team);
 
 /* input.c */
 void reduce_input(Run *r, int32_t from, int32_t level, Team team);

@@ -9,7 +9,7 @@ enum { OUTPUT_BLOCK = 32 };
    between tiles and whole maps. */
 int is_reduced(const Program *p, const StepSpec *s) {
     if (s->kind == COMPOSE || s->kind == CUT || s->kind == GRID_POOL || s->kind == GRID_SPREAD) return 0;
-    if (s->kind == REPEAT || s->kind == SPREAD) return 0;
+    if (s->kind == REPEAT || s->kind == SPREAD || s->kind >= APPLY) return 0; /* they take any precision */
     const int32_t other = s->other < 0 ? F32 : p->maps[s->other].precision;
     return p->maps[s->in].precision != F32 || p->maps[s->out].precision != F32 || other != F32;
 }
@@ -125,8 +125,9 @@ int reduced_prepare(Program *p) {
     if (!p->reduced) return -1;
     for (int32_t k = 0; k < p->head.steps; k++) {
         const StepSpec *s = &p->steps[k];
-        if (!is_reduced(p, s)) continue;
         ReducedTables *t = &p->reduced[k];
+        if (s->kind == RESAMPLE && !(t->outside = outside_row(p, s))) return -1;
+        if (!is_reduced(p, s)) continue;
         const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out];
         const int multiplies = s->kind == CONVOLVE || s->kind == DEPTHWISE;
         if (multiplies && (in->precision == F32 || in->channels % (in->precision == U8 ? 4 : 2))) return -1;
@@ -226,4 +227,12 @@ void reduced_step(Run *r, int32_t step, Team team) {
         };
         reduced_enlarge_step(&v, team);
     } else convolve(r, step, &in, team);
+}
+
+/* RESAMPLE, in any precision. */
+void any_resample_step(Run *r, int32_t step, Team team) {
+    const int32_t table = r->program->table[step];
+    const Samples in = samples_of(r, step);
+    average(r, step, &in, team);
+    resample_step(r, step, &in, r->pass.plain || table < 0 ? 0 : r->program->tables[table].border, team);
 }

@@ -14,7 +14,7 @@ Shape shape_of(const Run *r, int32_t map) {
     if (m->kind == BINS) {
         int64_t rows = 0;
         for (int64_t n = 0; n < r->request->images; n++)
-            rows += m->grid * bins_columns(m->grid, rows_at(r, m->stride, r->base[n]), columns_at(r, m->stride, r->base[n]));
+            rows += m->grid * bins_columns(m, rows_at(r, m->stride, r->base[n]), columns_at(r, m->stride, r->base[n]));
         return (Shape){1, 1, (int32_t)rows};
     }
     if (m->kind == WHOLE) return (Shape){1, 1, (int32_t)whole_rows(r, m->stride, r->request->images)};
@@ -134,6 +134,26 @@ static void copy_samples(Run *r, int32_t step, Team team) {
         }
 }
 
+/* Whether a map has exactly `factor` times the samples of another one, at every level of the running pass. */
+static int is_exact(const Run *r, int32_t in, int32_t out, int32_t factor) {
+    uint32_t levels = r->pass.plain ? 1u << r->pass.level : 0;
+    for (int64_t t = r->grid.first; !r->pass.plain && t < r->grid.tiles; t++) levels |= 1u << r->grid.level[t];
+    for (int32_t level = 0; level < MOST_LEVELS; level++)
+        if ((levels >> level & 1) && (rows_at(r, out, level) != factor * rows_at(r, in, level) || columns_at(r, out, level) != factor * columns_at(r, in, level)))
+            return 0;
+    return 1;
+}
+
+/* Resampling by a whole factor is what enlarging is, wherever the sides are those of the factor. */
+static void resample(Run *r, int32_t step, Team team) {
+    const StepSpec *s = &r->program->steps[step];
+    const MapSpec *in = &r->program->maps[s->in], *out = &r->program->maps[s->out];
+    const int simple = in->precision == out->precision && is_exact(r, in->stride, out->stride, s->factor);
+    if (simple && s->function & NEAREST) copy_samples(r, step, team);
+    else if (simple && in->precision == F32 && !(s->function & ALIGN_CORNERS)) enlarge(r, step, team);
+    else any_resample_step(r, step, team);
+}
+
 /* clamp(scale * a + shift + b) sample by sample; channels from `at` on in the result of CONCAT. */
 static void pointwise(Run *r, int32_t step, Team team) {
     const Program *p = r->program;
@@ -170,6 +190,7 @@ static int64_t macs_of(const Run *r, const StepSpec *s) {
         case CONVOLVE: return samples * taps * p->maps[s->in].channels;
         case DEPTHWISE: return samples * taps;
         case ENLARGE: return 4 * in.tiles * in.height * in.width * s->factor * s->factor * p->maps[s->in].channels;
+        case RESAMPLE: return s->function & NEAREST ? 0 : 4 * samples;
         case COMPOSE: return r->pass.plain ? 0 : compose_macs(r, s->in, r->base);
         case GRID_SPREAD: return 4 * out.tiles * out.height * out.width * p->maps[s->in].channels;
         default: return 0;
@@ -214,7 +235,17 @@ static void run_step(Run *r, int32_t step, Team team) {
             else if (r->program->alias[s->in] < 0) convert_plain_step(r, s->in, s->out, team);
             break;
         case GRID_POOL: grid_pool_step(r, s, team); break;
-        case GRID_SPREAD: grid_spread_step(r, s, team); break;
+        case GRID_SPREAD:
+            if (r->program->maps[s->out].kind == TILED) repeat_vector_step(r, s, team);
+            else grid_spread_step(r, s, team);
+            break;
+        case APPLY: apply_step(r, s, team); break;
+        case MULTIPLY:
+        case OFFSET: combine_step(r, s, team); break;
+        case LAYER_NORM: layer_norm_step(r, s, team); break;
+        case GROUP_NORM: group_norm_step(r, s, team); break;
+        case MEAN: mean_step(r, s, team); break;
+        case RESAMPLE: resample(r, step, team); break;
         default: pointwise(r, step, team);
     }
 }

@@ -1,6 +1,6 @@
 /* Dense modules: tiles into whole maps, a grid of means over them, and whole maps into tiles again. */
 #include "program/program.h"
-#include "reduced/samples.h"
+#include "steps/values.h"
 #include "maps/tiles.h"
 
 typedef struct {
@@ -174,7 +174,7 @@ void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, fl
 static int64_t bins_before(const Run *r, const MapSpec *bins, int64_t image) {
     int64_t rows = 0;
     for (int64_t n = 0; n < image; n++)
-        rows += bins->grid * bins_columns(bins->grid, rows_at(r, bins->stride, r->base[n]), columns_at(r, bins->stride, r->base[n]));
+        rows += bins->grid * bins_columns(bins, rows_at(r, bins->stride, r->base[n]), columns_at(r, bins->stride, r->base[n]));
     return rows;
 }
 
@@ -189,7 +189,7 @@ void grid_pool_step(const Run *r, const StepSpec *s, Team team) {
     for (int64_t bin; (bin = take(&team)) < total;) {
         while (bin >= bins_before(r, bins, image + 1)) image++;
         const int64_t height = rows_at(r, whole->stride, r->base[image]), width = columns_at(r, whole->stride, r->base[image]);
-        const int64_t across = bins_columns(grid, (int32_t)height, (int32_t)width), k = bin - bins_before(r, bins, image);
+        const int64_t across = bins_columns(bins, (int32_t)height, (int32_t)width), k = bin - bins_before(r, bins, image);
         const int64_t i = k / across, j = k % across;
         const int64_t top = i * height / grid, bottom = ((i + 1) * height + grid - 1) / grid;
         const int64_t left = j * width / across, right = ((j + 1) * width + across - 1) / across;
@@ -203,6 +203,13 @@ void grid_pool_step(const Run *r, const StepSpec *s, Team team) {
     }
 }
 
+/* Where a sample of a map lies in a grid, along an axis. */
+static float place(const StepSpec *s, int32_t at, int32_t bins, int32_t samples) {
+    if (s->function & ALIGN_CORNERS) return samples > 1 ? (float)at * ((float)(bins - 1) / (float)(samples - 1)) : 0;
+    const float found = ((float)at + 0.5f) * ((float)bins / (float)samples) - 0.5f;
+    return found < 0 ? 0 : found;
+}
+
 /* A grid enlarged bilinearly to its whole map, as channels from `at` on. */
 void grid_spread_step(const Run *r, const StepSpec *s, Team team) {
     const MapSpec *bins = &r->program->maps[s->in], *whole = &r->program->maps[s->out];
@@ -212,17 +219,15 @@ void grid_spread_step(const Run *r, const StepSpec *s, Team team) {
     for (int64_t line; (line = take(&team)) < lines;) {
         while (line >= before + rows_at(r, whole->stride, r->base[image])) before += rows_at(r, whole->stride, r->base[image++]);
         const int32_t height = rows_at(r, whole->stride, r->base[image]), width = columns_at(r, whole->stride, r->base[image]);
-        const int32_t across = (int32_t)bins_columns(grid, height, width), y = (int32_t)(line - before);
+        const int32_t across = (int32_t)bins_columns(bins, height, width), y = (int32_t)(line - before);
         const float *map = current(r, s->in) + bins_before(r, bins, image) * channels;
         float *to = current(r, s->out) + (whole_rows(r, whole->stride, image) + (int64_t)y * width) * pitch + s->at;
-        float v = ((float)y + 0.5f) * ((float)grid / (float)height) - 0.5f;
-        v = v < 0 ? 0 : v;
-        const int32_t top = (int32_t)v, bottom = top + (top < grid - 1);
+        const float v = place(s, y, grid, height);
+        const int32_t top = (int32_t)v < grid ? (int32_t)v : grid - 1, bottom = top + (top < grid - 1);
         const float below = v - (float)top;
         for (int32_t x = 0; x < width; x++, to += pitch) {
-            float u = ((float)x + 0.5f) * ((float)across / (float)width) - 0.5f;
-            u = u < 0 ? 0 : u;
-            const int32_t left = (int32_t)u, right = left + (left < across - 1);
+            const float u = place(s, x, across, width);
+            const int32_t left = (int32_t)u < across ? (int32_t)u : across - 1, right = left + (left < across - 1);
             const float after = u - (float)left;
             const float *a = map + (int64_t)(top * across + left) * channels, *b = map + (int64_t)(top * across + right) * channels;
             const float *c = map + (int64_t)(bottom * across + left) * channels, *d = map + (int64_t)(bottom * across + right) * channels;
@@ -232,11 +237,20 @@ void grid_spread_step(const Run *r, const StepSpec *s, Team team) {
     }
 }
 
-/* Write floats into a map in reduced precision. */
-static void store_values(Run *r, const MapSpec *m, float *values, void *out, int64_t at, int32_t count) {
-    if (m->precision == U8) notice_unreal(values, count, &r->overflow);
-    for (int32_t k = 0; m->precision == U8 && k < count; k++) values[k] = values[k] / m->scale + (float)m->zero;
-    write_values(out, m->precision, at, values, count);
+/* The vector of an image at all its samples, as channels from `at` on. */
+void repeat_vector_step(Run *r, const StepSpec *s, Team team) {
+    const MapSpec *in = &r->program->maps[s->in], *out = &r->program->maps[s->out];
+    const Shape shape = shape_of(r, s->out);
+    const int64_t area = (int64_t)shape.height * shape.width, rows = shape.tiles * area, size = lines_per_task(rows, &team);
+    const float *vectors = current(r, s->in);
+    void *to = current(r, s->out);
+    float *values = r->scratch[team.thread];
+    for (int64_t first; (first = take(&team) * size) < rows;)
+        for (int64_t row = first; row < first + size && row < rows; row++) {
+            const int64_t image = r->pass.plain ? row / area : r->grid.image[r->grid.first + row / area];
+            memcpy(values, vectors + image * in->channels, (size_t)in->channels * sizeof(float));
+            store_values(r, out, values, to, row * out->channels + s->at, in->channels);
+        }
 }
 
 /* Copy a map of plain maps into another of another precision. */

@@ -1,0 +1,116 @@
+/* Functions of single numbers, sample by sample, on maps in any precision. */
+#include "platform/exponential.h"
+#include "program/program.h"
+#include "steps/values.h"
+
+static vec sigmoid(vec x) { return 1.0f / (1.0f + exponential(-x)); }
+
+/* Error of at most 1.5e-7. Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26. */
+static vec error_function(vec x) {
+    const vec size = choose(x < broadcast(0), -x, x), t = 1.0f / (1.0f + 0.3275911f * size);
+    vec p = broadcast(1.061405429f);
+    p = p * t - 1.453152027f;
+    p = p * t + 1.421413741f;
+    p = p * t - 0.284496736f;
+    p = p * t + 0.254829592f;
+    const vec found = 1.0f - p * t * exponential(-size * size);
+    return choose(x < broadcast(0), -found, found);
+}
+
+static vec hyperbolic_tangent(vec x) { return 1.0f - 2.0f / (1.0f + exponential(2.0f * x)); }
+
+static vec value_of(int32_t function, float parameter, vec x) {
+    switch (function) {
+        case SIGMOID: return sigmoid(x);
+        case SILU: return x * sigmoid(x);
+        case HARD_SIGMOID: return clamp(x + 3.0f, 0, 6) / 6.0f;
+        case HARD_SWISH: return x * clamp(x + 3.0f, 0, 6) / 6.0f;
+        case GELU: return 0.5f * x * (1.0f + error_function(x * 0.70710678118654752f));
+        case GELU_TANH: return 0.5f * x * (1.0f + hyperbolic_tangent(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+        case TANH: return hyperbolic_tangent(x);
+        case LEAKY: return choose(x < broadcast(0), parameter * x, x);
+        default: return x;
+    }
+}
+
+/* Apply a function to `count` numbers in place. */
+static void apply(int32_t function, float parameter, float *x, int64_t count) {
+    int64_t k = 0;
+    for (; k + LANES <= count; k += LANES) store(x + k, value_of(function, parameter, load(x + k)));
+    if (k == count) return;
+    float rest[LANES] = {0};
+    memcpy(rest, x + k, (size_t)(count - k) * sizeof(float));
+    store(rest, value_of(function, parameter, load(rest)));
+    memcpy(x + k, rest, (size_t)(count - k) * sizeof(float));
+}
+
+/* function(scale * x + shift) */
+void apply_step(Run *r, const StepSpec *s, Team team) {
+    const Program *p = r->program;
+    const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out];
+    const Shape shape = shape_of(r, s->in);
+    const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team);
+    const int32_t channels = in->channels;
+    const float *scale = number(p, s->before_scale), *shift = number(p, s->before_shift);
+    const void *from = current(r, s->in);
+    void *to = current(r, s->out);
+    float *values = r->scratch[team.thread];
+    for (int64_t first; (first = take(&team) * size) < rows;)
+        for (int64_t row = first; row < first + size && row < rows; row++) {
+            load_row(in, from, row, values);
+            for (int32_t c = 0; scale && c < channels; c++) values[c] = scale[c] * values[c] + shift[c];
+            apply(s->function, s->before_low, values, channels);
+            store_row(r, out, to, row, values);
+        }
+}
+
+/* A map times or plus another one, one of a single channel, or a vector of every image. */
+void combine_step(Run *r, const StepSpec *s, Team team) {
+    const Program *p = r->program;
+    const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out], *more = &p->maps[s->other];
+    const Shape shape = shape_of(r, s->in);
+    const int by_image = is_vector(more) && !is_vector(in);
+    const int64_t area = (int64_t)shape.height * shape.width, rows = shape.tiles * area, size = lines_per_task(rows, &team);
+    const int32_t channels = in->channels;
+    const void *from = current(r, s->in), *others = current(r, s->other);
+    void *to = current(r, s->out);
+    float *values = r->scratch[team.thread], *factors = values + channels;
+    for (int64_t first; (first = take(&team) * size) < rows;)
+        for (int64_t row = first; row < first + size && row < rows; row++) {
+            load_row(in, from, row, values);
+            load_row(more, others, by_image ? image_of(r, row / area) : row, factors);
+            for (int32_t c = more->channels; c < channels; c++) factors[c] = factors[0];
+            if (s->kind == MULTIPLY)
+                for (int32_t c = 0; c < channels; c++) values[c] *= factors[c];
+            else
+                for (int32_t c = 0; c < channels; c++) values[c] += factors[c];
+            store_row(r, out, to, row, values);
+        }
+}
+
+/* Every sample less the mean of its channels, over their deviation. */
+void layer_norm_step(Run *r, const StepSpec *s, Team team) {
+    const Program *p = r->program;
+    const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out];
+    const Shape shape = shape_of(r, s->in);
+    const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team);
+    const int32_t channels = in->channels;
+    const float *scale = number(p, s->before_scale), *shift = number(p, s->before_shift);
+    const void *from = current(r, s->in);
+    void *to = current(r, s->out);
+    float *values = r->scratch[team.thread];
+    for (int64_t first; (first = take(&team) * size) < rows;)
+        for (int64_t row = first; row < first + size && row < rows; row++) {
+            load_row(in, from, row, values);
+            double sum = 0, squares = 0;
+            for (int32_t c = 0; c < channels; c++) sum += values[c];
+            const double mean = sum / channels;
+            for (int32_t c = 0; c < channels; c++) squares += (values[c] - mean) * (values[c] - mean);
+            const double unit = 1 / sqrt(squares / channels + s->before_low);
+            for (int32_t c = 0; c < channels; c++) {
+                values[c] = (float)((values[c] - mean) * unit);
+                if (scale) values[c] = scale[c] * values[c] + shift[c];
+            }
+            store_row(r, out, to, row, values);
+        }
+}

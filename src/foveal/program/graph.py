@@ -1,0 +1,188 @@
+"""Walks through a fused graph: every node that is a map gets a number, and its steps."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from foveal.program.builder import Builder, NotCompiled
+from foveal.program.pyramid import add_pyramid
+from foveal.program.spec import BINS, TILED
+from foveal.tiles.axes import NCHW, Axes, describe
+
+SAMPLE = (2, 128, 192)
+"""Images N, and their sides H and W before they are rounded up, that shapes are looked at with."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a node of the graph is.
+
+    Attributes:
+        map: Number of the map.
+        axes: Order in which the network sees its axes.
+        cropped: Whether it may be larger than the map of its stride, so that crops do nothing.
+    """
+
+    map: int
+    axes: Axes = NCHW
+    cropped: bool = False
+
+
+Handler = Callable[["Graph", fx.Node], "Value | None"]
+MODULES: dict[type[nn.Module], Handler] = {}
+FUNCTIONS: dict[Any, Handler] = {}
+"""What adds the steps of a layer, and of a function or method."""
+
+
+def step(*kinds: Any) -> Callable[[Handler], Handler]:
+    """Enter what adds the steps of classes of layers, functions, or methods by name."""
+
+    def enter(handler: Handler) -> Handler:
+        for kind in kinds:
+            if isinstance(kind, type):
+                MODULES[kind] = handler
+            else:
+                FUNCTIONS[kind] = handler
+        return handler
+
+    return enter
+
+
+class _Shapes(fx.Interpreter):
+    """Notes what every node is for a small image."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        super().__init__(traced)
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self.numbers: dict[fx.Node, Any] = {}
+
+    @torch.no_grad()
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node, and note its shape, or the number that it is."""
+        found = super().run_node(n)
+        if isinstance(found, Tensor):
+            self.shapes[n] = tuple(found.shape)
+        else:
+            self.numbers[n] = found
+        return found
+
+
+class Graph:
+    """Adds the steps of a fused graph.
+
+    Args:
+        traced: The fused network.
+        dense_modules: Submodules that need the whole map, by name.
+        multiple: Sides of images must be multiples of it [px].
+        channels: Of the images.
+    """
+
+    def __init__(
+        self, traced: fx.GraphModule, dense_modules: tuple[str, ...], multiple: int, channels: int
+    ) -> None:
+        self.traced, self.dense_modules, self.channels = traced, dense_modules, channels
+        self.builder = Builder()
+        self.values: dict[fx.Node, Value] = {}
+        self.whole: dict[int, int] = {}
+        self.stacked: dict[fx.Node, list[fx.Node]] = {}
+        images, *sides = SAMPLE
+        self.size = [side - side % -multiple for side in sides]
+        noted = _Shapes(traced)
+        noted.run(torch.rand(images, channels, *self.size, generator=torch.Generator().manual_seed(0)))
+        self.shapes, self.numbers = noted.shapes, noted.numbers
+
+    def compile(self) -> Any:
+        """Return the tables of the program."""
+        given, out = -1, -1
+        for node in self.traced.graph.nodes:
+            if node.op == "placeholder":
+                if given >= 0:
+                    raise NotCompiled("the network takes more than one input")
+                given = self.builder.add_map(self.channels, 1)
+                self.values[node] = Value(given)
+            elif node.op == "output":
+                out = self.map(node.args[0], "the output")
+            elif node.op != "get_attr":
+                value = self._steps(node)
+                if value is not None:
+                    self.values[node] = value
+        if self.builder.maps[out].kind != TILED:
+            raise NotCompiled("the output is no map of the image")
+        return self.builder.finish(given, out, self.builder.maps[out].channels, self.channels)
+
+    def _steps(self, node: fx.Node) -> Value | None:
+        target: Any = node.target
+        if node.op == "call_module":
+            module, name = self.module(node), str(target)
+            if name in self.dense_modules:
+                return Value(add_pyramid(self.builder, name, module, self.map(node.args[0], f"'{name}'")))
+            found = next((MODULES[k] for k in type(module).__mro__ if k in MODULES), None)
+            if found is None or type(module).forward not in (k.forward for k in MODULES):
+                raise NotCompiled(f"module '{name}' ({type(module).__name__}) has no step")
+            return found(self, node)
+        known = any(a in self.values or a in self.stacked for a in node.all_input_nodes)
+        if node not in self.shapes or not known:
+            return None  # a size, or what follows from sizes and weights alone
+        if target in FUNCTIONS:
+            return FUNCTIONS[target](self, node)
+        name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+        raise NotCompiled(f"operation '{name}' ({node.name}) has no step")
+
+    def module(self, node: fx.Node) -> Any:
+        """Return the layer that a node calls."""
+        return self.traced.get_submodule(str(node.target))
+
+    def value(self, node: Any, what: str) -> Value:
+        """Return what a node is.
+
+        Raises:
+            NotCompiled: It is no map.
+        """
+        if not isinstance(node, fx.Node) or node not in self.values:
+            raise NotCompiled(f"{what} is no single map [N, C, H, W]")
+        return self.values[node]
+
+    def map(self, node: Any, what: str) -> int:
+        """Return the number of a map that is seen as [N, C, H, W].
+
+        Raises:
+            NotCompiled: It is no map, or seen in another order.
+        """
+        value = self.value(node, what)
+        if value.axes != NCHW:
+            raise NotCompiled(f"{what} is a map whose axes are {describe(value.axes)}")
+        return value.map
+
+    def shape(self, node: Any) -> tuple[int, ...]:
+        """Return the shape of a node for the image of `SAMPLE`."""
+        return self.shapes.get(node, ())
+
+    def argument(self, node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+        """Return an argument of a call; numbers that follow from sizes are as for `SAMPLE`."""
+        given = node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+        return fx.node.map_arg(given, lambda n: self.numbers.get(n, n))
+
+    def constant(self, node: Any) -> Any:
+        """Return a number or the weights that a node gives; None if it is neither."""
+        if isinstance(node, int | float):
+            return torch.tensor(float(node), dtype=torch.float64)
+        if not isinstance(node, fx.Node) or node.op != "get_attr":
+            return None
+        found = operator.attrgetter(str(node.target))(self.traced)
+        return found.detach().double() if isinstance(found, Tensor) else None
+
+    def like(self, given: int, channels: int | None = None, stride: int | None = None) -> int:
+        """Add a map as a given one, with other channels or of another stride."""
+        m = self.builder.maps[given]
+        return self.builder.add_map(channels or m.channels, stride or m.stride, m.kind, m.grid, m.columns)
+
+    def is_vector(self, given: int) -> bool:
+        """Whether a map has one row for every image."""
+        m = self.builder.maps[given]
+        return bool(m.kind == BINS and m.grid == 1 == m.columns)
