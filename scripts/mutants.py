@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from foveal.storage.atomic import write_atomically
+
 ROOT = Path(__file__).parents[1]
 PLANS = ("test_planner", "test_planner_shared", "test_plan_optimal", "test_plan_scores")
 TESTS: dict[str, list[str]] = {
@@ -41,11 +43,12 @@ def mutate(file: str, folder: Path) -> str:
     for name in ("src", *BESIDE):
         found = ROOT / name
         (shutil.copytree if found.is_dir() else shutil.copy)(found, folder / name)
-    with (folder / "pyproject.toml").open("a") as config:
-        config.write(
-            f'\n[tool.mutmut]\nsource_paths = ["src"]\nonly_mutate = ["src/foveal/{file}"]\n'
-            f"pytest_add_cli_args_test_selection = {TESTS[file]!r}\nalso_copy = {list(BESIDE)!r}\n"
-        )
+    config = folder / "pyproject.toml"
+    write_atomically(
+        config,
+        f'{config.read_text()}\n[tool.mutmut]\nsource_paths = ["src"]\nonly_mutate = ["src/foveal/{file}"]\n'
+        f"pytest_add_cli_args_test_selection = {TESTS[file]!r}\nalso_copy = {list(BESIDE)!r}\n",
+    )
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def mutmut(*words: str) -> str:

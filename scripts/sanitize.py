@@ -23,6 +23,7 @@ import foveal
 from foveal.hub.export import export_program
 from foveal.kernels.build import SOURCES, CannotBuild, build, include
 from foveal.kernels.flags import FLAGS
+from foveal.storage.atomic import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS = ("-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
@@ -88,7 +89,7 @@ def drive(folder: Path) -> list[str]:
         foveal.load_model("camvid_rn18"),
         [foveal.street(seed=k)[0][None, :, :128, :192] for k in range(4)],
     )
-    (folder / "racing.c").write_text(RACING)
+    write_atomically(folder / "racing.c", RACING)
     found = []
     for what, sanitizer in WATCHED.items():
         if watched([folder / "racing.c"], folder / "racing", sanitizer, []).returncode == 0:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from commands import small_model
 from foveal.calibration.configure import configure
+from foveal.calibration.profile import PROFILES
 from foveal.hub import fingerprint as module
 from foveal.hub.checkpoint import load_model
 from foveal.hub.fingerprint import fingerprint
+from foveal.storage.store import Store
 from samples import nano
 
 
@@ -52,6 +54,7 @@ def test_a_network_is_read_once(reads: list[int]) -> None:
 
 def test_settings_of_a_model_are_chosen_without_reading_it_again(tmp_path: Path, reads: list[int]) -> None:
     model = load_model(small_model(tmp_path))
+    Store(PROFILES.kind, PROFILES.version).place.mkdir(parents=True, exist_ok=True)
     for budget in (0.3, 0.4, 0.5):
         configure(model, "coarse_to_fine", budget, {})
     assert len(reads) == 1

@@ -23,7 +23,7 @@ BUDGETS = [0.3, 0.6, 1.0]
 
 @pytest.fixture(scope="module", params=["program", "layers"])
 def model(request: pytest.FixtureRequest) -> foveal.AdaptiveModel:
-    network: nn.Module = UNet() if request.param == "program" else nn.Sequential(UNet(), nn.Hardswish())
+    network: nn.Module = UNet() if request.param == "program" else nn.Sequential(UNet(), nn.Mish())
     made = foveal.adapt(lively(network))
     assert (made.engine.program is None) == (request.param == "layers")
     return made
@@ -41,7 +41,7 @@ def test_in_images(model: foveal.AdaptiveModel, place: tuple[int, ...], number: 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_in_logits(number: float) -> None:
-    for network in (UNet(), nn.Sequential(UNet(), nn.Hardswish())):
+    for network in (UNet(), nn.Sequential(UNet(), nn.Mish())):
         model = foveal.adapt(lively(network))
         image = picture(size=SIZE, count=2)
         for budget in BUDGETS:

@@ -134,6 +134,10 @@ class Graph:
         name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
         raise NotCompiled(f"operation '{name}' ({node.name}) has no step")
 
+    def name(self, node: fx.Node) -> str:
+        """Return what a user knows a node by: the name of its layer, or of the call."""
+        return str(node.target) if node.op == "call_module" else node.name
+
     def module(self, node: fx.Node) -> Any:
         """Return the layer that a node calls."""
         return self.traced.get_submodule(str(node.target))

@@ -25,7 +25,6 @@ from foveal.program.spec import (
     TILED,
 )
 
-GELU = torch._C._nn.gelu
 SIMPLE: dict[Any, str] = {
     **dict.fromkeys((nn.Sigmoid, torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_"), "sigmoid"),
     **dict.fromkeys((nn.SiLU, F.silu), "silu"),
@@ -70,7 +69,7 @@ def gelu_layer(g: Graph, node: fx.Node) -> Value:
     return apply(g, node, "gelu" if g.module(node).approximate == "none" else "gelu_tanh")
 
 
-@step(F.gelu, GELU)
+@step(F.gelu)
 def gelu(g: Graph, node: fx.Node) -> Value:
     """Add a GELU, exact or by tanh."""
     return apply(g, node, "gelu" if g.argument(node, 1, "approximate", "none") == "none" else "gelu_tanh")

@@ -41,7 +41,7 @@ def interpolate(g: Graph, node: fx.Node) -> Value:
     names = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias")
     given = {name: g.argument(node, k + 1, name) for k, name in enumerate(names)}
     if given["antialias"] or given["recompute_scale_factor"]:
-        raise NotCompiled(f"'{node.name}' is no bilinear or nearest enlargement by a whole factor")
+        raise NotCompiled(f"'{g.name(node)}' is no bilinear or nearest enlargement by a whole factor")
     mode = given["mode"] or "nearest"
     return resize(g, node, given["size"], given["scale_factor"], mode, bool(given["align_corners"]))
 
@@ -61,7 +61,7 @@ def resize(g: Graph, node: fx.Node, size: Any, scale: Any, mode: str, corners: b
         return _reduce(g, node, given, int(1 / factor), mode, corners)
     fits = factor.is_integer() and factor >= 1 and source.stride % int(factor) == 0
     if mode not in ("bilinear", "nearest") or not fits:
-        raise NotCompiled(f"'{node.name}' is no bilinear or nearest enlargement by a whole factor")
+        raise NotCompiled(f"'{g.name(node)}' is no bilinear or nearest enlargement by a whole factor")
     out = g.like(given, stride=source.stride // int(factor))
     fields = {"factor": int(factor)}
     kind = {"bilinear": ENLARGE, "nearest": REPEAT}[mode]
