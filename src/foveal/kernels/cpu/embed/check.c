@@ -185,10 +185,10 @@ static int check_step(const Tables *t, int32_t k) {
     return 0;
 }
 
-/* Weights that are no numbers make every answer wrong, and none looks so. */
+/* Weights that are no numbers make every answer wrong, and none looks so. In a file they may lie at any address. */
 static int check_numbers(const Tables *t) {
     for (int64_t k = 0; k < t->count; k++)
-        if (!isfinite(t->numbers[k])) return refuse(t, "number %lld holds NaN or infinity", (long long)k);
+        if (unreal(t->numbers + k, 1)) return refuse(t, "number %lld holds NaN or infinity", (long long)k);
     return 0;
 }
 
