@@ -246,7 +246,9 @@ def try_network(library: str, name: str, make: Callable[[], nn.Module]) -> Row:
         row,
         dense_modules=tuple(model.spec.dense_modules),
         dense_share=tried.dense_share or 0.0,
-        difference=max((c.difference or 0.0) / c.scale for c in tried.comparisons if not c.error),
+        difference=max(
+            ((c.difference or 0.0) / c.scale for c in tried.comparisons if not c.error), default=None
+        ),
         engine="program" if not model.engine.why_not else _sentence(model.engine.why_not),
     )
     blocks = foveal.adapt(network, method="segblocks")
@@ -323,7 +325,8 @@ Each takes `foveal.adapt(network)` and a call. It compares every level with the 
 reduced image, at two sizes, and refuses what differs by more than 1e-4; then both methods run at budget 0.4.
 *Dense* are modules that see the whole map, found by trying; *share* is what they take of the dense network's
 multiplications at 256x256 px, which no budget saves. *Differs* is the largest difference from the dense
-network with all tiles at one level, relative to its largest logit. *MACs* are counted while `model(image,
+network with all tiles at one level, relative to its largest logit (-: no level of these sizes fits its
+tile). *MACs* are counted while `model(image,
 budget=0.4)` runs at 512x768 px, as a share of the dense network's. *ms* are the network in PyTorch there, and
 this call, on two cores in turns. Transformers whose attention leaves nothing to refine at budget 0.4 are told
 so, below.
@@ -337,7 +340,8 @@ MANY = 4
 
 def write_page() -> None:
     """Write the page from the stored rows."""
-    rows = _stored()
+    rows = [row for row in _stored() if "dense_ms" in row]
+    missing = [name for _, name, _ in networks() if name not in {row["name"] for row in rows}]
     ran = [row for row in rows if not (row["refused"] or row["failed"] or row["told"])]
     good = sum(row["macs"] <= 0.45 for row in ran)
     compiled = sum(row["engine"] == "program" for row in ran)
@@ -349,6 +353,8 @@ def write_page() -> None:
         f"{median(g for g, row in zip(gain, ran, strict=True) if row['engine'] == 'program'):.1f}."
     )
     text = HEAD + "\n".join(map(_line, ran)) + f"\n\n{summary}\n"
+    if missing:
+        text += f"\nNot run at the commits of these rows: {', '.join(missing)}.\n"
     sections = {
         "told": "Nothing to refine at budget 0.4",
         "refused": "Refused by `foveal.adapt`",
@@ -369,7 +375,7 @@ def _line(row: dict[str, Any]) -> str:
     share = f"{row['dense_share']:.0%}" if row["dense_modules"] else "-"
     runs = "program" if row["engine"] == "program" else f"layer by layer: {row['engine']}"
     numbers = (
-        f"{row['difference']:.0e}",
+        "-" if row["difference"] is None else f"{row['difference']:.0e}",
         f"{row['macs']:.2f}",
         f"{row['dense_ms']:.0f}",
         f"{row['ms']:.0f}",
