@@ -44,13 +44,15 @@ static void apply(int32_t function, float parameter, float *x, int64_t count) {
     memcpy(x + k, rest, (size_t)(count - k) * sizeof(float));
 }
 
-/* function(scale * x + shift) */
-void apply_step(Run *r, const StepSpec *s, Team team) {
+/* What a step does to the channels of one sample; `scale` and `shift` may be absent. */
+typedef void (*Change)(const StepSpec *s, const float *scale, const float *shift, float *x, int32_t channels);
+
+/* Read, change and write sample by sample. */
+static void each_sample(Run *r, const StepSpec *s, Change change, Team team) {
     const Program *p = r->program;
     const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out];
     const Shape shape = shape_of(r, s->in);
     const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team);
-    const int32_t channels = in->channels;
     const float *scale = number(p, s->before_scale), *shift = number(p, s->before_shift);
     const void *from = current(r, s->in);
     void *to = current(r, s->out);
@@ -58,11 +60,18 @@ void apply_step(Run *r, const StepSpec *s, Team team) {
     for (int64_t first; (first = take(&team) * size) < rows;)
         for (int64_t row = first; row < first + size && row < rows; row++) {
             load_row(in, from, row, values);
-            for (int32_t c = 0; scale && c < channels; c++) values[c] = scale[c] * values[c] + shift[c];
-            apply(s->function, s->before_low, values, channels);
+            change(s, scale, shift, values, in->channels);
             store_row(r, out, to, row, values);
         }
 }
+
+/* function(scale * x + shift) */
+static void apply_to(const StepSpec *s, const float *scale, const float *shift, float *x, int32_t channels) {
+    for (int32_t c = 0; scale && c < channels; c++) x[c] = scale[c] * x[c] + shift[c];
+    apply(s->function, s->before_low, x, channels);
+}
+
+void apply_step(Run *r, const StepSpec *s, Team team) { each_sample(r, s, apply_to, team); }
 
 /* A map times or plus another one, one of a single channel, or a vector of every image. */
 void combine_step(Run *r, const StepSpec *s, Team team) {
@@ -88,29 +97,17 @@ void combine_step(Run *r, const StepSpec *s, Team team) {
         }
 }
 
-/* Every sample less the mean of its channels, over their deviation. */
-void layer_norm_step(Run *r, const StepSpec *s, Team team) {
-    const Program *p = r->program;
-    const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out];
-    const Shape shape = shape_of(r, s->in);
-    const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team);
-    const int32_t channels = in->channels;
-    const float *scale = number(p, s->before_scale), *shift = number(p, s->before_shift);
-    const void *from = current(r, s->in);
-    void *to = current(r, s->out);
-    float *values = r->scratch[team.thread];
-    for (int64_t first; (first = take(&team) * size) < rows;)
-        for (int64_t row = first; row < first + size && row < rows; row++) {
-            load_row(in, from, row, values);
-            double sum = 0, squares = 0;
-            for (int32_t c = 0; c < channels; c++) sum += values[c];
-            const double mean = sum / channels;
-            for (int32_t c = 0; c < channels; c++) squares += (values[c] - mean) * (values[c] - mean);
-            const double unit = 1 / sqrt(squares / channels + s->before_low);
-            for (int32_t c = 0; c < channels; c++) {
-                values[c] = (float)((values[c] - mean) * unit);
-                if (scale) values[c] = scale[c] * values[c] + shift[c];
-            }
-            store_row(r, out, to, row, values);
-        }
+/* A sample less the mean of its channels, over their deviation. */
+static void normalise(const StepSpec *s, const float *scale, const float *shift, float *x, int32_t channels) {
+    double sum = 0, squares = 0;
+    for (int32_t c = 0; c < channels; c++) sum += x[c];
+    const double mean = sum / channels;
+    for (int32_t c = 0; c < channels; c++) squares += (x[c] - mean) * (x[c] - mean);
+    const double unit = 1 / sqrt(squares / channels + s->before_low);
+    for (int32_t c = 0; c < channels; c++) {
+        x[c] = (float)((x[c] - mean) * unit);
+        if (scale) x[c] = scale[c] * x[c] + shift[c];
+    }
 }
+
+void layer_norm_step(Run *r, const StepSpec *s, Team team) { each_sample(r, s, normalise, team); }
