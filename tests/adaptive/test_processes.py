@@ -8,28 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
+from torch.utils.data import DataLoader
 
 import foveal
-from foreign import Attending, UNet, lively, picture
+from foreign import Attending, Segmented, UNet, lively, picture
 from foveal.adaptive import AdaptiveModel
 from own_data import write_own
 
 STARTS = pytest.mark.parametrize("start", ["spawn", "forkserver"])
-
-
-class Segmented(Dataset[Tensor]):
-    """Images that are segmented where they are read."""
-
-    def __init__(self, model: AdaptiveModel) -> None:
-        self.model = model
-
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.model(picture(size=(128, 160), seed=index), budget=0.4).labels[0]
 
 
 def segment(model: AdaptiveModel, answers: Any) -> None:

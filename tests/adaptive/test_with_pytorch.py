@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
+from torch.utils.data import DataLoader
 
 import foveal
-from foreign import Attending, Strided, UNet, lively, picture
-from foveal.adaptive import AdaptiveModel
+from foreign import Attending, Segmented, Strided, UNet, lively, picture
 
 IMAGE = picture(size=(256, 320))
 NETWORKS = pytest.mark.parametrize("network", [UNet(), Attending()], ids=["compiled", "layers"])
@@ -57,18 +56,6 @@ def test_autocast(network: nn.Module) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = model(IMAGE, budget=0.4)
     assert float((out.labels == exact).float().mean()) > 0.8
-
-
-class Segmented(Dataset[Tensor]):
-    def __init__(self, model: AdaptiveModel) -> None:
-        self.model = model
-
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> Tensor:
-        assert index < 4
-        return self.model(picture(size=(128, 160), seed=index), budget=0.4).labels[0]
 
 
 def test_workers_of_a_data_loader() -> None:

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from foveal.adaptive import AdaptiveModel
 
 
 class Block(nn.Sequential):
@@ -156,3 +159,17 @@ def describe_nothing() -> int:
 
 def _twice(x: Tensor, mode: str = "bilinear") -> Tensor:
     return F.interpolate(x, scale_factor=2, mode=mode, align_corners=None if mode == "nearest" else False)
+
+
+class Segmented(Dataset[Tensor]):
+    """Images that are segmented where they are read, by a worker perhaps."""
+
+    def __init__(self, model: AdaptiveModel) -> None:
+        self.model = model
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        assert index < 4
+        return self.model(picture(size=(128, 160), seed=index), budget=0.4).labels[0]
