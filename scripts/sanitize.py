@@ -77,9 +77,7 @@ def main() -> int:
             found += drive(Path(scratch))
         print(*found, f"{len(found)} reports of the sanitizers, PyTorch {torch.__version__}", sep="\n")
         if done.returncode and not found:  # beside the other sanitizer, this one writes to the terminal alone
-            print(
-                "a test that crashed without a report met undefined behaviour: run it with -n0 -s to see it"
-            )
+            print("a test that crashed without a report met undefined behaviour: run it with -n0 -s")
         return done.returncode or bool(found)
 
 
