@@ -32,6 +32,9 @@ STRIDES = (4, 2, 1)
 """Logits of a shrunk image are enlarged to the first stride of the image that keeps all of them, and from
 there on as those of the whole image."""
 
+KEPT = 16
+"""Methods that are kept, one for every budget on a shrunk image."""
+
 
 def shrunk_size(size: Size, scale: float) -> Size:
     """Return height and width of the shrunk image [px]."""
@@ -179,7 +182,9 @@ class ScaledMethod(WrappingMethod):
         return shrink(image, sides).contiguous(memory_format=torch.channels_last)
 
     def _cached(self, inner: MethodConfig) -> AdaptiveSegmenter:
-        if inner not in self._made:
+        if inner not in self._made:  # images of another size may have another budget within
+            if len(self._made) == KEPT:
+                del self._made[next(iter(self._made))]
             self._made[inner] = self._make(inner)
         return self._made[inner]
 
