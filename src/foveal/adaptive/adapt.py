@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -39,6 +40,7 @@ def adapt(  # noqa: PLR0913
     dense_modules: Sequence[str] | None = None,
     tile: int | None = None,
     coarse_level: int | None = None,
+    scale: float = 1.0,
     source: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     compile_now: bool = True,
@@ -61,6 +63,8 @@ def adapt(  # noqa: PLR0913
         dense_modules: Names of the submodules that must see the whole map; found by trying if None.
         tile: Side of a tile [px]; 32, or the network's coarsest stride if that is larger, if None.
         coarse_level: Level of the first pass; 2 if None.
+        scale: Share of its sides that an image is shrunk to before all else, for networks that see best below
+            full size; budgets stay shares of the whole image's work, and the dense network is at this scale.
         source: "module:function" that makes the network again from a file; its own config if it has one.
         arguments: Keyword arguments of that function, as JSON has them.
         compile_now: Whether it is compiled now, so that what cannot be had is said; else when it is used.
@@ -72,6 +76,7 @@ def adapt(  # noqa: PLR0913
     """
     level = LEVEL if coarse_level is None else coarse_level
     _check(network, method, precision, level)
+    find(method, METHODS, "method").Config(scale=scale)  # refuses one that cannot be
     network = _copy(network)
     given = find_preprocess(network) if preprocess is None else as_preprocess(preprocess)
     shape = find_shape(network, in_channels, given.multiple)
@@ -86,6 +91,7 @@ def adapt(  # noqa: PLR0913
     spec = Specification(
         type(network).__name__, shape, given, mixing, method, side, level, kept, names, colours, made_by
     )
+    spec = replace(spec, scale=float(scale))
     model = AdaptiveModel(network, spec)
     if compile_now:
         _ = model.engine  # what cannot be had is said now, not with the first image

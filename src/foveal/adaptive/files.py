@@ -193,7 +193,7 @@ def card_text(spec: Specification, profile: CalibrationProfile | None) -> str:
         f"({pre.pad}).",
         f"- Classes ({shape.classes}): {names}.",
         f"- Method {spec.method}, tile {spec.tile} px, first pass at level {spec.coarse_level}, "
-        f"{spec.precision}.",
+        f"{spec.precision}{'' if spec.scale == 1 else f', images shrunk to {spec.scale:g} of their sides'}.",
         f"- Network: {spec.source.function if spec.source else 'to be given with network=net'}.",
     ]
     if profile is not None:

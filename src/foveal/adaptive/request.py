@@ -137,7 +137,8 @@ class Answerer:
     def _settings(self, method: str) -> dict[str, Any]:
         """Return the model's own settings, those that a method has."""
         spec, known = self.spec, settings_of(find(method, METHODS, "method").Config)
-        values = {"tile": spec.tile, "max_level": spec.coarse_level, "coarse_level": spec.coarse_level}
+        values: dict[str, Any] = {"tile": spec.tile, "scale": spec.scale}
+        values |= {"max_level": spec.coarse_level, "coarse_level": spec.coarse_level}
         return {name: value for name, value in values.items() if name in known}
 
     def _config(self, kind: str, value: float) -> MethodConfig:

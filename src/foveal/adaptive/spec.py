@@ -13,6 +13,7 @@ from foveal.adaptive.probe import NetworkShape
 from foveal.adaptive.source import Source
 from foveal.calibration.engine import Precision
 from foveal.methods import METHODS
+from foveal.methods.config import LEAST_SCALE
 from foveal.storage.names import find
 from foveal.storage.reading import refusal, shorten
 from foveal.storage.schema import MOST_CLASSES, Colour, Level, Name, Number, Tile, read_as
@@ -40,6 +41,7 @@ class Specification:
         palette: Colour of every class, 0..255.
         source: How to make the network again; None if nobody said.
         value_range: Values that are 0 and 1 in image files; those of the kind of file if None.
+        scale: Share of its sides that an image is shrunk to before all else; 1 for the whole.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -56,6 +58,7 @@ class Specification:
     palette: tuple[Colour, ...]
     source: Source | None = None
     value_range: tuple[Number, Number] | None = None
+    scale: Annotated[float, Field(ge=LEAST_SCALE, le=1)] = 1.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
