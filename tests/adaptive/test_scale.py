@@ -56,5 +56,5 @@ def test_the_scale_is_saved_with_the_model(scaled: AdaptiveModel, tmp_path: Path
 
 @pytest.mark.parametrize("scale", [0.0, 1.5, -1.0])
 def test_a_scale_that_cannot_be_is_said(scale: float) -> None:
-    with pytest.raises(ValueError, match="scale is .*; give a value from 0.02 to 1"):
+    with pytest.raises(ValueError, match=r"scale is .*; give a value from 0\.02 to 1"):
         foveal.adapt(UNet(), scale=scale)

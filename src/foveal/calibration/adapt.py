@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 
 import torch
 from torch import Tensor
 
 from foveal.calibration.engine import Engine, find_engine
+from foveal.calibration.neighbours import Neighbourhood, noise, observe
 from foveal.calibration.profile import METHOD, CalibrationProfile, CurveRow
 from foveal.calibration.risk import RiskTable
 from foveal.cost import alternate
@@ -75,7 +77,8 @@ def adapt(
         weights = study.count()
         study.check_sizes()
         config = candidates[0] if len(candidates) == 1 else study.best(candidates, weights)
-        config = study.config = replace(config, level_gain=study.level_gain(config, weights))
+        config = replace(config, level_gain=study.level_gain(config, weights))
+        config = study.config = replace(config, isolated_gain=study.isolated_gain(config, weights))
         risk = study.risk(weights)
         curve = study.curve(weights)
     return CalibrationProfile(
@@ -190,6 +193,21 @@ class _Study:
             return Refinement.level_gain[:levels]
         # Not quite nothing, so that the score still says where.
         return tuple(max(0.01, round(rate / max(rates), 3)) for rate in rates)
+
+    def isolated_gain(self, config: CoarseToFineConfig, weights: Tensor) -> float:
+        """Measure what a refined tile gains among coarse ones, as a share of that among refined ones.
+
+        Tiles are refined in patches of noise, at every budget of the curve.
+        """
+        found = Neighbourhood()
+        for seed, index in enumerate(self._some(PROBED)):
+            image = self._image(index)
+            wrong = partial(self._wrong, index=index, image=image, weights=weights)
+            for budget in self.budgets(config.coarse_level):
+                how = replace(config.refinement, score=noise(seed), isolated_gain=1.0, level_gain=(1.0,))
+                method = self._method(replace(config, budget=budget), how)
+                observe(method, image, wrong, found)
+        return found.isolated_gain or config.isolated_gain
 
     def risk(self, weights: Tensor) -> RiskTable:
         """Run every image at every threshold; the dense network is setting 0."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from foveal.calibration.risk import RiskSetting, RiskTable
 from foveal.hub.beside import Beside
@@ -43,6 +47,15 @@ class CurveRow:
     images: Count
 
 
+MEASURED = "policy", "tile", "isolated_gain", "coarse_level", "level_gain"
+"""Settings that are found; the last two belong together."""
+
+
+def _as_recorded(given: Any) -> Any:
+    """Add the settings that records from before they existed do not name, with what they were then."""
+    return {**CoarseToFineConfig.unsaid, **given} if isinstance(given, Mapping) else given
+
+
 @dataclass(frozen=True)
 class CalibrationProfile:
     """Best refinement settings of a network, and the disagreement with its dense answer that they cost.
@@ -58,7 +71,7 @@ class CalibrationProfile:
     """
 
     weights: str
-    config: CoarseToFineConfig
+    config: Annotated[CoarseToFineConfig, BeforeValidator(_as_recorded)]
     class_weights: tuple[Number, ...]
     images: Count
     risk: RiskTable
@@ -73,10 +86,8 @@ class CalibrationProfile:
         """
         level = self.config.coarse_level
         if budget >= LEAST * 0.25**level or coarse_level <= level:
-            return {
-                name: getattr(self.config, name) for name in ("policy", "tile", "coarse_level", "level_gain")
-            }
-        return {"policy": self.config.policy, "tile": self.config.tile, "coarse_level": coarse_level}
+            return {name: getattr(self.config, name) for name in MEASURED}
+        return {name: getattr(self.config, name) for name in MEASURED[:3]} | {"coarse_level": coarse_level}
 
     def save(self, model: Model) -> Path:
         """Write it beside the model, or where this machine keeps measurements; return the file.

@@ -44,7 +44,7 @@ class TunedRow:
             ValueError: There is no such method, it has no such setting, or a value is not allowed.
         """
         kind = find(self.method, METHODS, "method").Config
-        return read_as(kind, self.settings, "tuned", "settings")
+        return read_as(kind, {**kind.unsaid, **self.settings}, "tuned", "settings")
 
     def fits(self, method: str | None, precision: str | None, given: Mapping[str, object]) -> bool:
         """Whether it has all that a user asks for; None leaves it open."""

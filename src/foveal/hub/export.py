@@ -11,6 +11,7 @@ from torch import nn
 
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import Model
+from foveal.methods import CoarseToFineConfig
 from foveal.program import Program, ProgramInfo, RunDefaults, compile_network
 from foveal.program.quantise import find_scales, in_bf16, in_int8
 
@@ -61,5 +62,6 @@ def export_program(
 
 def info_of(name: str, card: Card) -> ProgramInfo:
     """Say who a program of a model is, from the model's name and card."""
-    run = RunDefaults(card.tile, card.coarse_level, card.max_level)
+    isolated = CoarseToFineConfig.isolated_gain
+    run = RunDefaults(card.tile, card.coarse_level, card.max_level, isolated_gain=isolated)
     return ProgramInfo(name, card.classes, card.palette, run)

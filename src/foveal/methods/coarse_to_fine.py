@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -33,6 +33,10 @@ from foveal.tiles import split
 if TYPE_CHECKING:
     from foveal.tiles import Memory
 
+ISOLATED = 0.3
+"""Share of its gain that a refined tile has among coarse ones, of networks that nobody has measured: 0.13 to
+0.34 of the disagreement with the dense network went away there, 0.6 to 0.9 among refined tiles."""
+
 
 @dataclass(frozen=True)
 class CoarseToFineConfig(MethodConfig):
@@ -45,7 +49,11 @@ class CoarseToFineConfig(MethodConfig):
     threshold: float | None = setting(
         None, "Gain per tile from which a tile is refined; as many as the budget pays for if absent."
     )
+    isolated_gain: float = setting(
+        ISOLATED, "Share of its gain that a tile has if no tile around it is refined; 1 ignores these.", 0, 1
+    )
     level_gain: tuple[float, ...] = field(default=Refinement.level_gain)
+    unsaid: ClassVar = {"isolated_gain": 1.0}
 
     @property
     def is_dense(self) -> bool:
@@ -63,7 +71,14 @@ class CoarseToFineConfig(MethodConfig):
             return None
         how, direct = self.refinement, self.schedule == "direct"
         first = self.budget, self.policy, self.tile, self.coarse_level
-        return CoarseToFineRun(*first, self.level_gain, how.logit_blend, how.threshold, direct=direct)
+        return CoarseToFineRun(
+            *first,
+            self.level_gain,
+            how.logit_blend,
+            how.threshold,
+            direct=direct,
+            isolated_gain=how.isolated_gain,
+        )
 
     @property
     def refinement(self) -> Refinement:
@@ -78,7 +93,13 @@ class CoarseToFineConfig(MethodConfig):
             raise ValueError(
                 f"coarse_to_fine goes by the network's own uncertainty: policy {names}; given {self.policy}"
             )
-        return Refinement(entry.score, self.level_gain, threshold=self.threshold, schedule=self.schedule)
+        return Refinement(
+            entry.score,
+            self.level_gain,
+            threshold=self.threshold,
+            schedule=self.schedule,
+            isolated_gain=self.isolated_gain,
+        )
 
 
 class CoarseToFineTraining(MethodTraining):

@@ -50,6 +50,8 @@ class MethodConfig:
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
+    unsaid: ClassVar[dict[str, Any]] = {}
+    """Values of settings in records from before they existed."""
 
     budget: float = 0.4
     scale: float = field(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from foveal.geometry import planner
+from foveal.geometry.compact import choose_compact
 from foveal.geometry.squares import sum_squares
 from foveal.policies.budgeted import Score
 from foveal.policies.uncertainty import weighted_entropy
@@ -35,6 +36,8 @@ class Refinement:
             budget pays for.
         shared: Whether one budget serves all images of a batch, so that hard ones get more.
         schedule: "levels" refines one level after the other, "direct" goes to full resolution at once.
+        isolated_gain: Share of its gain that a tile has if none of its neighbours is refined; at 1 neighbours
+            do not matter, below refined tiles are compact (`geometry/compact.py`).
 
     Raises:
         ValueError: A number is none that can be used.
@@ -46,12 +49,15 @@ class Refinement:
     threshold: float | None = None
     shared: bool = False
     schedule: str = "levels"
+    isolated_gain: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.level_gain or not all(0 <= gain < math.inf for gain in self.level_gain):
             raise ValueError(
                 f"level_gain is {self.level_gain}; give a finite share of at least 0 for every step"
             )
+        if not 0 <= self.isolated_gain <= 1:
+            raise ValueError(f"isolated_gain is {self.isolated_gain:g}; give a share between 0 and 1")
         if not 0 <= self.logit_blend <= 1 or math.isnan(self.threshold or 0.0):
             raise ValueError(
                 f"logit_blend is {self.logit_blend:g} and threshold {self.threshold}; give a share and a gain"
@@ -90,6 +96,8 @@ class Refinement:
     def choose(self, forests: list[Forest], left: list[float]) -> list[Tensor]:
         """Say which tiles of the first map of every forest are chosen.
 
+        How many is decided by their rates; which, by the rates and by how compact the choice is.
+
         Args:
             forests: One an image.
             left: Tiles that are paid for, per image.
@@ -100,7 +108,11 @@ class Refinement:
         else:
             chosen = [planner.choose(r, c, b) for r, c, b in zip(rates, costs, left, strict=True)]
         first = [mask[0] & (cost[0] > 0) for mask, cost in zip(chosen, costs, strict=True)]
-        threshold = self.threshold
-        if threshold is None:
+        if (threshold := self.threshold) is not None:
+            first = [mask & (rate[0] >= threshold) for mask, rate in zip(first, rates, strict=True)]
+        if self.isolated_gain == 1:
             return first
-        return [mask & (rate[0] >= threshold) for mask, rate in zip(first, rates, strict=True)]
+        return [
+            choose_compact(rate[0], cost[0] > 0, self.isolated_gain, int(mask.sum()))
+            for mask, rate, cost in zip(first, rates, costs, strict=True)
+        ]

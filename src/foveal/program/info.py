@@ -12,6 +12,8 @@ from foveal.program.spec import MOST_LEVELS, MOST_TILE, SCORES
 from foveal.storage.reading import parse_json
 
 MOST_GAIN = 1 << 20
+LATER = frozenset({"isolated_gain", "direct"})
+"""Settings that files of version 2 and older may lack; their defaults are what was done then."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class RunDefaults:
         coarse_to_fine_score: Name of what coarse to fine goes by, one of `SCORES`.
         level_gain: What a step to level 0, 1, ... gains, as a share of the score.
         logit_blend: Share of the coarser answer that stays in the answer of a finer pass.
+        isolated_gain: Share of its gain that a tile has if no neighbour is refined; 1 ignores neighbours.
+        direct: Whether coarse to fine goes from the coarse level to full resolution at once.
 
     Raises:
         ValueError: A value is none that a run can have; the message says which.
@@ -38,6 +42,8 @@ class RunDefaults:
     coarse_to_fine_score: str = "weighted_entropy"
     level_gain: tuple[float, ...] = (0.5, 1.0)
     logit_blend: float = 0.0
+    isolated_gain: float = 1.0
+    direct: bool = False
 
     def __post_init__(self) -> None:
         whole = {
@@ -55,8 +61,12 @@ class RunDefaults:
         numbers = all(_is_number(gain) and 0 <= gain <= MOST_GAIN for gain in self.level_gain)
         if not 1 <= len(self.level_gain) <= MOST_LEVELS or not numbers:
             raise ValueError(f"level_gain is {self.level_gain}; give 1 to {MOST_LEVELS} numbers of 0 or more")
-        if not _is_number(self.logit_blend) or not 0 <= self.logit_blend <= 1:
-            raise ValueError(f"logit_blend is {self.logit_blend!r}; give a share between 0 and 1")
+        for name in ("logit_blend", "isolated_gain"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value!r}; give a share between 0 and 1")
+        if type(self.direct) is not bool:
+            raise ValueError(f"direct is {self.direct!r}; give true or false")
 
     def dense(self) -> DenseRun:
         """Return settings of a dense run."""
@@ -75,6 +85,8 @@ class RunDefaults:
             self.coarse_level,
             self.level_gain,
             self.logit_blend,
+            isolated_gain=self.isolated_gain,
+            direct=self.direct,
         )
 
 
@@ -133,14 +145,17 @@ class ProgramInfo:
             ValueError: It is something else; members that are not known are refused too.
         """
         state = _members(parse_json(text, "its info", "JSON"), cls)
-        state["run"] = RunDefaults(**_members(state["run"], RunDefaults))
+        state["run"] = RunDefaults(**_members(state["run"], RunDefaults, LATER))
         return cls(**state)
 
 
-def _members(state: Any, kind: type) -> dict[str, Any]:
-    """Return the members of an object, lists as tuples; they must be the fields of a class."""
+def _members(state: Any, kind: type, later: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Return the members of an object, lists as tuples.
+
+    They must be the fields of a class; older files lack those that came `later`, all or none of them.
+    """
     names = {f.name for f in fields(kind)}
-    if not isinstance(state, dict) or set(state) != names:
+    if not isinstance(state, dict) or set(state) not in (names, names - later):
         raise ValueError(f"{kind.__name__} must have {', '.join(sorted(names))}, and nothing else")
     return {name: _tuples(value) for name, value in state.items()}
 

@@ -221,7 +221,7 @@ def _fill(request: Request, settings: Settings) -> None:
     if isinstance(settings, CoarseToFineRun):
         request.gains, request.blend = len(settings.level_gain), settings.logit_blend
         request.level_gain[: request.gains] = settings.level_gain
-        request.direct = int(settings.direct)
+        request.direct, request.isolated = int(settings.direct), settings.isolated_gain
         request.shared, request.has_threshold = int(settings.shared), int(settings.threshold is not None)
         request.threshold = settings.threshold or 0.0
 

@@ -73,6 +73,7 @@ class CoarseToFineRun:
         threshold: Gain per tile from which a tile is refined, within the budget; None for all that fit.
         shared: Whether one budget serves all images of a batch.
         direct: Whether tiles go from the coarse level to full resolution at once.
+        isolated_gain: Share of its gain that a tile has if no neighbour is refined; 1 ignores neighbours.
     """
 
     budget: float = 0.4
@@ -84,6 +85,7 @@ class CoarseToFineRun:
     threshold: float | None = None
     shared: bool = False
     direct: bool = False
+    isolated_gain: float = 1.0
 
     def __post_init__(self) -> None:
         _check(self.budget, self.score, self.coarse_level)
@@ -94,6 +96,8 @@ class CoarseToFineRun:
             )
         if not 0 <= self.logit_blend <= 1:
             raise ValueError(f"logit_blend is {self.logit_blend:g}; give a share between 0 and 1")
+        if not 0 <= self.isolated_gain <= 1:
+            raise ValueError(f"isolated_gain is {self.isolated_gain:g}; give a share between 0 and 1")
 
 
 Settings = DenseRun | PlannedRun | SegBlocksRun | CoarseToFineRun

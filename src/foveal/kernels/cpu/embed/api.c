@@ -101,7 +101,7 @@ static Request request_of(const FovealProgram *p, const FovealImage *image, cons
         .image = image->pixels, .bytes = image->format == FOVEAL_BYTES, .images = 1, .height = image->height, .width = image->width,
         .stride = {0, packed ? 1 : image->channel_step, packed ? colours * image->width : image->row_step, packed ? colours : image->column_step},
         .tile = o->tile ? o->tile : info->tile, .method = METHODS[o->method], .threads = o->threads > 0 ? o->threads : processors(),
-        .coarse_level = info->coarse_level, .max_level = info->max_level, .gains = info->gains, .blend = info->logit_blend,
+        .coarse_level = info->coarse_level, .max_level = info->max_level, .gains = info->gains, .blend = info->logit_blend, .isolated = info->isolated_gain, .direct = info->direct,
         .score = coarse_to_fine ? info->coarse_to_fine_score : info->segblocks_score,
         .budget = o->method == FOVEAL_DENSE ? 1 : o->budget, .mask = o->mask,
         .labels = result->labels, .confidence = result->confidence, .levels = result->levels, .work = &result->work,

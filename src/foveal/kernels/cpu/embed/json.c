@@ -177,6 +177,12 @@ int json_integer(const char *value, int64_t *out) {
     return 0;
 }
 
+int json_truth(const char *value, int32_t *out) {
+    if (!value || (*value != 't' && *value != 'f')) return -1;
+    *out = *value == 't';
+    return 0;
+}
+
 int json_number(const char *value, double *out) {
     if (!value || (*value != '-' && !is_digit(*value))) return -1;
     const char *at = value + (*value == '-');

@@ -25,6 +25,7 @@ int64_t json_count(const char *value);
 /* Read a value; 0, or -1 if it is of another kind, or too large. */
 int json_integer(const char *value, int64_t *out);
 int json_number(const char *value, double *out);
+int json_truth(const char *value, int32_t *out);
 
 /* Text of a string, to be freed; NULL if it is none, or holds a character 0, or there is no memory. */
 char *json_text(const char *value);

@@ -128,6 +128,18 @@ static void open_forest(const Run *r, int64_t image, const float *cells, int32_t
     }
 }
 
+/* Mark the tiles of a forest's first map that are refined: as many as are paid for and gain enough, the most
+   compact of them where neighbours matter. -1 without memory. */
+static int take_first(const Request *q, Forest *f) {
+    const int64_t nodes = (int64_t)f->rows[0] * f->columns[0];
+    int64_t count = 0;
+    for (int64_t k = 0; k < nodes; k++) {
+        f->chosen[0][k] &= f->cost[0][k] > 0 && (!q->has_threshold || f->rate[0][k] >= q->threshold);
+        count += f->chosen[0][k];
+    }
+    return q->isolated == 1 ? 0 : choose_compact(f->rate[0], f->cost[0], f->rows[0], f->columns[0], q->isolated, count, f->chosen[0]);
+}
+
 /* Tiles of a level that replace a part of the next coarser one [images][rows][columns]; SKIP elsewhere.
    Returns how many cells change, or a status below 0. */
 int decide_refinement(Run *r, const float *cells, int32_t level, int8_t *levels) {
@@ -147,14 +159,13 @@ int decide_refinement(Run *r, const float *cells, int32_t level, int8_t *levels)
         if (forest_rates(f) || (!q->shared && forest_choose(&list[n], 1, left))) status = -1;
     }
     if (!status && q->shared && forest_choose(list, q->images, all)) status = -1;
+    for (int32_t n = 0; n < q->images && !status; n++) status = take_first(q, &forests[n]);
     memset(levels, SKIPPED, (size_t)(q->images * area));
     for (int32_t n = 0; n < q->images && !status; n++)
         for (int32_t y = 0; y < g->rows; y++)
             for (int32_t x = 0; x < g->columns; x++) {
                 const int64_t node = (int64_t)(y >> level) * forests[n].columns[0] + (x >> level);
-                const int taken = forests[n].chosen[0][node] && forests[n].cost[0][node] > 0 &&
-                                  (!q->has_threshold || forests[n].rate[0][node] >= q->threshold);
-                if (taken) levels[n * area + y * g->columns + x] = (int8_t)level, changed++;
+                if (forests[n].chosen[0][node]) levels[n * area + y * g->columns + x] = (int8_t)level, changed++;
             }
     for (int32_t n = 0; forests && n < q->images; n++) forest_free(&forests[n]);
     free(forests), free(list), free(room);
@@ -183,6 +194,13 @@ EXPORT int32_t foveal_program_choose(
     }
     forest_free(&f);
     return status;
+}
+
+/* The most compact choice of `count` tiles: for tests of equality. */
+EXPORT int32_t foveal_program_compact(
+    const double *values, const double *costs, int32_t rows, int32_t columns, double isolated, int64_t count, uint8_t *chosen)
+{
+    return choose_compact(values, costs, rows, columns, isolated, count, chosen);
 }
 
 /* Cells and levels of one image from a density, as SegBlocks decides: for tests of equality. */

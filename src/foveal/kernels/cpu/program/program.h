@@ -111,7 +111,7 @@ typedef struct {
     int32_t images, height, width, tile, method, threads;
     int32_t coarse_level, max_level, score, shared, has_threshold, gains;
     int32_t direct, spare;   /* direct: from the coarse level to full resolution in one step */
-    double budget, threshold, blend, level_gain[MOST_LEVELS];
+    double budget, threshold, blend, isolated, level_gain[MOST_LEVELS];
     const int8_t *plan;      /* [images][rows][columns], of METHOD_PLAN */
     const uint8_t *mask;     /* cells that are wanted [images][rows][columns], or NULL for all */
     uint8_t *labels;         /* [images][height][width], or NULL */
@@ -276,6 +276,9 @@ void forest_free(Forest *f);
 int forest_rates(Forest *f);
 int forest_choose(Forest *const *forests, int32_t count, double budget);
 void sum_squares(const double *x, int32_t rows, int32_t columns, int32_t level, double *out);
+
+/* compact.c */
+int choose_compact(const double *values, const double *costs, int32_t rows, int32_t columns, double isolated, int64_t count, uint8_t *chosen);
 
 /* decide.c */
 void uniform_levels(const Run *r, int32_t level, int8_t *levels);
