@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import ctypes
 from itertools import combinations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from foveal.geometry.compact import choose_compact, compact_gain, compact_order
-from foveal.program.spec import native
 
 
 def grid(seed: int, rows: int, columns: int, share: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -88,23 +85,3 @@ def test_choices_are_nested_open_and_of_the_size_that_is_asked_for(
         assert not bool((chosen & ~is_open).any())
         assert not bool((before & ~chosen).any())
         before = chosen
-
-
-@pytest.mark.parametrize("rows_columns", [(1, 1), (1, 9), (13, 7), (40, 31)])
-@pytest.mark.parametrize("isolated", [0.0, 0.3, 0.7, 1.0])
-@pytest.mark.parametrize("flat", [False, True])
-def test_native_code_chooses_the_same(rows_columns: tuple[int, int], isolated: float, flat: bool) -> None:
-    rows, columns = rows_columns
-    values, is_open = grid(5, rows, columns, 0.8)
-    values = (values * 4).round() / 4 if flat else values  # many that are equal
-    choose = native().foveal_program_compact
-    choose.argtypes = (
-        [ctypes.c_void_p] * 2 + [ctypes.c_int32] * 2 + [ctypes.c_double, ctypes.c_int64, ctypes.c_void_p]
-    )
-    closed = torch.where(is_open, values, -torch.inf)
-    for count in (0, 1, rows * columns // 3, rows * columns):
-        found, costs = np.empty((rows, columns), np.uint8), is_open.double()
-        given = closed.data_ptr(), costs.data_ptr(), rows, columns, isolated, count, found.ctypes.data
-        assert choose(*given) == 0
-        expected = choose_compact(closed, is_open, isolated, count)
-        assert (found.astype(bool) == expected.numpy()).all()

@@ -9,7 +9,7 @@ from itertools import product
 
 from foveal.calibration.configure import configure
 from foveal.calibration.engine import Engine, Precision
-from foveal.methods import METHODS, MethodConfig
+from foveal.methods import METHODS, CoarseToFineConfig, MethodConfig
 from foveal.methods.config import settings_of
 from foveal.methods.scaling import Size, pixel_share
 
@@ -17,7 +17,11 @@ DENSE = "dense"
 SCALES = (1.0, 0.75, 0.63, 0.5, 0.35)
 BUDGETS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.55)
 VARIED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
-    "coarse_to_fine": {"policy": ("weighted_entropy", "regional_entropy"), "schedule": ("levels", "direct")},
+    "coarse_to_fine": {
+        "policy": ("weighted_entropy",),
+        "schedule": ("levels", "direct"),
+        "isolated_gain": (1.0, CoarseToFineConfig.isolated_gain),
+    },
     "segblocks": {"policy": ("entropy",)},
 }
 """Methods that are tried, and their settings besides levels and tile that are."""

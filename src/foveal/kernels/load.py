@@ -6,7 +6,14 @@ import ctypes
 from pathlib import Path
 
 SYMBOLS = (
-    *("foveal_classify", "foveal_compose", "foveal_convolve", "foveal_cut", "foveal_depthwise"),
+    *(
+        "foveal_choose_tiles",
+        "foveal_classify",
+        "foveal_compose",
+        "foveal_convolve",
+        "foveal_cut",
+        "foveal_depthwise",
+    ),
     *("foveal_enlarge", "foveal_gather", "foveal_halve", "foveal_index", "foveal_max_pool", "foveal_means"),
     *("foveal_outputs", "foveal_winograd"),
     *("foveal_reduced_change", "foveal_reduced_convolve", "foveal_reduced_depthwise"),

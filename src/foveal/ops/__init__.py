@@ -1,6 +1,7 @@
 """The few operations that know where tiles lie. Everything else is PyTorch on a batch of tiles."""
 
 from foveal.kernels.autotune import tuning
+from foveal.ops.choose_tiles import choose_tiles
 from foveal.ops.classify import classify, upsample
 from foveal.ops.compose_tiles import compose_tiles
 from foveal.ops.convolve import Convolution, Prologue, convolve, convolved
@@ -16,6 +17,7 @@ __all__ = [
     "Pooling",
     "Prologue",
     "Resampling",
+    "choose_tiles",
     "classify",
     "compose_tiles",
     "convolve",

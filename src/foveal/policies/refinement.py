@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from foveal.geometry import planner
-from foveal.geometry.compact import choose_compact
 from foveal.geometry.squares import sum_squares
+from foveal.ops import choose_tiles
 from foveal.policies.budgeted import Score
 from foveal.policies.uncertainty import weighted_entropy
 
@@ -96,7 +96,8 @@ class Refinement:
     def choose(self, forests: list[Forest], left: list[float]) -> list[Tensor]:
         """Say which tiles of the first map of every forest are chosen.
 
-        How many is decided by their rates; which, by the rates and by how compact the choice is.
+        How many is decided by their rates; which, in the last step, by how compact the choice is too. Before
+        it a choice that is spread out does better: the next answer is the better judge, wherever it reaches.
 
         Args:
             forests: One an image.
@@ -110,9 +111,9 @@ class Refinement:
         first = [mask[0] & (cost[0] > 0) for mask, cost in zip(chosen, costs, strict=True)]
         if (threshold := self.threshold) is not None:
             first = [mask & (rate[0] >= threshold) for mask, rate in zip(first, rates, strict=True)]
-        if self.isolated_gain == 1:
+        if self.isolated_gain == 1 or any(len(gains) > 1 for gains, _ in forests):
             return first
         return [
-            choose_compact(rate[0], cost[0] > 0, self.isolated_gain, int(mask.sum()))
+            choose_tiles(rate[0], cost[0] > 0, self.isolated_gain, int(mask.sum()))
             for mask, rate, cost in zip(first, rates, costs, strict=True)
         ]

@@ -3,6 +3,7 @@
    Source: Charikar, "Greedy approximation algorithms for finding dense components in a graph", APPROX 2000. */
 #pragma GCC optimize("fp-contract=off")
 #include <stdlib.h>
+#include "platform/export.h"
 #include "program/program.h"
 
 typedef struct {
@@ -49,7 +50,9 @@ static int32_t neighbours(int64_t tile, int32_t rows, int32_t columns, int64_t *
 
 /* Choose `count` of the tiles that cost something, so that they are compact and gain much: mask [rows][columns].
    -1 without memory. */
-int choose_compact(const double *values, const double *costs, int32_t rows, int32_t columns, double isolated, int64_t count, uint8_t *chosen) {
+EXPORT int32_t foveal_choose_tiles(
+    const double *values, const double *costs, int32_t rows, int32_t columns, double isolated, int64_t count, uint8_t *chosen)
+{
     const int64_t tiles = (int64_t)rows * columns;
     int64_t near[8], left = 0;
     double *loss = malloc((size_t)tiles * 2 * sizeof *loss), *share = loss + tiles;

@@ -129,7 +129,7 @@ static void open_forest(const Run *r, int64_t image, const float *cells, int32_t
 }
 
 /* Mark the tiles of a forest's first map that are refined: as many as are paid for and gain enough, the most
-   compact of them where neighbours matter. -1 without memory. */
+   compact of them in the last step, where neighbours matter. -1 without memory. */
 static int take_first(const Request *q, Forest *f) {
     const int64_t nodes = (int64_t)f->rows[0] * f->columns[0];
     int64_t count = 0;
@@ -137,7 +137,7 @@ static int take_first(const Request *q, Forest *f) {
         f->chosen[0][k] &= f->cost[0][k] > 0 && (!q->has_threshold || f->rate[0][k] >= q->threshold);
         count += f->chosen[0][k];
     }
-    return q->isolated == 1 ? 0 : choose_compact(f->rate[0], f->cost[0], f->rows[0], f->columns[0], q->isolated, count, f->chosen[0]);
+    return q->isolated == 1 || f->depth > 1 ? 0 : foveal_choose_tiles(f->rate[0], f->cost[0], f->rows[0], f->columns[0], q->isolated, count, f->chosen[0]);
 }
 
 /* Tiles of a level that replace a part of the next coarser one [images][rows][columns]; SKIP elsewhere.
@@ -194,13 +194,6 @@ EXPORT int32_t foveal_program_choose(
     }
     forest_free(&f);
     return status;
-}
-
-/* The most compact choice of `count` tiles: for tests of equality. */
-EXPORT int32_t foveal_program_compact(
-    const double *values, const double *costs, int32_t rows, int32_t columns, double isolated, int64_t count, uint8_t *chosen)
-{
-    return choose_compact(values, costs, rows, columns, isolated, count, chosen);
 }
 
 /* Cells and levels of one image from a density, as SegBlocks decides: for tests of equality. */

@@ -278,7 +278,7 @@ int forest_choose(Forest *const *forests, int32_t count, double budget);
 void sum_squares(const double *x, int32_t rows, int32_t columns, int32_t level, double *out);
 
 /* compact.c */
-int choose_compact(const double *values, const double *costs, int32_t rows, int32_t columns, double isolated, int64_t count, uint8_t *chosen);
+int32_t foveal_choose_tiles(const double *values, const double *costs, int32_t rows, int32_t columns, double isolated, int64_t count, uint8_t *chosen);
 
 /* decide.c */
 void uniform_levels(const Run *r, int32_t level, int8_t *levels);
