@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import io
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -111,6 +113,29 @@ def test_what_a_network_says_about_itself_survives_in_copies_too() -> None:
             assert [getattr(module, name) for name in NAMES] == [getattr(network, name) for name in NAMES]
     assert fast.words == ["a", "b"]
     assert not hasattr(fuse(headless()), "classes")
+
+
+class Annotated(Described):
+    """What `from __future__ import annotations` makes strings of, and sides that are computed."""
+
+    def forward(self, image: Tensor, scale: float = 1.0) -> Tensor:
+        height, width = image.shape[-2:]
+        return F.interpolate(super().forward(image), size=(-(-height // 2), width // 2)) * scale
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [nano, lambda: Described().eval(), lambda: Annotated().eval()])
+def test_a_fused_network_can_be_pickled(make: Callable[[], nn.Module]) -> None:
+    fast, image = fuse(make()), torch.rand(1, 3, 65, 70)
+    fast(image)
+    file = io.BytesIO()
+    torch.save(fast, file)
+    file.seek(0)
+    for again in (pickle.loads(pickle.dumps(fast)), torch.load(file, weights_only=False)):
+        for each in (again, copy.deepcopy(again), pickle.loads(pickle.dumps(again))):
+            assert type(each).__name__ == type(fast).__name__ and not each.training
+            assert torch.equal(each(image), fast(image))
+            assert [getattr(each, n, None) for n in NAMES] == [getattr(fast, n, None) for n in NAMES]
 
 
 @torch.no_grad()

@@ -37,9 +37,23 @@ class Fused(fx.GraphModule):
     def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
         """Copy everything."""
         twin = super().__deepcopy__(memo)
+        type(twin).__name__ = type(self).__name__  # the class is the twin's own
         attributes = copy.deepcopy(vars(self)["_taken"], memo)
         vars(twin).update(attributes, _taken=attributes)
         return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the code, as torch.fx does, and what it would forget."""
+        return _restored, (super().__reduce__(), type(self).__name__, vars(self)["_taken"])
+
+
+def _restored(pickled: tuple[Any, Any], name: str, attributes: dict[str, object]) -> Fused:
+    """Make what was pickled again."""
+    build, given = pickled
+    traced = build(*given)
+    made = Fused(traced, traced.graph, name)
+    made.take(attributes)
+    return made
 
 
 def attributes_of(network: nn.Module) -> dict[str, object]:
@@ -70,7 +84,11 @@ class Tracer(fx.Tracer):
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Trace a network."""
         with _Making(self):
-            return super().trace(root, concrete_args)
+            graph = super().trace(root, concrete_args)
+        graph._tracer_cls = None  # its code alone is traced again when it is unpickled
+        for node in graph.nodes:
+            node.type = None  # annotations that are strings cannot be pickled
+        return graph
 
     @property
     def computing(self) -> bool:
