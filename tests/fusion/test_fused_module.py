@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import pickle
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,6 +44,10 @@ def by_size(net: Any, x: Tensor) -> Tensor:
     return net.a(x) + net.place
 
 
+def by_own_numbers(net: Any, x: Tensor) -> Tensor:
+    return net.a(x) * math.sqrt(x.shape[2])
+
+
 @pytest.mark.parametrize(
     ("run", "message"),
     [
@@ -52,6 +58,7 @@ def by_size(net: Any, x: Tensor) -> Tensor:
         (by_class, "Net gives another answer once it is traced"),
         (by_overwriting, "Net gives another answer once it is traced"),
         (by_size, r"Net cannot be traced at .*: The size of tensor a \(192\) must match"),
+        (by_own_numbers, "Net computes numbers from the image's size in its own way before 'mul', and no"),
     ],
 )
 @torch.no_grad()
@@ -83,6 +90,31 @@ def test_the_given_network_is_not_changed(training: bool) -> None:
         plain = nano()
         plain.load_state_dict(before)
         assert_same(fast(image), plain(image))
+
+
+class Stages(nn.Module):
+    """A backbone that returns an object with its maps, as those of transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = conv(3, 8), conv(8, 8)
+
+    def forward(self, x: Tensor) -> Any:
+        first = self.first(x)
+        return SimpleNamespace(last=None, maps=(first, self.second(first)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("whole", [(), ("body",)])
+def test_maps_may_come_out_of_an_object(whole: tuple[str, ...]) -> None:
+    """As long as the backbone is one node its maps were taken for constants of the example."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        one, two = net.body(x).maps
+        return net.head(torch.cat([one, two], 1))
+
+    network, image = Net(run, body=Stages(), head=conv(16, 4)).eval(), torch.rand(1, 3, 40, 52)
+    assert_same(fuse(network, whole)(image), network(image))
 
 
 class Described(nn.Module):

@@ -137,6 +137,12 @@ class Engine:
             return ""
         return f"{self.model.name} runs layer by layer in PyTorch; it has no compiled program: {self.why_not}"
 
+    def __str__(self) -> str:
+        """Say what runs, and why it is no program."""
+        if self.program:
+            return f"a compiled program in {self.precision}"
+        return f"layer by layer in PyTorch: {self.why_not}"
+
     @property
     def name(self) -> str:
         """What runs, in words: "program int8", or "modules"."""
