@@ -18,6 +18,7 @@ from foveal.cost import count_macs
 from foveal.fusion import fuse
 from foveal.fusion.layers import Convolve
 from foveal.geometry.plan import Plan
+from foveal.methods import CoarseToFine
 from foveal.ops import compose_tiles, halve
 from foveal.tiles import TileTensor, WrongGeometry, run_dense, split
 from strategies import random_plan
@@ -163,27 +164,31 @@ def smp(timm: ModuleType) -> ModuleType:
         ("unet", "tu-convnext_atto", 0),
         ("fpn", "tu-convnext_atto", 0),
         ("fpn", "mobilenet_v2", 0),
+        ("fpn", "timm-regnety_002", 0),
         ("unet", "mit_b0", 8),
-        *(
-            pytest.param(decoder, encoder, 0, marks=pytest.mark.slow)
-            for decoder, encoder in [
-                ("fpn", "resnet18"),
-                ("pspnet", "resnet18"),
-                ("deeplabv3plus", "resnet18"),
-                ("linknet", "mobilenet_v2"),
-                ("segformer", "resnet18"),
-                ("upernet", "resnet18"),
-            ]
-        ),
+        ("unet", "resnet18", 0),
+        ("unetplusplus", "mobilenet_v2", 0),
+        ("deeplabv3plus", "resnet18", 0),
+        ("linknet", "mobilenet_v2", 0),
+        ("pspnet", "resnet18", 0),
+        ("segformer", "resnet18", 0),
+        ("upernet", "resnet18", 0),
     ],
 )
 def test_decoders_run_on_tiles(smp: ModuleType, decoder: str, encoder: str, dense: int) -> None:
-    """All equal their dense selves at every level; what little runs dense leaves the budget what it is."""
-    network = smp.create_model(decoder, encoder, encoder_weights=None, classes=5)
-    report = check(network, (128, 192))
-    assert len(report.dense_modules) == dense
-    assert report.equal
-    assert report.macs < 0.5
+    """Twelve of the networks of `make networks`: they equal their dense selves at every level, and run."""
+    network = smp.create_model(decoder, encoder, encoder_weights=None, classes=5).eval()
+    size = (256, 256) if decoder == "pspnet" else (128, 192)  # images of one finest level
+    report = check(network, size)
+    assert report.dense_modules is not None and len(report.dense_modules) == dense
+    assert report.equal and len(report.mixed) >= 2
+    assert report.macs is not None and report.macs < 0.5, "little runs dense"
+    for name in report.whole_map_modules:
+        run_dense(network.get_submodule(name))
+    for sides in (size, (192, 128)):
+        with torch.no_grad():
+            out = CoarseToFine(network, 0.6, TILE, 1)(torch.rand(1, 3, *sides))
+        assert out.labels.shape == (1, *sides) and out.logits.isfinite().all()
 
 
 @pytest.mark.parametrize("decoder", ["unet", "fpn"])

@@ -26,7 +26,7 @@ def out(model: AdaptiveModel) -> AdaptiveResult:
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
-        ({}, r"none of them is given; give exactly one of budget, latency_ms, risk, threshold"),
+        ({}, r"no limit is given; give exactly one of budget, latency_ms, risk, threshold"),
         ({"budget": 0.4, "risk": 0.1}, r"budget=0.4, risk=0.1 is given; give exactly one"),
         ({"budget": 0}, "budget is 0; it must be above 0 and at most 1"),
         ({"budget": 1.5}, "budget is 1.5; it must be above 0 and at most 1"),

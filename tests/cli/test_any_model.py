@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 import foveal
 from commands import SMALL_BENCH, parsed, refused, run
 from foreign import UNet, lively, make_attending, make_grey, make_unet
+from foveal.adaptive.opening import Reference, open_model, open_network
 from foveal.calibration import engine
 from own_data import write_own
 
@@ -96,6 +97,26 @@ def test_networks_of_other_channels_are_benched_on_patches() -> None:
 def test_a_function_may_return_an_adaptive_model() -> None:
     shown = run("show", "foreign:make_adaptive").stdout
     assert "soil, plant" in shown
+
+
+def test_what_a_function_has_compiled_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[object] = []
+    compiled = engine.compile_fused
+    monkeypatch.setattr(engine, "compile_fused", lambda *a, **k: times.append(a) or compiled(*a, **k))
+    for name in ("foreign:make_adaptive", "foreign:make_pair"):
+        times.clear()
+        assert engine.find_engine(open_model(name)).program is not None
+        assert len(times) == 1
+
+
+def test_weights_that_are_loaded_later_are_compiled(tmp_path: Path) -> None:
+    made = open_model("foreign:make_adaptive")
+    other = lively(open_network("foreign:make_adaptive"), seed=5)
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    loaded = open_model(Reference("foreign:make_adaptive", tmp_path / "other.safetensors"))
+    image = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    one, two = (engine.find_engine(m).program.run(image, logits=True).logits for m in (made, loaded))
+    assert abs(one - two).max() > 0.01 * abs(one).max()
 
 
 def test_the_current_folder_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import copy
+import io
+import math
+import pickle
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,6 +44,10 @@ def by_size(net: Any, x: Tensor) -> Tensor:
     return net.a(x) + net.place
 
 
+def by_own_numbers(net: Any, x: Tensor) -> Tensor:
+    return net.a(x) * math.sqrt(x.shape[2])
+
+
 @pytest.mark.parametrize(
     ("run", "message"),
     [
@@ -50,6 +58,7 @@ def by_size(net: Any, x: Tensor) -> Tensor:
         (by_class, "Net gives another answer once it is traced"),
         (by_overwriting, "Net gives another answer once it is traced"),
         (by_size, r"Net cannot be traced at .*: The size of tensor a \(192\) must match"),
+        (by_own_numbers, "Net computes numbers from the image's size in its own way before 'mul', and no"),
     ],
 )
 @torch.no_grad()
@@ -83,6 +92,31 @@ def test_the_given_network_is_not_changed(training: bool) -> None:
         assert_same(fast(image), plain(image))
 
 
+class Stages(nn.Module):
+    """A backbone that returns an object with its maps, as those of transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = conv(3, 8), conv(8, 8)
+
+    def forward(self, x: Tensor) -> Any:
+        first = self.first(x)
+        return SimpleNamespace(last=None, maps=(first, self.second(first)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("whole", [(), ("body",)])
+def test_maps_may_come_out_of_an_object(whole: tuple[str, ...]) -> None:
+    """As long as the backbone is one node its maps were taken for constants of the example."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        one, two = net.body(x).maps
+        return net.head(torch.cat([one, two], 1))
+
+    network, image = Net(run, body=Stages(), head=conv(16, 4)).eval(), torch.rand(1, 3, 40, 52)
+    assert_same(fuse(network, whole)(image), network(image))
+
+
 class Described(nn.Module):
     classes, stride, coarsest_stride = 8, 1, 1
     dense_modules = ("context",)
@@ -111,6 +145,29 @@ def test_what_a_network_says_about_itself_survives_in_copies_too() -> None:
             assert [getattr(module, name) for name in NAMES] == [getattr(network, name) for name in NAMES]
     assert fast.words == ["a", "b"]
     assert not hasattr(fuse(headless()), "classes")
+
+
+class Annotated(Described):
+    """What `from __future__ import annotations` makes strings of, and sides that are computed."""
+
+    def forward(self, image: Tensor, scale: float = 1.0) -> Tensor:
+        height, width = image.shape[-2:]
+        return F.interpolate(super().forward(image), size=(-(-height // 2), width // 2)) * scale
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [nano, lambda: Described().eval(), lambda: Annotated().eval()])
+def test_a_fused_network_can_be_pickled(make: Callable[[], nn.Module]) -> None:
+    fast, image = fuse(make()), torch.rand(1, 3, 65, 70)
+    fast(image)
+    file = io.BytesIO()
+    torch.save(fast, file)
+    file.seek(0)
+    for again in (pickle.loads(pickle.dumps(fast)), torch.load(file, weights_only=False)):
+        for each in (again, copy.deepcopy(again), pickle.loads(pickle.dumps(again))):
+            assert type(each).__name__ == type(fast).__name__ and not each.training
+            assert torch.equal(each(image), fast(image))
+            assert [getattr(each, n, None) for n in NAMES] == [getattr(fast, n, None) for n in NAMES]
 
 
 @torch.no_grad()

@@ -231,6 +231,23 @@ class Attended(nn.Module):
         return self.head(torch.mul(large, x) + torch.sigmoid(vector) * x + vector)
 
 
+class Grouped(nn.Module):
+    """Groups of a few channels, as in ResNeXt and RegNet: some of one block of outputs, some of several."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(block(3, 24, 2), nn.Conv2d(24, 24, 3, padding=1, groups=3), nn.ReLU())
+        self.wide = nn.Sequential(nn.Conv2d(24, 72, 1, bias=False), nn.BatchNorm2d(72), nn.ReLU())
+        self.mix = nn.Sequential(nn.Conv2d(72, 72, 3, padding=1, groups=18, bias=False), nn.BatchNorm2d(72))
+        self.down = nn.Sequential(nn.Conv2d(72, 96, 5, 2, 2, groups=2), nn.ReLU6())
+        self.more = nn.Conv2d(96, 192, 3, padding=2, dilation=2, groups=96)
+        self.head = nn.Conv2d(192, 4, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        wide = self.wide(self.stem(image))
+        return self.head(self.more(self.down(F.relu(wide + self.mix(wide)))))
+
+
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "efficientnet": (EfficientUNet, 4),
     "mobilenetv3": (lambda: EfficientUNet(nn.Hardswish, nn.Hardsigmoid()), 4),
@@ -243,5 +260,6 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "sequences": (Sequences, 1),
     "coarse_sequences": (lambda: Sequences(False), 4),
     "attention": (Attended, 8),
+    "grouped": (Grouped, 1),
 }
 """What makes a network, and what the sides of images must be multiples of [px]."""

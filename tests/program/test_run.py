@@ -119,16 +119,16 @@ class Softmax(nn.Module):
         return self.layer(x).softmax(1)
 
 
-class Grouped(nn.Module):
+class WideWindows(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1, groups=2))
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 13, padding=6, groups=4))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x)
 
 
-@pytest.mark.parametrize(("network", "says"), [(Softmax(), "softmax"), (Grouped(), "2 groups")])
+@pytest.mark.parametrize(("network", "says"), [(Softmax(), "softmax"), (WideWindows(), "13x13")])
 def test_what_has_no_step_is_named(network: nn.Module, says: str) -> None:
     with pytest.raises(NotCompiled, match=says):
         compile_network(network)

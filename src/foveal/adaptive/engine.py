@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.spec import Specification
 from foveal.calibration.engine import Engine, find_engine
@@ -45,3 +47,9 @@ def build_engine(prepared: PreparedNetwork, spec: Specification, scales: Scales 
         return plain.in_precision(spec.precision, scales)
     except ValueError as error:
         raise ValueError(f"{error}; precision f32 runs every network") from None
+
+
+def stamp_of(network: nn.Module) -> tuple[object, ...]:
+    """Say which weights a network has, so that a change is noticed; those of inference mode have no count."""
+    tensors = (*network.parameters(), *network.buffers())
+    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)

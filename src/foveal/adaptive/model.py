@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from foveal.adaptive import files
 from foveal.adaptive.calibrating import PreparedImages, Progress, calibrate
-from foveal.adaptive.engine import build_engine
+from foveal.adaptive.engine import build_engine, stamp_of
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.request import Answerer, Request
 from foveal.adaptive.result import AdaptiveResult, Images, TypedCall, levels_of, nothing_wanted
@@ -25,6 +25,7 @@ from foveal.calibration.profile import CalibrationProfile
 from foveal.calibration.tuned import TunedSettings
 from foveal.geometry.mask import read_mask
 from foveal.geometry.plan import SKIP
+from foveal.hub.checkpoint import Compiled
 from foveal.methods import Prediction
 from foveal.methods.base import check_tensor, refuse_tracing
 from foveal.storage.labels import VOID
@@ -65,12 +66,18 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
     @property
     def engine(self) -> Engine:
         """What runs: a compiled program, or the layers one by one, and then `why_not` says why."""
-        stamp = _stamp(self.prepared)
+        stamp = stamp_of(self.prepared)
         if self._engine is None or stamp != self._stamp:
             scales = self.profile.scales if self.profile else None
             self._forget()
             self._engine, self._stamp = build_engine(self.prepared, self.spec, scales), stamp
         return self._engine
+
+    @property
+    def compiled(self) -> Compiled | None:
+        """What the engine has made of the network as it is; None before, and beyond f32."""
+        made = self._engine if self._stamp == stamp_of(self.prepared) else None
+        return None if made is None or made.precision != "f32" else made.made
 
     def forward(  # noqa: PLR0913
         self,
@@ -310,9 +317,3 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         """Say what runs, and how."""
         spec, known = self.spec, "calibrated" if self.profile else "not calibrated"
         return f"{spec.name}: {spec.method}, tile {spec.tile}, coarse level {spec.coarse_level}, {known}"
-
-
-def _stamp(network: nn.Module) -> tuple[object, ...]:
-    """Say which weights a network has, so that a change is noticed; those of inference mode have no count."""
-    tensors = (*network.parameters(), *network.buffers())
-    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)

@@ -92,7 +92,8 @@ def open_model(reference: Reference | str, untrained: bool = False) -> Model:
     else:
         found = _bundled(given.name, untrained)
     found.network.to(device)
-    return _with_wishes(found, given)
+    kept = found.compiled if device.type == "cpu" else None  # programs run on the CPU
+    return _with_wishes(replace(found, compiled=kept), given)
 
 
 def open_network(reference: Reference | str) -> nn.Module:
@@ -117,7 +118,9 @@ def open_network(reference: Reference | str) -> nn.Module:
 def describe(model: AdaptiveModel, file: Path | None = None) -> AdaptedModel:
     """Describe an adaptive model as commands know trained networks."""
     found = describe_model(model.prepared, model.spec, file)
-    return AdaptedModel(found.name, found.network, found.card, found.policy, found.file, model.spec)
+    return AdaptedModel(
+        found.name, found.network, found.card, found.policy, found.file, model.compiled, model.spec
+    )
 
 
 def image_format(model: Model) -> ImageFormat:

@@ -25,6 +25,7 @@ class PreparedNetwork(nn.Module):
         dense_modules: Names of the network's submodules that must see the whole map.
 
     Attributes:
+        title: Class of the network, for messages.
         mixing: Names of the submodules that must see the whole map, as the network has them.
         in_channels: Channels C of the images.
         classes: Number of classes K.
@@ -47,7 +48,7 @@ class PreparedNetwork(nn.Module):
         self.network = network
         self.shape, self.preprocess, self.mixing = shape, preprocess, dense_modules
         settle(network)
-        self._path = shape.path
+        self._path, self.title = shape.path, type(network).__name__
         self.in_channels, self.classes = shape.in_channels, shape.classes
         self.stride, self.coarsest_stride = shape.stride, shape.coarsest_stride
         self.dense_modules = tuple(f"network.{name}" if name else "network" for name in dense_modules)

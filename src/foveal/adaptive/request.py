@@ -50,7 +50,7 @@ class Request:
         """
         limits = {name: value for name, value in given.items() if value is not None}
         if len(limits) != 1:
-            shown = ", ".join(f"{name}={value}" for name, value in limits.items()) or "none of them"
+            shown = ", ".join(f"{name}={value}" for name, value in limits.items()) or "no limit"
             raise ValueError(
                 f"{shown} is given; give exactly one of {', '.join(given)}, such as model(image, budget=0.4)"
             )

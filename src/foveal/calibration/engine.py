@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from foveal.calibration.profile import load_profile
 from foveal.fusion import CannotFuse, fuse
-from foveal.hub.checkpoint import Model
+from foveal.hub.checkpoint import Compiled, Model
 from foveal.methods import METHODS, AdaptiveSegmenter, CompiledMethod, Dense, MethodConfig, Resources
 from foveal.methods.compiled import PlansOnce
 from foveal.methods.padding import PaddedMethod, PaddedNetwork, device_of
@@ -79,6 +79,11 @@ class Engine:
         return self._for_any_image(made)
 
     @property
+    def made(self) -> Compiled:
+        """What was made of the network; of an engine in f32."""
+        return Compiled(self.network, self.program, self.why_not)
+
+    @property
     def multiple(self) -> int:
         """What sides of images must be multiples of [px]; the methods that are made pad them."""
         return int(getattr(self.model.network, "multiple", 1))
@@ -132,6 +137,12 @@ class Engine:
             return ""
         return f"{self.model.name} runs layer by layer in PyTorch; it has no compiled program: {self.why_not}"
 
+    def __str__(self) -> str:
+        """Say what runs, and why it is no program."""
+        if self.program:
+            return f"a compiled program in {self.precision}"
+        return f"layer by layer in PyTorch: {self.why_not}"
+
     @property
     def name(self) -> str:
         """What runs, in words: "program int8", or "modules"."""
@@ -139,7 +150,7 @@ class Engine:
 
 
 def find_engine(model: Model, precision: str = "f32", scales: Scales | None = None) -> Engine:
-    """Compile a model's network.
+    """Compile a model's network, unless it has been compiled before.
 
     Args:
         model: A network; for int8 without scales one that `foveal adapt --precision int8` has seen images
@@ -153,7 +164,13 @@ def find_engine(model: Model, precision: str = "f32", scales: Scales | None = No
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision}; give one of {', '.join(PRECISIONS)}")
-    whole = model.network
+    made = model.compiled or _compile(model.network)
+    plain = Engine(model, made.network, made.program, why_not=made.why_not)
+    return plain if precision == "f32" else plain.in_precision(precision, scales)
+
+
+def _compile(whole: nn.Module) -> Compiled:
+    """Join the layers of a network, and compile it."""
     inner: nn.Module = whole.prepared if isinstance(whole, PaddedNetwork) else whole
     fused, program, why_not = inner, None, _obstacle(inner)
     try:
@@ -165,8 +182,7 @@ def find_engine(model: Model, precision: str = "f32", scales: Scales | None = No
     except Exception as error:  # a graph of any network may hold anything
         why_not = " ".join(str(error).split()) or type(error).__name__
     joined = whole.around(fused) if isinstance(whole, PaddedNetwork) else fused
-    plain = Engine(model, joined.eval(), program, why_not=why_not)
-    return plain if precision == "f32" else plain.in_precision(precision, scales)
+    return Compiled(joined.eval(), program, why_not)
 
 
 def _obstacle(network: nn.Module) -> str:

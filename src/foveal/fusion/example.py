@@ -102,7 +102,7 @@ class Example(fx.Proxy):
             return fx.proxy.Attribute(self, name)
         if isinstance(found, torch.Size):
             return sides_of(self, found)
-        if isinstance(found, Tensor):
+        if any(isinstance(leaf, Tensor) for leaf in leaves([found])):  # a map, or a tuple of them
             return self.tracer.create_proxy("call_function", getattr, (self, name), {})
         return found
 

@@ -22,7 +22,8 @@ from foveal.fusion.trace import (
     Shapes,
     Tracer,
     attributes_of,
-    same_graph,
+    first_difference,
+    place_of,
     simplify,
     without_overwriting,
 )
@@ -31,8 +32,8 @@ SAMPLES = (2, 128, 192), (1, 192, 128)
 """Images N, and their sides H and W, that a network is traced with; graphs of both must be the same."""
 ODD = (75, 101)
 """Sides of the image that joined layers are compared on [px]: no multiples of a stride."""
-ROUNDINGS, MOST = 1e4, 0.1
-"""Roundings of the largest number that joined layers may be off, and the largest share of it."""
+TRACED_ROUNDINGS, ROUNDINGS, MOST = 1e2, 1e4, 0.1
+"""Roundings of the largest number that a traced network and joined layers may be off; the largest share."""
 
 
 class CannotFuse(ValueError):
@@ -75,13 +76,18 @@ def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None, multi
 
 
 def _fuse(network: nn.Module, names: tuple[str, ...], multiple: int, opened: bool) -> nn.Module:
-    kind = type(network).__name__
+    kind = _name(network)
     image, other = (_image(network, *sample, multiple) for sample in SAMPLES)
     traced, expected = _traced(network, names, image, opened)
-    if not same_graph(traced, _traced(network, names, other, opened)[0]):
-        raise CannotFuse(f"{kind} does something that depends on the image's size in a way no graph can say")
+    differs = first_difference(traced, _traced(network, names, other, opened)[0])
+    if differs is not None:
+        raise CannotFuse(
+            f"{kind} computes numbers from the image's size in its own way before {place_of(differs)}, and "
+            "no graph can follow; let sizes come from the shapes of maps, by sums, products and quotients"
+        )
     simplify(traced)
-    if not _same(_answer(Shapes(traced).run, image), expected):  # it does the same, so not a bit differs
+    # Nothing is overwritten, so maps may lie in memory in another order, which changes how sums are rounded.
+    if not _same(_answer(Shapes(traced).run, image), expected, TRACED_ROUNDINGS):
         raise CannotFuse(f"{kind} gives another answer once it is traced")
     join_all(traced, opened)
     traced.eval().requires_grad_(False)
@@ -99,7 +105,7 @@ def _fuse(network: nn.Module, names: tuple[str, ...], multiple: int, opened: boo
 
 def _traced(network: nn.Module, names: tuple[str, ...], image: Tensor, opened: bool) -> tuple[Fused, Any]:
     """Return a graph of a network, and its answer for an image."""
-    kind = type(network).__name__
+    kind = _name(network)
     try:
         root = copy.deepcopy(network).eval()
         expected = _answer(root, image)
@@ -107,6 +113,11 @@ def _traced(network: nn.Module, names: tuple[str, ...], image: Tensor, opened: b
     except Exception as error:  # whatever a network does when it is given something else than an image
         raise CannotFuse(f"{kind} cannot be traced{_where(error)}: {_said(error)}") from error
     return Fused(root, graph, f"Fused{kind}"), expected
+
+
+def _name(network: nn.Module) -> str:
+    """Return what a user knows a network by."""
+    return str(getattr(network, "title", type(network).__name__))
 
 
 def _odd_answer(network: nn.Module, image: Tensor) -> tuple[Any, ...]:

@@ -37,9 +37,23 @@ class Fused(fx.GraphModule):
     def __deepcopy__(self, memo: dict[int, Any]) -> fx.GraphModule:
         """Copy everything."""
         twin = super().__deepcopy__(memo)
+        type(twin).__name__ = type(self).__name__  # the class is the twin's own
         attributes = copy.deepcopy(vars(self)["_taken"], memo)
         vars(twin).update(attributes, _taken=attributes)
         return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the code, as torch.fx does, and what it would forget."""
+        return _restored, (super().__reduce__(), type(self).__name__, vars(self)["_taken"])
+
+
+def _restored(pickled: tuple[Any, Any], name: str, attributes: dict[str, object]) -> Fused:
+    """Make what was pickled again."""
+    build, given = pickled
+    traced = build(*given)
+    made = Fused(traced, traced.graph, name)
+    made.take(attributes)
+    return made
 
 
 def attributes_of(network: nn.Module) -> dict[str, object]:
@@ -70,7 +84,11 @@ class Tracer(fx.Tracer):
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Trace a network."""
         with _Making(self):
-            return super().trace(root, concrete_args)
+            graph = super().trace(root, concrete_args)
+        graph._tracer_cls = None  # its code alone is traced again when it is unpickled
+        for node in graph.nodes:
+            node.type = None  # annotations that are strings cannot be pickled
+        return graph
 
     @property
     def computing(self) -> bool:
@@ -177,18 +195,28 @@ def without_overwriting(network: nn.Module) -> nn.Module:
     return network
 
 
-def same_graph(one: fx.GraphModule, two: fx.GraphModule) -> bool:
-    """Whether two graphs do the same, constants that the networks computed included."""
-    nodes = list(zip(one.graph.nodes, two.graph.nodes, strict=False))
-    if len(one.graph.nodes) != len(two.graph.nodes):
-        return False
-    other = {a: b for a, b in nodes}
-    return all(
-        (a.op, a.target) == (b.op, b.target)
-        and _same_values(fx.node.map_arg((a.args, a.kwargs), other.__getitem__), (b.args, b.kwargs))
-        and (a.op != "get_attr" or _same_values(_attribute(one, a), _attribute(two, b)))
-        for a, b in nodes
-    )
+def first_difference(one: fx.GraphModule, two: fx.GraphModule) -> fx.Node | None:
+    """Return the first node of a graph where another one does something else; None if both do the same.
+
+    Constants that the networks computed are compared too.
+    """
+    other: dict[fx.Node, fx.Node] = {}
+    for a, b in zip(one.graph.nodes, two.graph.nodes, strict=False):
+        if (a.op, a.target) != (b.op, b.target):
+            return a
+        if not _same_values(fx.node.map_arg((a.args, a.kwargs), other.__getitem__), (b.args, b.kwargs)):
+            return a
+        if a.op == "get_attr" and not _same_values(_attribute(one, a), _attribute(two, b)):
+            return a
+        other[a] = b
+    return None
+
+
+def place_of(node: fx.Node) -> str:
+    """Say which call of which module a node is."""
+    call = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    modules = [path for path in node.meta.get("nn_module_stack", ()) if path and path != node.target]
+    return f"'{call}'" + (f" in '{modules[-1]}'" if modules else "")
 
 
 def _attribute(traced: fx.GraphModule, node: fx.Node) -> Any:

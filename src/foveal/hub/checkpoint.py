@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors.torch import save as in_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveal.cost import relative_macs
 from foveal.hub.card import Card, CheckpointError
 from foveal.models import SegmentationNetwork, create_model
 from foveal.policies import PolicyNet
+from foveal.program import Program
 from foveal.storage.atomic import replacing_all
 from foveal.storage.names import suggestion
 from foveal.storage.reading import shorten
@@ -26,14 +27,39 @@ BUNDLED = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
+class Compiled:
+    """What was made of a network.
+
+    Attributes:
+        network: The network with its layers joined.
+        program: Its program in single precision; None if there is none.
+        why_not: Why there is none, in a sentence.
+    """
+
+    network: nn.Module
+    program: Program | None
+    why_not: str
+
+
+@dataclass(frozen=True)
 class Model:
-    """A trained network, its card, the policy network that belongs to it, and the file it comes from."""
+    """A trained network, and what belongs to it.
+
+    Attributes:
+        name: Its name.
+        network: The network.
+        card: What to know about it.
+        policy: The policy network that belongs to it.
+        file: The file it comes from.
+        compiled: What has been made of it; None before it is compiled.
+    """
 
     name: str
     network: SegmentationNetwork
     card: Card
     policy: PolicyNet | None = None
     file: Path | None = None
+    compiled: Compiled | None = field(default=None, repr=False, compare=False)
 
 
 def bundled() -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 
 from foveal.ops import Convolution
 from foveal.program.builder import Builder, NotCompiled
-from foveal.program.spec import ADD, CONCAT, CONVOLVE, DEPTHWISE, SPREAD, TILED
+from foveal.program.spec import ADD, CONCAT, CONVOLVE, DEPTHWISE, SLICE, SPREAD, TILED
 
 RATES = {"direct": 1.0, "winograd2": 1.5, "winograd4": 1.5}
 """Expected time of a multiplication by an algorithm, in that of the direct one."""
 MOST_TAPS = 121
+BLOCK = 32
+"""Outputs that kernels compute together; groups of fewer are joined, which costs them nothing."""
 
 
 def add_convolution(
@@ -23,17 +26,33 @@ def add_convolution(
     """Add a convolution of map `given`, with everything around it, and return the map of its result.
 
     Raises:
-        NotCompiled: It has groups of several channels, or another number of channels than the map.
+        NotCompiled: It takes another number of channels than the map has, or has groups and a prologue, or
+            is depthwise with a very large window.
     """
     source = builder.maps[given]
     if source.channels != c.weight.shape[1] * c.groups:
         raise NotCompiled(f"'{name}' takes {c.weight.shape[1] * c.groups} channels, given {source.channels}")
-    if c.groups > 1 and not (c.depthwise and c.kernel[0] * c.kernel[1] <= MOST_TAPS and c.prologue is None):
-        raise NotCompiled(f"'{name}' is a convolution of {c.groups} groups")
-    out = builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid, source.columns)
+    if c.groups > 1 and c.prologue is not None:
+        raise NotCompiled(f"'{name}' is a convolution of {c.groups} groups with a norm before it")
+    if c.groups > 1 and c.depthwise:
+        return _add_depthwise(builder, name, c, given, residual)
     if c.groups > 1:
-        return _add_depthwise(builder, name, c, (given, out), residual)
-    fields: dict[str, float] = {}
+        return _add_groups(builder, name, c, given, residual)
+    return _add_dense(builder, name, c, given, residual)
+
+
+def _out(builder: Builder, c: Convolution, given: int) -> int:
+    """Add the map of a convolution's result."""
+    source = builder.maps[given]
+    return builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid, source.columns)
+
+
+def _add_dense(
+    builder: Builder, name: str, c: Convolution, given: int, residual: int | None, groups: int = 1
+) -> int:
+    """Mix all channels; of weights that are blocks of several groups, only the blocks count."""
+    source, out = builder.maps[given], _out(builder, c, given)
+    fields: dict[str, float] = {"factor": groups}
     weight, bias, outside = _array(c.weight), _array(c.bias), None
     assert weight is not None
     if c.prologue is not None and c.prologue.linear:
@@ -64,12 +83,53 @@ def add_convolution(
     return out
 
 
-def _add_depthwise(
-    builder: Builder, name: str, c: Convolution, maps: tuple[int, int], residual: int | None
-) -> int:
-    """Filter every channel by itself; a residual is added by a step of its own."""
-    given, out = maps
-    window = _window(c)
+def _add_groups(builder: Builder, name: str, c: Convolution, given: int, residual: int | None) -> int:
+    """Mix channels within groups: some neighbouring groups at a time, their weights blocks among zeros."""
+    taken, made = c.weight.shape[1], len(c.weight) // c.groups
+    joined = min(c.groups, -(-BLOCK // made))
+    if joined == c.groups:
+        return _add_dense(builder, name, _with_blocks(c, 0, joined), given, residual, joined)
+    out = _out(builder, c, given)
+    for first in range(0, c.groups, joined):
+        groups = min(joined, c.groups - first)
+        label, at = f"{name}.{first}", first * made
+        part = _slice(builder, f"{label}.slice", given, first * taken, groups * taken)
+        more = None
+        if residual is not None:
+            more = _slice(builder, f"{label}.residual", residual, at, groups * made)
+        found = _add_dense(builder, label, _with_blocks(c, first, groups), part, more, groups)
+        builder.add_step(f"{label}.join", CONCAT, found, out, at=at)
+    return out
+
+
+def _with_blocks(c: Convolution, first: int, groups: int) -> Convolution:
+    """Write some groups of a convolution as one that mixes all of their channels."""
+    taken, made = c.weight.shape[1], len(c.weight) // c.groups
+    outputs = slice(first * made, (first + groups) * made)
+    weight = c.weight.new_zeros(groups * made, groups * taken, *c.kernel)
+    for k, block in enumerate(c.weight[outputs].split(made)):
+        weight[k * made : (k + 1) * made, k * taken : (k + 1) * taken] = block
+    bias, scale = (None if x is None else x[outputs] for x in (c.bias, c.residual_scale))
+    return replace(c, weight=weight, bias=bias, residual_scale=scale, groups=1)
+
+
+def _slice(builder: Builder, name: str, given: int, at: int, channels: int) -> int:
+    """Take some channels of a map."""
+    m = builder.maps[given]
+    out = builder.add_map(channels, m.stride, m.kind, m.grid, m.columns)
+    builder.add_step(name, SLICE, given, out, at=at)
+    return out
+
+
+def _add_depthwise(builder: Builder, name: str, c: Convolution, given: int, residual: int | None) -> int:
+    """Filter every channel by itself; a residual is added by a step of its own.
+
+    Raises:
+        NotCompiled: Its window is very large, or it scales the residual.
+    """
+    if c.kernel[0] * c.kernel[1] > MOST_TAPS:
+        raise NotCompiled(f"'{name}' is depthwise with a window of {c.kernel[0]}x{c.kernel[1]} samples")
+    out, window = _out(builder, c, given), _window(c)
     if residual is not None:
         window["low"], window["high"] = -np.inf, np.inf
     builder.add_step(

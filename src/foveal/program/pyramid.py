@@ -19,7 +19,10 @@ def add_pyramid(builder: Builder, name: str, module: nn.Module, given: int) -> i
         NotCompiled: The module is none, or its layers are not those of `PyramidPooling`.
     """
     if type(module) is not PyramidPooling:
-        raise NotCompiled(f"dense module '{name}' is a {type(module).__name__}; a program has PyramidPooling")
+        raise NotCompiled(
+            f"'{name}' ({type(module).__name__}) must see the whole map, and of such modules a program has "
+            "PyramidPooling alone"
+        )
     stride = builder.maps[given].stride
     reduce, fuse = _unit(module.reduce, name), _unit(module.fuse, name)
     levels = [_unit(level, name) for level in module.levels]

@@ -28,6 +28,7 @@ from foveal.program.spec import (
     MAX_POOL,
     NUMBER_FIELDS,
     REPEAT,
+    SLICE,
     SPREAD,
     TILED,
     WHOLE,
@@ -262,7 +263,7 @@ def _settle_step(copy: _Copy, step: StepSpec) -> bool:
             _raise(given, F32)
         for m in (out, *more) if given.precision == F32 else ():
             _raise(m, F32)
-    elif step.kind in (MAX_POOL, REPEAT, SPREAD):  # what comes out are samples of the input
+    elif step.kind in (MAX_POOL, REPEAT, SPREAD, SLICE):  # what comes out are samples of the input
         if out.precision < given.precision:
             _raise(given, out.precision)
         out.precision, out.scale, out.zero = given.precision, given.scale, given.zero

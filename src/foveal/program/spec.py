@@ -32,11 +32,12 @@ TILED, WHOLE, BINS = range(3)
     GROUP_NORM,
     MEAN,
     RESAMPLE,
-) = range(20)
+    SLICE,
+) = range(21)
 STEP_NAMES = (
     *("convolve", "depthwise", "max_pool", "enlarge", "add", "affine", "concat", "compose"),
     *("grid_pool", "grid_spread", "cut", "repeat", "spread"),
-    *("apply", "multiply", "offset", "layer_norm", "group_norm", "mean", "resample"),
+    *("apply", "multiply", "offset", "layer_norm", "group_norm", "mean", "resample", "slice"),
 )
 FUNCTIONS = (*("", "sigmoid", "silu", "hardsigmoid", "hardswish", "gelu", "gelu_tanh", "tanh", "leaky_relu"),)
 """Of the step `apply`, by number."""

@@ -103,7 +103,7 @@ static int is_plain_square(const StepSpec *s) {
 
 static int convolution_fits(const Tables *t, const StepSpec *s) {
     const MapSpec *in = &t->maps[s->in], *out = &t->maps[s->out], *more = s->other < 0 ? NULL : &t->maps[s->other];
-    if (!window_fits(t, s, MOST_WINDOW) || (more && !same_shape(more, out))) return 0;
+    if (!window_fits(t, s, MOST_WINDOW) || (more && !same_shape(more, out)) || !between(s->factor, 1, in->channels)) return 0;
     for (int a = 0; a < ALGORITHMS; a++)
         if (!isfinite(s->rate[a]) || (a != DIRECT && s->rate[a] > 0 && !(in->kind == TILED && is_plain_square(s)))) return 0;
     if (in->precision == F32) return out->precision == F32 && (!more || more->precision == F32);
@@ -167,6 +167,9 @@ static int step_fits(const Tables *t, const StepSpec *s) {
             if (!alone || in->kind != TILED || out->kind != TILED || in->channels != out->channels || !between(s->function, 0, RESAMPLINGS - 1)) return 0;
             if (!s->factor) return !(s->function & BY_FACTOR) && out->stride % in->stride == 0 && out->stride / in->stride <= MOST_FACTOR;
             return between(s->factor, 1, MOST_FACTOR) && (int64_t)out->stride * s->factor == in->stride;
+        case SLICE:
+            return alone && same_places(in, out) && in->precision == out->precision && s->at >= 0 && out->channels <= in->channels &&
+                   s->at <= in->channels - out->channels;
         default: return 0;
     }
 }

@@ -1,8 +1,12 @@
 /* What values maps hold: for the choice of their scales. Of maps in single precision, by one thread. */
 #include "program/program.h"
 
-/* Widen the range of a map; where there are histograms, count its values instead. */
-void observe(Run *r, int32_t map) {
+/* Widen the range of the map that a step writes; where there are histograms, count its values instead. A map that
+   is joined from parts is looked at when the last one is there. */
+void observe(Run *r, int32_t step) {
+    const int32_t map = r->program->steps[step].out;
+    for (int32_t later = step + 1; later < r->program->head.steps; later++)
+        if (r->program->steps[later].out == map) return;
     Request *q = r->request;
     const MapSpec *m = &r->program->maps[map];
     if (m->kind == BINS || m->precision != F32) return;

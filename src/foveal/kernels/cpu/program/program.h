@@ -14,7 +14,7 @@
 enum { OLDEST_VERSION = 1, PROGRAM_VERSION = 2 };
 enum { TILED, WHOLE, BINS };      /* a map in tiles; one of whole images, in a dense module; a small grid of it */
 enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT, REPEAT, SPREAD,
-       APPLY, MULTIPLY, OFFSET, LAYER_NORM, GROUP_NORM, MEAN, RESAMPLE, STEP_KINDS };
+       APPLY, MULTIPLY, OFFSET, LAYER_NORM, GROUP_NORM, MEAN, RESAMPLE, SLICE, STEP_KINDS };
 enum { SIGMOID = 1, SILU, HARD_SIGMOID, HARD_SWISH, GELU, GELU_TANH, TANH, LEAKY, FUNCTIONS }; /* of APPLY */
 enum { NEAREST = 1, ALIGN_CORNERS = 2, BY_FACTOR = 4, RESAMPLINGS = 8 };                      /* of RESAMPLE, and GRID_SPREAD */
 enum { DIRECT, WINOGRAD2, WINOGRAD4, ALGORITHMS };
@@ -36,8 +36,9 @@ typedef struct {
 typedef struct {
     int32_t kind, in, other, out; /* other: the residual, the second summand, or the second map; or -1 */
     int32_t rows, columns, stride, dilation, top, left;
-    int32_t factor;               /* of ENLARGE, REPEAT, SPREAD and RESAMPLE, 0 there for fewer samples; groups of GROUP_NORM */
-    int32_t at;                   /* first channel written, of CONCAT and GRID_SPREAD */
+    int32_t factor;               /* of ENLARGE, REPEAT, SPREAD and RESAMPLE, 0 there for fewer samples; groups of GROUP_NORM,
+                                     and of CONVOLVE: weights beyond the blocks of so many are 0, and not counted */
+    int32_t at;                   /* first channel written, of CONCAT and GRID_SPREAD; first one read, of SLICE */
     float before_low, before_high; /* before_low: slope of LEAKY; what norms add to a variance */
     float low, high;
     float rate[ALGORITHMS];       /* relative time of a multiplication by every algorithm; 0 if it cannot be used */
@@ -202,7 +203,7 @@ void any_resample_step(Run *r, int32_t step, Team team);
 int is_reduced(const Program *p, const StepSpec *s);
 
 /* observe.c */
-void observe(Run *r, int32_t map);
+void observe(Run *r, int32_t step);
 
 /* memory.c */
 void *room(Room *r, size_t bytes);

@@ -134,6 +134,18 @@ static void copy_samples(Run *r, int32_t step, Team team) {
         }
 }
 
+/* Some channels of every sample, in any precision. */
+static void slice(Run *r, const StepSpec *s, Team team) {
+    const MapSpec *in = &r->program->maps[s->in], *out = &r->program->maps[s->out];
+    const Shape shape = shape_of(r, s->out);
+    const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team), one = type_bytes(in->precision);
+    const size_t bytes = (size_t)(out->channels * one), pitch = (size_t)(in->channels * one);
+    const char *from = (const char *)current(r, s->in) + s->at * one;
+    char *to = (char *)current(r, s->out);
+    for (int64_t first; (first = take(&team) * size) < rows;)
+        for (int64_t row = first; row < first + size && row < rows; row++) memcpy(to + (size_t)row * bytes, from + (size_t)row * pitch, bytes);
+}
+
 /* Whether a map has exactly `factor` times the samples of another one, at every level of the running pass. */
 static int is_exact(const Run *r, int32_t in, int32_t out, int32_t factor) {
     uint32_t levels = r->pass.plain ? 1u << r->pass.level : 0;
@@ -187,7 +199,7 @@ static int64_t macs_of(const Run *r, const StepSpec *s) {
     const Shape in = shape_of(r, s->in), out = shape_of(r, s->out);
     const int64_t samples = out.tiles * out.height * out.width * p->maps[s->out].channels, taps = (int64_t)s->rows * s->columns;
     switch (s->kind) {
-        case CONVOLVE: return samples * taps * p->maps[s->in].channels;
+        case CONVOLVE: return samples * taps * p->maps[s->in].channels / s->factor;
         case DEPTHWISE: return samples * taps;
         case ENLARGE: return 4 * in.tiles * in.height * in.width * s->factor * s->factor * p->maps[s->in].channels;
         case RESAMPLE: return s->function & NEAREST ? 0 : 4 * samples;
@@ -246,6 +258,7 @@ static void run_step(Run *r, int32_t step, Team team) {
         case GROUP_NORM: group_norm_step(r, s, team); break;
         case MEAN: mean_step(r, s, team); break;
         case RESAMPLE: resample(r, step, team); break;
+        case SLICE: slice(r, s, team); break;
         default: pointwise(r, step, team);
     }
 }
@@ -260,7 +273,7 @@ void run_steps(Run *r, Team team) {
         meet(r, team);
         if (team.thread == 0) {
             r->request->macs += macs_of(r, &r->program->steps[step]);
-            if (r->request->range) observe(r, r->program->steps[step].out);
+            if (r->request->range) observe(r, step);
             account(r, step);
         }
     }
