@@ -17,16 +17,17 @@ ARROWS: dict[str, str] = {
     "geometry": "storage",
     "kernels": "storage geometry",
     "ops": "geometry kernels",
-    "tiles": "geometry ops",
+    "tiles": "storage geometry ops",  # storage: the memory of a video is a file
     "fusion": "ops",
     "models": "storage",
     "data": "storage",
     "cost": "storage geometry kernels",
     "compatibility": "geometry ops tiles cost",
     "objectives": "storage",
-    "policies": "storage geometry ops",
+    "policies": "storage geometry ops objectives",  # objectives: an online policy learns while it decides
     "program": "storage kernels ops tiles fusion models",
-    "methods": "storage geometry kernels ops tiles policies objectives program",
+    # cost: an online policy counts against the budget, as a share of what its network takes
+    "methods": "storage geometry kernels ops tiles policies objectives program cost",
     "hub": "storage cost models policies methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
     "hub data",
