@@ -34,7 +34,7 @@ ARROWS: dict[str, str] = {
     "evaluation": "storage geometry ops objectives cost methods data",
     "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
     "evaluation",
-    "inference": "storage geometry ops data cost methods hub calibration",
+    "inference": "storage geometry ops tiles data cost methods hub calibration",
     "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
     "calibration",
     "training": "storage tiles models data objectives policies methods hub calibration adaptive",

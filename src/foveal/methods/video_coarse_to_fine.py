@@ -181,7 +181,9 @@ class VideoCoarseToFine(AdaptiveSegmenter):
         stale = torch.lerp(last, STALE * (errors[-1] + area * UNSEEN), wrong)
         kept = torch.where(differ, torch.maximum(stale, last), last)
         forced = differ & (age >= self.config.max_age)
-        return torch.where(differ, kept + FORCED * area * forced, errors.amin(0).minimum(last)), errors
+        # A place whose pixels are those that were computed gains nothing at any level.
+        computed = torch.where(differ, errors, torch.maximum(errors, last))
+        return kept + FORCED * area * forced, computed
 
     def _gain_of(self, level: int) -> float:
         return self.level_gain[min(level, len(self.level_gain) - 1)]
