@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+TIMED = 1000
+"""Frames whose times are kept."""
 FIRST = 1.0
 """Budget of a first frame: everything is seen once, and later frames pay only for what changes."""
 
@@ -68,6 +71,8 @@ def video(
 
     loaded = open_model(ctx, model)
     made = make_method(loaded, method, budget, given_settings(ctx), silent=quiet)
+    if memory is not None:
+        _check_memory(method)
     rate = None if fps is None else Fraction(fps).limit_denominator(1001)
     with closing(open_source(source, rate)) as frames:
         if Path(source).exists() and out.exists() and out.samefile(source):
@@ -78,7 +83,7 @@ def video(
         with closing(sink):
             last = _run(made, frames, sink, tally, _before(memory), limit)
     if memory is not None:
-        _keep(last, memory, method)
+        _keep(last, memory)
     if not quiet:
         say(tally.summary(out), err=json)
     if tally.interrupted:
@@ -120,7 +125,8 @@ class Tally:
         lines: Whether every frame is a line of JSON.
         hidden: Whether there is no progress bar.
         total: Frames that are expected.
-        works: Work of every frame so far.
+        frames: Frames so far.
+        work: Sum of their work.
         times: Time of the last frames [ms].
         bytes: Largest memory between frames [B].
         interrupted: Whether Ctrl-C ended the video.
@@ -129,17 +135,18 @@ class Tally:
     lines: bool
     hidden: bool
     total: int | None
-    works: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
+    frames: int = 0
+    work: float = 0.0
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=TIMED))
     bytes: int = 0
     interrupted: bool = False
 
     def summary(self, out: Path) -> str:
         """Say what became of the video."""
-        if not self.works:
+        if not self.frames:
             return f"interrupted before the first frame; {out} was not written"
-        ms, share = median(self.times), fmean(self.works)
-        text = f"{len(self.works)} frames, work {share:.3f} of dense, {ms:.1f} ms a frame"
+        ms, share = median(self.times), self.work / self.frames
+        text = f"{self.frames} frames, work {share:.3f} of dense, {ms:.1f} ms a frame"
         memory = f", {self.bytes / 2**20:.1f} MiB between frames" if self.bytes else ""
         return f"{text}{memory}; {'interrupted, ' * self.interrupted}wrote {out}"
 
@@ -173,14 +180,14 @@ def _run(
     except KeyboardInterrupt:
         tally.interrupted = True
     except ValueError as error:
-        done = f"; the {len(tally.works)} frames before are written" if tally.works else ""
+        done = f"; the {tally.frames} frames before are written" if tally.frames else ""
         raise ValueError(f"{error}{done}") from None
     return memory
 
 
 def _count(result: FrameResult, frames: Source, tally: Tally) -> None:
     row = result.row(frames.clock)
-    tally.works.append(result.work)
+    tally.frames, tally.work = tally.frames + 1, tally.work + result.work
     tally.times.append(result.ms)
     tally.bytes = max(tally.bytes, row.memory_bytes)
     if tally.lines:
@@ -194,16 +201,22 @@ def _before(file: Path | None) -> Memory | None:
     return VideoMemory.load(file) if file is not None and file.exists() else None
 
 
-def _keep(last: Memory | None, file: Path, method: str) -> None:
-    """Write what the video left.
+def _check_memory(method: str) -> None:
+    """Check that a method keeps something between frames.
 
     Raises:
-        ValueError: The method keeps nothing.
+        ValueError: It does not.
     """
+    from foveal.methods import METHODS
+
+    if not METHODS[method].uses_memory:
+        able = ", ".join(name for name, kind in METHODS.items() if kind.uses_memory)
+        raise ValueError(f"--memory is written by --method {able}, given {method}")
+
+
+def _keep(last: Memory | None, file: Path) -> None:
+    """Write what the video left, if it had a frame."""
     from foveal.tiles.video import VideoMemory
 
-    if last is None:
-        return
-    if not isinstance(last, VideoMemory):
-        raise ValueError(f"--memory keeps what a method of video knows, and {method} is none")
-    last.save(file)
+    if isinstance(last, VideoMemory):
+        last.save(file)
