@@ -31,7 +31,7 @@ ARROWS: dict[str, str] = {
     "hub": "storage cost models policies methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
     "hub data",
-    "evaluation": "storage geometry ops objectives cost methods data",
+    "evaluation": "storage geometry ops tiles objectives cost methods data",
     "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
     "evaluation",
     "inference": "storage geometry ops tiles data cost methods hub calibration",

@@ -125,9 +125,7 @@ def static_camera(
         raise ValueError(f"{photos.name} shows nothing that could be moved; give photos of streets")
     chosen = tuple(source.sample(found, min(parts, len(found))))
     name = f"{photos.name}, static camera"
-    return StaticCamera(
-        name, photos.classes, photos.palette, background, labels, chosen, frames, noise
-    )
+    return StaticCamera(name, photos.classes, photos.palette, background, labels, chosen, frames, noise)
 
 
 def _paste(part: Part, index: int, image: Tensor, labels: Tensor) -> None:

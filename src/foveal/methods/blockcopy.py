@@ -213,7 +213,12 @@ class BlockCopy(AdaptiveSegmenter):
         if self.budget >= 1:
             return wanted
         costs = _tiles_of_blocks(frame.size, self.tile, self.config.block_tiles)
-        order = logits.masked_fill(~wanted, -torch.inf).flatten(1).sort(1, descending=True, stable=True).indices
+        order = (
+            logits.masked_fill(~wanted, -torch.inf)
+            .flatten(1)
+            .sort(dim=1, descending=True, stable=True)
+            .indices
+        )
         total = (costs.flatten() * wanted.flatten(1))[torch.arange(len(order))[:, None], order].cumsum(1)
         spare = left * prod(frame.size) / self.tile**2 + 1
         chosen = torch.zeros_like(wanted.flatten(1)).scatter(1, order, total <= spare[:, None])

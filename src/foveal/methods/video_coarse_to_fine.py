@@ -1,6 +1,6 @@
 """Coarse to fine in a video: one plan says for every place whether to keep it, or how closely to compute it.
 
-Adapts   space and time: every tile keeps its last answer, or is computed at a quarter, half or full resolution.
+Adapts   space and time: every tile keeps its answer, or is computed at a quarter, half or full resolution.
 Decides  the change of the picture since a place was computed, the uncertainty of its answer, and its age.
 Knob     budget, the share of the dense work of every frame.
 Source   this project. The plan is the one of least expected error that the budget pays for; the last answer

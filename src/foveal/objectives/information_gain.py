@@ -62,7 +62,7 @@ def block_maxima(values: Tensor, size: tuple[int, int], block: int) -> Tensor:
 
 
 def signed_square(target: Tensor, spent: Tensor) -> Tensor:
-    """Return (target - spent) |target - spent|: what a computed block earns for the work that is left over."""
+    """Return (target - spent) |target - spent|: what a computed block earns for work that is left."""
     left = target - spent
     return left * left.abs()
 

@@ -45,9 +45,7 @@ def change(image: Tensor, picture: Tensor, cell: int) -> Tensor:
     coarse = F.avg_pool2d(F.pad(difference, rim, mode="replicate"), PATCH).abs().amax(1)
     rows, columns = grid(size, cell)
     found = torch.zeros(len(image), rows, columns)
-    places = [
-        torch.arange(n) * PATCH // cell if cell >= PATCH else torch.arange(n) for n in coarse.shape[1:]
-    ]
+    places = [torch.arange(n) * PATCH // cell if cell >= PATCH else torch.arange(n) for n in coarse.shape[1:]]
     if cell < PATCH:
         fine = coarse.repeat_interleave(PATCH, 1).repeat_interleave(PATCH, 2)[:, : size[0], : size[1]]
         return F.max_pool2d(fine[:, None], cell, ceil_mode=True)[:, 0].cpu()
@@ -60,7 +58,9 @@ def is_new_scene(image: Tensor, picture: Tensor) -> Tensor:
 
     Where one of them has no structure, a change of its brightness does not begin a scene.
     """
-    small = [F.adaptive_avg_pool2d(x.float().mean(1, keepdim=True), SCENE).flatten(1) for x in (image, picture)]
+    small = [
+        F.adaptive_avg_pool2d(x.float().mean(1, keepdim=True), SCENE).flatten(1) for x in (image, picture)
+    ]
     ours, theirs = (x - x.mean(1, keepdim=True) for x in small)
     norms = ours.norm(dim=1), theirs.norm(dim=1)
     plain = torch.minimum(*norms) < FLAT * (SCENE[0] * SCENE[1]) ** 0.5
@@ -71,9 +71,11 @@ def is_new_scene(image: Tensor, picture: Tensor) -> Tensor:
 def difference(view: View) -> Tensor:
     """Score by the mean absolute difference from the pixels that were last computed."""
     if view.previous is None:
-        raise ValueError("a score by difference needs the last frame; give it to a method that keeps a memory")
+        raise ValueError(
+            "a score by difference needs the last frame; give it to a method that keeps a memory"
+        )
     return (view.image - view.previous).abs().mean(1)
 
 
 BLOCK_SCORES: dict[str, Score] = {"difference": difference, "random": chance}
-"""What decides which blocks of a frame are computed without learning, beside uncertainty of the last answer."""
+"""What decides without learning which blocks are computed, beside the uncertainty of the last answer."""

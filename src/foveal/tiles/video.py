@@ -1,4 +1,4 @@
-"""What is known of a video after a frame, as a value: features, the last answer, and the pixels they are from.
+"""What is known of a video after a frame, as a value: features, the last answer, the pixels they are from.
 
 A method that segments frame by frame takes it and returns the next one; nothing else is kept between two
 frames. It can be written to a file and read again: a stream then goes on where it was.
@@ -189,9 +189,11 @@ def _assemble(told: _Told, tensors: dict[str, Tensor]) -> VideoMemory:
     if tuple(owner.shape[1:]) != grid(told.size, told.tile) or not images:
         raise ValueError("its cells do not cover its frames")
     most = {"image": images - 1, "level": MOST_LEVEL, "row": owner.shape[1] - 1, "column": owner.shape[2] - 1}
-    places = [_bounded(tensors[f"layout.{name}"], tiles, 0, most[name], name) for name in PLACES]
+    image, level, row, column = (
+        _bounded(tensors[f"layout.{name}"], tiles, 0, most[name], name) for name in PLACES
+    )
     _bounded(owner.flatten(), owner.numel(), -1, tiles - 1, "owner")
-    layout = Layout(told.size, told.tile, *places, owner, computed=tiles)
+    layout = Layout(told.size, told.tile, image, level, row, column, owner, computed=tiles)
     _check_owners(layout)
     records = [Record(name, tensors[f"record.{k}"]) for k, name in enumerate(told.operations)]
     for record in records:

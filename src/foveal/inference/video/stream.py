@@ -17,7 +17,6 @@ from foveal.tiles.memory import Memory
 from foveal.tiles.video import VideoMemory
 
 
-
 @dataclass(frozen=True)
 class FrameResult:
     """What became of a frame.
