@@ -83,7 +83,8 @@ def test_a_tile_must_gain_what_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "computed"), [(torch.ones(2, 2), torch.ones(1, 2, 3)), (torch.ones(2, 2) / 0, torch.ones(1, 2, 2))]
+    ("kept", "computed"),
+    [(torch.ones(2, 2), torch.ones(1, 2, 3)), (torch.ones(2, 2) / 0, torch.ones(1, 2, 2))],
 )
 def test_errors_that_are_none_are_refused(kept: Tensor, computed: Tensor) -> None:
     assert "give" in error_of(lambda: choose_levels(kept, computed, 3))

@@ -18,7 +18,9 @@ BLOCK = 32
 def frame(streams: int = 2, size: tuple[int, int] = (70, 100)) -> Frame:
     rows, columns = (-(-side // BLOCK) for side in size)
     image, picture = torch.rand(2, streams, 3, *size)
-    return Frame(image, picture, torch.randn(streams, 5, 18, 25), torch.rand(streams, rows, columns) > 0.5, BLOCK)
+    return Frame(
+        image, picture, torch.randn(streams, 5, 18, 25), torch.rand(streams, rows, columns) > 0.5, BLOCK
+    )
 
 
 def start(streams: int = 2) -> dict[str, Tensor]:
@@ -64,7 +66,9 @@ def test_a_step_is_that_of_pytorchs_rmsprop_on_the_reinforce_loss() -> None:
     found = learned(state, seen, after, computed)
     net = policy_net(seen.channels, 4, 0)
     weights = {
-        k.removeprefix(WEIGHT): v[0].clone().requires_grad_() for k, v in state.items() if k.startswith(WEIGHT)
+        k.removeprefix(WEIGHT): v[0].clone().requires_grad_()
+        for k, v in state.items()
+        if k.startswith(WEIGHT)
     }
     optimiser = torch.optim.RMSprop(weights.values(), lr=POLICY.rate, weight_decay=POLICY.decay)
     cost = 0.4 - state["cost"]
@@ -101,7 +105,9 @@ def test_blocks_that_tell_something_become_more_likely() -> None:
 
 
 @pytest.mark.parametrize(("cost", "rises"), [(0.0, True), (1.0, False)])
-def test_work_that_is_left_makes_blocks_likelier_and_overspending_less_likely(cost: float, rises: bool) -> None:
+def test_work_that_is_left_makes_blocks_likelier_and_overspending_less_likely(
+    cost: float, rises: bool
+) -> None:
     seen, state = frame(1), start(1)
     state["cost"] = torch.tensor([cost], dtype=torch.float64)
     some, computed = torch.tensor([True]), seen.computed

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foveal.policies import View
-from foveal.policies.temporal import change, differs, difference, is_new_scene
+from foveal.policies.temporal import change, difference, differs, is_new_scene
 from samples import error_of
 
 

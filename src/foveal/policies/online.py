@@ -214,7 +214,8 @@ class OnlinePolicy:
         bonus = self.gamma * signed_square(target, state["cost"]).float()
         worth, found = gain + bonus[:, None, None], dict(state)
         with torch.inference_mode(False), torch.enable_grad():
-            thumbnail = frame.thumbnail().clone()
+            thumbnail = frame.thumbnail().clone()  # what inference mode made cannot be learned from
+            computed, decided, worth = computed.clone(), decided.clone(), worth.clone()
             for n in decided.flatten(1).any(1).nonzero().flatten().tolist():
                 weights = {
                     name: w.clone().requires_grad_()
@@ -222,7 +223,7 @@ class OnlinePolicy:
                 }
                 logits = self._run(weights, thumbnail[n : n + 1])[0].cpu()
                 asked = decided[n]
-                loss = reinforce(logits[asked], computed[n][asked], worth[n][asked].clone())
+                loss = reinforce(logits[asked], computed[n][asked], worth[n][asked])
                 slopes = torch.autograd.grad(loss, list(weights.values()))
                 self._step(found, n, dict(zip(weights, slopes, strict=True)))
         return found

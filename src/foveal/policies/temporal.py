@@ -17,6 +17,8 @@ SCENE = (12, 16)
 """Samples of the thumbnail that tells scenes apart."""
 ALIKE = 0.5
 """Least correlation of two thumbnails of one scene."""
+APART = 0.06
+"""Least mean absolute difference of two thumbnails of different scenes [0..1]: what moves is a small part."""
 FLAT = 1e-3
 """Deviation below which a thumbnail has no structure to compare [0..1]."""
 
@@ -54,7 +56,7 @@ def change(image: Tensor, picture: Tensor, cell: int) -> Tensor:
 
 
 def is_new_scene(image: Tensor, picture: Tensor) -> Tensor:
-    """Say which frames show another scene than the picture [N], bool: their thumbnails hardly correlate.
+    """Say which frames show another scene than the picture [N], bool: their thumbnails hardly correlate, and differ.
 
     Where one of them has no structure, a change of its brightness does not begin a scene.
     """
@@ -65,7 +67,8 @@ def is_new_scene(image: Tensor, picture: Tensor) -> Tensor:
     norms = ours.norm(dim=1), theirs.norm(dim=1)
     plain = torch.minimum(*norms) < FLAT * (SCENE[0] * SCENE[1]) ** 0.5
     alike = (ours * theirs).sum(1) / (norms[0] * norms[1]).clamp(min=1e-12)
-    return ((alike < ALIKE) & ~plain).cpu()
+    apart = (small[0] - small[1]).abs().mean(1) > APART
+    return ((alike < ALIKE) & apart & ~plain).cpu()
 
 
 def difference(view: View) -> Tensor:
