@@ -9,7 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+import foveal
 from conformance import Networks, assert_close, make
+from foreign import UNet, lively, picture
+from foveal.adaptive.opening import describe
+from foveal.calibration.engine import find_engine
 from foveal.cost import count_macs
 from foveal.geometry.plan import SKIP
 from foveal.methods import METHODS, AdaptiveSegmenter, Prediction
@@ -170,18 +174,8 @@ def test_a_memory_of_something_else_is_refused(method: AdaptiveSegmenter) -> Non
 @pytest.mark.parametrize("scale", [1.0, 0.6])
 @pytest.mark.parametrize("name", NAMES)
 def test_memories_pass_through_scaled_and_padded_methods(name: str, scale: float) -> None:
-    import foveal
-    from foreign import UNet, lively, picture
-    from foveal.adaptive.opening import describe
-    from foveal.calibration.engine import find_engine
-
     engine, frame = find_engine(describe(foveal.adapt(lively(UNet(3))))), picture(3, (203, 270))
-    made = engine.make(
-        name,
-        METHODS[name].Config(0.5, scale=scale, tile=32, coarse_level=1, block_tiles=1)
-        if name == "blockcopy"
-        else METHODS[name].Config(0.5, scale=scale, coarse_level=1),
-    )
+    made = engine.make(name, METHODS[name].Config(0.25, scale=scale, coarse_level=2))
     first, again = answers(made, [frame, frame])
     assert float(first.trace.work) > 0 == float(again.trace.work)
     assert torch.equal(first.labels, again.labels)

@@ -56,7 +56,7 @@ def change(image: Tensor, picture: Tensor, cell: int) -> Tensor:
 
 
 def is_new_scene(image: Tensor, picture: Tensor) -> Tensor:
-    """Say which frames show another scene than the picture [N], bool: their thumbnails hardly correlate, and differ.
+    """Say which frames show another scene than the picture [N], bool: thumbnails neither correlate nor agree.
 
     Where one of them has no structure, a change of its brightness does not begin a scene.
     """
