@@ -161,7 +161,9 @@ def test_a_damaged_file_gives_the_frames_before_the_damage(tmp_path: Path) -> No
         sink.write(VideoFrame(noise, k, k), torch.randint(0, 5, SIZE, dtype=torch.uint8))
     sink.close()
     data = (tmp_path / "whole.mp4").read_bytes()
-    (tmp_path / "killed.mp4").write_bytes(data[: len(data) * 2 // 3])  # as a process that was killed leaves it
+    (tmp_path / "killed.mp4").write_bytes(
+        data[: len(data) * 2 // 3]
+    )  # as a process that was killed leaves it
     found: list[VideoFrame] = []
     message = error_of(lambda: found.extend(iter(open_source(str(tmp_path / "killed.mp4")))))
     frames = []

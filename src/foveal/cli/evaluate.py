@@ -29,6 +29,7 @@ from foveal.cli.options import (
     make_folder,
     prepare,
 )
+from foveal.cli.video import Frames, measure_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
     from foveal.hub.checkpoint import Model
     from foveal.methods import MethodConfig
 
-
-VIDEOS = ("clip", "static")
-STATIC_FRAMES = 60
-"""Frames of a video that is made of photos."""
 
 BaselineOption = Annotated[
     bool,
@@ -109,8 +106,6 @@ def evaluate(
     masks = None if mask is None else open_masks(mask)
     if risk:
         _check_risk(method)
-    if video is not None:
-        _check_video(video, {"--risk": risk, "--mask": mask, "--out": out})
     if out is not None:
         make_folder(out)
     budgets = budget or ([] if risk else [MethodConfig.budget])
@@ -129,9 +124,9 @@ def evaluate(
         entries.append(entry(loaded, engine, chosen, share))
     entries += [_risky(engine, kept) for kept in risks]
     if video is not None:
-        entries += _video_controls(loaded, engine, budgets) if baseline else []
-        prepare(threads)
-        return _measure_video(engine, dataset, video, entries, (timed, limit, json))
+        single = {"--risk": risk, "--mask": mask, "--out": out}
+        how = Frames(video, budgets if baseline else [], timed, limit, json)
+        return measure_frames(loaded, engine, dataset, entries, how.checked(single, threads))
     if baseline:
         works = [*budgets, *(round(kept.setting.work, 4) for kept in risks)]
         entries += _controls(loaded, engine, works, asked[0])
@@ -145,53 +140,6 @@ def evaluate(
         echo_json(rows)
     else:
         say(evaluation_table(rows))
-
-
-def _check_video(video: str, others: dict[str, object]) -> None:
-    """Check that there is such a kind of video, and that nothing is given that single images are for.
-
-    Raises:
-        ValueError: There is none, or something is.
-    """
-    if video not in VIDEOS:
-        raise ValueError(f"--video is '{video}'; give {' or '.join(VIDEOS)}")
-    wrong = [name for name, value in others.items() if value]
-    if wrong:
-        raise ValueError(f"{' and '.join(wrong)} is for single images; leave it out with --video")
-
-
-def _measure_video(
-    engine: Engine, data: Dataset, video: str, entries: list[Entry], how: tuple[int, int | None, bool]
-) -> None:
-    """Measure rows over the frames of a video and write them; `how` is timed, limit and json."""
-    from foveal.data.static_camera import static_camera
-    from foveal.evaluation.video import Clip, evaluate_video
-    from foveal.reporting.evaluation_text import video_table
-
-    timed, limit, json = how
-    clip: Clip = data if video == "clip" else static_camera(data, limit or STATIC_FRAMES)
-    rows = evaluate_video(engine.dense(), clip, entries, timed, limit, counter("frames"))
-    if json:
-        echo_json(rows)
-    else:
-        say(video_table(rows))
-
-
-def _video_controls(loaded: Model, engine: Engine, budgets: list[float]) -> list[Entry]:
-    """Make rows of the same budgets for a video: key frames, simple blocks, and frame by frame."""
-    from foveal.calibration.configure import Chosen, configure
-    from foveal.evaluation.baselines import key_frames
-
-    below = [share for share in dict.fromkeys(budgets) if share < 1]
-    first: Settings = {"first_budget": 1.0, "block_tiles": 1}
-    simple = [("blockcopy", {**first, "policy": name}) for name in ("difference", "random")]
-    asked: list[tuple[str, Settings]] = [*simple, ("coarse_to_fine", {})]
-    rows = [
-        entry(loaded, engine, Chosen(name, configure(loaded, name, share, settings)), share)
-        for share in below
-        for name, settings in asked
-    ]
-    return [*rows, *(key_frames(engine.dense().dense(), share) for share in below)]
 
 
 def open_labelled(loaded: Model, data: str, split: str) -> Dataset:

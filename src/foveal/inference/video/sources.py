@@ -116,8 +116,9 @@ class VideoFile:
             raise ValueError(f"{name} cannot be opened as a video ({_said(error)})") from None
         streams = self._container.streams.video
         if not streams:
+            kinds = _kinds(self._container)
             self.close()
-            raise ValueError(f"{name} has no pictures, only {_kinds(self._container)}; give a video")
+            raise ValueError(f"{name} has no pictures, only {kinds}; give a video")
         self._stream: Any = streams[0]
         self._stream.thread_type = "AUTO"
         rate = self._stream.average_rate or self._stream.guessed_rate or NAMED_RATE
