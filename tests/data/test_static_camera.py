@@ -36,7 +36,7 @@ def test_only_what_moves_changes(clip: StaticCamera) -> None:
 def test_labels_are_exactly_those_of_the_parts(clip: StaticCamera) -> None:
     part = clip.parts[-1]  # the one in front
     image, labels = clip[3]
-    height, width = part.mask.shape
+    width = part.mask.shape[1]
     left = int((part.start + part.speed * 3) % (SIZE[1] + width)) - width
     for row, column in part.mask.nonzero().tolist():
         if 0 <= left + column < SIZE[1]:
@@ -70,6 +70,8 @@ def test_void_never_moves_and_photos_without_things_are_refused(tmp_path: Path) 
         labels = torch.zeros(40, 60, dtype=torch.uint8)
         labels[5:8, 5:9] = VOID
         save_labels(labels, tmp_path / "masks" / f"{k}.png", [(0, 0, 0)])
-    (tmp_path / "classes.json").write_text('{"classes": ["road", "car"], "palette": [[0, 0, 0], [9, 9, 9]]}')
+    (tmp_path / "classes.json").write_text(
+        '{"classes": ["road", "sky", "car"], "palette": [[0, 0, 0], [9, 9, 9], [5, 5, 5]]}'
+    )
     data = open_dataset(f"folder:{tmp_path}")
     assert "nothing that could be moved" in error_of(lambda: static_camera(data))

@@ -72,7 +72,7 @@ def test_key_frames_give_their_answer_to_the_frames_after() -> None:
         for k in range(7):
             found = method(torch.rand(1, 3, 40, 56, generator=torch.Generator().manual_seed(k)), memory)
             memory = found.memory
-            answers.append((float(found.trace.work), found.labels))
+            answers.append((float(found.trace.work), found.logits))
     assert [work for work, _ in answers] == [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     assert torch.equal(answers[3][1], answers[5][1]) and not torch.equal(answers[2][1], answers[3][1])
     assert "at least 1" in error_of(lambda: KeyFrames(nano(5), 0))

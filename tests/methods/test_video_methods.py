@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from conformance import make
+from conformance import CLASSES, make
 from foveal.geometry.plan import SKIP
 from foveal.methods import BlockCopy, Prediction
 from foveal.methods.blockcopy import LEARNING
 from foveal.policies.online import WEIGHT
 from foveal.tiles.video import VideoMemory
-from samples import error_of
+from samples import error_of, headless
 
 SIZE, TILE = (128, 192), 16
 
@@ -27,13 +27,19 @@ def scene(seed: int = 0) -> Tensor:
     return torch.nn.functional.interpolate(small, SIZE, mode="bilinear")
 
 
+def wide() -> nn.Module:
+    """Make a network beside which a policy is small."""
+    layers = [nn.Conv2d(3, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 128, 3, 2, 1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(128, CLASSES, 3, padding=1))
+
+
 def ours(**wishes: Any) -> Any:
-    return make("video_coarse_to_fine", tile=TILE, levels=2, first_budget=1.0, **wishes)
+    return make("video_coarse_to_fine", headless(CLASSES), tile=TILE, levels=2, first_budget=1.0, **wishes)
 
 
 def blocks(**wishes: Any) -> BlockCopy:
     wishes = {"policy_width": 1, "block_tiles": 2, "first_budget": 1.0, **wishes}
-    made = make("blockcopy", tile=TILE, levels=2, **wishes)
+    made = make("blockcopy", wide(), tile=TILE, levels=2, **wishes)
     assert isinstance(made, BlockCopy)
     return made
 
@@ -64,7 +70,7 @@ def test_what_changed_is_computed_and_nothing_else() -> None:
 
 def test_places_of_a_coarse_first_frame_are_refined_where_they_change() -> None:
     frame = scene()
-    method = make("video_coarse_to_fine", tile=TILE, levels=2, budget=0.1)
+    method = make("video_coarse_to_fine", headless(CLASSES), tile=TILE, levels=2, budget=0.1)
     changed = frame + 0.3 * (torch.arange(SIZE[1]) < 32)
     first, second = go(method, [frame, changed])
     assert int(levels(first).min()) >= 0 and int(levels(first)[0, 0]) > 0

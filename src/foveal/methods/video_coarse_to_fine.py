@@ -39,8 +39,8 @@ UNSEEN = 0.05
 """Uncertainty that every cell has, whatever its last answer: what is new there is not known."""
 STALE = 2.0
 """Error of an answer that is wrong because the picture changed, in errors of the coarsest level."""
-FORCED = 1e3
-"""Error of an answer as old as allowed."""
+OVERDUE = 0.05
+"""Error that an answer as old as allowed has beside its own; it grows with its age."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,14 @@ class VideoCoarseToFine(AdaptiveSegmenter):
         wrong = ((change(image, before.picture, self.tile) - NOISE) / (CLEAR - NOISE)).clamp(0, 1)
         age = before.age.cpu() + 1
         wrong = (wrong * (1 + age / self.config.max_age)).clamp(max=1)
-        stale = torch.lerp(last, STALE * (errors[-1] + area * UNSEEN), wrong)
-        kept = torch.where(differ, torch.maximum(stale, last), last)
-        forced = differ & (age >= self.config.max_age)
-        # A place whose pixels are those that were computed gains nothing at any level.
-        computed = torch.where(differ, errors, torch.maximum(errors, last))
-        return kept + FORCED * area * forced, computed
+        stale = STALE * (at_level[-1] * uncertain + UNSEEN * area)
+        overdue = OVERDUE * area * (age / self.config.max_age) * (differ & (age >= self.config.max_age))
+        kept = torch.lerp(last, torch.maximum(stale, last), wrong) + overdue
+        levels = torch.arange(len(errors))[:, None, None, None]
+        # Where noise or age alone speaks against an answer, a coarser one gains nothing; where the pixels are
+        # those that were computed, none does.
+        needless = ~differ | ((wrong == 0) & (levels > held))
+        return kept, torch.where(needless, torch.maximum(errors, kept), errors)
 
     def _gain_of(self, level: int) -> float:
         return self.level_gain[min(level, len(self.level_gain) - 1)]
