@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +136,6 @@ def test_ctrl_c_leaves_a_file_that_can_be_played(model: Path, tmp_path: Path) ->
     with av.open(str(out)) as file:
         played = sum(1 for _ in file.decode(video=0))
     assert played == 8 + len(rest.splitlines())
-    time.sleep(0)
 
 
 def test_a_clip_is_evaluated_with_flicker_and_controls(tmp_path: Path) -> None:
