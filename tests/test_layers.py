@@ -17,23 +17,24 @@ ARROWS: dict[str, str] = {
     "geometry": "storage",
     "kernels": "storage geometry",
     "ops": "geometry kernels",
-    "tiles": "geometry ops",
+    "tiles": "storage geometry ops",  # storage: the memory of a video is a file
     "fusion": "ops",
     "models": "storage",
     "data": "storage",
     "cost": "storage geometry kernels",
     "compatibility": "geometry ops tiles cost",
     "objectives": "storage",
-    "policies": "storage geometry ops",
+    "policies": "storage geometry ops objectives",  # objectives: an online policy learns while it decides
     "program": "storage kernels ops tiles fusion models",
-    "methods": "storage geometry kernels ops tiles policies objectives program",
+    # cost: an online policy counts against the budget, as a share of what its network takes
+    "methods": "storage geometry kernels ops tiles policies objectives program cost",
     "hub": "storage cost models policies methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
     "hub data",
-    "evaluation": "storage geometry ops objectives cost methods data",
+    "evaluation": "storage geometry ops tiles objectives cost methods data",
     "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
     "evaluation",
-    "inference": "storage geometry ops data cost methods hub calibration",
+    "inference": "storage geometry ops tiles data cost methods hub calibration",
     "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
     "calibration",
     "training": "storage tiles models data objectives policies methods hub calibration adaptive",

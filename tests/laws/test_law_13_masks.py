@@ -22,6 +22,9 @@ from samples import headless
 from strategies import random_size, sources
 
 ABLE = [name for name, kind in METHODS.items() if kind.supports_masks]
+COMPILED = [name for name in ABLE if not METHODS[name].uses_memory]
+"""Programs remember no frame."""
+WAYS = [*((name, "modules") for name in ABLE), *((name, "program") for name in COMPILED)]
 TILE, SIZE = 16, (128, 160)
 STRIDE = 4
 """Image pixels per sample of the logits of the network without context, which sees 7 px around."""
@@ -35,7 +38,7 @@ def compiled(name: str, budget: float) -> AdaptiveSegmenter:
     return made
 
 
-@pytest.fixture(params=[f"{name} {how}" for name in ABLE for how in ("modules", "program")])
+@pytest.fixture(params=[" ".join(way) for way in WAYS])
 def everything(request: pytest.FixtureRequest, networks: Networks) -> AdaptiveSegmenter:
     """Give every method that takes masks, at full resolution, run both ways."""
     name, how = request.param.split()
@@ -92,8 +95,7 @@ def test_what_lies_in_masked_places_changes_nothing(everything: AdaptiveSegmente
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("how", ["modules", "program"])
-@pytest.mark.parametrize("name", ABLE)
+@pytest.mark.parametrize(("name", "how"), WAYS)
 @settings(max_examples=12)
 @given(source=sources())
 def test_any_mask_costs_no_more_and_keeps_what_it_wants(name: str, how: str, source: Random) -> None:

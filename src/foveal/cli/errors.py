@@ -71,15 +71,15 @@ def say(text: str, err: bool = False) -> None:
     typer.echo("".join(parts), err=err)
 
 
-def echo_json(value: Any) -> None:
-    """Write a result for other programs: rows, alone or within lists and mappings.
+def echo_json(value: Any, line: bool = False) -> None:
+    """Write a result for other programs: rows, alone or within lists and mappings; in one line if wanted.
 
     Raises:
         ValueError: A number is NaN or infinite.
     """
     from foveal.reporting.rows import as_json
 
-    text = json.dumps(as_json(value), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(as_json(value), indent=None if line else 1, ensure_ascii=False, allow_nan=False)
     typer.echo("".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text))
 
 

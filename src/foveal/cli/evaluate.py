@@ -29,6 +29,7 @@ from foveal.cli.options import (
     make_folder,
     prepare,
 )
+from foveal.cli.video import Frames, measure_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,17 @@ if TYPE_CHECKING:
 
 BaselineOption = Annotated[
     bool,
-    typer.Option("--baseline", help="Add controls at equal work: random tiles, and the whole image reduced."),
+    typer.Option(
+        "--baseline",
+        help="Add controls at equal work: random tiles, and the whole image reduced; of a video, key frames, "
+        "blocks by difference and at random, and coarse to fine frame by frame.",
+    ),
+]
+VideoOption = Annotated[
+    str | None,
+    typer.Option(
+        help="clip: the images in order are the frames of one video; static: a still camera is made of them."
+    ),
 ]
 
 
@@ -68,6 +79,7 @@ def evaluate(
     baseline: BaselineOption = False,
     precision: PrecisionOption = "f32",
     mask: MaskOption = None,
+    video: VideoOption = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the labels of every image, by the last row.")
     ] = None,
@@ -78,7 +90,8 @@ def evaluate(
 ) -> None:
     """Measure quality and cost over a labelled data set, the dense network first.
 
-    Several values may follow one option: `--budget 0.25 0.4 0.6`.
+    Several values may follow one option: `--budget 0.25 0.4 0.6`. With --video methods remember the frame
+    before, and flicker is measured: the share of pixels that change their label while the truth does not.
     """
     from foveal.calibration.configure import Asked, choose
     from foveal.calibration.engine import find_engine
@@ -110,6 +123,10 @@ def evaluate(
             announce(chosen.why)
         entries.append(entry(loaded, engine, chosen, share))
     entries += [_risky(engine, kept) for kept in risks]
+    if video is not None:
+        single = {"--risk": risk, "--mask": mask, "--out": out}
+        how = Frames(video, budgets if baseline else [], timed, limit, json)
+        return measure_frames(loaded, engine, dataset, entries, how.checked(single, threads))
     if baseline:
         works = [*budgets, *(round(kept.setting.work, 4) for kept in risks)]
         entries += _controls(loaded, engine, works, asked[0])

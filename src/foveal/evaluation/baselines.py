@@ -1,14 +1,19 @@
-"""The dense network on a reduced image: the baseline of adaptive methods at equal cost."""
+"""Baselines of equal cost: the dense network on a reduced image, and on some frames of a video."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from foveal.evaluation.evaluate import Entry
+from foveal.geometry.plan import Plan
 from foveal.methods import AdaptiveSegmenter, MethodConfig, Prediction, Resources, Step, Trace
 from foveal.methods.base import check_image
 from foveal.methods.scaling import enlarge_logits, pixel_share, shrink, shrunk_size
+from foveal.tiles.memory import Memory, Record
+from foveal.tiles.video import VideoMemory, check_memory
 
 
 class Reduced(AdaptiveSegmenter):
@@ -62,3 +67,64 @@ def static(network: nn.Module, work: float) -> Entry:
     """Make the row of the network on images reduced to a share of the pixels."""
     method = Reduced(network, work**0.5).eval()
     return Entry("static", f"reduced to {method.factor:.2f}", round(work, 4), lambda target: method)
+
+
+class KeyFrames(AdaptiveSegmenter):
+    """Runs a dense network on every n-th frame of a video, and gives its answer to the frames after it.
+
+    Args:
+        network: Module from images [N, 3, H, W] to logits.
+        every: Frames from one that is computed to the next.
+
+    Raises:
+        ValueError: The number of frames is below 1.
+    """
+
+    uses_memory = True
+
+    def __init__(self, network: nn.Module, every: int) -> None:
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every is {every}; give a number of frames of at least 1")
+        self.network, self.every = network, every
+
+    @classmethod
+    def from_config(
+        cls, network: nn.Module, config: MethodConfig, resources: Resources | None = None
+    ) -> KeyFrames:
+        """Take the number of frames whose mean work is the budget, or next to it."""
+        return cls(network, round(1 / config.budget))
+
+    def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
+        """Segment the next frames [N, 3, H, W]; the work of all but key frames is 0."""
+        size, tile = check_image(image, self.network), max(image.shape[2:])
+        before = check_memory(memory, type(self).__name__, image, tile)
+        age = int(before.age.max()) + 1 if before is not None else 0
+        work = torch.zeros(len(image), dtype=torch.float64)
+        if before is not None and age < self.every:
+            after = replace(before, age=before.age + 1)
+            return Prediction(after.logits, size, Trace((Step("kept", work),)), after)
+        logits = self.network(image)
+        layout = Plan.uniform(len(image), size, tile).layout
+        answer, name = Record("answer", logits), type(self).__name__
+        new = torch.zeros(layout.owner.shape, dtype=torch.int32)
+        after = VideoMemory(layout, (answer,), name, logits, image, new, {})
+        return Prediction(logits, size, Trace((Step("network", work + 1),)), after)
+
+    def dense(self) -> nn.Module:
+        """Return the network."""
+        return self.network
+
+    def least_work(self, size: tuple[int, int]) -> float:
+        """Return 0: that of most frames."""
+        return 0.0
+
+    def decide(self, image: Tensor) -> None:
+        """Return None: whole images run, or nothing does."""
+        check_image(image, self.network)
+
+
+def key_frames(network: nn.Module, work: float) -> Entry:
+    """Make the row of a dense network on as many frames as a share of the work pays for."""
+    method = KeyFrames(network, max(1, round(1 / work))).eval()
+    return Entry("key_frames", f"every {method.every}", round(1 / method.every, 4), lambda target: method)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from foveal.methods.base import AdaptiveSegmenter, TrainableSegmenter
+from foveal.methods.blockcopy import BlockCopy, BlockCopyConfig
 from foveal.methods.coarse_to_fine import CoarseToFine, CoarseToFineConfig
 from foveal.methods.compiled import CompiledMethod, CompiledNetwork
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.methods.segblocks import SegBlocks, SegBlocksConfig
+from foveal.methods.video_coarse_to_fine import VideoCoarseToFine, VideoCoarseToFineConfig
 from foveal.policies.refinement import Refinement
 
 METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "dense": Dense,
     "segblocks": SegBlocks,
     "coarse_to_fine": CoarseToFine,
+    "blockcopy": BlockCopy,
+    "video_coarse_to_fine": VideoCoarseToFine,
 }
 
 __all__ = [
     "METHODS",
     "AdaptiveSegmenter",
     "Aim",
+    "BlockCopy",
+    "BlockCopyConfig",
     "CoarseToFine",
     "CoarseToFineConfig",
     "CompiledMethod",
@@ -37,4 +43,6 @@ __all__ = [
     "Step",
     "Trace",
     "TrainableSegmenter",
+    "VideoCoarseToFine",
+    "VideoCoarseToFineConfig",
 ]

@@ -127,7 +127,9 @@ class PaddedMethod(WrappingMethod):
             return Prediction(found.logits, size, found.trace, found.memory, labels)
         stride = -(-found.size[0] // found.logits.shape[2])
         logits = found.logits[:, :, : -(-height // stride), : -(-width // stride)]
-        return Prediction(logits, size, Trace(found.trace.steps, found.trace.known_levels), None, labels)
+        return Prediction(
+            logits, size, Trace(found.trace.steps, found.trace.known_levels), found.memory, labels
+        )
 
 
 def unpadded(method: AdaptiveSegmenter) -> AdaptiveSegmenter:

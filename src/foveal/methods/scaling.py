@@ -207,7 +207,8 @@ class ScaledMethod(WrappingMethod):
         if levels is not None:
             levels = _spread(levels, shrunk_size(size, self.config.scale), size, tile)
         trace = Trace(steps, levels, self.config.scale)
-        return Prediction(enlarge_logits(found.logits.to(image.device), size), size, trace)
+        logits = enlarge_logits(found.logits.to(image.device), size)
+        return Prediction(logits, size, trace, found.memory)
 
 
 def unscaled(method: AdaptiveSegmenter) -> AdaptiveSegmenter:

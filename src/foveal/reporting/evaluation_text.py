@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from foveal.evaluation.rows import EvalRow
+from foveal.evaluation.video import VideoRow
 from foveal.reporting.table import giga, table
 
 HEAD = ("method", "policy", "budget", "work", "mIoU", "pixels", "boundary F", "agrees", "MACs", "ms")
@@ -19,6 +20,21 @@ def evaluation_table(rows: Sequence[EvalRow]) -> str:
     head = (*HEAD, *(("risk", "disagreement") if risky else ()))
     note = "mIoU, pixels, boundary F and agreement in percent"
     return f"{table(head, cells)}\n{rows[0].images} images; {note}"
+
+
+def video_table(rows: Sequence[VideoRow]) -> str:
+    """Tabulate methods over a video, the dense network first."""
+    head = (*HEAD[:4], "later", HEAD[4], "flickers", *HEAD[7:], "MiB")
+    cells = []
+    for row in rows:
+        method, policy, budget, work, miou, _, _, agrees, macs, ms = _cells(row)
+        later = NONE if row.work_later is None else f"{row.work_later:.3f}"
+        kept = f"{row.memory_bytes / 2**20:.0f}"
+        cells.append(
+            [method, policy, budget, work, later, miou, _percent(row.flicker), agrees, macs, ms, kept]
+        )
+    note = "mIoU, flicker and agreement in percent; later: work without the first frame's"
+    return f"{table(head, cells)}\n{rows[0].images} frames; {note}"
 
 
 def _cells(row: EvalRow) -> list[str]:

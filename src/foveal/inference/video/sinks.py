@@ -1,0 +1,140 @@
+"""Where labels go: a video of overlays or colours, or a folder of label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from foveal.data.image import save_labels
+from foveal.inference.video.frames import Clock, VideoFrame, import_av
+from foveal.storage.pictures import Colour, label_picture, lay_over
+from foveal.storage.reading import shorten
+
+CODECS = ("libx264", "mpeg4")
+"""Encoders, the first that PyAV has is used."""
+VIEWS = ("overlay", "labels")
+SUFFIXES = (".mp4", ".m4v", ".mov")
+FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+"""A file that ends anywhere is playable up to its last fragment."""
+SECONDS = 1
+"""Length of a fragment, about [s]."""
+QUALITY = {"crf": "20", "preset": "veryfast"}
+MPEG4_BITS = 8
+"""Bits a pixel and second at 25 frames, for the older encoder, which has no constant quality."""
+MOST_UNITS = 65535
+"""Time units a second that MPEG-4 can count."""
+
+
+class Sink(Protocol):
+    """Takes the labels of one frame after the other."""
+
+    def write(self, frame: VideoFrame, labels: Tensor) -> None:
+        """Write the labels [H, W], uint8, of a frame."""
+
+    def close(self) -> None:
+        """Finish: what was written can be read."""
+
+
+def open_sink(out: Path, view: str, palette: Sequence[Colour], clock: Clock) -> Sink:
+    """Prepare an output; nothing is written before the first frame.
+
+    Args:
+        out: A video file to write (.mp4, .m4v, .mov), or a folder for label maps (no suffix).
+        view: "overlay", the labels over the frame; or "labels", their colours alone.
+        palette: Colour of every class.
+        clock: When frames are shown.
+
+    Raises:
+        ValueError: The suffix or the view is none of these, or the folder is not there.
+    """
+    if view not in VIEWS:
+        raise ValueError(f"--view is '{view}'; give {' or '.join(VIEWS)}")
+    if not out.suffix or out.is_dir():
+        return LabelFolder(out, palette)
+    if out.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"-o {out} is no {', '.join(SUFFIXES)}; give a file of that kind, or a folder")
+    if not out.parent.is_dir():
+        raise ValueError(f"-o {out} cannot be written; make the folder {out.parent} first")
+    return VideoWriter(out, view, palette, clock)
+
+
+class LabelFolder:
+    """Writes the label map of every frame as a palette PNG, exactly."""
+
+    def __init__(self, folder: Path, palette: Sequence[Colour]) -> None:
+        self.folder, self.palette = folder, palette
+
+    def write(self, frame: VideoFrame, labels: Tensor) -> None:
+        """Write one file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_labels(labels, self.folder / f"{frame.index:06d}_labels.png", self.palette)
+
+    def close(self) -> None:
+        """Do nothing: every file is complete."""
+
+
+class VideoWriter:
+    """Writes a fragmented MP4, H.264 if it can be had.
+
+    The picture has the sides of the first frame, one more where they are odd: the edge is repeated. Later
+    frames of another size are fitted into it.
+    """
+
+    def __init__(self, out: Path, view: str, palette: Sequence[Colour], clock: Clock) -> None:
+        self.out, self.view, self.palette, self.clock = out, view, palette, clock
+        self._av = import_av()
+        self._container: Any = None
+        self._stream: Any = None
+
+    def write(self, frame: VideoFrame, labels: Tensor) -> None:
+        """Encode one frame."""
+        try:
+            if self._container is None:
+                self._open(*frame.size)
+            picture = self._fitted(self._drawn(frame, labels))
+            made = self._av.VideoFrame.from_ndarray(picture, format="rgb24")
+            made.pts, made.time_base = round(frame.stamp * self.clock.unit / self._unit), self._unit
+            self._container.mux(self._stream.encode(made))
+        except (self._av.error.FFmpegError, OSError) as error:
+            raise OSError(f"{self.out} cannot be written ({shorten(error)})") from None
+
+    def close(self) -> None:
+        """Encode what is left and close the file."""
+        if self._container is None:
+            return
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        self._container = None
+
+    def _open(self, height: int, width: int) -> None:
+        codec = next(name for name in CODECS if name in self._av.codecs_available)
+        self._unit = max(self.clock.unit, Fraction(1, MOST_UNITS))
+        container = self._av.open(str(self.out), "w", format="mp4", options=FRAGMENTS)
+        stream = container.add_stream(codec, rate=self.clock.rate.limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        stream.codec_context.time_base = self._unit
+        stream.codec_context.gop_size = max(1, round(self.clock.rate * SECONDS))
+        if codec == "libx264":
+            stream.options = QUALITY
+        else:
+            stream.bit_rate = MPEG4_BITS * width * height
+        self._container, self._stream = container, stream
+
+    def _drawn(self, frame: VideoFrame, labels: Tensor) -> Image.Image:
+        if self.view == "labels":
+            return label_picture(labels, self.palette).convert("RGB")
+        return lay_over(labels, self.palette, frame.pixels.transpose(2, 0, 1), 0.5)
+
+    def _fitted(self, picture: Image.Image) -> Any:
+        """Bring a picture to the sides of the video."""
+        wide, high = self._stream.width, self._stream.height
+        if not (0 <= wide - picture.width <= 1 and 0 <= high - picture.height <= 1):
+            picture = picture.resize((wide, high))
+        rim = ((0, high - picture.height), (0, wide - picture.width), (0, 0))
+        return np.ascontiguousarray(np.pad(np.asarray(picture), rim, mode="edge"))

@@ -1,0 +1,166 @@
+"""`foveal video` and `foveal evaluate --video`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from commands import parsed, refused, run, small_model
+from foveal.data.image import save_image
+from foveal.tiles.video import VideoMemory
+from samples import write_folder
+
+LINE = {"frame", "seconds", "size", "work", "ms", "kept", "levels", "memory_bytes"}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return small_model(tmp_path)
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """Write five images: a square that moves over a still ground."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    ground = torch.rand(3, 96, 160)
+    for k in range(5):
+        image = ground.clone()
+        image[:, 20:40, 10 + 20 * k : 30 + 20 * k] = 1.0
+        save_image(image, folder / f"{k}.png")
+    return folder
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_every_frame_is_a_line_and_the_first_is_seen_in_full(
+    model: Path, frames: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "maps"
+    result = run("video", frames, "-o", out, "--model", model, "--budget", 0.4, "--fps", 10, "--json")
+    assert result.exit_code == 0, result.output
+    rows = lines(result.stdout)
+    assert [row["frame"] for row in rows] == list(range(5)) and set(rows[0]) == LINE
+    assert rows[0]["work"] == 1.0 and max(row["work"] for row in rows[1:]) < 0.5
+    assert [row["seconds"] for row in rows] == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert len(list(out.glob("*_labels.png"))) == 5
+    assert "5 frames, work" in result.stderr
+
+
+def test_the_text_says_what_it_took(model: Path, frames: Path, tmp_path: Path) -> None:
+    call = ("video", frames, "-o", tmp_path / "maps", "--model", model, "--limit", 2)
+    assert run(*call).stdout.startswith("2 frames, work ")
+    assert run(*call, "--quiet").stdout == ""
+
+
+def test_what_is_known_goes_on_from_a_file(model: Path, frames: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.safetensors"
+    call = (
+        "video",
+        frames,
+        "-o",
+        tmp_path / "maps",
+        "--model",
+        model,
+        "--memory",
+        kept,
+        "--json",
+        "--limit",
+        1,
+    )
+    assert lines(run(*call).stdout)[0]["work"] == 1.0
+    assert VideoMemory.load(kept).size == (96, 160)
+    assert lines(run(*call).stdout)[0]["work"] == 0.0
+    assert "is written by --method" in refused(run(*call, "--method", "dense"))
+
+
+def test_what_cannot_be_done_is_one_sentence(model: Path, frames: Path, tmp_path: Path) -> None:
+    out = tmp_path / "maps"
+    for words, sentence in (
+        ((tmp_path / "nowhere.mp4", "-o", out), "does not exist"),
+        ((frames, "-o", tmp_path / "a.avi"), "give a file of that kind"),
+        ((frames, "-o", out, "--view", "plan"), "give overlay or labels"),
+        ((frames, "-o", out, "--method", "nothing"), "no method named"),
+        ((frames, "-o", out, "--budget", 0.01, "--first-budget", 0.01), "raise the budget"),
+        ((frames, "-o", out, "--fps", "nan"), "fps"),
+    ):
+        assert sentence in refused(run("video", *words, "--model", model, "--quiet"))
+
+
+def test_a_video_over_itself_is_refused(model: Path, frames: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    path = tmp_path / "a.mp4"
+    call = ("video", "--model", model, "--quiet")
+    assert run(*call, frames, "-o", path).exit_code == 0
+    size = path.stat().st_size
+    assert "is the video itself" in refused(run(*call, path, "-o", path))
+    assert path.stat().st_size == size
+
+
+def test_ctrl_c_leaves_a_file_that_can_be_played(model: Path, tmp_path: Path) -> None:
+    av: Any = pytest.importorskip("av")
+    folder, out = tmp_path / "many", tmp_path / "out.mp4"
+    folder.mkdir()
+    for k in range(400):
+        save_image(torch.full((3, 64, 96), (k % 40) / 40), folder / f"{k:03d}.png")
+    words = [
+        sys.executable,
+        "-m",
+        "foveal",
+        "video",
+        str(folder),
+        "-o",
+        str(out),
+        "--model",
+        str(model),
+        "--json",
+    ]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    assert process.stdout is not None
+    for _ in range(8):
+        process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    rest, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert b"interrupted" in said
+    with av.open(str(out)) as file:
+        played = sum(1 for _ in file.decode(video=0))
+    assert played == 8 + len(rest.splitlines())
+
+
+def test_a_clip_is_evaluated_with_flicker_and_controls(tmp_path: Path) -> None:
+    from foveal.data.pairs import default_palette
+    from foveal.data.synthetic import CLASSES
+    from foveal.hub.card import Card
+    from foveal.hub.checkpoint import save_model
+    from samples import nano
+
+    data = write_folder(tmp_path / "data", 3, (64, 96))
+    card = Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES)))
+    model = save_model(nano(len(CLASSES)), card, tmp_path / "streets")
+    call = ("evaluate", model, "--data", f"folder:{data}", "--timed", 0)
+    asked = ("--method", "video_coarse_to_fine", "--budget", 0.5)
+    rows = parsed(run(*call, *asked, "--video", "clip", "--baseline", "--json"))
+    assert [row["method"] for row in rows] == [
+        "dense", "video_coarse_to_fine", "blockcopy", "blockcopy", "coarse_to_fine", "key_frames",
+    ]  # fmt: skip
+    for row in rows:
+        assert row["images"] == 3 and 0 <= row["flicker"] <= 1 and row["memory_bytes"] >= 0
+    text = run(*call, *asked, "--video", "clip").stdout
+    assert "flickers" in text and "3 frames" in text
+    still = parsed(run(*call, *asked, "--video", "static", "--limit", 4, "--json"))
+    assert [row["images"] for row in still] == [4, 4]
+    assert "give clip or static" in refused(run(*call, *asked, "--video", "film"))
+    assert "leave it out with --video" in refused(
+        run(*call, *asked, "--video", "clip", "--out", tmp_path / "o")
+    )
