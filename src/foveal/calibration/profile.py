@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from foveal.calibration.risk import RiskSetting, RiskTable
+from foveal.calibration.risk.drawn import Draw, DrawnMethod
 from foveal.hub.beside import Beside
 from foveal.hub.beside import Unusable as Unusable
 from foveal.hub.checkpoint import Model
-from foveal.methods import CoarseToFineConfig
+from foveal.methods import AdaptiveSegmenter, CoarseToFineConfig
 from foveal.methods.config import SettingValue
 from foveal.program.quantise import Scales
 from foveal.storage.schema import Count, Number, Share
 
 METHOD = "coarse_to_fine"
 """The method that is calibrated."""
+RiskOf = Literal["dense", "labels"]
+"""What a risk is of: disagreement with the dense network, or error against labels beyond the dense network's."""
 LEAST = 1.2
 """A budget below so many times the work of the first pass that was measured gets the card's coarser one."""
 
@@ -55,6 +59,9 @@ class CalibrationProfile:
         risk: Losses at every threshold.
         curve: Quality over work.
         scales: How its program is written in 8 bits; None if that was not asked for.
+        risk_of: What the losses of `risk` are.
+        chosen_on: Number of images that settings, thresholds and class weights were chosen on, others than
+            those of `risk`; None in older profiles, which used all of them for both.
     """
 
     weights: str
@@ -64,6 +71,13 @@ class CalibrationProfile:
     risk: RiskTable
     curve: tuple[CurveRow, ...] = ()
     scales: Scales | None = None
+    risk_of: RiskOf = "dense"
+    chosen_on: Count | None = None
+
+    @property
+    def calibrated_on(self) -> int:
+        """Number of images whose losses keep a risk."""
+        return len(self.risk.losses)
 
     def settings(self, budget: float, coarse_level: int) -> dict[str, SettingValue]:
         """Return the settings for a budget.
@@ -98,11 +112,11 @@ PROFILES = Beside(
 
 @dataclass(frozen=True)
 class Risk:
-    """A tolerated disagreement, and what keeps it.
+    """A tolerated loss, and what keeps it.
 
     Attributes:
-        allowed: Expected class-balanced disagreement with the dense network, a share.
-        setting: Threshold that keeps it, or the dense network.
+        allowed: Expected class-balanced disagreement with the dense network, or error beyond it, a share.
+        setting: Threshold that keeps it and the share of the images that it is for, or the dense network.
         profile: Where it comes from.
     """
 
@@ -114,6 +128,15 @@ class Risk:
     def config(self) -> CoarseToFineConfig:
         """What keeps the risk: as many tiles as have the gain, whatever they cost."""
         return replace(self.profile.config, budget=1.0, threshold=self.setting.threshold)
+
+    @property
+    def draw(self) -> Draw:
+        """Which images run at the threshold."""
+        return Draw(self.setting.share, self.profile.weights)
+
+    def mixed(self, method: AdaptiveSegmenter, dense: AdaptiveSegmenter) -> AdaptiveSegmenter:
+        """Return what runs a method on the share of the images that it is for, and dense on the others."""
+        return method if self.setting.share == 1 else DrawnMethod(method, dense, self.draw).eval()
 
 
 def load_profile(model: Model) -> CalibrationProfile:

@@ -223,7 +223,8 @@ def _risky(engine: Engine, risk: Risk) -> Entry:
     from foveal.evaluation.evaluate import Entry
 
     name = "dense" if risk.setting.dense else METHOD
-    made = engine.dense() if risk.setting.dense else engine.make(METHOD, risk.config)
+    dense = engine.dense()
+    made = dense if risk.setting.dense else risk.mixed(engine.make(METHOD, risk.config), dense)
     tile = 0 if risk.setting.dense else risk.config.tile
     return Entry(name, risk.config.policy, 1.0, lambda target: made, risk.allowed, tile=tile)
 
