@@ -140,7 +140,7 @@ class _Study:
         self.sizes: set[tuple[int, int]] = set()
 
     def count(self) -> Tensor:
-        """Run the dense network on every image; return the weights of its classes [K] on those that choose."""
+        """Run the dense network on every image; return the weights of its classes [K] there."""
         counts = torch.zeros(256, dtype=torch.int64)
         classes = 0
         for index in range(len(self.images)):

@@ -19,7 +19,7 @@ from foveal.storage.schema import Count, Number, Share
 METHOD = "coarse_to_fine"
 """The method that is calibrated."""
 RiskOf = Literal["dense", "labels"]
-"""What a risk is of: disagreement with the dense network, or error against labels beyond the dense network's."""
+"""What a risk is of: disagreement with the dense network, or the error of labels beyond that network's."""
 LEAST = 1.2
 """A budget below so many times the work of the first pass that was measured gets the card's coarser one."""
 

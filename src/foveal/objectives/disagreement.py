@@ -66,7 +66,7 @@ def excess_error(labels: Tensor, dense_labels: Tensor, target: Tensor, weights: 
     """
     if not labels.shape == dense_labels.shape == target.shape or labels.ndim != 3:
         raise ValueError(
-            f"labels are {tuple(labels.shape)}, the dense labels {tuple(dense_labels.shape)} and the true ones "
+            f"labels are {tuple(labels.shape)}, the dense ones {tuple(dense_labels.shape)} and the true ones "
             f"{tuple(target.shape)}; give three label maps [N, H, W] of one shape"
         )
     known = target != VOID

@@ -1,4 +1,4 @@
-"""Risk control: the least work whose losses against the dense network stay, on average, within what is allowed."""
+"""Risk control: the least work whose losses stay, on average, within what is allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large the expected loss may be, from the losses of n images: five bounds, and what each of them promises.
+"""How large an expected loss may be, from the losses of n images: four bounds, and what each promises.
 
 Losses lie in [0, 1], images are drawn independently from one distribution (for `conformal` exchangeable is
 enough). A promise of one of two kinds:
@@ -71,7 +71,7 @@ def hoeffding_bentkus(losses: Tensor, delta: float = DELTA) -> float:
 def empirical_bernstein(losses: Tensor, delta: float = DELTA) -> float:
     """Bound the mean by the variance of the losses.
 
-    Source: Maurer and Pontil, "Empirical Bernstein Bounds and Sample Variance Penalization", COLT 2009, Th. 4.
+    Source: Maurer and Pontil, "Empirical Bernstein Bounds and Sample Variance Penalization", COLT 2009.
     """
     count, doubt = len(losses), math.log(2 / delta)
     if count < 2:

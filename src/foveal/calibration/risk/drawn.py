@@ -1,4 +1,4 @@
-"""A share of the images runs adaptively and the others run dense; a hash of its content says which an image is."""
+"""A share of the images is adapted and the others run dense; a hash of its content says which one is."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Runs:
 
 
 def divide(count: int) -> tuple[list[int], list[int]]:
-    """Divide images into those that choose settings, every fourth, and those that calibrate; one does both."""
+    """Divide images into every fourth, to choose settings, and those that calibrate; one does both."""
     chosen = list(range(0, count, EVERY))
     return chosen, [index for index in range(count) if index % EVERY] or chosen
 
