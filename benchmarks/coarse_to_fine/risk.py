@@ -45,22 +45,30 @@ TRIED = ("weighted_entropy", "regional_entropy")
 
 @dataclass(frozen=True)
 class Case:
-    """A network, the images that choose its settings, and those that are split."""
+    """A network, the images that choose its settings (so many, evenly spaced), and those that are split."""
 
     name: str
     model: str
     settings: tuple[str, str]
     data: tuple[str, str]
+    limit: int = 101
     has_drives: bool = False
 
 
 CASES = (
-    Case("CamVid test", "camvid_rn18", ("camvid:data/camvid", "val"), ("camvid:data/camvid", "test"), True),
+    Case(
+        "CamVid test",
+        "camvid_rn18",
+        ("camvid:data/camvid", "val"),
+        ("camvid:data/camvid", "test"),
+        has_drives=True,
+    ),
     Case(
         "weeds_cwfid test",
         "benchmarks/trained/cwfid_rn18_0.safetensors",
         ("folder:data/fine/weeds_cwfid", "train"),
         ("folder:data/fine/weeds_cwfid", "test"),
+        limit=12,
     ),
 )
 
@@ -92,7 +100,7 @@ def measure(case: Case) -> dict[str, Any]:
         for at in range(level, 0, -1)
         for score in TRIED
     ]
-    images, _ = columns(open_dataset(*case.settings), 10**6)
+    images, _ = columns(open_dataset(*case.settings), case.limit)
     profile = adapt(model, images, candidates, progress, engine)
     weights = torch.tensor(profile.class_weights, dtype=torch.float64)
     found: dict[str, Any] = {
@@ -102,7 +110,7 @@ def measure(case: Case) -> dict[str, Any]:
     }
     for part, (source, split) in (("chosen", case.settings), ("data", case.data)):
         data = open_dataset(source, split)
-        images, labels = columns(data, 10**6)
+        images, labels = columns(data, case.limit if part == "chosen" else len(data))
 
         def image(index: int, images: Any = images) -> Tensor:
             return engine.sent(images[index][None]).contiguous(memory_format=torch.channels_last)
@@ -114,7 +122,7 @@ def measure(case: Case) -> dict[str, Any]:
         runs = Runs(engine, profile.config, profile.risk.thresholds[1:], image, loss, progress)
         measured = runs.measure(range(len(images)), f"{case.name}, {split}")
         found[part] = {
-            "names": [data.name_of(k) for k in range(len(data))],
+            "names": [data.name_of(k) for k in images.indices],
             "numbers": [round(draw_number(images[k], profile.weights), 6) for k in range(len(images))],
             "dense": rounded(measured.losses),
             "labels": rounded(torch.tensor([loss.beyond[k] for k in range(len(images))])),
