@@ -192,6 +192,11 @@ def test_a_risk_of_labels_reads_the_masks_and_is_remembered(
     assert row["setting"]["risk_of"] == "labels"
     text = segment(tmp_path / "out", streets, "--risk", 0.9).stdout
     assert "balanced error beyond dense" in text
+    words = ("--risk", 0.9, "--method", "coarse_to_fine")
+    rows = parsed(evaluate(tmp_path / "out", streets, *words, "--json"))
+    assert "excess_error" not in rows[0]
+    assert 0 <= rows[1]["excess_error"] <= 1
+    assert "excess error" in evaluate(tmp_path / "out", streets, *words).stdout
 
 
 def test_an_image_without_room_for_tiles_is_dense_under_a_risk(adapted: Path) -> None:
