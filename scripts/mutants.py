@@ -25,7 +25,7 @@ TESTS: dict[str, list[str]] = {
     "geometry/planner.py": [f"tests/geometry/{name}.py" for name in PLANS],
     "geometry/plan.py": ["tests/geometry"],
     "evaluation/metrics.py": ["tests/evaluation/test_metrics.py"],
-    "calibration/risk/table.py": ["tests/calibration/test_risk.py"],
+    "calibration/risk/table.py": [f"tests/calibration/test_{name}.py" for name in ("risk", "coverage")],
     "calibration/risk/bounds.py": ["tests/calibration/test_bounds.py"],
     "cost/by_plan.py": ["tests/cost", "tests/laws/test_law_03_cost.py"],
     "cost/macs.py": ["tests/cost", "tests/laws/test_law_03_cost.py"],

@@ -4,31 +4,17 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 from math import inf, nan
-from statistics import stdev
 
 import pytest
 import torch
 from torch import Tensor
 
-from foveal.calibration.isotonic import IsotonicCurve
 from foveal.calibration.risk import RiskSetting, RiskTable
 from foveal.calibration.risk.bounds import BETTING, BOUNDS, Bound
-from foveal.calibration.risk.coverage import coverage, group_splits, random_splits
+from foveal.calibration.risk.coverage import coverage, random_splits
 from foveal.calibration.risk.table import choose_mixed, find_setting, needed
 from samples import error_of
-
-SETTINGS = 60
-THRESHOLDS = tuple(torch.linspace(0, 1, SETTINGS).tolist())
-
-
-def measured(images: int, seed: int = 0, noise: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Losses and works [n, L] of images that are easy or hard; with noise, losses do not only grow."""
-    draw = torch.Generator().manual_seed(seed)
-    hardness = torch.rand(images, 1, generator=draw, dtype=torch.float64)
-    steps = torch.linspace(0, 1, SETTINGS, dtype=torch.float64)
-    losses = hardness**2 * steps + noise * torch.rand(images, SETTINGS, generator=draw, dtype=torch.float64)
-    losses[:, 0] = 0
-    return losses.clamp(max=1), 1 - steps * (1 - 0.5 * hardness)
+from simulated import SETTINGS, THRESHOLDS, measured
 
 
 def table(images: int = 100, noise: float = 0.0) -> RiskTable:
@@ -277,127 +263,11 @@ def test_a_confident_bound_gives_whole_settings_in_order_and_stops_at_the_first_
     assert 0.01 < found < 0.2
 
 
-# Coverage
-
-
-def test_a_part_of_every_split_calibrates_and_the_rest_is_tested() -> None:
-    losses, works = measured(11, noise=0.3)
-    splits = random_splits(11, 5, 0.5, seed=3)
-    found = coverage(losses, works, 0.4, splits, mixed=20)
-    risks, spent = [], []
-    for first, rest in splits:
-        assert sorted([*first.tolist(), *rest.tolist()]) == list(range(11))
-        setting = RiskTable.fit(THRESHOLDS, works[first], losses[first], mixed=20).choose(0.4)
-        risks.append(setting.share * float(losses[rest, setting.index].mean()))
-        spent.append(1 - setting.share * (1 - float(works[rest, setting.index].mean())))
-    assert (found.calibration, found.test, found.splits) == (6, 5, 5) and len(set(risks)) > 1
-    assert found.risk == pytest.approx(sum(risks) / 5, abs=1e-4)
-    assert found.work == pytest.approx(sum(spent) / 5, abs=1e-4)
-    assert found.error == pytest.approx(stdev(risks) / 5**0.5, abs=1e-4)
-    assert found.slack == pytest.approx(0.4 - found.risk)
-    assert found.above == sum(risk > 0.4 for risk in risks) / 5
-
-
-@pytest.mark.parametrize("mixed", [None, 30])
-def test_over_splits_the_risk_is_kept_with_little_slack(mixed: int | None) -> None:
-    for alpha in (0.02, 0.05, 0.2):
-        row = coverage(*measured(150), alpha, random_splits(150, 60), mixed)
-        assert row.alpha == alpha
-        assert 0 < row.error < 0.01
-        assert row.risk <= alpha + 3 * row.error
-        if mixed is None:
-            assert row.risk >= alpha - 2 / 76 - 1 / 3 / SETTINGS - 3 * row.error
-
-
-def test_a_promise_of_confidence_is_broken_in_fewer_splits_than_a_mean() -> None:
-    losses, works = measured(200)
-    rows = {bound.name: coverage(losses, works, 0.05, random_splits(200), 30, bound) for bound in BOUNDS}
-    mean = rows["conformal risk control"].above
-    assert all(row.above <= 0.1 < mean for row in rows.values() if row.promise == "confidence")
-
-
-def test_splits_are_those_of_the_seed() -> None:
-    one, other, third = (random_splits(10, 3, 0.3, seed) for seed in (1, 1, 2))
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(one, other, strict=True))
-    assert any(not torch.equal(a[0], b[0]) for a, b in zip(one, third, strict=True))
-    assert [len(first) for first, _ in one] == [3, 3, 3]
-    assert [len(x) for x in random_splits(2, 1, 0.01)[0]] == [1, 1]
-
-
-def test_groups_stay_together_and_every_half_calibrates_once() -> None:
-    groups = ["a", "b", "c", "a", "b", "c", "c"]
-    splits = group_splits(groups, 20)
-    for (first, rest), (next_first, next_rest) in list(pairwise(splits))[::2]:
-        assert not {groups[k] for k in first} & {groups[k] for k in rest}
-        assert sorted(first.tolist()) == sorted(next_rest.tolist())
-        assert sorted(rest.tolist()) == sorted(next_first.tolist())
-    few = group_splits(["a"] * 10 + ["b"] * 20, 4, kept=0.5)
-    assert sorted({(len(first), len(rest)) for first, rest in few}) == [(5, 20), (10, 10)]
-    assert not torch.equal(few[0][0].sort().values, few[2][0].sort().values)
-    assert "all images are of one group, a" in error_of(lambda: group_splits(["a", "a"]))
-
-
-def test_coverage_refuses_a_single_split_and_what_a_risk_cannot_be_kept_with() -> None:
-    losses, works = measured(99)
-    assert error_of(lambda: coverage(losses, works, 0.1, random_splits(99, 1))).startswith("splits is 1")
-    assert "needs at least 99" in error_of(lambda: coverage(losses, works, 0.01, random_splits(99, 2)))
-
-
-# The estimate
-
-
-def best_growing(points: list[tuple[float, float]]) -> list[float]:
-    """Least squares growing values, by trying every division of the points into steps."""
-    count, best, error = len(points), [], inf
-    for cuts in range(2 ** (count - 1)):
-        steps, current = [], [points[0][1]]
-        for k in range(1, count):
-            if cuts >> (k - 1) & 1:
-                steps.append(current)
-                current = []
-            current.append(points[k][1])
-        steps.append(current)
-        values = [sum(step) / len(step) for step in steps for _ in step]
-        wrong = sum((value - y) ** 2 for value, (_, y) in zip(values, points, strict=True))
-        if values == sorted(values) and wrong < error - 1e-12:
-            best, error = values, wrong
-    return best
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_the_curve_is_the_best_growing_one_at_the_points(seed: int) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    doubts, losses = torch.rand(2, 9, generator=draw, dtype=torch.float64).tolist()
-    points = sorted(zip(doubts, losses, strict=True))
-    curve = IsotonicCurve.fit(doubts, losses)
-    assert [curve(x) for x, _ in points] == pytest.approx(best_growing(points))
-
-
-def test_equal_doubts_get_the_mean_of_their_losses() -> None:
-    curve = IsotonicCurve.fit([0.2, 0.2, 0.2, 0.5], [0.1, 0.4, 0.1, 0.3])
-    assert (curve(0.2), curve(0.5)) == (pytest.approx(0.2), pytest.approx(0.3))
-
-
-def test_the_curve_is_straight_between_points_level_outside_and_never_falls() -> None:
-    curve = IsotonicCurve.fit([0, 1, 2], [0, 0.2, 0.3])
-    assert [curve(x) for x in (-1, 0.25, 1.5, 7)] == pytest.approx([0, 0.05, 0.25, 0.3])
-    doubts = torch.rand(200)
-    noisy = IsotonicCurve.fit(doubts.tolist(), (doubts + torch.randn(200)).tolist())
-    values = [noisy(x / 100) for x in range(101)]
-    assert values == sorted(values)
-    assert len(noisy.gains) < 100
-
-
 def test_the_table_estimates_the_disagreement_of_an_image_from_its_doubt() -> None:
     losses, works = measured(80, noise=0.02)
     rows = RiskTable.fit(THRESHOLDS, works, losses, remaining=losses.sqrt())
     assert rows.estimate(0.0) == 0
     assert rows.estimate(0.5) == pytest.approx(0.25, abs=0.02)
-
-
-@pytest.mark.parametrize("pairs", [([], []), ([0.1, nan], [0.1, 0.2]), ([0.1], [inf])])
-def test_a_curve_needs_finite_points(pairs: tuple[list[float], list[float]]) -> None:
-    assert "give at least one, and only finite numbers" in error_of(lambda: IsotonicCurve.fit(*pairs))
 
 
 def test_sentences_say_what_to_do_to_their_end() -> None:

@@ -103,18 +103,8 @@ def test_what_is_found_lies_beside_the_model_and_no_label_was_read(outcome: Resu
 
 
 def test_people_get_a_table(model: Path, streets: Path, tmp_path: Path) -> None:
-    result = run(
-        "adapt",
-        model,
-        "--images",
-        streets / "images",
-        "--limit",
-        2,
-        "--coarse-level",
-        1,
-        "--out",
-        tmp_path / "out",
-    )
+    words = ("--limit", 2, "--coarse-level", 1, "--out", tmp_path / "out")
+    result = run("adapt", model, "--images", streets / "images", *words)
     assert result.exit_code == 0, result.output
     for words in ("coarse to fine", "first pass at level 1, tile 32 px", "risk 1.0%", "images adapted"):
         assert words in result.stdout

@@ -27,11 +27,14 @@ from foveal.cli.options import (
 from foveal.cli.segment import make_runner
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
     from foveal.calibration.adapt import Images
     from foveal.calibration.cost_model import CostModel
     from foveal.calibration.latency import Setup
     from foveal.calibration.profile import CalibrationProfile
-    from foveal.data.dataset import Dataset
     from foveal.hub.checkpoint import Model
     from foveal.methods import CoarseToFineConfig
 
@@ -82,28 +85,20 @@ def adapt(
 
     Afterwards `segment` and `evaluate` take --method coarse_to_fine with --budget, --latency or --risk.
     """
-    from foveal.adaptive.opening import image_format, save_copy
+    from foveal.adaptive.opening import save_copy
     from foveal.calibration.adapt import adapt as measure
     from foveal.calibration.adapt import check
     from foveal.calibration.engine import find_engine, int8_scales
-    from foveal.data.image_files import columns, open_images
 
     if steps and out is None:
         raise ValueError("--steps changes the weights; give --out FOLDER for the model that comes of it")
     if precision not in ("f32", "int8"):
         raise ValueError(f"--precision is {precision}; give f32, or int8 (bf16 needs no images)")
-    if risk_of not in ("dense", "labels"):
-        raise ValueError(f"--risk-of is {risk_of}; give dense, or labels for a data set with masks")
     prepare(threads)
     loaded = open_model(ctx, model)
     candidates = _candidates(loaded, given_settings(ctx))
     first = candidates[0]
-    found: Images
-    labels = None
-    if risk_of == "labels":
-        found, labels = columns(_open_masks(loaded, images, split), limit)
-    else:
-        found = open_images(images, split, limit, image_format(loaded))
+    found, labels = _open(loaded, images, split, limit, risk_of)
     check(loaded, found, first)
     if out is not None:
         make_folder(out)
@@ -116,34 +111,43 @@ def adapt(
     file = profile.save(loaded)
     picture = _picture(profile, file)
     if json:
-        row = {"model": loaded.name, "profile": str(file), "picture": picture, "images": profile.images}
-        row |= {
-            "chosen_on": profile.chosen_on,
-            "calibrated_on": profile.calibrated_on,
-            "risk_of": profile.risk_of,
-        }
-        echo_json(row | asdict(profile.config) | {"curve": [asdict(row) for row in profile.curve]})
+        echo_json({"model": loaded.name, "profile": str(file), "picture": picture} | _row(profile))
         return
     from foveal.reporting.profile_text import profile_text
 
     say(profile_text(profile, file, picture))
 
 
-def _open_masks(loaded: Model, images: str, split: str) -> Dataset:
-    """Open a data set for its masks.
+def _row(profile: CalibrationProfile) -> dict[str, Any]:
+    """Return what was found as plain values: images, settings and the curve."""
+    names = ("images", "chosen_on", "calibrated_on", "risk_of")
+    counts = {name: getattr(profile, name) for name in names}
+    return counts | asdict(profile.config) | {"curve": [asdict(row) for row in profile.curve]}
+
+
+def _open(
+    loaded: Model, images: str, split: str, limit: int, risk_of: str
+) -> tuple[Images, Sequence[Tensor] | None]:
+    """Open images, and their labels for a risk of labels.
 
     Raises:
-        ValueError: It is none, or has other classes than the model.
+        ValueError: There are none, or no masks for a risk of labels, or of other classes than the model's.
     """
+    from foveal.adaptive.opening import image_format
     from foveal.cli.evaluate import open_labelled
     from foveal.data.dataset import DATASETS
+    from foveal.data.image_files import columns, open_images
 
+    if risk_of not in ("dense", "labels"):
+        raise ValueError(f"--risk-of is {risk_of}; give dense, or labels for a data set with masks")
+    if risk_of == "dense":
+        return open_images(images, split, limit, image_format(loaded)), None
     if images.partition(":")[0] not in DATASETS:
         raise ValueError(
             f"--risk-of labels needs masks, and --images is {images}; give a data set KIND:PATH with KIND "
             f"one of {', '.join(DATASETS)}"
         )
-    return open_labelled(loaded, images, split)
+    return columns(open_labelled(loaded, images, split), limit)
 
 
 def _candidates(loaded: Model, given: Settings) -> list[CoarseToFineConfig]:
