@@ -68,7 +68,7 @@ CASES = (
         "benchmarks/trained/cwfid_rn18_0.safetensors",
         ("folder:data/fine/weeds_cwfid", "train"),
         ("folder:data/fine/weeds_cwfid", "test"),
-        limit=12,
+        limit=8,
     ),
 )
 
