@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from foveal.calibration.engine import Engine
 from foveal.calibration.risk.table import RiskTable, choose_mixed
-from foveal.methods import CoarseToFine, CoarseToFineConfig
+from foveal.methods import CoarseToFineConfig
 from foveal.objectives.disagreement import disagreement, excess_error
 from foveal.ops import tuning
 from foveal.storage.labels import VOID
@@ -69,7 +69,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of images at every threshold; the layers of the network run one by one.
+    """Runs of images at every threshold, as they will run later: as a program if there is one.
 
     Attributes:
         engine: What runs the network.
@@ -89,18 +89,17 @@ class Runs:
 
     @torch.inference_mode()
     def measure(self, indices: Sequence[int], name: str) -> Measured:
-        """Run some of the images; the first pass is shared by all thresholds."""
+        """Run some of the images at every threshold."""
         configs = [replace(self.config, budget=1.0, threshold=t) for t in self.thresholds]
-        methods = [CoarseToFine.from_config(self.engine.network, each).eval() for each in configs]
+        methods = [self.engine.make("coarse_to_fine", each) for each in configs]
         shape = len(indices), 1 + len(methods)
         losses, remaining = (torch.zeros(shape, dtype=torch.float64) for _ in range(2))
         works = torch.ones(shape, dtype=torch.float64)
         for row, index in enumerate(indices):
             image = self.images(index)
             with tuning() if row == 0 else nullcontext():
-                first = next(methods[0].stream(image))
                 for k, method in enumerate(methods, start=1):
-                    answer = method.after(image, first)
+                    answer = method(image)
                     losses[row, k] = self.loss(answer.labels.cpu(), index)
                     works[row, k] = answer.trace.work[0]
                     remaining[row, k] = method.remaining_gain(image, answer)[0]
