@@ -2,9 +2,10 @@
 
 python benchmarks/coarse_to_fine/risk.py benchmarks/coarse_to_fine/risk.json
 
-Settings, class weights, thresholds and what dense is mixed with come from other images (`Case.settings`) than
-those that are split into calibration and test. What was measured on every image is kept in `risk_losses.json`
-beside the result; delete it to measure again.
+Settings, class weights and thresholds come from other images (`Case.settings`) than those that are split into
+calibration and test. What dense is mixed with is chosen by a quarter of the calibration images of a split, as
+`foveal adapt` does it, or, in the rows that say so, by the images that chose the settings. What was measured on
+every image is kept in `risk_losses.json` beside the result; delete it to measure again.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from foveal.benchmark.machine import describe_machine
 from foveal.calibration.adapt import adapt
 from foveal.calibration.engine import find_engine
 from foveal.calibration.risk.bounds import BOUNDS, CONFORMAL, Bound
-from foveal.calibration.risk.coverage import Coverage, Split, coverage, group_splits, random_splits
+from foveal.calibration.risk.coverage import Coverage, Split, coverage, group_splits, random_splits, set_apart
 from foveal.calibration.risk.drawn import draw_number
 from foveal.calibration.risk.measure import ImageLoss, Runs
 from foveal.calibration.risk.table import choose_mixed, find_setting
@@ -38,8 +39,6 @@ RISKS = (0.005, 0.01, 0.02, 0.05)
 SPLITS = 100
 STRETCH = 20
 """Consecutive frames of a drive that stay together in a split by stretch."""
-KEPT = 0.8
-"""Share of the calibrating drive's frames that a split uses: two drives have two splits otherwise."""
 TRIED = ("weighted_entropy", "regional_entropy")
 
 
@@ -145,8 +144,8 @@ def splits_of(case: Case, names: list[str]) -> Iterator[tuple[str, list[Split]]]
     places = {drive: iter(range(len(names))) for drive in set(drives)}
     stretches = [f"{drive} {next(places[drive]) // STRETCH}" for drive in drives]
     yield "by stretch", group_splits(stretches, SPLITS)
-    yield "by drive", group_splits(drives, SPLITS, KEPT)
-    both = group_splits(drives, 2 * SPLITS, KEPT)
+    yield "by drive", group_splits(drives, SPLITS)
+    both = group_splits(drives, 2 * SPLITS)
     for drive in sorted(set(drives)):
         one_way = [split for split in both if drives[int(split[0][0])] == drive]
         yield f"from {drive}", one_way
@@ -159,18 +158,19 @@ def rows_of(case: Case, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for risk_of in ("dense", "labels"):
         chosen, losses = (table(found[part][risk_of]) for part in ("chosen", "data"))
         for kind, splits in splits_of(case, data["names"]):
-            mixed = choose_mixed(chosen, chosen_works, len(splits[0][0]))
+            head = {"data": case.name, "model": Path(case.model).stem, "risk_of": risk_of, "split": kind}
+            fewer, mixed = set_apart(splits, losses, works)
+            elsewhere = [choose_mixed(chosen, chosen_works, len(first)) for first, _ in splits]
+            compared = risk_of == "dense" and kind in ("random", "by drive")
             for alpha in RISKS:
-                head = {"data": case.name, "model": Path(case.model).stem, "risk_of": risk_of, "split": kind}
-                least = min(len(split[0]) for split in splits)
-                if least >= 1 / alpha - 1:
-                    row = coverage(losses, works, alpha, splits)
-                    yield head | {"mixed": False} | short(row)
-                compared = risk_of == "dense" and kind in ("random", "by drive")
+                if min(len(first) for first, _ in splits) >= 1 / alpha - 1:
+                    yield head | {"mixed": "no"} | short(coverage(losses, works, alpha, splits))
                 for bound in KNOWN if compared else KNOWN[:1]:
-                    row = coverage(losses, works, alpha, splits, mixed, bound)
-                    drawn = realised((losses, works, numbers), alpha, splits, mixed, bound)
-                    yield head | {"mixed": True} | short(row) | drawn
+                    row = coverage(losses, works, alpha, fewer, mixed, bound)
+                    drawn = realised((losses, works, numbers), alpha, fewer, mixed, bound)
+                    yield head | {"mixed": "chosen by a quarter"} | short(row) | drawn
+                row = coverage(losses, works, alpha, splits, elsewhere, KNOWN[0])
+                yield head | {"mixed": f"chosen on {case.settings[1]}"} | short(row)
 
 
 def remembered(bound: Bound) -> Bound:
@@ -190,13 +190,13 @@ KNOWN = tuple(remembered(bound) for bound in (CONFORMAL, *(b for b in BOUNDS if 
 
 
 def realised(
-    images: tuple[Tensor, Tensor, Tensor], alpha: float, splits: list[Split], mixed: int, bound: Bound
+    images: tuple[Tensor, Tensor, Tensor], alpha: float, splits: list[Split], mixed: list[int], bound: Bound
 ) -> dict[str, float]:
     """Return the mean risk and work with every image as its hash has it, instead of the mean over hashes."""
     losses, works, numbers = images
     risks, spent = [], []
-    for chosen, rest in splits:
-        index, share, _ = find_setting(losses[chosen], works[chosen].mean(0), alpha, mixed, bound)
+    for (chosen, rest), one in zip(splits, mixed, strict=True):
+        index, share, _ = find_setting(losses[chosen], works[chosen].mean(0), alpha, one, bound)
         adapted = (numbers[rest] < share).double()
         risks.append(float((adapted * losses[rest, index]).mean()))
         spent.append(float((1 - adapted * (1 - works[rest, index])).mean()))

@@ -10,7 +10,8 @@ import torch
 
 from foveal.calibration.risk import RiskTable
 from foveal.calibration.risk.bounds import BOUNDS
-from foveal.calibration.risk.coverage import coverage, group_splits, random_splits
+from foveal.calibration.risk.coverage import coverage, group_splits, random_splits, set_apart
+from foveal.calibration.risk.table import choose_mixed
 from samples import error_of
 from simulated import SETTINGS, THRESHOLDS, measured
 
@@ -66,10 +67,27 @@ def test_groups_stay_together_and_every_half_calibrates_once() -> None:
         assert not {groups[k] for k in first} & {groups[k] for k in rest}
         assert sorted(first.tolist()) == sorted(next_rest.tolist())
         assert sorted(rest.tolist()) == sorted(next_first.tolist())
-    few = group_splits(["a"] * 10 + ["b"] * 20, 4, kept=0.5)
-    assert sorted({(len(first), len(rest)) for first, rest in few}) == [(5, 20), (10, 10)]
-    assert not torch.equal(few[0][0].sort().values, few[2][0].sort().values)
+    few = group_splits(["a"] * 10 + ["b"] * 20, 4)
+    assert [len(first) for first, _ in few] in (
+        [10, 20, 10, 20],
+        [10, 20, 20, 10],
+        [20, 10, 10, 20],
+        [20, 10] * 2,
+    )
+    assert not all(torch.equal(first, first.sort().values) for first, _ in few)
     assert "all images are of one group, a" in error_of(lambda: group_splits(["a", "a"]))
+
+
+def test_a_quarter_of_those_that_calibrate_chooses_what_is_mixed_and_calibrates_nothing() -> None:
+    losses, works = measured(40)
+    splits = random_splits(40, 3)
+    found, mixed = set_apart(splits, losses, works)
+    for (chosen, rest), (fewer, same), one in zip(splits, found, mixed, strict=True):
+        assert torch.equal(fewer, chosen[5:]) and torch.equal(same, rest)
+        assert one == choose_mixed(losses[chosen[:5]], works[chosen[:5]], 15)
+    row = coverage(losses, works, 0.05, found, mixed)
+    assert row.calibration == 15
+    assert row.risk != coverage(losses, works, 0.05, found, 3).risk
 
 
 def test_coverage_refuses_a_single_split_and_what_a_risk_cannot_be_kept_with() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from foveal.calibration.risk.bounds import CONFORMAL, Bound
-from foveal.calibration.risk.table import check_losses, find_setting
+from foveal.calibration.risk.table import EVERY, check_losses, choose_mixed, find_setting
 
 Split = tuple[Tensor, Tensor]
 """Indices of the images that calibrate, and of those that are tested."""
@@ -54,7 +54,7 @@ def coverage(
     works: Tensor,
     alpha: float,
     splits: Sequence[Split],
-    mixed: int | None = None,
+    mixed: int | Sequence[int] | None = None,
     bound: Bound = CONFORMAL,
 ) -> Coverage:
     """Calibrate and test on every split.
@@ -64,7 +64,7 @@ def coverage(
         works: Shares of the dense work [n, L].
         alpha: The risk that is allowed.
         splits: At least 2.
-        mixed: Setting that dense is mixed with; None for whole settings only.
+        mixed: Setting that dense is mixed with, in all splits or in each; None for whole settings only.
         bound: Bound on the expected loss.
 
     Raises:
@@ -75,8 +75,9 @@ def coverage(
         raise ValueError(f"splits is {len(splits)}; give at least 2, so that the risk has a standard error")
     losses, works = losses.double(), works.double()
     tried = []
-    for chosen, rest in splits:
-        index, share, _ = find_setting(losses[chosen], works[chosen].mean(0), alpha, mixed, bound)
+    each = mixed if isinstance(mixed, Sequence) else [mixed] * len(splits)
+    for (chosen, rest), one in zip(splits, each, strict=True):
+        index, share, _ = find_setting(losses[chosen], works[chosen].mean(0), alpha, one, bound)
         risk = share * float(losses[rest, index].mean())
         work = 1 - share * (1 - float(works[rest, index].mean()))
         tried.append((len(chosen), len(rest), risk, work, share if index else 0.0, float(risk > alpha)))
@@ -95,13 +96,14 @@ def random_splits(images: int, splits: int = 100, share: float = 0.5, seed: int 
     return [(order[:count], order[count:]) for order in orders]
 
 
-def group_splits(groups: Sequence[str], splits: int = 100, kept: float = 1.0, seed: int = 0) -> list[Split]:
+def group_splits(groups: Sequence[str], splits: int = 100, seed: int = 0) -> list[Split]:
     """Draw splits group by group: a random half calibrates, then the other half does.
+
+    Indices are in random order, so that a part of those that calibrate can be set apart.
 
     Args:
         groups: The group of every image, such as its drive.
         splits: Number of splits.
-        kept: Share of the images of the calibrating half that is used, drawn anew for every split.
         seed: Of the draws.
 
     Raises:
@@ -115,9 +117,22 @@ def group_splits(groups: Sequence[str], splits: int = 100, kept: float = 1.0, se
     for half in _halves(names, splits, draw):
         inside = torch.tensor([group in half for group in groups])
         chosen, rest = inside.nonzero()[:, 0], (~inside).nonzero()[:, 0]
-        order = torch.randperm(len(chosen), generator=draw)[: max(1, round(kept * len(chosen)))]
-        found.append((chosen[order], rest))
+        found.append((chosen[torch.randperm(len(chosen), generator=draw)], rest))
     return found
+
+
+def set_apart(splits: Sequence[Split], losses: Tensor, works: Tensor) -> tuple[list[Split], list[int]]:
+    """Let the first quarter of those that calibrate choose what is mixed, as `foveal adapt` does.
+
+    Returns:
+        The splits with the others only, and the setting that is mixed in each.
+    """
+    found, mixed = [], []
+    for chosen, rest in splits:
+        count = -(-len(chosen) // EVERY)
+        found.append((chosen[count:], rest))
+        mixed.append(choose_mixed(losses[chosen[:count]], works[chosen[:count]], len(chosen) - count))
+    return found, mixed
 
 
 def _halves(names: Sequence[str], count: int, draw: Generator) -> Iterator[set[str]]:

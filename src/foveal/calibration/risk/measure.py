@@ -11,14 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.calibration.engine import Engine
-from foveal.calibration.risk.table import RiskTable, choose_mixed
+from foveal.calibration.risk.table import EVERY, RiskTable, choose_mixed
 from foveal.methods import CoarseToFineConfig
 from foveal.objectives.disagreement import disagreement, excess_error
 from foveal.ops import tuning
 from foveal.storage.labels import VOID
-
-EVERY = 4
-"""Every so many images one chooses settings."""
 
 
 @dataclass(frozen=True)

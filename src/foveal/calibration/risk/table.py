@@ -38,6 +38,8 @@ from foveal.storage.schema import Count, Number, Share, read_as
 
 PARTS = 100_000
 """Losses are kept in parts of 1 / PARTS, rounded up, so that rounding never breaks the promise."""
+EVERY = 4
+"""Every so many images one chooses settings, and does not calibrate."""
 ROUNDING = 1e-12  # of sums of losses
 
 
