@@ -4,8 +4,8 @@ python benchmarks/coarse_to_fine/risk.py benchmarks/coarse_to_fine/risk.json
 
 Settings, class weights and thresholds come from other images (`Case.settings`) than those that are split into
 calibration and test. What dense is mixed with is chosen by a quarter of the calibration images of a split, as
-`foveal adapt` does it, or, in the rows that say so, by the images that chose the settings. What was measured on
-every image is kept in `risk_losses.json` beside the result; delete it to measure again.
+`foveal adapt` does it, or, in the rows that say so, by the images that chose the settings. What was measured
+on every image is kept in `risk_losses.json` beside the result; delete it to measure again.
 """
 
 from __future__ import annotations
