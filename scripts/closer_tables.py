@@ -139,19 +139,53 @@ def context() -> str:
     return grid([*head, *(f"work {b:g}: mIoU / agreement" for b in budgets)], body)
 
 
+CONFORMAL = "conformal risk control"
+QUARTER = "chosen by a quarter"
+LOSSES = {"dense": "disagreement", "labels": "error beyond dense"}
+
+
 def risk() -> str:
+    """What is kept by the bound that is used, by kind of split."""
     body = [
         [
-            row["model"],
+            row["data"],
+            LOSSES[row["risk_of"]],
+            row["split"],
             f"{row['alpha']:.1%}",
-            f"{row['calibration']} / {row['test']}",
+            f"{row['calibration']:.0f} / {row['test']:.0f}",
             f"{row['risk']:.2%}",
             f"{row['slack']:.2%}",
+            f"{row['above']:.0%}",
+            f"{row['share']:.0%}",
             f"{row['work']:.3f}",
         ]
         for row in rows("risk")
+        if row["mixed"] == QUARTER and row["bound"] == CONFORMAL and row["alpha"] >= 0.01
+        if row["risk_of"] == "dense" or row["split"] in ("random", "by drive")
     ]
-    return grid(["network", "risk asked for", "calibration / test", "mean realised", "slack", "work"], body)
+    head = ["images", "loss", "split", "risk", "calibration / test", "mean realised", "slack", "splits above"]
+    return grid([*head, "adapted", "work"], body)
+
+
+def bounds() -> str:
+    """Mean realised and work of every bound at 1 and 2 %, random halves and drives."""
+    found: dict[tuple[str, str, str], dict[float, Row]] = {}
+    for row in rows("risk"):
+        if row["risk_of"] == "dense" and row["split"] in ("random", "by drive"):
+            how = {"no": ", thresholds only", QUARTER: ""}.get(row["mixed"], f", mixed as {row['mixed']}")
+            name = f"{row['bound']}{how}"
+            found.setdefault((f"{row['data']}, {row['split']}", name, row["promise"]), {})[row["alpha"]] = row
+    asked = (0.01, 0.02, 0.05)
+    body = [
+        [*key, *(_bound_cell(cells[alpha]) if alpha in cells else "refused" for alpha in asked)]
+        for key, cells in found.items()
+    ]
+    head = ["split", "bound", "promise"]
+    return grid([*head, *(f"risk {alpha:.0%}: realised, work, splits above" for alpha in asked)], body)
+
+
+def _bound_cell(row: Row) -> str:
+    return f"{row['risk']:.2%}, {row['work']:.3f}, {row['above']:.0%}"
 
 
 def milliseconds() -> str:
@@ -207,6 +241,7 @@ TABLES = {
     "closer_learned": learned,
     "closer_context": context,
     "closer_risk": risk,
+    "closer_risk_bounds": bounds,
     "closer_full": full,
     "closer_ms": milliseconds,
     "closer_street": street,

@@ -19,8 +19,12 @@ def test_calibration_finds_settings_and_keeps_a_risk(tmp_path: Path) -> None:
     assert "risk" in seen
     out = model(IMAGES[0], risk=0.5)
     assert out.labels.shape == (1, 256, 300)
-    with pytest.raises(ValueError, match=r"risk 0.01 needs at least 99 calibration images"):
-        model(IMAGES[0], risk=0.01)
+    assert (profile.chosen_on, profile.calibrated_on, profile.risk_of) == (1, 3, "dense")
+    share = profile.risk.choose(0.01).share
+    assert 0 < share < 0.05  # three images keep a small risk by adapting few
+    small = model(torch.stack([picture(size=(256, 300), seed=k)[0] for k in range(4)]), risk=0.01)
+    assert float(small.work.min()) <= 1
+    assert small.labels.shape == (4, 256, 300)
     model.save_pretrained(tmp_path / "unet")
     again = foveal.AdaptiveModel.from_pretrained(tmp_path / "unet", network=Strided())
     assert again.profile == profile

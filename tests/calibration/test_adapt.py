@@ -14,7 +14,10 @@ from torch import Tensor
 
 from foveal.calibration import adapt as module
 from foveal.calibration.adapt import adapt
+from foveal.calibration.engine import find_engine
 from foveal.calibration.profile import CalibrationProfile
+from foveal.calibration.risk import measure
+from foveal.calibration.risk.measure import divide
 from foveal.cost import Timing
 from foveal.data.dataset import default_palette
 from foveal.data.synthetic import CLASSES, street
@@ -58,6 +61,7 @@ def quick() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "tuning", nullcontext)
+        patch.setattr(measure, "tuning", nullcontext)
         patch.setattr(module, "QUANTILES", (0.0, 0.3, 0.6, 0.8, 1.0))
         patch.setattr(module, "alternate", alternate)
         patch.setattr("foveal.training.distillation.CROP", 64)
@@ -98,14 +102,15 @@ def test_what_is_found_is_what_was_asked_for_and_measured(profile: CalibrationPr
 
 def test_every_part_of_the_work_is_reported_to_its_end(profile: CalibrationProfile, calls) -> None:
     last = {name: (done, total) for name, done, total in calls}
-    assert last["dense answers"] == last["risk"] == last["quality over work"] == (6, 6)
+    assert last["dense answers"] == last["quality over work"] == (6, 6)
+    assert (last["what is mixed"], last["risk"]) == ((2, 2), (4, 4))
     assert last["first pass and score"] == (2, 2)
 
 
 def test_higher_thresholds_cost_less_and_the_last_refines_little(profile: CalibrationProfile) -> None:
     table = profile.risk
     assert table.thresholds[0] == 0 and table.works[0] == 1
-    assert len(table.losses) == 6
+    assert (profile.chosen_on, profile.calibrated_on, len(table.losses)) == (2, 4, 4)
     assert all(row[0] == 0 for row in table.losses)
     works = table.works[1:]
     assert all(work <= 1 for work in works)
@@ -131,7 +136,9 @@ def test_the_curve_has_controls_and_can_be_shown(profile: CalibrationProfile, tm
         "at random",
         "balanced risk",
         "risk 1.0%",
-        "needs at least 99",
+        "% of the images adapted",
+        "2 images chose settings, 4 others calibrated",
+        "the risk is of disagreement with dense",
         "x.profile.json",
     ):
         assert word in text
@@ -169,6 +176,53 @@ def test_images_of_different_sizes_share_budgets_that_all_can_pay(model: Model) 
 )
 def test_what_cannot_be_measured_is_refused(model: Model, images: int, changes: dict, message: str) -> None:
     assert message in error_of(lambda: adapt(model, Streets(images), [replace(ASKED, **changes)], silent))
+
+
+def test_what_keeps_a_risk_was_chosen_on_other_images(profile: CalibrationProfile, model: Model) -> None:
+    """Other images that calibrate change losses, and nothing that says what a loss is of."""
+    images = Streets(6)
+    for index in (1, 2, 3, 5):
+        images.items[index] = street(100 + index, SIZE)[0]
+    other = adapt(model, images, LOOKS, silent)
+    assert other.risk.losses != profile.risk.losses
+    for one in (other, profile):
+        assert one.risk.mixed
+    assert other.config == profile.config
+    assert other.class_weights == profile.class_weights
+    assert (other.risk.thresholds, other.risk.mixed) == (profile.risk.thresholds, profile.risk.mixed)
+
+
+@pytest.mark.parametrize(
+    ("count", "chosen", "held"), [(1, [0], [0]), (2, [0], [1]), (6, [0, 4], [1, 2, 3, 5])]
+)
+def test_every_fourth_image_chooses(count: int, chosen: list[int], held: list[int]) -> None:
+    assert divide(count) == (chosen, held)
+
+
+def test_a_risk_of_labels_is_of_the_error_beyond_dense(profile: CalibrationProfile, model: Model) -> None:
+    labels = [street(seed, SIZE)[1] for seed in range(6)]
+    found = adapt(model, Streets(6), LOOKS, silent, labels=labels)
+    assert (found.risk_of, profile.risk_of) == ("labels", "dense")
+    assert (found.config, found.class_weights) == (profile.config, profile.class_weights)
+    losses, others = (torch.tensor(p.risk.losses) for p in (found, profile))
+    assert not torch.equal(losses, others)
+    dense = [dense_labels(model, image) for image in Streets(6).items]
+    assert adapt(model, Streets(6), LOOKS, silent, labels=dense).risk == profile.risk
+
+
+def test_images_without_a_label_do_not_calibrate_a_risk_of_labels(model: Model) -> None:
+    labels = [street(seed, SIZE)[1] for seed in range(6)]
+    labels[1] = torch.full_like(labels[1], 255)
+    found = adapt(model, Streets(6), LOOKS, silent, labels=labels)
+    assert found.calibrated_on == 3
+    nothing = [torch.full_like(labels[1], 255)] * 6
+    said = error_of(lambda: adapt(model, Streets(6), LOOKS, silent, labels=nothing))
+    assert said.startswith("none of the 4 images that calibrate the risk has a labelled pixel")
+
+
+def dense_labels(model: Model, image: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return find_engine(model).dense()(image[None]).labels[0].clone()
 
 
 # Self-distillation

@@ -22,9 +22,11 @@ from foveal.calibration.profile import (
     load_profile,
 )
 from foveal.calibration.risk import RiskTable
+from foveal.calibration.risk.drawn import DrawnMethod
 from foveal.hub.checkpoint import Model, load_model
 from foveal.hub.fingerprint import fingerprint
-from foveal.methods import CoarseToFineConfig
+from foveal.methods import CoarseToFineConfig, Dense
+from foveal.reporting.profile_text import profile_text
 from samples import error_of, nano
 
 TABLE = RiskTable.fit(
@@ -156,4 +158,45 @@ def test_a_risk_chooses_the_least_work_that_keeps_it(model: Model) -> None:
     config = find_risk(model, 0.3).config
     assert (config.budget, config.threshold, config.policy) == (1.0, 0.4, "margin")
     assert "needs at least 99 calibration images and there are 9" in error_of(lambda: find_risk(model, 0.01))
+    assert find_risk(model, 0.3).setting.share == 1
     assert "risk is nan" in error_of(lambda: find_risk(model, float("nan")))
+
+
+def test_a_profile_of_an_older_version_is_read_and_keeps_risks_as_it_did(model: Model) -> None:
+    path = found(model).save(model)
+    state = json.loads(path.read_text())["record"]
+    for name in ("risk_of", "chosen_on"):
+        del state[name]
+    del state["risk"]["mixed"]
+    path.write_text(record(state))
+    older = load_profile(model)
+    assert older == found(model)
+    assert (older.risk_of, older.chosen_on, older.calibrated_on) == ("dense", None, 9)
+    assert find_risk(model, 0.2).setting.threshold == 0.2
+    assert "the same 9 images chose settings and calibrated" in profile_text(older, path, "")
+
+
+def test_a_small_risk_mixes_a_threshold_with_dense(model: Model) -> None:
+    profile = replace(found(model), risk=replace(TABLE, mixed=2), chosen_on=3, risk_of="labels")
+    path = profile.save(model)
+    assert load_profile(model) == profile
+    kept = find_risk(model, 0.01)  # the bound of setting 2 is 0.28
+    assert kept.setting.share == pytest.approx(0.01 / 0.28, abs=1e-4)
+    assert (kept.config.threshold, kept.draw.share) == (0.4, kept.setting.share)
+    method, dense = Dense(model.network), Dense(model.network)
+    assert isinstance(kept.mixed(method, dense), DrawnMethod)
+    assert find_risk(model, 0.5).mixed(method, dense) is method
+    text = profile_text(profile, path, "")
+    for words in (
+        "3.6% of the images adapted",
+        "3 images chose settings, 9 others calibrated",
+        "error on lab",
+    ):
+        assert words in text
+
+
+def test_what_a_risk_is_of_is_one_of_two(model: Model) -> None:
+    path = found(model).save(model)
+    state = json.loads(path.read_text())["record"]
+    path.write_text(record(state | {"risk_of": "luck"}))
+    assert "risk_of is 'luck'" in error_of(lambda: load_profile(model))

@@ -1,30 +1,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from math import inf, nan
-from statistics import stdev
 
 import pytest
 import torch
 from torch import Tensor
 
-from foveal.calibration.isotonic import IsotonicCurve
-from foveal.calibration.risk import RiskSetting, RiskTable, coverage, needed
+from foveal.calibration.risk import RiskSetting, RiskTable
+from foveal.calibration.risk.bounds import BETTING, BOUNDS, Bound
+from foveal.calibration.risk.coverage import coverage, random_splits
+from foveal.calibration.risk.table import choose_mixed, find_setting, needed
 from samples import error_of
-
-SETTINGS = 60
-THRESHOLDS = tuple(torch.linspace(0, 1, SETTINGS).tolist())
-
-
-def measured(images: int, seed: int = 0, noise: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Losses and works [n, L] of images that are easy or hard; with noise, losses do not only grow."""
-    draw = torch.Generator().manual_seed(seed)
-    hardness = torch.rand(images, 1, generator=draw, dtype=torch.float64)
-    steps = torch.linspace(0, 1, SETTINGS, dtype=torch.float64)
-    losses = hardness**2 * steps + noise * torch.rand(images, SETTINGS, generator=draw, dtype=torch.float64)
-    losses[:, 0] = 0
-    return losses.clamp(max=1), 1 - steps * (1 - 0.5 * hardness)
+from simulated import SETTINGS, THRESHOLDS, measured
 
 
 def table(images: int = 100, noise: float = 0.0) -> RiskTable:
@@ -131,6 +121,17 @@ def test_json_keeps_everything() -> None:
     assert again.estimate(0.3) == rows.estimate(0.3)
     bare = RiskTable((0.0, 1.0), (1.0, 0.3), ((0.0, 0.1),))
     assert RiskTable.from_dict(json.loads(json.dumps(bare.as_dict()))) == bare
+    mixed = mixed_table()
+    assert RiskTable.from_dict(json.loads(json.dumps(mixed.as_dict()))) == mixed
+
+
+def test_a_table_of_an_older_profile_chooses_as_it_did() -> None:
+    state = table().as_dict()
+    del state["mixed"]
+    older = RiskTable.from_dict(json.loads(json.dumps(state)))
+    assert older.mixed is None
+    assert older.choose(0.1) == table().choose(0.1)
+    assert older.choose(0.1).share == 1
 
 
 def test_what_is_no_table_is_refused() -> None:
@@ -173,109 +174,93 @@ def test_a_table_that_makes_no_sense_is_refused(change: dict, says: str) -> None
 
 @pytest.mark.parametrize("losses", [torch.zeros(3), torch.zeros(0, 2), torch.zeros(1, 2, 1)])
 def test_losses_that_are_no_table_are_refused(losses: Tensor) -> None:
-    said = error_of(lambda: coverage(losses, torch.ones(2), (0.5,)))
+    said = error_of(lambda: coverage(losses, torch.ones(2), 0.5, random_splits(3)))
     assert said.startswith(f"losses are {tuple(losses.shape)}; give [n, L]")
 
 
-def test_a_part_of_every_split_calibrates_and_the_rest_is_tested() -> None:
-    losses, works = measured(11, noise=0.3)
-    found = coverage(losses, works, (0.4,), splits=5, share=0.5, seed=3)[0]
-    draw, risks, spent = torch.Generator().manual_seed(3), [], []
-    for _ in range(5):
-        order = torch.randperm(11, generator=draw)
-        first, rest = order[: found.calibration], order[found.calibration :]
-        index = RiskTable.fit(THRESHOLDS, works[first], losses[first]).choose(0.4).index
-        risks.append(float(losses[rest, index].mean()))
-        spent.append(float(works[rest, index].mean()))
-    assert (found.calibration, found.test) == (6, 5) and len(set(risks)) > 1
-    assert found.risk == pytest.approx(sum(risks) / 5, abs=1e-12)
-    assert found.work == pytest.approx(sum(spent) / 5, abs=1e-12)
-    assert found.error == pytest.approx(stdev(risks) / 5**0.5, abs=1e-12)
+# Mixed with dense
 
 
-def test_by_default_a_hundred_splits_of_half_the_images_are_tried() -> None:
-    losses, works = measured(30)
-    assert coverage(losses, works, (0.3,)) == coverage(losses, works, (0.3,), 100, 0.5, 0)
-    assert coverage(losses, works, (0.3,), splits=2)[0].error >= 0
+def mixed_table(images: int = 100, noise: float = 0.0) -> RiskTable:
+    """A table whose mixed setting was chosen on other images."""
+    mixed = choose_mixed(*measured(50, seed=999, noise=noise), images)
+    return replace(table(images, noise), mixed=mixed)
 
 
-def test_over_splits_the_risk_is_kept_with_little_slack() -> None:
-    rows = coverage(*measured(150), alphas=(0.02, 0.05, 0.2), splits=60)
-    for row, alpha in zip(rows, (0.02, 0.05, 0.2), strict=True):
-        assert row.alpha == alpha
-        assert row.calibration + row.test == 150
-        assert row.slack == pytest.approx(alpha - row.risk)
-        assert 0 < row.error < 0.01
-        assert row.risk <= alpha + 3 * row.error
-        assert row.risk >= alpha - 2 / (row.calibration + 1) - 1 / 3 / SETTINGS - 3 * row.error
-    assert [row.work for row in rows] == sorted((row.work for row in rows), reverse=True)
+@pytest.mark.parametrize("alpha", [0.002, 0.01, 0.05, 0.2])
+@pytest.mark.parametrize("images", [4, 40])
+def test_mixed_with_dense_few_images_keep_small_risks_on_average(alpha: float, images: int) -> None:
+    mixed = choose_mixed(*measured(50, seed=999, noise=0.05), images)
+    risks, spent = [], []
+    for seed in range(150):
+        losses, works = measured(images + 20, seed, 0.05)
+        found = RiskTable.fit(THRESHOLDS, works[:images], losses[:images], mixed=mixed).choose(alpha)
+        risks.append(found.share * float(losses[images:, found.index].mean()))
+        spent.append(found.work)
+    risk = torch.tensor(risks)
+    assert risk.mean() <= alpha + 3 * float(risk.std()) / len(risks) ** 0.5
+    assert max(spent) < 1
 
 
-def test_splits_are_those_of_the_seed_and_calibrate_on_as_many_images_as_a_risk_needs() -> None:
-    losses, works = measured(120)
-    one, other, third = (coverage(losses, works, (0.01, 0.1), 5, 0.3, seed) for seed in (3, 3, 4))
-    assert one == other
-    assert one != third
-    assert [row.calibration for row in one] == [99, 36]
+@pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)
+def test_a_larger_risk_never_costs_more_and_never_adapts_fewer_images(bound: Bound) -> None:
+    rows = mixed_table(noise=0.05)
+    found = [rows.choose(k / 200, bound) for k in range(1, 201)]
+    for one, other in pairwise(found):
+        assert other.work <= one.work + 1e-12
+        assert one.share <= other.share
+        assert one.index == rows.mixed or other.index >= one.index
+    assert found[0].share < 0.2 and found[-1].share == 1
+    assert all(setting.bound <= k / 200 + 1e-12 for k, setting in enumerate(found, start=1))
 
 
-def test_mean_works_serve_as_well_as_works_of_every_image() -> None:
-    losses, works = measured(60)
-    mean = works.mean(0, keepdim=True).expand(60, -1)
-    assert coverage(losses, mean[0], (0.1,), 5) == coverage(losses, mean, (0.1,), 5)
+def test_the_share_is_the_risk_over_the_bound_of_the_mixed_setting() -> None:
+    losses = torch.tensor([[0.0, 0.1, 0.2, 0.1]] * 9, dtype=torch.float64)
+    rows = RiskTable.fit((0, 1, 2, 3), torch.tensor([1.0, 0.9, 0.5, 0.4]), losses, mixed=2)
+    found = rows.choose(0.05)  # the bound is (1.8 + 1) / 10
+    assert (found.index, found.threshold) == (2, 2.0)
+    assert found.share == pytest.approx(0.05 / 0.28, abs=1e-5)
+    assert found.work == pytest.approx(1 - 0.5 * found.share)
+    assert found.adapted_work == pytest.approx(0.5)
+    assert 0.05 - 1e-5 < found.bound <= 0.05
+    whole = rows.choose(0.28)  # the next one counts with the loss of 0.2 before it, and costs less
+    assert (whole.index, whole.share, whole.bound) == (3, 1.0, pytest.approx(0.28))
 
 
-def test_coverage_refuses_a_risk_that_leaves_nothing_to_test_and_a_single_split() -> None:
-    losses, works = measured(99)
-    said = error_of(lambda: coverage(losses, works, (0.01,)))
-    assert "calibrates on 99 images and there are 99" in said
-    assert said.endswith("; measure more images, or ask for a larger risk or a smaller share")
-    assert error_of(lambda: coverage(losses, works, (0.1,), splits=1)).startswith("splits is 1")
+def test_dense_runs_exactly_where_nothing_that_costs_less_can_keep_the_risk() -> None:
+    losses = torch.tensor([[0.0, 0.1, 0.2]] * 9, dtype=torch.float64)
+    for works, mixed, dense in (
+        ([1.0, 0.5, 0.4], 1, False),
+        ([1.0, 0.5, 0.4], 0, True),  # none saved work on the images that chose
+        ([1.0, 1.2, 0.4], 1, True),  # it saves none on those that calibrate
+        ([1.0, 0.5, 0.4], None, True),  # nothing may be mixed, and the first bound is 0.19
+    ):
+        found = RiskTable.fit((0, 1, 2), torch.tensor(works), losses, mixed=mixed).choose(0.15)
+        assert found.dense is dense
+        assert not dense or found == RiskSetting(0, 0.0, 1.0, 0.0)
+    least = RiskTable.fit((0, 1, 2), torch.tensor([1.0, 0.5, 0.4]), losses, mixed=1).choose(1e-7)
+    assert least.dense  # less than one part of the images
 
 
-# The estimate
+def test_what_is_mixed_saves_most_for_the_bound_of_as_many_images_as_calibrate() -> None:
+    losses = torch.tensor([[0.0, 0.01, 0.05]] * 3, dtype=torch.float64)
+    works = torch.tensor([[1.0, 0.8, 0.3]] * 3, dtype=torch.float64)
+    assert choose_mixed(losses, works, 10_000) == 1  # 0.2 / 0.01 against 0.7 / 0.05
+    assert choose_mixed(losses, works, 10) == 2  # with 1 / 11 on top of both
+    assert choose_mixed(losses, torch.ones(3, 3), 10) == 0
 
 
-def best_growing(points: list[tuple[float, float]]) -> list[float]:
-    """Least squares growing values, by trying every division of the points into steps."""
-    count, best, error = len(points), [], inf
-    for cuts in range(2 ** (count - 1)):
-        steps, current = [], [points[0][1]]
-        for k in range(1, count):
-            if cuts >> (k - 1) & 1:
-                steps.append(current)
-                current = []
-            current.append(points[k][1])
-        steps.append(current)
-        values = [sum(step) / len(step) for step in steps for _ in step]
-        wrong = sum((value - y) ** 2 for value, (_, y) in zip(values, points, strict=True))
-        if values == sorted(values) and wrong < error - 1e-12:
-            best, error = values, wrong
-    return best
+def test_a_mixed_setting_that_there_is_not_is_refused() -> None:
+    assert "mixed is setting 2 of 2" in error_of(
+        lambda: RiskTable((0.0, 1.0), (1.0, 0.5), ((0.0, 0.1),), mixed=2)
+    )
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_the_curve_is_the_best_growing_one_at_the_points(seed: int) -> None:
-    draw = torch.Generator().manual_seed(seed)
-    doubts, losses = torch.rand(2, 9, generator=draw, dtype=torch.float64).tolist()
-    points = sorted(zip(doubts, losses, strict=True))
-    curve = IsotonicCurve.fit(doubts, losses)
-    assert [curve(x) for x, _ in points] == pytest.approx(best_growing(points))
-
-
-def test_equal_doubts_get_the_mean_of_their_losses() -> None:
-    curve = IsotonicCurve.fit([0.2, 0.2, 0.2, 0.5], [0.1, 0.4, 0.1, 0.3])
-    assert (curve(0.2), curve(0.5)) == (pytest.approx(0.2), pytest.approx(0.3))
-
-
-def test_the_curve_is_straight_between_points_level_outside_and_never_falls() -> None:
-    curve = IsotonicCurve.fit([0, 1, 2], [0, 0.2, 0.3])
-    assert [curve(x) for x in (-1, 0.25, 1.5, 7)] == pytest.approx([0, 0.05, 0.25, 0.3])
-    doubts = torch.rand(200)
-    noisy = IsotonicCurve.fit(doubts.tolist(), (doubts + torch.randn(200)).tolist())
-    values = [noisy(x / 100) for x in range(101)]
-    assert values == sorted(values)
-    assert len(noisy.gains) < 100
+def test_a_confident_bound_gives_whole_settings_in_order_and_stops_at_the_first_that_fails() -> None:
+    losses = torch.tensor([[0.0, 0.01, 0.4, 0.02]] * 60, dtype=torch.float64)
+    index, share, found = find_setting(losses, torch.tensor([1.0, 0.5, 0.4, 0.1]), 0.2, None, BETTING)
+    assert (index, share) == (1, 1.0)
+    assert 0.01 < found < 0.2
 
 
 def test_the_table_estimates_the_disagreement_of_an_image_from_its_doubt() -> None:
@@ -285,14 +270,9 @@ def test_the_table_estimates_the_disagreement_of_an_image_from_its_doubt() -> No
     assert rows.estimate(0.5) == pytest.approx(0.25, abs=0.02)
 
 
-@pytest.mark.parametrize("pairs", [([], []), ([0.1, nan], [0.1, 0.2]), ([0.1], [inf])])
-def test_a_curve_needs_finite_points(pairs: tuple[list[float], list[float]]) -> None:
-    assert "give at least one, and only finite numbers" in error_of(lambda: IsotonicCurve.fit(*pairs))
-
-
 def test_sentences_say_what_to_do_to_their_end() -> None:
     rows = RiskTable((0.0, 1.0), (1.0, 0.5), ((0.0, 0.1),))
     without = "the risk table was measured without remaining gains; calibrate again with them"
     assert error_of(lambda: rows.estimate(0.1)) == without
     first = "losses of setting 0 are not 0; put the dense network first, it agrees with itself"
-    assert error_of(lambda: coverage(torch.ones(3, 2), torch.ones(2), (0.5,))) == first
+    assert error_of(lambda: coverage(torch.ones(3, 2), torch.ones(3, 2), 0.5, random_splits(3))) == first

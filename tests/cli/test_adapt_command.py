@@ -16,6 +16,7 @@ from commands import Result, parsed, refused, run
 from foveal.calibration.configure import configure
 from foveal.calibration.engine import find_engine
 from foveal.calibration.profile import find_risk, load_profile
+from foveal.calibration.risk.drawn import draw_number
 from foveal.cost import Timing
 from foveal.data.dataset import default_palette
 from foveal.data.image import read_image
@@ -38,6 +39,7 @@ def quick() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("foveal.calibration.adapt.tuning", nullcontext)
+        patch.setattr("foveal.calibration.risk.measure.tuning", nullcontext)
         patch.setattr("foveal.calibration.adapt.QUANTILES", (0.0, 0.5, 0.8, 1.0))
         patch.setattr("foveal.calibration.adapt.alternate", alternate)
         patch.setattr("foveal.training.distillation.CROP", 64)
@@ -101,20 +103,10 @@ def test_what_is_found_lies_beside_the_model_and_no_label_was_read(outcome: Resu
 
 
 def test_people_get_a_table(model: Path, streets: Path, tmp_path: Path) -> None:
-    result = run(
-        "adapt",
-        model,
-        "--images",
-        streets / "images",
-        "--limit",
-        2,
-        "--coarse-level",
-        1,
-        "--out",
-        tmp_path / "out",
-    )
+    words = ("--limit", 2, "--coarse-level", 1, "--out", tmp_path / "out")
+    result = run("adapt", model, "--images", streets / "images", *words)
     assert result.exit_code == 0, result.output
-    for words in ("coarse to fine", "first pass at level 1, tile 32 px", "risk 1.0%", "needs at least 99"):
+    for words in ("coarse to fine", "first pass at level 1, tile 32 px", "risk 1.0%", "images adapted"):
         assert words in result.stdout
     assert load_profile(load_model(tmp_path / "out")).images == 2
     assert not model.with_suffix(".profile.json").exists()
@@ -150,16 +142,51 @@ def test_a_risk_is_kept_estimated_and_reported(adapted: Path, streets: Path) -> 
 
 
 def test_a_risk_that_only_dense_keeps_runs_dense(adapted: Path, streets: Path) -> None:
-    bound = min(b for b in _bounds(adapted) if b)
-    row = parsed(segment(adapted, streets, "--risk", (bound + 1 / 7) / 2, "--json"))
-    assert bound > 1 / 7
+    row = parsed(segment(adapted, streets, "--risk", 1e-6, "--json"))
     assert (row["dense"], row["estimate"]) == (True, 0)
     assert row["reason"] == "nothing that costs less keeps the risk"
 
 
-def _bounds(model: Path) -> list[float]:
-    losses = torch.tensor(load_profile(load_model(model)).risk.losses)
-    return [0.0, *((losses.cummax(1).values.sum(0) + 1) / 7)[1:].tolist()]
+def test_a_small_risk_adapts_the_images_whose_hash_is_below_the_share(adapted: Path, streets: Path) -> None:
+    profile = load_profile(load_model(adapted))
+    files = sorted((streets / "images").iterdir())
+    numbers = sorted(draw_number(read_image(file), profile.weights) for file in files)
+    middle = (numbers[2] + numbers[3]) / 2
+    mixed = profile.risk.choose(1e-3)
+    risk = middle * mixed.bound / mixed.share
+    kept = profile.risk.choose(risk)
+    assert kept.index == mixed.index and kept.share == pytest.approx(middle, abs=1e-4)
+    dense = []
+    for file in files:
+        row = parsed(run("segment", file, "--model", adapted, "--no-keep-memory", "--risk", risk, "--json"))
+        assert row["setting"]["share"] == kept.share
+        assert row["dense"] is bool(row["reason"]) is (row["work"] == 1.0)
+        assert not row["dense"] or row["estimate"] == 0
+        assert not row["dense"] or "of the images that keep the risk" in row["reason"]
+        dense.append(row["dense"])
+    assert sum(dense) == 3
+    rows = parsed(evaluate(adapted, streets, "--risk", risk, "--method", "coarse_to_fine", "--json"))
+    assert (rows[1]["work"] == 1) is all(dense[:2])
+    assert kept.work == pytest.approx(1 - kept.share * (1 - kept.adapted_work))
+
+
+def test_a_risk_of_labels_reads_the_masks_and_is_remembered(
+    model: Path, streets: Path, tmp_path: Path
+) -> None:
+    words = ("--policy", "weighted_entropy", "--coarse-level", 1, "--out", tmp_path / "out", "--json")
+    row = parsed(run("adapt", model, "--images", f"folder:{streets}", "--risk-of", "labels", *words))
+    assert (row["risk_of"], row["chosen_on"], row["calibrated_on"]) == ("labels", 2, 4)
+    profile = load_profile(load_model(tmp_path / "out"))
+    assert profile.risk_of == "labels"
+    row = parsed(segment(tmp_path / "out", streets, "--risk", 0.9, "--json"))
+    assert row["setting"]["risk_of"] == "labels"
+    text = segment(tmp_path / "out", streets, "--risk", 0.9).stdout
+    assert "balanced error beyond dense" in text
+    words = ("--risk", 0.9, "--method", "coarse_to_fine")
+    rows = parsed(evaluate(tmp_path / "out", streets, *words, "--json"))
+    assert "excess_error" not in rows[0]
+    assert 0 <= rows[1]["excess_error"] <= 1
+    assert "excess error" in evaluate(tmp_path / "out", streets, *words).stdout
 
 
 def test_an_image_without_room_for_tiles_is_dense_under_a_risk(adapted: Path) -> None:
@@ -172,10 +199,6 @@ def test_an_image_without_room_for_tiles_is_dense_under_a_risk(adapted: Path) ->
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            ("--risk", 0.01),
-            "risk 0.01 needs at least 99 calibration images and there are 6; give more images",
-        ),
         (("--risk", 0), "risk is 0; give a share of disagreement above 0"),
         (("--risk", 2), "risk is 2"),
         (("--risk", "nan"), "risk is nan"),
@@ -272,6 +295,8 @@ def test_steps_write_a_model_that_can_be_used_and_go_on(model: Path, streets: Pa
     ("words", "message"),
     [
         (("--steps", 2), "--steps changes the weights; give --out FOLDER"),
+        (("--risk-of", "luck"), "--risk-of is luck; give dense, or labels for a data set with masks"),
+        (("--risk-of", "labels"), "--risk-of labels needs masks, and --images is "),
         (("--images", "none"), "none"),
         (("--images", "folder:none"), "none"),
         (("--images", "camvid:none"), "none"),

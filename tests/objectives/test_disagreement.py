@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foveal.objectives.disagreement import class_weights, disagreement
+from foveal.objectives.disagreement import class_weights, disagreement, excess_error
 from samples import error_of
 
 WEIGHTS = torch.tensor([0.5, 2.0, 1.3, 4.0])
@@ -52,6 +52,35 @@ def test_label_maps_of_two_shapes_and_void_are_refused() -> None:
     assert "(3, 9, 6)" in error_of(lambda: disagreement(labels[:, :, 1:], dense, WEIGHTS))
     dense[0, 0, 0] = 255
     assert "class 255 and there are weights for 4" in error_of(lambda: disagreement(labels, dense, WEIGHTS))
+
+
+def test_the_error_beyond_dense_counts_what_labels_say_and_is_never_negative() -> None:
+    target = torch.tensor([[[0, 1, 2, 3, 255]]] * 4)
+    dense = torch.tensor([[[0, 1, 2, 0, 0]]] * 4)  # misses class 3
+    labels = torch.tensor([[[0, 1, 2, 0, 1]], [[1, 1, 2, 0, 0]], [[0, 1, 2, 3, 0]], [[1, 0, 2, 3, 0]]])
+    everything = float(WEIGHTS.sum())  # the place without a label does not count
+    expected = [0.0, 0.5 / everything, 0.0, 0.0]  # it may miss others for a class that weighs more
+    assert excess_error(labels, dense, target, WEIGHTS).tolist() == pytest.approx(expected, abs=1e-7)
+    target[3, 0, 3] = 1
+    assert excess_error(labels, dense, target, WEIGHTS)[3].item() == pytest.approx(2.5 / 5.8)
+
+
+def test_an_answer_has_no_error_beyond_dense_where_it_equals_it_or_nothing_is_labelled() -> None:
+    labels, dense = answers()
+    target = answers()[1]
+    assert excess_error(dense, dense, target, WEIGHTS).tolist() == [0, 0, 0]
+    assert excess_error(labels, dense, torch.full_like(dense, 255), WEIGHTS).tolist() == [0, 0, 0]
+    against_dense = disagreement(labels, dense, WEIGHTS).tolist()
+    assert excess_error(labels, dense, dense, WEIGHTS).tolist() == pytest.approx(against_dense)
+
+
+def test_true_labels_of_another_shape_or_class_are_refused() -> None:
+    labels, dense = answers()
+    said = error_of(lambda: excess_error(labels, dense, dense[:, 1:], WEIGHTS))
+    assert said.startswith("labels are (3, 9, 7), the dense ones (3, 9, 7) and the true ones (3, 8, 7)")
+    target = dense.clone()
+    target[0, 0, 0] = 4
+    assert "the true labels hold class 4" in error_of(lambda: excess_error(labels, dense, target, WEIGHTS))
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0])

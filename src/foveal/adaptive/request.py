@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from numbers import Real
 from typing import Any, Literal
 
@@ -112,7 +114,8 @@ class Answerer:
         """Return the method that a choice names; made once."""
         key = DENSE if choice.reason else choice.budget
         if key not in self._made:
-            self._made[key] = self.setup.make_dense() if choice.reason else self.setup.make(choice.budget)
+            dense = self.setup.make_dense
+            self._made[key] = dense() if choice.reason else self._mixed(self.setup.make(choice.budget), dense)
         return self._made[key]
 
     def method_for_mask(self, choice: Choice) -> AdaptiveSegmenter:
@@ -122,8 +125,16 @@ class Answerer:
         """
         key = f"{MASKED} {choice.reason} {choice.budget}"
         if key not in self._made:
-            self._made[key] = self.setup.make_for_mask(choice.budget, bool(choice.reason))
+            make = partial(self.setup.make_for_mask, choice.budget)
+            made = make(bool(choice.reason))
+            self._made[key] = made if choice.reason else self._mixed(made, partial(make, True))
         return self._made[key]
+
+    def _mixed(self, method: AdaptiveSegmenter, dense: Callable[[], AdaptiveSegmenter]) -> AdaptiveSegmenter:
+        """Mix a method with the dense network as a risk asks for it."""
+        if self.risk is None or self.risk.setting.share == 1:
+            return method
+        return self.risk.mixed(method, dense())
 
     def _tuned(self, kind: Kind, value: float) -> Chosen | None:
         """Choose among what `foveal tune` found; None if there is nothing, or another limit is given."""

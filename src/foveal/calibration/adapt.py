@@ -1,4 +1,8 @@
-"""Calibrate a trained network for any budget, latency and risk, from images without labels."""
+"""Calibrate a trained network for any budget, latency and risk, from images without labels.
+
+A quarter of the images chooses class weights, levels, score, gains, thresholds and what dense is mixed with;
+the others calibrate the risk, so that nothing is chosen by the losses that its promise is about.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from foveal.calibration.engine import Engine, find_engine
 from foveal.calibration.neighbours import Neighbourhood, noise, observe
 from foveal.calibration.profile import METHOD, CalibrationProfile, CurveRow
 from foveal.calibration.risk import RiskTable
+from foveal.calibration.risk.measure import ImageLoss, Runs, calibrate_risk, divide
 from foveal.cost import alternate
 from foveal.geometry.plan import Plan
 from foveal.hub.checkpoint import Model
@@ -41,7 +46,7 @@ BUDGETS = (0.3, 0.4, 0.55, 0.65, 0.8)
 SHOWN = 48
 """Images that the curve is measured on, evenly spaced."""
 PROBED = 24
-"""Images that the gains of steps and the thresholds are taken from, evenly spaced."""
+"""Images that the gains of steps and the thresholds are taken from, evenly spaced among those that choose."""
 TIMED = 3
 """Images that are timed."""
 
@@ -57,6 +62,7 @@ def adapt(
     candidates: Sequence[CoarseToFineConfig],
     report: Report,
     engine: Engine | None = None,
+    labels: Sequence[Tensor] | None = None,
 ) -> CalibrationProfile:
     """Measure how a network refines best, and what it loses against itself.
 
@@ -66,13 +72,15 @@ def adapt(
         candidates: Settings to choose from; those whose answers differ least from dense are kept.
         report: Called as the work goes on.
         engine: What runs the model; found if absent.
+        labels: True classes [H, W] of every image, for a risk of the error beyond the dense network's; absent
+            for one of disagreement with it.
 
     Raises:
-        ValueError: What is asked for does not fit, or there is no image, or one too small.
+        ValueError: What is asked for does not fit, there is no image, or one too small, or none is labelled.
     """
     for config in candidates:
         check(model, images, config)
-    study = _Study(engine or find_engine(model), images, candidates[0], report)
+    study = _Study(engine or find_engine(model), images, candidates[0], report, labels)
     with torch.inference_mode():
         weights = study.count()
         study.check_sizes()
@@ -88,6 +96,8 @@ def adapt(
         images=len(images),
         risk=risk,
         curve=curve,
+        risk_of="dense" if labels is None else "labels",
+        chosen_on=len(study.chosen),
     )
 
 
@@ -117,14 +127,23 @@ class _Study:
     the random control, which no program has, run in PyTorch.
     """
 
-    def __init__(self, engine: Engine, images: Images, config: CoarseToFineConfig, report: Report) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        images: Images,
+        config: CoarseToFineConfig,
+        report: Report,
+        labels: Sequence[Tensor] | None,
+    ) -> None:
         self.engine, self.images, self.config, self.report = engine, images, config, report
+        self.labels = labels
+        self.chosen, self.held = divide(len(images))
         self.network = engine.dense().dense()
         self.dense: list[Tensor] = []
         self.sizes: set[tuple[int, int]] = set()
 
     def count(self) -> Tensor:
-        """Run the dense network on every image; return the weights of its classes [K]."""
+        """Run the dense network on every image; return the weights of its classes [K] there."""
         counts = torch.zeros(256, dtype=torch.int64)
         classes = 0
         for index in range(len(self.images)):
@@ -132,7 +151,8 @@ class _Study:
             with tuning() if index == 0 else nullcontext():
                 logits = self.network(image)
             labels = classify(logits, (image.shape[2], image.shape[3]))[0].cpu().clone()
-            counts += torch.bincount(labels.flatten().long(), minlength=256)
+            if index in self.chosen:
+                counts += torch.bincount(labels.flatten().long(), minlength=256)
             classes = logits.shape[1]
             self.dense.append(labels)
             self.sizes.add((image.shape[2], image.shape[3]))
@@ -162,7 +182,7 @@ class _Study:
             gains = self.level_gain(config, weights)
             methods = [self._make(replace(config, budget=share, level_gain=gains)) for share in budgets]
             losses = []
-            for index in self._some(PROBED):
+            for index in _spaced(self.chosen, PROBED):
                 image = self._image(index)
                 losses += [self._compare(method(image), index, weights)[2] for method in methods]
             found.append(fmean(losses))
@@ -176,7 +196,7 @@ class _Study:
         """
         levels, score = config.coarse_level, config.refinement.score
         gained, promised = [0.0] * max(1, levels), [1e-9] * max(1, levels)
-        for index in self._some(PROBED):
+        for index in _spaced(self.chosen, PROBED):
             image = self._image(index)
             logits = [self.network(image)]
             small = image
@@ -211,23 +231,9 @@ class _Study:
 
     def risk(self, weights: Tensor) -> RiskTable:
         """Run every image at every threshold; the dense network is setting 0."""
-        thresholds = self._thresholds()
-        methods = [self._method(replace(self.config, budget=1.0, threshold=t)) for t in thresholds]
-        shape = len(self.images), 1 + len(thresholds)
-        losses, remaining = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
-        works = torch.ones(shape, dtype=torch.float64)
-        for index in range(len(self.images)):
-            image = self._image(index)
-            with tuning() if index == 0 else nullcontext():
-                first = next(methods[0].stream(image))
-            for k, method in enumerate(methods, start=1):
-                with tuning() if index == 0 else nullcontext():
-                    answer = method.after(image, first)
-                losses[index, k] = disagreement(answer.labels.cpu(), self.dense[index][None], weights)[0]
-                works[index, k] = answer.trace.work[0]
-                remaining[index, k] = method.remaining_gain(image, answer)[0]
-            self.report("risk", index + 1, len(self.images))
-        return RiskTable.fit([0.0, *thresholds], works, losses, remaining)
+        loss = ImageLoss(self.dense, weights, self.labels)
+        runs = Runs(self.engine, self.config, self._thresholds(), self._image, loss, self.report)
+        return calibrate_risk(runs, self.chosen, self.held)
 
     def curve(self, weights: Tensor) -> tuple[CurveRow, ...]:
         """Measure quality and time over work, with controls: a random choice, and everything at one level."""
@@ -239,7 +245,7 @@ class _Study:
             runs["random", budget] = self._method(replace(self.config, budget=budget), random)
         uniform = SegBlocksConfig(1.0, policy="none", tile=self.config.tile, max_level=level)
         runs["uniform", 0.25**level] = self.engine.make("segblocks", uniform)
-        chosen = self._some(SHOWN)
+        chosen = _spaced(range(len(self.images)), SHOWN)
         found: dict[tuple[str, float], list[tuple[float, float, float]]] = {key: [] for key in runs}
         for done, index in enumerate(chosen, start=1):
             image = self._image(index)
@@ -262,7 +268,7 @@ class _Study:
         """Time all in turns [ms]."""
         times: dict[tuple[str, float], list[float]] = {key: [] for key in runs}
         names = {f"{method} {budget}": (method, budget) for method, budget in runs}
-        for index in self._some(TIMED):
+        for index in _spaced(range(len(self.images)), TIMED):
             image = self._image(index)
             turns = {name: _labels(runs[key], image) for name, key in names.items()}
             for name, timing in alternate(turns, repeat=3, warmup=1).items():
@@ -279,7 +285,7 @@ class _Study:
         """Take quantiles of the gain of every tile that a first pass leaves open."""
         rates = []
         method = self._method(replace(self.config, budget=1.0, threshold=torch.inf))
-        for index in self._some(PROBED):
+        for index in _spaced(self.chosen, PROBED):
             image = self._image(index)
             rates.append(method.rates(image, method(image)))
         found = torch.cat(rates)
@@ -309,9 +315,11 @@ class _Study:
         image = self.engine.sent(self.images[index][None])
         return image.contiguous(memory_format=torch.channels_last)
 
-    def _some(self, count: int) -> list[int]:
-        total = len(self.images)
-        return sorted({k * total // min(count, total) for k in range(min(count, total))})
+
+def _spaced(indices: Sequence[int], count: int) -> list[int]:
+    """Return at most so many of the indices, evenly spaced."""
+    kept = min(count, len(indices))
+    return [indices[k * len(indices) // kept] for k in range(kept)]
 
 
 def _labels(method: AdaptiveSegmenter, image: Tensor) -> Callable[[], Tensor]:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator
+from typing import Literal
 
 from foveal.calibration.risk import RiskSetting, RiskTable
+from foveal.calibration.risk.drawn import Draw, DrawnMethod
 from foveal.hub.beside import Beside
 from foveal.hub.beside import Unusable as Unusable
 from foveal.hub.checkpoint import Model
-from foveal.methods import CoarseToFineConfig
+from foveal.methods import AdaptiveSegmenter, CoarseToFineConfig
 from foveal.methods.config import SettingValue
 from foveal.program.quantise import Scales
 from foveal.storage.schema import Count, Number, Share
+from foveal.storage.store import Record
 
 METHOD = "coarse_to_fine"
 """The method that is calibrated."""
+RiskOf = Literal["dense", "labels"]
+"""What a risk is of: disagreement with the dense network, or the error of labels beyond that network's."""
 LEAST = 1.2
 """A budget below so many times the work of the first pass that was measured gets the card's coarser one."""
 
@@ -51,9 +52,10 @@ MEASURED = "policy", "tile", "isolated_gain", "coarse_level", "level_gain"
 """Settings that are found; the last two belong together."""
 
 
-def _as_recorded(given: Any) -> Any:
+def _complete(record: Record) -> Record:
     """Add the settings that records from before they existed do not name, with what they were then."""
-    return {**CoarseToFineConfig.unsaid, **given} if isinstance(given, Mapping) else given
+    given = record.get("config")
+    return {**record, "config": {**CoarseToFineConfig.unsaid, **given}} if isinstance(given, dict) else record
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,25 @@ class CalibrationProfile:
         risk: Losses at every threshold.
         curve: Quality over work.
         scales: How its program is written in 8 bits; None if that was not asked for.
+        risk_of: What the losses of `risk` are.
+        chosen_on: Number of images that settings, thresholds and class weights were chosen on, others than
+            those of `risk`; None in older profiles, which used all of them for both.
     """
 
     weights: str
-    config: Annotated[CoarseToFineConfig, BeforeValidator(_as_recorded)]
+    config: CoarseToFineConfig
     class_weights: tuple[Number, ...]
     images: Count
     risk: RiskTable
     curve: tuple[CurveRow, ...] = ()
     scales: Scales | None = None
+    risk_of: RiskOf = "dense"
+    chosen_on: Count | None = None
+
+    @property
+    def calibrated_on(self) -> int:
+        """Number of images whose losses keep a risk."""
+        return len(self.risk.losses)
 
     def settings(self, budget: float, coarse_level: int) -> dict[str, SettingValue]:
         """Return the settings for a budget.
@@ -104,16 +116,17 @@ PROFILES = Beside(
     "foveal adapt",
     "{name} has not been adapted yet; run foveal adapt {model} --images FOLDER (no labels needed)",
     lambda profile: profile.config.refinement,
+    complete=_complete,
 )
 
 
 @dataclass(frozen=True)
 class Risk:
-    """A tolerated disagreement, and what keeps it.
+    """A tolerated loss, and what keeps it.
 
     Attributes:
-        allowed: Expected class-balanced disagreement with the dense network, a share.
-        setting: Threshold that keeps it, or the dense network.
+        allowed: Expected class-balanced disagreement with the dense network, or error beyond it, a share.
+        setting: Threshold that keeps it and the share of the images that it is for, or the dense network.
         profile: Where it comes from.
     """
 
@@ -125,6 +138,15 @@ class Risk:
     def config(self) -> CoarseToFineConfig:
         """What keeps the risk: as many tiles as have the gain, whatever they cost."""
         return replace(self.profile.config, budget=1.0, threshold=self.setting.threshold)
+
+    @property
+    def draw(self) -> Draw:
+        """Which images run at the threshold."""
+        return Draw(self.setting.share, self.profile.weights)
+
+    def mixed(self, method: AdaptiveSegmenter, dense: AdaptiveSegmenter) -> AdaptiveSegmenter:
+        """Return what runs a method on the share of the images that it is for, and dense on the others."""
+        return method if self.setting.share == 1 else DrawnMethod(method, dense, self.draw).eval()
 
 
 def load_profile(model: Model) -> CalibrationProfile:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
 
 from foveal.calibration.cost_model import CostModel
 from foveal.calibration.latency import Report, Setup, cost_model, covers, silent, stored, tile_of
 from foveal.calibration.risk import RiskSetting
+from foveal.calibration.risk.drawn import Draw
 from foveal.calibration.whole_maps import budget_on_tiles
 
 SMALL = 4
@@ -83,6 +86,13 @@ class BudgetSelector:
             self._choices[size] = self._for_budget(size) if self.latency is None else self._for_latency(size)
         return self._choices[size]
 
+    def for_image(self, image: Tensor, draw: Draw | None) -> Choice:
+        """Choose for one image [C, H, W]: dense for those that a draw leaves out, so that a risk is kept."""
+        choice = self((image.shape[1], image.shape[2]))
+        if choice.reason or draw is None or draw(image):
+            return choice
+        return replace(choice, reason=f"one of the {1 - draw.share:.1%} of the images that keep the risk")
+
     def _for_budget(self, size: tuple[int, int]) -> Choice:
         """Run dense where tiles cannot pay, or where a stored cost model says so; no time is measured."""
         config = self.setup.config
@@ -93,7 +103,7 @@ class BudgetSelector:
         if reason or self._known is None or not covers(self._known, size):
             return Choice(budget, reason)
         least = self.setup.least_work(size)
-        asked = budget if self.setting is None else self.setting.work
+        asked = budget if self.setting is None else self.setting.adapted_work
         work = max(asked, least) if self.setup.adjustable else least
         ours = self._known.predict(math.prod(size), work)
         dense = self._dense_ms(self._known, size)

@@ -27,6 +27,10 @@ from foveal.cli.options import (
 from foveal.cli.segment import make_runner
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
     from foveal.calibration.adapt import Images
     from foveal.calibration.cost_model import CostModel
     from foveal.calibration.latency import Setup
@@ -52,7 +56,9 @@ def adapt(
     images: Annotated[
         str, typer.Option(help="Folder of images like those to segment later, or a data set KIND:PATH.")
     ],
-    split: Annotated[str, typer.Option(help="Split of a data set; its labels are not read.")] = "train",
+    split: Annotated[
+        str, typer.Option(help="Split of a data set; its labels are read with --risk-of labels only.")
+    ] = "train",
     limit: Annotated[int, typer.Option(min=1, help="Largest number of images to use, evenly spaced.")] = 256,
     steps: Annotated[
         int,
@@ -61,6 +67,13 @@ def adapt(
     precision: Annotated[
         str, typer.Option(help="f32, or int8 to find the ranges of an 8-bit program as well.")
     ] = "f32",
+    risk_of: Annotated[
+        str,
+        typer.Option(
+            help="dense: disagreement with the dense network; labels: error beyond that network's, of a "
+            "data set with masks."
+        ),
+    ] = "dense",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for a copy of the model and its profile; default beside the model."),
@@ -68,15 +81,14 @@ def adapt(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Calibrate a trained network for any budget, latency and risk, from images without labels.
+    """Calibrate a trained network for any budget, latency and risk, from images; no labels are needed.
 
     Afterwards `segment` and `evaluate` take --method coarse_to_fine with --budget, --latency or --risk.
     """
-    from foveal.adaptive.opening import image_format, save_copy
+    from foveal.adaptive.opening import save_copy
     from foveal.calibration.adapt import adapt as measure
     from foveal.calibration.adapt import check
     from foveal.calibration.engine import find_engine, int8_scales
-    from foveal.data.image_files import open_images
 
     if steps and out is None:
         raise ValueError("--steps changes the weights; give --out FOLDER for the model that comes of it")
@@ -86,7 +98,7 @@ def adapt(
     loaded = open_model(ctx, model)
     candidates = _candidates(loaded, given_settings(ctx))
     first = candidates[0]
-    found = open_images(images, split, limit, image_format(loaded))
+    found, labels = _open(loaded, images, split, limit, risk_of)
     check(loaded, found, first)
     if out is not None:
         make_folder(out)
@@ -95,16 +107,47 @@ def adapt(
         loaded = save_copy(replace(loaded, card=card), out)
     engine = find_engine(loaded)
     scales = int8_scales(engine, found) if precision == "int8" else None
-    profile = replace(measure(loaded, found, candidates, parts_bar(), engine), scales=scales)
+    profile = replace(measure(loaded, found, candidates, parts_bar(), engine, labels), scales=scales)
     file = profile.save(loaded)
     picture = _picture(profile, file)
     if json:
-        row = {"model": loaded.name, "profile": str(file), "picture": picture, "images": profile.images}
-        echo_json(row | asdict(profile.config) | {"curve": [asdict(row) for row in profile.curve]})
+        echo_json({"model": loaded.name, "profile": str(file), "picture": picture} | _row(profile))
         return
     from foveal.reporting.profile_text import profile_text
 
     say(profile_text(profile, file, picture))
+
+
+def _row(profile: CalibrationProfile) -> dict[str, Any]:
+    """Return what was found as plain values: images, settings and the curve."""
+    names = ("images", "chosen_on", "calibrated_on", "risk_of")
+    counts = {name: getattr(profile, name) for name in names}
+    return counts | asdict(profile.config) | {"curve": [asdict(row) for row in profile.curve]}
+
+
+def _open(
+    loaded: Model, images: str, split: str, limit: int, risk_of: str
+) -> tuple[Images, Sequence[Tensor] | None]:
+    """Open images, and their labels for a risk of labels.
+
+    Raises:
+        ValueError: There are none, or no masks for a risk of labels, or of other classes than the model's.
+    """
+    from foveal.adaptive.opening import image_format
+    from foveal.cli.evaluate import open_labelled
+    from foveal.data.dataset import DATASETS
+    from foveal.data.image_files import columns, open_images
+
+    if risk_of not in ("dense", "labels"):
+        raise ValueError(f"--risk-of is {risk_of}; give dense, or labels for a data set with masks")
+    if risk_of == "dense":
+        return open_images(images, split, limit, image_format(loaded)), None
+    if images.partition(":")[0] not in DATASETS:
+        raise ValueError(
+            f"--risk-of labels needs masks, and --images is {images}; give a data set KIND:PATH with KIND "
+            f"one of {', '.join(DATASETS)}"
+        )
+    return columns(open_labelled(loaded, images, split), limit)
 
 
 def _candidates(loaded: Model, given: Settings) -> list[CoarseToFineConfig]:

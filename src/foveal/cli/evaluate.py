@@ -240,9 +240,12 @@ def _risky(engine: Engine, risk: Risk) -> Entry:
     from foveal.evaluation.evaluate import Entry
 
     name = "dense" if risk.setting.dense else METHOD
-    made = engine.dense() if risk.setting.dense else engine.make(METHOD, risk.config)
+    dense = engine.dense()
+    made = dense if risk.setting.dense else risk.mixed(engine.make(METHOD, risk.config), dense)
     tile = 0 if risk.setting.dense else risk.config.tile
-    return Entry(name, risk.config.policy, 1.0, lambda target: made, risk.allowed, tile=tile)
+    of_labels = risk.profile.risk_of == "labels"
+    policy, make = risk.config.policy, lambda target: made
+    return Entry(name, policy, 1.0, make, risk.allowed, tile=tile, of_labels=of_labels)
 
 
 def _controls(loaded: Model, engine: Engine, budgets: list[float], settings: Settings) -> list[Entry]:

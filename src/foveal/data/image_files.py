@@ -1,4 +1,4 @@
-"""Images without labels, from a folder or a data set, read when they are used."""
+"""Images from a folder or a data set, without labels or beside them, read when they are used."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from foveal.data.dataset import DATASETS, open_dataset
 from foveal.data.image import list_images
+from foveal.data.pairs import Dataset
 from foveal.data.raster import COLOUR, ImageFormat, read_raster
 
 
@@ -33,6 +34,35 @@ class ImageFiles(Sequence[Tensor]):
         if isinstance(index, slice):
             return ImageFiles(self.files[index], self.reading)
         return read_raster(self.files[index]).image(self.reading)
+
+
+class Column(Sequence[Tensor]):
+    """The images [C, H, W] of some pairs of a data set, or their labels [H, W]."""
+
+    def __init__(self, data: Dataset, indices: Sequence[int], column: int) -> None:
+        self.data, self.indices, self.column = data, indices, column
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Column: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | Column:
+        """Read an image or its labels, or list some of them without reading them."""
+        if isinstance(index, slice):
+            return Column(self.data, self.indices[index], self.column)
+        return self.data[self.indices[index]][self.column]
+
+
+def columns(data: Dataset, limit: int) -> tuple[Column, Column]:
+    """List images and labels of at most `limit` pairs, evenly spaced."""
+    count = min(limit, len(data))
+    chosen = [k * len(data) // count for k in range(count)]
+    return Column(data, chosen, 0), Column(data, chosen, 1)
 
 
 def open_images(source: str, split: str, limit: int, reading: ImageFormat = COLOUR) -> ImageFiles:

@@ -17,7 +17,7 @@ from foveal.evaluation.metrics import BoundaryScore, Confusion
 from foveal.evaluation.rows import EvalRow
 from foveal.geometry.mask import read_mask
 from foveal.methods import AdaptiveSegmenter, Prediction, Step
-from foveal.objectives.disagreement import disagreement
+from foveal.objectives.disagreement import disagreement, excess_error
 from foveal.storage.labels import VOID
 
 Run = Callable[[], Prediction]
@@ -41,6 +41,7 @@ class Entry:
         risk: Disagreement with the dense network that is tolerated.
         weights: Weight of every class [K] in the disagreement with the dense network.
         tile: Side of the cells of a mask [px]; 0 for what computes whole images whatever is wanted.
+        of_labels: Whether the risk is of the error beyond the dense network's, which is measured then.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Entry:
     risk: float | None = None
     weights: Tensor | None = None
     tile: int = 0
+    of_labels: bool = False
 
 
 def evaluate(  # noqa: PLR0913
@@ -146,6 +148,7 @@ class _Tally:
     agreement: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    excess: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.confusion = Confusion(self.classes)
@@ -176,6 +179,8 @@ class _Tally:
             self.agreement.append(float(counting.double().mean()))
         if self.entry.weights is not None and wanted is None:
             self.losses.append(float(disagreement(labels, reference, self.entry.weights)[0]))
+            if self.entry.of_labels:
+                self.excess.append(float(excess_error(labels, reference, target, self.entry.weights)[0]))
         return labels
 
     def _counted(self, run: Run, image: Tensor, masked: bool) -> tuple[Prediction, int]:
@@ -201,6 +206,7 @@ class _Tally:
             boundary_f=_rounded(self.boundary.score),
             agreement=round(fmean(self.agreement), 5) if self.agreement else None,
             disagreement=round(fmean(self.losses), 5) if self.losses else None,
+            excess_error=round(fmean(self.excess), 5) if self.excess else None,
             macs=round(fmean(self.macs)),
             ms=round(median(self.times), 2) if self.times else None,
             images=len(self.works),

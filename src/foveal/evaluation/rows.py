@@ -24,10 +24,11 @@ class EvalRow:
         boundary_f: F score of the class boundaries, 0..1.
         agreement: Share of the pixels with the dense network's label.
         disagreement: Class-balanced disagreement with the dense network, where class weights were given.
+        excess_error: Class-balanced error beyond the dense network's, where the risk is of that.
         macs: Mean multiply-accumulates of an image [MAC].
         ms: Median time of an image [ms]; None if nothing was timed.
         images: Number of images.
-        risk: Tolerated disagreement, where one was asked for.
+        risk: Tolerated disagreement or excess error, where one was asked for.
     """
 
     method: str
@@ -41,6 +42,7 @@ class EvalRow:
     boundary_f: float | None
     agreement: float | None
     disagreement: float | None = None
+    excess_error: float | None = None
     macs: int
     ms: float | None
     images: int

@@ -39,6 +39,10 @@ class OfWeights(Protocol):
 T = TypeVar("T", bound=OfWeights)
 
 
+def _as_it_is(record: Record) -> Record:
+    return record
+
+
 @dataclass(frozen=True)
 class Beside(Generic[T]):
     """Records of one kind.
@@ -50,6 +54,7 @@ class Beside(Generic[T]):
         missing: What to do where there is none; `{model}` stands for the model's file or name.
         check: Refuses what the fields do not: raises ValueError.
         version: Of what the records hold.
+        complete: Adds to a record what older ones do not say.
     """
 
     kind: str
@@ -58,6 +63,7 @@ class Beside(Generic[T]):
     missing: str
     check: Callable[[T], object]
     version: int = 1
+    complete: Callable[[Record], Record] = _as_it_is
 
     def save(self, model: Model, weights: str, record: Record) -> Path:
         """Write a record beside the model, or where this machine keeps measurements; return the file.
@@ -121,7 +127,7 @@ class Beside(Generic[T]):
         if problem:
             raise Unusable(f"{problem}; {again}")
         try:
-            found = read_as(self.form, store.read(key) or {}, path, self.kind)
+            found = read_as(self.form, self.complete(store.read(key) or {}), path, self.kind)
             self.check(found)
         except ValueError as error:
             said = str(error) if str(path) in str(error) else refusal(path, self.kind, error)

@@ -21,12 +21,16 @@ class RiskRow:
     Attributes:
         threshold: Gain per tile from which a tile is refined; None if only the dense network keeps it.
         work: Mean work, a share of the dense network's.
-        bound: Bound of the expected disagreement.
+        bound: Bound of the expected loss.
+        share: Share of the images that are adapted; the others run dense.
+        risk_of: What the loss is of: "dense" or "labels".
     """
 
     threshold: float | None
     work: float
     bound: float
+    share: float
+    risk_of: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +154,8 @@ def _risk_row(risk: Risk | None) -> RiskRow | None:
         return None
     setting = risk.setting
     threshold = setting.threshold if math.isfinite(setting.threshold) else None
-    return RiskRow(threshold, round(setting.work, 4), round(setting.bound, 5))
+    numbers = round(setting.work, 4), round(setting.bound, 5), setting.share
+    return RiskRow(threshold, *numbers, risk.profile.risk_of)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

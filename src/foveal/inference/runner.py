@@ -95,7 +95,7 @@ class Runner:
         batch = image[None].to(memory_format=torch.channels_last)
         size = (image.shape[1], image.shape[2])
         mask = None if wanted is None else read_mask(wanted, batch, size, self.setup.tile, 0)
-        choice = self._choose(size)
+        choice = self._choose.for_image(image, self.risk.draw if self.risk else None)
         if mask is not None and not bool(mask.cells.any()):
             return self._nothing(image, mask, choice)
         run = self._run_of(choice, batch, mask)

@@ -1,12 +1,15 @@
 """How far an answer is from the dense network's: the share of pixels that differ, rare classes counting more.
 
 No labels are needed: the dense answer is the reference, so this says what adapting costs, not what is right.
+Where there are labels, `excess_error` says how much more of them is missed than the dense network misses.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from foveal.storage.labels import VOID
 
 
 def disagreement(labels: Tensor, dense_labels: Tensor, weights: Tensor) -> Tensor:
@@ -42,6 +45,45 @@ def disagreement(labels: Tensor, dense_labels: Tensor, weights: Tensor) -> Tenso
     wrong = _count(wanted, labels != dense_labels, len(weights))
     weight = weights.to(wanted.device, torch.float64)
     return (wrong * weight).sum(1) / (everything * weight).sum(1).clamp(min=1e-12)
+
+
+def excess_error(labels: Tensor, dense_labels: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Class-balanced error beyond the dense network's, image by image, in [0, 1]; 0 where it is smaller.
+
+    A pixel weighs as its true class; those without a label do not count. 0 for an image without any.
+
+    Args:
+        labels: Classes of the answer [N, H, W].
+        dense_labels: Classes of the dense network's answer [N, H, W].
+        target: True classes [N, H, W]; 255 where they are not known.
+        weights: Weight of every class [K], as `class_weights` returns them.
+
+    Returns:
+        [N], in double precision.
+
+    Raises:
+        ValueError: The label maps differ in shape, or a true class has no weight.
+    """
+    if not labels.shape == dense_labels.shape == target.shape or labels.ndim != 3:
+        raise ValueError(
+            f"labels are {tuple(labels.shape)}, the dense ones {tuple(dense_labels.shape)} and the true ones "
+            f"{tuple(target.shape)}; give three label maps [N, H, W] of one shape"
+        )
+    known = target != VOID
+    wanted = target.long().masked_fill(~known, 0)
+    largest = int(wanted.max()) if wanted.numel() else 0
+    if largest >= len(weights):
+        raise ValueError(
+            f"the true labels hold class {largest} and there are weights for {len(weights)} classes; give "
+            "labels of the classes that the network answers"
+        )
+    everything, missed, dense_missed = (
+        _count(wanted, known & chosen, len(weights))
+        for chosen in (known, labels != target, dense_labels != target)
+    )
+    weight = weights.to(wanted.device, torch.float64)
+    beyond = ((missed - dense_missed) * weight).sum(1).clamp(min=0)
+    return beyond / (everything * weight).sum(1).clamp(min=1e-12)
 
 
 def class_weights(counts: Tensor, power: float = 0.5) -> Tensor:

@@ -17,7 +17,10 @@ def evaluation_table(rows: Sequence[EvalRow]) -> str:
     """Tabulate methods over a data set, the dense network first."""
     risky = any(row.disagreement is not None for row in rows)
     cells = [_cells(row) + ([_share(row.risk), _share(row.disagreement)] if risky else []) for row in rows]
-    head = (*HEAD, *(("risk", "disagreement") if risky else ()))
+    head: tuple[str, ...] = (*HEAD, *(("risk", "disagreement") if risky else ()))
+    if any(row.excess_error is not None for row in rows):
+        cells = [[*line, _share(row.excess_error)] for line, row in zip(cells, rows, strict=True)]
+        head = (*head, "excess error")
     note = "mIoU, pixels, boundary F and agreement in percent"
     return f"{table(head, cells)}\n{rows[0].images} images; {note}"
 

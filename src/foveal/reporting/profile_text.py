@@ -41,6 +41,7 @@ def profile_text(profile: CalibrationProfile, file: Path, picture: str) -> str:
         f"\nfirst pass at level {config.coarse_level}, tile {config.tile} px, score {config.policy}, "
         f"gain of a step to level 0, 1, ...: {gains}",
         *(_risk_line(profile, allowed) for allowed in RISKS),
+        _images_line(profile),
         UNSEEN,
         f"wrote {file}{f' and {picture}' if picture else ''}",
     ]
@@ -52,8 +53,20 @@ def _risk_line(profile: CalibrationProfile, allowed: float) -> str:
         setting = profile.risk.choose(allowed)
     except ValueError as error:
         return f"risk {allowed:.1%}   {error}"
-    how = "the dense network" if setting.dense else f"work {setting.work:.3f} on average"
+    some = "" if setting.share == 1 else f", {setting.share:.1%} of the images adapted"
+    how = "the dense network" if setting.dense else f"work {setting.work:.3f} on average{some}"
     return f"risk {allowed:.1%}   {how}"
+
+
+def _images_line(profile: CalibrationProfile) -> str:
+    """Say what the risk is of, and which images it comes from."""
+    kind = {"dense": "disagreement with dense", "labels": "error on labels beyond the dense network's"}
+    images = (
+        f"the same {profile.images} images chose settings and calibrated"
+        if profile.chosen_on in (None, profile.images)
+        else f"{profile.chosen_on} images chose settings, {profile.calibrated_on} others calibrated"
+    )
+    return f"the risk is of {kind[profile.risk_of]}, a mean over images; {images}"
 
 
 def cost_text(model: CostModel, title: str) -> str:

@@ -30,7 +30,7 @@ def segment_text(path: Path, result: Result, files: dict[str, Path], classes: Se
         ("time", time_text(result)),
         ("latency", latency_text(result)),
         ("risk", risk_text(result)),
-        ("estimate", "" if result.estimate is None else f"{result.estimate:.2%} balanced disagreement"),
+        ("estimate", estimate_text(result)),
         ("agrees", "" if result.agreement is None else f"{result.agreement:.2%} of the pixels with dense"),
         ("sees", seen),
         ("wrote", _braces(list(files.values()))),
@@ -111,11 +111,20 @@ def risk_text(result: Result) -> str:
     if result.risk is None:
         return ""
     setting = result.risk.setting
-    kept = f"kept at {setting.bound:.2%} by refining what gains {setting.threshold:.3g} or more"
+    some = "" if setting.share == 1 else f" in {setting.share:.1%} of the images"
+    kept = f"kept at {setting.bound:.2%} by refining what gains {setting.threshold:.3g} or more{some}"
     how = (
         "only the dense network keeps it" if setting.dense else f"{kept}, work {setting.work:.3f} on average"
     )
     return f"{result.risk.allowed:.2%} allowed on average, {how}"
+
+
+def estimate_text(result: Result) -> str:
+    """What the answer probably loses, by what was left unrefined; empty without a risk."""
+    if result.risk is None or result.estimate is None:
+        return ""
+    kinds = {"dense": "balanced disagreement", "labels": "balanced error beyond dense"}
+    return f"{result.estimate:.2%} {kinds[result.risk.profile.risk_of]}"
 
 
 def advice(result: Result) -> str:

@@ -1,0 +1,162 @@
+"""Bounds on expected losses: valid over simulated calibrations, and one that is too loose is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import comb, exp, log
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from foveal.calibration.risk.bounds import (
+    BETTING,
+    BOUNDS,
+    CONFORMAL,
+    DELTA,
+    EMPIRICAL_BERNSTEIN,
+    HOEFFDING_BENTKUS,
+    Bound,
+    betting,
+    conformal,
+    empirical_bernstein,
+    hoeffding_bentkus,
+)
+
+Draw = Callable[[int, Generator], Tensor]
+TIMES = 250
+CONFIDENT = [bound for bound in BOUNDS if bound.promise == "confidence"]
+
+
+def steady(count: int, draw: Generator) -> Tensor:
+    """Small losses that differ little: mean 0.08."""
+    return 0.05 + 0.06 * torch.rand(count, generator=draw, dtype=torch.float64)
+
+
+def rare(count: int, draw: Generator) -> Tensor:
+    """Nothing, or everything for one image in fifty: mean 0.02."""
+    return (torch.rand(count, generator=draw, dtype=torch.float64) < 0.02).double()
+
+
+def skewed(count: int, draw: Generator) -> Tensor:
+    """Mostly small losses, some large ones: mean 1/11."""
+    return torch.rand(count, generator=draw, dtype=torch.float64) ** 10
+
+
+MEANS: dict[Draw, float] = {steady: 0.08, rare: 0.02, skewed: 1 / 11}
+
+
+def broken(bound: Bound, losses: Draw, count: int, scale: float) -> float:
+    """Share of the simulated calibrations whose bound, times a scale, is below the mean."""
+    draw = Generator().manual_seed(1)
+    found = [scale * bound.of(losses(count, draw)) < MEANS[losses] for _ in range(TIMES)]
+    return sum(found) / TIMES
+
+
+def most(chance: float) -> float:
+    """What a share of TIMES events of a chance does not exceed by luck: three standard errors above it."""
+    return chance + 3 * (chance * (1 - chance) / TIMES) ** 0.5
+
+
+@pytest.mark.parametrize("losses", MEANS)
+@pytest.mark.parametrize("bound", CONFIDENT, ids=lambda bound: bound.name)
+def test_a_promise_of_confidence_is_broken_as_seldom_as_it_says(bound: Bound, losses: Draw) -> None:
+    assert broken(bound, losses, 60, 1.0) <= most(DELTA)
+
+
+@pytest.mark.parametrize("bound", CONFIDENT, ids=lambda bound: bound.name)
+def test_a_bound_of_confidence_that_is_too_loose_by_a_third_is_noticed(bound: Bound) -> None:
+    count = 1500 if bound is HOEFFDING_BENTKUS else 400
+    assert broken(bound, steady, count, 1.0) <= most(DELTA)
+    assert broken(bound, steady, count, 1 / 1.3) > most(DELTA)
+
+
+def realised(losses: Draw, count: int, alpha: float, scale: float) -> tuple[float, float]:
+    """Mean loss of new images over calibrations that choose what share of them is adapted; standard error."""
+    draw, found = Generator().manual_seed(2), []
+    for _ in range(4 * TIMES):
+        share = min(1.0, alpha / (scale * conformal(losses(count, draw))))
+        found.append(share * float(losses(1, draw)))
+    risk = torch.tensor(found)
+    return float(risk.mean()), float(risk.std()) / len(found) ** 0.5
+
+
+@pytest.mark.parametrize("losses", MEANS)
+@pytest.mark.parametrize("count", [9, 60])
+def test_conformal_keeps_the_mean_over_calibrations_and_new_images(losses: Draw, count: int) -> None:
+    risk, error = realised(losses, count, 0.01, 1.0)
+    assert risk <= 0.01 + 3 * error
+
+
+def test_a_conformal_bound_that_is_too_loose_by_a_third_is_noticed() -> None:
+    risk, error = realised(steady, 200, 0.01, 1.0)
+    assert risk <= 0.01
+    assert risk >= 0.01 * 0.08 / (0.08 + 1 / 201) - 3 * error  # no more is given away than 1 / (n + 1)
+    risk, error = realised(steady, 200, 0.01, 1 / 1.3)
+    assert risk > 0.01 + 3 * error
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)
+def test_a_bound_is_above_the_mean_falls_with_images_and_grows_with_losses(bound: Bound) -> None:
+    draw = Generator().manual_seed(3)
+    losses = steady(400, draw)
+    found = [bound.of(losses[:count]) for count in (25, 100, 400)]
+    assert 1 >= found[0] > found[1] > found[2] > float(losses.mean())
+    assert bound.of(losses) <= bound.of(losses + 0.05)
+    assert bound.of(torch.ones(5, dtype=torch.float64)) == 1
+    assert bound.of(torch.tensor([0.3], dtype=torch.float64)) <= 1
+
+
+def test_every_bound_pays_for_rare_images_that_were_not_seen() -> None:
+    nothing = torch.zeros(99, dtype=torch.float64)
+    assert conformal(nothing) == pytest.approx(1 / 100)
+    least = 1 - DELTA ** (1 / 99)  # a coin of this chance shows no heads in 99 with a chance of DELTA
+    assert hoeffding_bentkus(nothing) == pytest.approx(least, rel=1e-6)
+    assert least < betting(nothing) < 1.5 * least
+    assert empirical_bernstein(nothing) == pytest.approx(7 * log(2 / DELTA) / (3 * 98))
+
+
+def test_hoeffding_bentkus_is_the_least_mean_with_a_small_p_value() -> None:
+    losses = torch.tensor([1.0] * 3 + [0.0] * 47, dtype=torch.float64)
+    found = hoeffding_bentkus(losses)
+
+    def p_value(a: float) -> float:
+        heads = sum(comb(50, k) * a**k * (1 - a) ** (50 - k) for k in range(4))
+        divergence = 0.06 * log(0.06 / a) + 0.94 * log(0.94 / (1 - a))
+        return min(exp(-50 * divergence), exp(1) * heads)
+
+    assert p_value(found) == pytest.approx(DELTA, rel=1e-6)
+    assert p_value(found - 1e-4) > DELTA
+
+
+def test_empirical_bernstein_is_that_of_the_source() -> None:
+    losses = torch.tensor([0.1, 0.3, 0.2, 0.4] * 25, dtype=torch.float64)
+    spread = (2 * float(losses.var()) * log(20) / 100) ** 0.5
+    assert empirical_bernstein(losses) == pytest.approx(0.25 + spread + 7 * log(20) / 297)
+
+
+def test_betting_needs_capital_of_one_over_delta_and_sees_no_order_of_files() -> None:
+    draw = Generator().manual_seed(4)
+    losses = steady(100, draw)
+    order = torch.randperm(100, generator=Generator().manual_seed(0))
+    capital, best, mean, variance = 1.0, 1.0, 0.5, 0.25
+    total, spread = 0.5, 0.25
+    found = betting(losses)
+    for number, loss in enumerate(losses[order].tolist(), start=1):
+        stake = min(1.0, (2 * log(1 / DELTA) / (100 * variance)) ** 0.5)
+        capital *= 1 - stake * (loss - found)
+        best = max(best, capital)
+        total += loss
+        mean = total / (number + 1)
+        spread += (loss - mean) ** 2
+        variance = spread / (number + 1)
+    assert best == pytest.approx(1 / DELTA, rel=1e-6)
+    sorted_ = [betting(losses.sort(descending=down).values) for down in (True, False)]
+    assert sorted_[0] == pytest.approx(sorted_[1], rel=0.05)
+
+
+def test_bounds_are_named_once_and_say_what_they_promise() -> None:
+    assert len({bound.name for bound in BOUNDS}) == len(BOUNDS) == 4
+    promises = {bound.name: bound.promise for bound in BOUNDS}
+    assert promises[CONFORMAL.name] == "mean"
+    assert {promises[b.name] for b in (HOEFFDING_BENTKUS, EMPIRICAL_BERNSTEIN, BETTING)} == {"confidence"}
