@@ -1,7 +1,7 @@
 """ESPNet: a pyramid of dilated convolutions in place of each large one.
 
-Source: Mehta, Rastegari, Caspi, Shapiro, Hajishirzi, "ESPNet: Efficient Spatial Pyramid of Dilated Convolutions
-for Semantic Segmentation", ECCV 2018. Published weights: p = 2, q = 8, CamVid.
+Source: Mehta, Rastegari, Caspi, Shapiro, Hajishirzi, "ESPNet: Efficient Spatial Pyramid of Dilated
+Convolutions for Semantic Segmentation", ECCV 2018. Published weights: p = 2, q = 8, CamVid.
 """
 
 from __future__ import annotations

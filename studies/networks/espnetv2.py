@@ -1,7 +1,7 @@
 """ESPNetv2 for segmentation: pyramids of depthwise dilated convolutions, and pyramids of scales behind them.
 
 Source: Mehta, Rastegari, Shapiro, Hajishirzi, "ESPNetv2: A Light-weight, Power Efficient, and General Purpose
-Convolutional Neural Network", CVPR 2019. Published weights: s = 2.0, 1.0, 0.5, Cityscapes, trained at 1024x512.
+Convolutional Neural Network", CVPR 2019. Published weights: s = 2.0, 1.0, 0.5, Cityscapes at 1024x512.
 """
 
 from __future__ import annotations
