@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import foveal
 from foreign import lively
 from foveal.adaptive.opening import load_weights
-from foveal.adaptive.prepared import PreparedNetwork
-from foveal.adaptive.probe import find_shape
-from foveal.compatibility import check
+from foveal.compatibility.lockstep import judge
+from foveal.compatibility.survey import with_dense
 from foveal.data.dataset import open_dataset
+from foveal.geometry.plan import Plan
+from foveal.ops import compose_tiles, halve
+from foveal.tiles import split
 from studies.networks import cgnet, espnet, espnetv2
 
 NAMES = Path(__file__).parent / "weights"
@@ -29,12 +30,13 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "espnetv2_s_1.0_city_1024x512": lambda: espnetv2.network(1.0),
     "espnetv2_s_0.5_city_1024x512": lambda: espnetv2.network(0.5),
 }
-NARROW: dict[str, tuple[Callable[[], nn.Module], int]] = {
-    "cgnet": (lambda: cgnet.CGNet(5, (2, 2), 16), 1),
-    "espnet": (lambda: espnet.ESPNet(6, 5, (1, 1), (8, 16, 24)), 32),
-    "espnetv2": (lambda: espnetv2.ESPNetv2(6, 5, (16, 32, 64, 128), (1, 1)), 128),
+NARROW: dict[str, Callable[[], nn.Module]] = {
+    "cgnet": lambda: cgnet.CGNet(5, (2, 2), 16),
+    "espnet": lambda: espnet.ESPNet(6, 5, (1, 1), (8, 16, 24)),
+    "espnetv2": lambda: espnetv2.ESPNetv2(6, 5, (16, 32, 64, 128), (1, 1)),
 }
-"""Small ones of the same parts, and the multiples that sides of their images must be at three levels [px]."""
+"""Small ones of the same parts."""
+SIZE, TILE = (192, 256), 32
 
 
 def listed(state: dict[str, Tensor]) -> list[str]:
@@ -60,17 +62,22 @@ def test_cgnet_takes_images_of_any_size() -> None:
 
 
 @pytest.mark.parametrize("name", NARROW)
+@torch.no_grad()
 def test_narrow_networks_on_tiles_equal_dense_ones(name: str) -> None:
     """Every level alone, and mixed levels beside one dense network a level."""
-    torch.manual_seed(0)
-    make, multiple = NARROW[name]
-    network = lively(make())
+    network = lively(NARROW[name]()).double()
     parts = espnetv2.whole_map_parts(network) if isinstance(network, espnetv2.ESPNetv2) else ()
-    prepared = PreparedNetwork(network, find_shape(network, None, multiple), foveal.Preprocess(), parts)
-    report = check(prepared, (256, 256), 32, 3, multiple)
-    assert report.dense_modules == () and report.equal
-    assert {c.level for c in report.comparisons if c.equal} == {0, 1, 2}
-    assert any(run.difference is not None for run in report.mixed)
+    tiled, image = with_dense(network, parts), torch.rand(1, 3, *SIZE, dtype=torch.float64)
+    images = {level: halve(image, level) if level else image for level in range(3)}
+    for level, small in images.items():
+        out = tiled(split(image, Plan.uniform(1, SIZE, TILE, level)))
+        found = compose_tiles(out.tiles, out.layout, level)
+        torch.testing.assert_close(found, network(small), rtol=0, atol=1e-9)
+    levels = torch.full((1, SIZE[0] // TILE, SIZE[1] // TILE), 2, dtype=torch.int8)
+    levels[:, :4, :4], levels[:, :2, 1:3] = 1, 0
+    plan = Plan(levels, TILE, SIZE)
+    found = tiled(split(image, plan)).dense()
+    torch.testing.assert_close(found, judge(network, parts, images, plan), rtol=0, atol=1e-9)
 
 
 def test_only_scales_of_no_whole_stride_see_the_whole_map() -> None:
