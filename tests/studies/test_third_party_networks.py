@@ -74,7 +74,7 @@ def test_narrow_networks_on_tiles_equal_dense_ones(name: str) -> None:
         found = compose_tiles(out.tiles, out.layout, level)
         torch.testing.assert_close(found, network(small), rtol=0, atol=1e-9)
     levels = torch.full((1, SIZE[0] // TILE, SIZE[1] // TILE), 2, dtype=torch.int8)
-    levels[:, :4, :4], levels[:, :2, 1:3] = 1, 0
+    levels[:, :4, :4], levels[:, :2, 2:4] = 1, 0
     plan = Plan(levels, TILE, SIZE)
     found = tiled(split(image, plan)).dense()
     torch.testing.assert_close(found, judge(network, parts, images, plan), rtol=0, atol=1e-9)
