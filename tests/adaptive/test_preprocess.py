@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import foveal
 from foreign import Strided, UNet, lively, picture
+from foveal.adaptive.engine import describe_model
 from foveal.adaptive.preprocess import as_preprocess, find_preprocess
 from foveal.fusion import fuse
 from foveal.fusion.layers import Convolve
@@ -24,7 +25,8 @@ def test_the_network_sees_what_it_was_trained_on(pad: str, scale: float, order: 
     net, image = lively(UNet()), picture()
     mean, std = (tuple(scale * value for value in values) for values in (MEAN, STD))
     pre = foveal.Preprocess(mean, std, scale, order, 32, pad)  # type: ignore[arg-type]
-    out = foveal.adapt(net, preprocess=pre)(image, budget=1.0)
+    model = foveal.adapt(net, preprocess=pre)
+    out = model(image, budget=1.0)
     given = image.flip(1) if order == "bgr" else image
     parts = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
     shift, divisor = parts
@@ -32,7 +34,9 @@ def test_the_network_sees_what_it_was_trained_on(pad: str, scale: float, order: 
     mode = "constant" if pad == "zero" else "replicate"
     with torch.no_grad():
         expected = net(F.pad(given, (0, -270 % 32, 0, -203 % 32), mode=mode))[:, :, :203, :270]
+        for_commands = describe_model(model.prepared, model.spec).network(image)
     torch.testing.assert_close(out.logits, expected, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(for_commands, expected, atol=2e-4, rtol=1e-4)
 
 
 def test_bytes_are_floats_in_0_to_1() -> None:

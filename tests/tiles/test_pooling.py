@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from both_laws import assert_both_laws, assert_runs_on_mixed_plans, random_map, shapes
 from foveal.geometry.plan import Plan
-from foveal.tiles import NoTileRule, split
+from foveal.tiles import NoTileRule, TileTensor, split
 from strategies import sources
 
 
@@ -100,3 +100,46 @@ def test_a_pyramid_of_the_whole_image(source: Random) -> None:
 def test_indices_are_refused() -> None:
     with pytest.raises(NoTileRule, match=r"adaptive_max_pool2d( with |_with_)indices"):
         F.adaptive_max_pool2d(split(random_map((16, 16)), Plan.uniform(2, (16, 16), 8)), 2, True)
+
+
+def smaller(x: Any, step: int) -> tuple[int, int]:
+    """Sides of the map that has a sample for every `step` of another, as a network computes them."""
+    return -(-x.shape[2] // step), -(-x.shape[3] // step)
+
+
+@pytest.mark.parametrize("pooled", [F.adaptive_avg_pool2d, F.adaptive_max_pool2d])
+@settings(max_examples=20)
+@given(source=sources())
+def test_pooling_to_the_size_of_a_coarser_map(pooled: Any, source: Random) -> None:
+    """It gives that map, every tile its own part, and the sides that are enlarged to afterwards fit."""
+    step = source.choice([2, 4])
+    x = random_map((4 * step * source.randint(1, 4), 4 * step * source.randint(1, 4)))
+
+    def run(x: Any) -> Any:
+        small = pooled(x, smaller(x, step))
+        assert not isinstance(x, TileTensor) or isinstance(small, TileTensor)
+        return F.interpolate(small, x.shape[2:], mode="bilinear", align_corners=True)
+
+    assert_both_laws(run, x)
+    assert_runs_on_mixed_plans(run, x, source)
+
+
+def test_pooling_back_from_twice_the_size() -> None:
+    def run(x: Any) -> Any:
+        half = F.avg_pool2d(x, 2)
+        twice = F.interpolate(half, [2 * n for n in half.shape[2:]], mode="bilinear", align_corners=True)
+        return F.adaptive_avg_pool2d(twice.square(), half.shape[2:])
+
+    x = random_map((32, 40))
+    assert_both_laws(run, x, levels=(0, 1, 2))
+    assert_runs_on_mixed_plans(run, x, Random(0))
+
+
+def test_pooling_to_what_is_no_whole_part_of_a_map_is_refused() -> None:
+    x = split(random_map((32, 40)), Plan.uniform(2, (32, 40), 8))
+    for sides in [(x.shape[2] - 1, x.shape[3] - 1), (x.shape[2] * 2 // 3, x.shape[3] * 2 // 3)]:
+        with pytest.raises(NoTileRule, match="no whole part of it"):
+            F.adaptive_avg_pool2d(x, sides)
+    with pytest.raises(NoTileRule, match="rounded up"):
+        ragged = split(random_map((13, 21)), Plan.uniform(2, (13, 21), 8))
+        F.adaptive_avg_pool2d(ragged, smaller(ragged, 2))

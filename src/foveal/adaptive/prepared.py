@@ -13,7 +13,7 @@ from foveal.models.adapters import settle
 
 
 class PreparedNetwork(nn.Module):
-    """Normalises images, runs a network, and picks its logits.
+    """Orders channels and normalises images as a network has them, runs it, and picks its logits.
 
     It can be traced, joined, compiled and run on tiles as far as the network can. One logit x becomes the
     pair [0, x], whose softmax is the sigmoid of x: class 1 where that is above 0.5.
@@ -58,14 +58,26 @@ class PreparedNetwork(nn.Module):
             parts = [torch.tensor(values).view(1, -1, 1, 1) for values in pairs]
         for name, value in zip(("mean", "std"), parts, strict=True):
             self.register_buffer(name, value, persistent=False)
+        like = next(iter(network.parameters()), torch.empty(0))
+        self.swap = _swap().to(like) if preprocess.channel_order == "bgr" else None
         self.pair = _pair() if shape.outputs == 1 else None
 
     def forward(self, image: Any) -> Any:
-        """Map images [N, C, H, W] in 0..1 to logits [N, K, H / stride, W / stride]."""
+        """Map images [N, C, H, W] in 0..1, colours as RGB, to logits [N, K, H / stride, W / stride]."""
+        if self.swap is not None:
+            image = self.swap(image)
         if self.mean is not None:
             image = (image - self.mean) / self.std
         logits = follow(self.network(image), self._path)
         return logits if self.pair is None else self.pair(logits)
+
+
+def _swap() -> nn.Conv2d:
+    """Make the layer that turns red, green, blue into blue, green, red; a tile and a program have it too."""
+    layer = nn.Conv2d(3, 3, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(3).flip(0).view(3, 3, 1, 1))
+    return layer.requires_grad_(False)
 
 
 def _pair() -> nn.Conv2d:

@@ -73,7 +73,7 @@ class Preprocess:
         return not any(self.mean) and set(self.std) == {1.0} and self.scale == 1
 
     def per_channel(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return offset and divisor of every channel, for images in 0..1: (image - offset) / divisor.
+        """Return offset and divisor of every channel of the network: (image - offset) / divisor.
 
         Raises:
             ValueError: The numbers are for another count of channels.
@@ -94,7 +94,7 @@ class Preprocess:
         return tuple(m / self.scale for m in mean), tuple(s / self.scale for s in std)
 
     def arrange(self, image: Tensor, dtype: torch.dtype) -> Tensor:
-        """Bring images [N, C, H, W], bytes or floats in 0..1, to the network's precision and channel order.
+        """Bring images [N, C, H, W], bytes or floats in 0..1, to the network's precision.
 
         Raises:
             ValueError: The values are other integers, or floats in 0..255.
@@ -108,7 +108,7 @@ class Preprocess:
                 f"images reach {most:g}; give floats in 0..1, or bytes (uint8): the model "
                 "normalises by itself"
             )
-        return (image.flip(1) if self.channel_order == "bgr" else image).to(dtype)
+        return image.to(dtype)
 
     def padded(self, image: Tensor, multiple: int) -> Tensor:
         """Pad images [N, C, H, W] in 0..1 at the right and lower edge to multiples of a side [px]."""
@@ -118,6 +118,7 @@ class Preprocess:
         if self.pad == "edge":
             return F.pad(image, (0, across, 0, down), mode="replicate")
         offset, _ = self.per_channel(image.shape[1])
+        offset = offset[::-1] if self.channel_order == "bgr" else offset  # images are RGB until the network
         out = image.new_tensor(offset).view(1, -1, 1, 1)
         out = out.repeat(len(image), 1, image.shape[2] + down, image.shape[3] + across)
         out[:, :, : image.shape[2], : image.shape[3]] = image

@@ -1,6 +1,8 @@
-"""What pooling means on tiles: windows see beyond the tile, adaptive ones see the whole map."""
+"""What pooling means on tiles: windows see beyond the tile, grids over the whole image see the whole map."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from torch.nn import functional as F
 
 from foveal.ops import Pooling, fetch_halo, max_pool
 from foveal.tiles.dense import groups, in_order, lift
+from foveal.tiles.extent import Extent, tile_sides
 from foveal.tiles.rules import Pair, Rule, need, pair, plain, rule
 from foveal.tiles.sliding import Window, kept_for
 from foveal.tiles.statistics import global_mean
@@ -15,18 +18,44 @@ from foveal.tiles.tensor import TileTensor, name_of, pool
 
 
 @rule(F.adaptive_avg_pool2d)
-def adaptive_avg_pool2d(func: Rule, x: TileTensor, output_size: Pair) -> Tensor:
-    """Average over the parts of a grid, which gives a plain tensor [N, C, *output_size]."""
+def adaptive_avg_pool2d(func: Rule, x: TileTensor, output_size: Pair) -> Any:
+    """Average over the parts of a grid.
+
+    A grid of fixed sides gives a plain tensor [N, C, *output_size]; the size of a coarser map gives that map.
+    """
+    if step := _step(x, output_size, "adaptive_avg_pool2d"):
+        return avg_pool2d(F.avg_pool2d, x, step)
     if pair(output_size) == (1, 1):
         return global_mean(plain(x))[:, :, None, None]
     return _adaptive(F.adaptive_avg_pool2d, x, output_size)
 
 
 @rule(F.adaptive_max_pool2d)
-def adaptive_max_pool2d(func: Rule, x: TileTensor, output_size: Pair, return_indices: bool = False) -> Tensor:
-    """Take the maximum over the parts of a grid, which gives a plain tensor [N, C, *output_size]."""
+def adaptive_max_pool2d(func: Rule, x: TileTensor, output_size: Pair, return_indices: bool = False) -> Any:
+    """Take the maximum over the parts of a grid, which gives what averaging gives."""
     need(not return_indices, "adaptive_max_pool2d with indices")
+    if step := _step(x, output_size, "adaptive_max_pool2d"):
+        return max_pool2d(F.max_pool2d, x, step)
     return _adaptive(F.adaptive_max_pool2d, x, output_size)
+
+
+def _step(x: TileTensor, output_size: Any, name: str) -> int | None:
+    """Return the side of the windows that pool a map to the size of a coarser one.
+
+    None if the size is that of a grid: numbers that no map has told.
+    """
+    sizes = output_size if isinstance(output_size, list | tuple) else (output_size,) * 2
+    if not all(isinstance(size, Extent) for size in sizes):
+        return None
+    sides = {*tile_sides(list(sizes))}
+    side = sides.pop() if len(sides) == 1 else 0
+    known = side > 0 and x.side % side == 0 and x.layout.tile % side == 0
+    levels = {*x.layout.finest}
+    fits = known and all(
+        tuple(size.at.get(level) for size in sizes) == x.layout.extent(side, level) for level in levels
+    )
+    need(fits, f"{name} of a map of {tuple(x.shape[2:])} to {tuple(map(int, sizes))}, no whole part of it,")
+    return x.side // side
 
 
 def _adaptive(pooled: Rule, x: TileTensor, output_size: Pair) -> Tensor:
