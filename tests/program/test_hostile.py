@@ -194,9 +194,9 @@ def to_another(end: str, kind: int, wanted: Callable[[MapSpec, MapSpec], bool]) 
     """Let the last step of a kind read or write another map that is there: the first one that is wanted."""
 
     def change(head: Head, maps: ctypes.Array, steps: ctypes.Array) -> None:
-        step = [s for s in steps if s.kind == kind][-1]
+        at, step = [(k, s) for k, s in enumerate(steps) if s.kind == kind][-1]
         own, apart = maps[step.input], {head.input, head.output, step.input, step.other, step.out}
-        written = [s.out for s in steps[: list(steps).index(step)]]
+        written = [s.out for s in steps[:at]]
         setattr(step, end, next(k for k in written if k not in apart and wanted(maps[k], own)))
 
     return with_tables(change)
@@ -256,7 +256,7 @@ DOES_NOT_FIT: dict[str, Callable[[bytes], bytes]] = {
     "a product of strides": to_another("other", MULTIPLY, lambda m, own: m.stride < own.stride),
     "a sum of one map": on_step("other", -1, OFFSET),
     "a sum of strides": to_another("other", OFFSET, lambda m, own: m.stride < own.stride),
-    "a sum into other channels": to_another("out", OFFSET, lambda m, own: m.channels != own.channels),
+    "a sum into a vector": to_another("out", OFFSET, lambda m, own: m.kind == BINS),
     "a norm of a negative variance": on_step("before_low", -1.0, LAYER_NORM),
     "a norm without end": on_step("before_low", math.inf, LAYER_NORM),
     "a norm of two maps": on_step("other", 0, LAYER_NORM),
