@@ -97,7 +97,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["nano", "every step"])
 def test_damaged_files_are_refused_or_run(name: str, file: Path, precision: str, hostile: Path) -> None:
     file.write_bytes(exported(name, precision))
-    done = subprocess.run([str(hostile), str(file), str(SEEDS[name])], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(hostile), str(file), str(SEEDS[name])], check=False, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = re.fullmatch(r"(\d+) refused, (\d+) ran\n", done.stdout)
     assert found is not None
