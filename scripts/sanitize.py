@@ -57,7 +57,7 @@ small = ctypes.byref(small, shift)
 loaded().foveal_halve(small, ctypes.c_int64(1), side, side, 1, small)
 """
 FAULTS = {"AddressSanitizer": (0, 512), "misaligned address": (1, 2)}
-"""What is reported of a call that reads and writes far out of bounds, and of one with floats at odd places."""
+"""What is reported of a call that reads and writes far out of bounds, and of one with floats at odd bytes."""
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 def folder() -> Iterator[Path]:
     """A folder of that user, where every user may go."""
     with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
+        Path(name).chmod(0o755)
         small_model(Path(name))
         write_folder(Path(name, "data"), 1)
         if kernels.available():
