@@ -2,8 +2,8 @@
 
 Where a changed file is accepted, its content says what must come back:
 
-- JSON and TOML (plan, recipe, card, saved model, profile, cost model, choices, log, a checkpoint's header):
-  what `json` and `tomllib` find in the changed file, and nothing else.
+- JSON and TOML (plan, recipe, card, saved model, profile, tuned settings, cost model, choices, log, a
+  checkpoint's header): what `json` and `tomllib` find in the changed file, and nothing else.
 - safetensors (tensors, weights of a model) and .npy carry no checksum: changed numbers are other numbers.
   They are read a second time here, by a few lines that know nothing of the reader.
 - PNG carries checksums: what is accepted has the pixels of the file that was not changed.
@@ -39,6 +39,7 @@ from foreign import UNet
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.calibration.profile import CalibrationProfile, CurveRow, load_profile
 from foveal.calibration.risk import RiskTable
+from foveal.calibration.tuned import TUNED, TunedRow, TunedSettings
 from foveal.data.image import read_image, read_labels
 from foveal.geometry.plan import Plan
 from foveal.hub.card import Card
@@ -46,7 +47,7 @@ from foveal.hub.checkpoint import load_model
 from foveal.hub.export import export_program
 from foveal.hub.fingerprint import fingerprint
 from foveal.kernels import build
-from foveal.methods import CoarseToFineConfig
+from foveal.methods import CoarseToFineConfig, DenseConfig, SegBlocksConfig
 from foveal.ops.convolve.autotune import AUTOTUNER
 from foveal.program import ProgramInfo, load_program
 from foveal.storage.store import Store
@@ -221,6 +222,24 @@ def profile(folder: Path) -> Target:
     return Target(path, read, says_record)
 
 
+def tuned(folder: Path) -> Target:
+    made = load_model(small_model(folder))
+    rows = (
+        TunedRow("dense", asdict(DenseConfig(scale=0.5)), "int8", 0.25, 4.0, 0.6),
+        TunedRow("coarse_to_fine", asdict(CoarseToFineConfig(0.4, tile=64)), "bf16", 0.41, 9.5, 0.65),
+        TunedRow("segblocks", asdict(SegBlocksConfig(0.8, max_level=1)), "f32", 0.8, None, 0.7),
+    )
+    size = (128, 192)
+    path = TunedSettings(fingerprint(made.network), "folder:fields", 9, size, 0.69, rows).save(made)
+
+    def says_rows(found: TunedSettings, data: bytes) -> None:
+        says_record(asdict(found), data)
+        for chosen in (found.for_budget(0.3), found.for_budget(1.0), found.for_latency(5.0)):
+            assert chosen is None or len(found.why(chosen)) < LONGEST_SENTENCE
+
+    return Target(path, lambda: TUNED.load(made), says_rows)
+
+
 def cost_model(folder: Path) -> Target:
     row = Measurement((512, 512), 30.0, ((0.4, 20.0), (1.0, 33.0)))
     store = Store("cost", 1, folder)
@@ -277,5 +296,5 @@ KINDS: dict[str, Callable[[Path], Target]] = {
     "plan": plan, "recipe": recipe, "card": card, "model": model, "saved model": saved, "tensors": tensors,
     "checkpoint": checkpoint, "log": log, "program": program, "png": png, "npy": npy, "labels": mask,
     "jpeg": lambda folder: picture(folder, "jpg"), "tiff": lambda folder: picture(folder, "tif"),
-    "profile": profile, "cost model": cost_model, "choices": choices,
+    "profile": profile, "tuned settings": tuned, "cost model": cost_model, "choices": choices,
 }  # fmt: skip

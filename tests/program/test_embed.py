@@ -202,6 +202,19 @@ def test_a_file_that_says_nothing_runs_too(library: ctypes.CDLL, program, tmp_pa
         library.foveal_free(loaded)
 
 
+def test_a_file_of_version_1_runs_too(library: ctypes.CDLL) -> None:
+    path = Path(__file__).with_name("version1.foveal")
+    loaded, image = library.foveal_load(str(path).encode(), None, 0), picture()
+    try:
+        given = Image(image.ctypes.data, 0, 150, 210), Options(2, 32, 1, 0.6)
+        status, _, found = run(library, loaded, *given, (5, 7))
+        expected = load_program(path).run(image[None], RunDefaults(tile=32).coarse_to_fine(0.6), threads=1)
+        assert status == 0
+        np.testing.assert_array_equal(found["labels"], expected.labels[0])
+    finally:
+        library.foveal_free(loaded)
+
+
 def test_an_image_has_the_channels_of_the_network(library: ctypes.CDLL, tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = UNet(4).eval()

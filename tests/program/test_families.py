@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES
 from torch import nn
 
+from families import FAMILIES
 from foreign import lively, picture
 from foveal.cost import count_macs
 from foveal.fusion import fuse

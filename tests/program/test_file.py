@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from foveal.program import CoarseToFineRun, load_program
 from foveal.program.quantise import find_scales, in_int8
+from foveal.program.spec import APPLY, Head, MapSpec, StepSpec
 
 WITHOUT_TORCH = """
 import numpy as np
@@ -53,3 +56,40 @@ def test_other_files_are_refused(tmp_path: Path, program) -> None:
         (tmp_path / "wrong").write_bytes(wrong)
         with pytest.raises(ValueError, match="holds no program"):
             load_program(tmp_path / "wrong")
+
+
+VERSION_1 = Path(__file__).with_name("version1.foveal")
+"""Three convolutions, written by the last commit whose programs were of version 1; `version1.png` has the
+labels that it gave with `CoarseToFineRun(0.6)` for the image of random numbers below."""
+
+
+def test_a_file_of_version_1_answers_as_it_did(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((1, 3, 96, 130), np.float32)
+    with Image.open(VERSION_1.with_suffix(".png")) as picture:
+        expected = np.array(picture)
+    assert len(np.unique(expected)) > 2
+    program = load_program(VERSION_1)
+    assert program.info is not None and program.info.classes == tuple("abcde")
+    program.save(tmp_path / "again.foveal")
+    for each in (program, load_program(tmp_path / "again.foveal")):
+        found = each.run(image, CoarseToFineRun(0.6), threads=1)
+        assert (found.labels[0] == expected).mean() > 0.999  # other processors round otherwise
+        assert set(np.unique(found.levels)) == {0, 1}
+
+
+def test_version_2_gave_a_meaning_to_what_version_1_left_zero(tmp_path: Path, program) -> None:
+    path, given = tmp_path / "net.foveal", program("swiftnet_nano")
+    given.save(path)
+    size = int.from_bytes(path.read_bytes()[:8], "little")
+    header, tables = json.loads(path.read_bytes()[8 : 8 + size]), bytearray(path.read_bytes()[8 + size :])
+    head = Head.from_buffer(tables)
+    steps = (StepSpec * head.steps).from_buffer(tables, header["steps"]["data_offsets"][0])
+    maps = (MapSpec * head.maps).from_buffer(tables, header["maps"]["data_offsets"][0])
+    assert all(step.kind < APPLY and step.function == 0 for step in steps)
+    assert all(m.columns == 0 for m in maps)
+    header["__metadata__"]["version"], head.version = "1", 1
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + tables)
+    image = torch.rand(1, 3, 96, 130)
+    one, two = (p.run(image, logits=True, threads=1).logits for p in (given, load_program(path)))
+    np.testing.assert_array_equal(one, two)

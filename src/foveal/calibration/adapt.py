@@ -220,7 +220,7 @@ class _Study:
         Tiles are refined in patches of noise, at every budget of the curve.
         """
         found = Neighbourhood()
-        for seed, index in enumerate(self._some(PROBED)):
+        for seed, index in enumerate(_spaced(self.chosen, PROBED)):
             image = self._image(index)
             wrong = partial(self._wrong, index=index, image=image, weights=weights)
             for budget in self.budgets(config.coarse_level):

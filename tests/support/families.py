@@ -248,6 +248,33 @@ class Grouped(nn.Module):
         return self.head(self.more(self.down(F.relu(wide + self.mix(wide)))))
 
 
+class EveryStep(nn.Module):
+    """All that programs have steps for, in one small network; sides must be multiples of 8."""
+
+    def __init__(self, classes: int = 5) -> None:
+        super().__init__()
+        self.fine, self.low = block(3, 8, 2, nn.SiLU()), block(8, 8, 2, nn.LeakyReLU(0.1))
+        self.filter = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.norms = nn.Sequential(ChannelNorm(8), nn.GroupNorm(4, 8))
+        self.vector, self.grid = nn.Conv2d(8, 8, 1), nn.AdaptiveAvgPool2d((2, 3))
+        self.spread, self.pool = nn.ConvTranspose2d(8, 4, 2, 2), nn.MaxPool2d(2)
+        self.head = nn.Conv2d(36, classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        fine = self.fine(image)
+        vector = self.vector(F.adaptive_avg_pool2d(fine, 1))
+        low = self.norms(self.filter(self.low(fine)))
+        low, spread = low * torch.sigmoid(vector) + vector, self.spread(low)
+        size, mean = low.shape[2:], F.adaptive_avg_pool2d(low, 1)
+        grid = F.interpolate(self.grid(low), size=size, mode="bilinear", align_corners=False)
+        small = F.interpolate(fine, size=size, mode="bilinear", align_corners=False)
+        low = (low + grid).tanh() * 2 - 1 + small + F.interpolate(mean, size=size)
+        twice = F.interpolate(self.pool(low), scale_factor=2, mode="nearest")
+        large = F.interpolate(low + twice, scale_factor=2, mode="bilinear", align_corners=False)
+        corners = F.interpolate(low, size=fine.shape[2:], mode="bilinear", align_corners=True)
+        return self.head(torch.cat([fine, large, corners, spread, self.filter(fine)], 1))
+
+
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "efficientnet": (EfficientUNet, 4),
     "mobilenetv3": (lambda: EfficientUNet(nn.Hardswish, nn.Hardsigmoid()), 4),
