@@ -35,6 +35,22 @@ def test_a_trained_run_is_evaluated_at_several_budgets(recipe: Path, tmp_path: P
     assert all(row["ms"] > 0 and row["macs"] > 0 for row in rows)
 
 
+def test_rows_say_the_settings_that_they_differ_in(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "data", 1, (64, 96))
+    words = ("evaluate", "camvid_rn18", "--data", f"folder:{folder}", "--method", "coarse_to_fine")
+    words = (*words, "--budget", 0.9, "--schedule", "levels", "direct", "--timed", 0)
+    code, out, error = run(*words, "--json")
+    assert code == 0, error
+    dense, first, second = json.loads(out)
+    assert "settings" not in dense
+    assert (first["settings"]["schedule"], second["settings"]["schedule"]) == ("levels", "direct")
+    assert first["settings"]["tile"] == second["settings"]["tile"]
+    table = run(*words)[1].splitlines()
+    assert "with" in table[0] and "tile" not in table[0]
+    assert any("schedule levels" in line for line in table)
+    assert any("schedule direct" in line for line in table)
+
+
 def test_a_run_is_not_overwritten_without_being_asked(recipe: Path, tmp_path: Path) -> None:
     assert run("train", recipe, "--run", tmp_path / "run")[0] == 0
     code, _, error = run("train", recipe, "--run", tmp_path / "run")

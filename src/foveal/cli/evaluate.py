@@ -222,9 +222,11 @@ def entry(loaded: Model, engine: Engine, chosen: Chosen, budget: float) -> Entry
             budget,
             lambda target: engine.make(method, config, Resources(None, target)),
             tile=_cell(method, config),
+            settings=config.settings,
         )
     made = engine.make(method, config, Resources(loaded.policy))
-    return Entry(method, policy, budget, lambda target: made, tile=_cell(method, config))
+    cell, settings = _cell(method, config), config.settings
+    return Entry(method, policy, budget, lambda target: made, tile=cell, settings=settings)
 
 
 def _cell(method: str, config: MethodConfig) -> int:
@@ -245,7 +247,8 @@ def _risky(engine: Engine, risk: Risk) -> Entry:
     tile = 0 if risk.setting.dense else risk.config.tile
     of_labels = risk.profile.risk_of == "labels"
     policy, make = risk.config.policy, lambda target: made
-    return Entry(name, policy, 1.0, make, risk.allowed, tile=tile, of_labels=of_labels)
+    settings = None if risk.setting.dense else risk.config.settings
+    return Entry(name, policy, 1.0, make, risk.allowed, tile=tile, of_labels=of_labels, settings=settings)
 
 
 def _controls(loaded: Model, engine: Engine, budgets: list[float], settings: Settings) -> list[Entry]:

@@ -17,6 +17,7 @@ from foveal.evaluation.metrics import BoundaryScore, Confusion
 from foveal.evaluation.rows import EvalRow
 from foveal.geometry.mask import read_mask
 from foveal.methods import AdaptiveSegmenter, Prediction, Step
+from foveal.methods.config import SettingValue
 from foveal.objectives.disagreement import disagreement, excess_error
 from foveal.storage.labels import VOID
 
@@ -41,6 +42,7 @@ class Entry:
         risk: Disagreement with the dense network that is tolerated.
         weights: Weight of every class [K] in the disagreement with the dense network.
         tile: Side of the cells of a mask [px]; 0 for what computes whole images whatever is wanted.
+        settings: Of the method by name; None for what has none.
         of_labels: Whether the risk is of the error beyond the dense network's, which is measured then.
     """
 
@@ -52,6 +54,7 @@ class Entry:
     weights: Tensor | None = None
     tile: int = 0
     of_labels: bool = False
+    settings: dict[str, SettingValue] | None = None
 
 
 def evaluate(  # noqa: PLR0913
@@ -211,6 +214,7 @@ class _Tally:
             ms=round(median(self.times), 2) if self.times else None,
             images=len(self.works),
             risk=self.entry.risk,
+            settings=self.entry.settings,
         )
 
 

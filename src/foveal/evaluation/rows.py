@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from foveal.methods.config import SettingValue
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvalRow:
@@ -29,6 +31,7 @@ class EvalRow:
         ms: Median time of an image [ms]; None if nothing was timed.
         images: Number of images.
         risk: Tolerated disagreement or excess error, where one was asked for.
+        settings: Of the method by name, the budget not among them; None for rows that have none.
     """
 
     method: str
@@ -47,3 +50,4 @@ class EvalRow:
     ms: float | None
     images: int
     risk: float | None = None
+    settings: dict[str, SettingValue] | None = None

@@ -21,6 +21,9 @@ def evaluation_table(rows: Sequence[EvalRow]) -> str:
     if any(row.excess_error is not None for row in rows):
         cells = [[*line, _share(row.excess_error)] for line, row in zip(cells, rows, strict=True)]
         head = (*head, "excess error")
+    if varied := _varied(rows):
+        cells = [[*line, _with(row, varied)] for line, row in zip(cells, rows, strict=True)]
+        head = (*head, "with")
     note = "mIoU, pixels, boundary F and agreement in percent"
     return f"{table(head, cells)}\n{rows[0].images} images; {note}"
 
@@ -50,6 +53,22 @@ def _cells(row: EvalRow) -> list[str]:
         giga(row.macs),
         NONE if row.ms is None else f"{row.ms:.0f}",
     ]
+
+
+def _varied(rows: Sequence[EvalRow]) -> list[str]:
+    """Name the settings, besides the policy, that differ between rows of one method."""
+    known: dict[tuple[str, str], set[object]] = {}
+    for row in rows:
+        for name, value in (row.settings or {}).items():
+            known.setdefault((row.method, name), set()).add(value)
+    names = [name for (_, name), values in known.items() if len(values) > 1 and name != "policy"]
+    return list(dict.fromkeys(names))
+
+
+def _with(row: EvalRow, names: Sequence[str]) -> str:
+    """Show the settings of a row that others of its method have otherwise."""
+    found = row.settings or {}
+    return ", ".join(f"{name} {found[name]}" for name in names if found.get(name) is not None) or NONE
 
 
 def _percent(value: float | None) -> str:
