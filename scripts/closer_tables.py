@@ -235,11 +235,49 @@ def street() -> str:
     return grid(["budget", "work", "agreement", "images"], body)
 
 
+def planners() -> str:
+    """Compare planners for tiles that gain more beside refined ones."""
+    found = json.loads((FOLDER / "planners.json").read_text())
+    cases = list(dict.fromkeys((row["model"], row["budget"]) for row in found["rows"]))
+    head = ["planner", "of the best set, 4 x 4", "10^4 tiles, ms"]
+    head += [f"{Path(model).stem} {budget:g}: mIoU / agreement" for model, budget in cases]
+    body = []
+    for name, one in found["planners"].items():
+        rows = {(row["model"], row["budget"]): row for row in found["rows"] if row["planner"] == name}
+        cells = [f"{rows[case]['miou']:.1f} / {100 * rows[case]['agreement']:.1f}" for case in cases]
+        body.append([name, f"{one['share_of_best']:.1%}", f"{one['ms_10000']:.1f}", *cells])
+    return grid(head, body)
+
+
+def base_areas() -> str:
+    """Show areas of what is chosen on other images, beside shrinking."""
+    body = []
+    for path in sorted(FOLDER.glob("areas_*.json")):
+        one = json.loads(path.read_text())
+        areas = one["areas"]
+        gain = [areas["ours"] - areas[name] for name in ("shrunk", "shrunk_to_budget")]
+        numbers = [f"{areas[name]:.1f}" for name in ("ours", "shrunk", "shrunk_to_budget")]
+        least = min(row["ours"] - row["shrunk"] for row in one["rows"])
+        body.append(
+            [
+                Path(one["model"]).stem,
+                f"{one['data']}, {one['images']}",
+                one["chosen_on"],
+                f"{one['dense']:.1f}",
+            ]
+            + [*numbers, f"{gain[0]:+.1f} / {gain[1]:+.1f}", f"{least:+.1f}"]
+        )
+    head = ["network", "images", "chosen on", "dense", "ours", "shrunk, scale chosen", "shrunk to the budget"]
+    return grid([*head, "ours above both", "least over budgets"], body)
+
+
 TABLES = {
     "closer_quality": quality,
     "closer_area": area,
     "closer_learned": learned,
     "closer_context": context,
+    "closer_planners": planners,
+    "closer_areas": base_areas,
     "closer_risk": risk,
     "closer_risk_bounds": bounds,
     "closer_full": full,
