@@ -3,9 +3,9 @@
     python benchmarks/coarse_to_fine/areas.py OUT.json MODEL --data KIND:PATH --split test [--choose val]
 
 Every setting of `foveal tune` runs on every image, and one confusion matrix is kept per image; choosing is
-then arithmetic. Settings are chosen on `--choose`, or, where there are no other labelled images, on one half of
-the split for the other half and the other way round. Shrinking is shown twice: to the budget itself, and with
-its scale chosen on the same images and with the same care.
+then arithmetic. Settings are chosen on `--choose`, or, where there are no other labelled images, on one half
+of the split for the other half and the other way round. Shrinking is shown twice: to the budget itself, and
+with its scale chosen on the same images and with the same care.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Planners for tiles that gain more beside refined ones: four of them, on real networks and against all choices.
+"""Planners for tiles that gain more beside refined ones: four, on real networks and against all choices.
 
     python benchmarks/coarse_to_fine/planners.py OUT.json
 
-The highest values whatever lies around them; the best squares of 2 x 2 tiles; values that are counted anew for
-the tiles that were chosen, eight times; and tiles that are taken away one by one, which is what
-`foveal.geometry.compact` does. On grids of 4 x 4 the gain of the best of all sets is known. Everything on images
-is executed, one direct step to full resolution, layer by layer.
+The highest values whatever lies around them; the best squares of 2 x 2 tiles; values that are counted anew
+beside the tiles that were chosen, eight times; and tiles that are taken away one by one, which is what
+`foveal.geometry.compact` does. On grids of 4 x 4 the gain of the best of all sets is known. Everything on
+images is executed, one direct step to full resolution, layer by layer.
 """
 
 from __future__ import annotations
