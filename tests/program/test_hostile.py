@@ -92,7 +92,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [sys.executable, "-c", BUILD_WITHOUT_TORCH, *SANITIZE]
     built = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
     driver, made = Path(__file__).with_name("hostile.c"), str(folder / "hostile")
-    words = [compiler, *SANITIZE, f"-I{build.HEADERS}", str(driver), built, f"-Wl,-rpath,{Path(built).parent}"]
+    words = [
+        compiler,
+        *SANITIZE,
+        f"-I{build.HEADERS}",
+        str(driver),
+        built,
+        f"-Wl,-rpath,{Path(built).parent}",
+    ]
     words += ["-o", made]
     subprocess.run(words, check=True)
     return folder / "hostile"
