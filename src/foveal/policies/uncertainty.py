@@ -45,7 +45,9 @@ def regional_entropy(view: View) -> Tensor:
     uncertain = weighted_entropy(view)
     stride = max(1, round(view.size[0] / uncertain.shape[1]))
     reach = max(1, AROUND // stride)
-    return F.avg_pool2d(uncertain[:, None], 2 * reach + 1, 1, reach, count_include_pad=False)[:, 0]
+    for window, border in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):  # one after
+        uncertain = F.avg_pool2d(uncertain[:, None], window, 1, border, count_include_pad=False)[:, 0]
+    return uncertain  # the other: the window is a rectangle at the edges too
 
 
 def _logits(view: View) -> Tensor:
