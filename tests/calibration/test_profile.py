@@ -65,8 +65,22 @@ def test_what_was_found_lies_beside_the_weights_and_comes_back(model: Model) -> 
     assert load_profile(model) == profile == find_profile(model)
     assert load_profile(load_model(model.file)) == profile
     known = {"policy": "margin", "tile": 32, "coarse_level": 1, "level_gain": (0.4, 1.0)}
+    known["isolated_gain"] = 0.3
     assert profile.settings(0.31, coarse_level=2) == known == profile.settings(0.2, coarse_level=1)
-    assert profile.settings(0.29, coarse_level=2) == {"policy": "margin", "tile": 32, "coarse_level": 2}
+    assert profile.settings(0.29, coarse_level=2) == {
+        "policy": "margin",
+        "tile": 32,
+        "isolated_gain": 0.3,
+        "coarse_level": 2,
+    }
+
+
+def test_profiles_from_before_neighbours_counted_run_as_they_were_measured(model: Model) -> None:
+    path = found(model).save(model)
+    state = json.loads(path.read_text())["record"]
+    del state["config"]["isolated_gain"]
+    path.write_text(record(state))
+    assert load_profile(model).config.isolated_gain == 1.0
 
 
 def test_other_weights_are_refused(model: Model) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,10 @@ def test_ctrl_c_leaves_a_file_that_can_be_played(model: Path, tmp_path: Path) ->
         str(model),
         "--json",
     ]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    # Who runs tests in the background may ignore the signal, and its children would too.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(words, **pipes, env=os.environ, preexec_fn=heard)
     assert process.stdout is not None
     for _ in range(8):
         process.stdout.readline()

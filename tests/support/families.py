@@ -255,6 +255,7 @@ class EveryStep(nn.Module):
         super().__init__()
         self.fine, self.low = block(3, 8, 2, nn.SiLU()), block(8, 8, 2, nn.LeakyReLU(0.1))
         self.filter = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.mix = nn.Sequential(nn.Conv2d(8, 64, 1, groups=4), nn.ReLU(), nn.Conv2d(64, 8, 1))
         self.norms = nn.Sequential(ChannelNorm(8), nn.GroupNorm(4, 8))
         self.vector, self.grid = nn.Conv2d(8, 8, 1), nn.AdaptiveAvgPool2d((2, 3))
         self.spread, self.pool = nn.ConvTranspose2d(8, 4, 2, 2), nn.MaxPool2d(2)
@@ -262,6 +263,7 @@ class EveryStep(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         fine = self.fine(image)
+        fine = fine + self.mix(fine)
         vector = self.vector(F.adaptive_avg_pool2d(fine, 1))
         low = self.norms(self.filter(self.low(fine)))
         low, spread = low * torch.sigmoid(vector) + vector, self.spread(low)

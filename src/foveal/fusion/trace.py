@@ -84,8 +84,9 @@ class Tracer(fx.Tracer):
     def trace(self, root: Any, concrete_args: Any = None) -> fx.Graph:
         """Trace a network."""
         with _Making(self):
-            graph = super().trace(root, concrete_args)
-        graph._tracer_cls = None  # its code alone is traced again when it is unpickled
+            traced = super().trace(root, concrete_args)
+        graph = fx.Graph()  # without this tracer: its code alone is traced again when it is unpickled
+        graph.output(graph.graph_copy(traced, {}))
         for node in graph.nodes:
             node.type = None  # annotations that are strings cannot be pickled
         return graph
