@@ -29,8 +29,8 @@ from foveal.hub.checkpoint import load_model
 from foveal.objectives.confusion import Confusion
 from foveal.storage.atomic import write_atomically
 
-BUDGETS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
-SCALES = (1.0, 0.75, 0.63, 0.5)
+BUDGETS = (0.1, 0.2, 0.3, 0.45, 0.6)
+SCALES = (1.0, 0.75, 0.55)
 SLACK = 0.01
 """A budget is kept to one tile above it; of the images here a tile is at most so much."""
 
