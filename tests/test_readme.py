@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +15,8 @@ from foveal.cli import app
 from foveal.data.image import save_image
 from foveal.data.synthetic import street
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_python_example_runs(
@@ -51,3 +54,14 @@ def test_files_that_are_linked_exist() -> None:
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     missing = [link for link in links if not (Path(__file__).parent.parent / link).exists()]
     assert not missing
+
+
+def test_the_sentence_about_other_networks_has_the_figures_of_its_file() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "networks" / "networks.json").read_text())["rows"]
+    ran = [row for row in rows if row["macs"] is not None]
+    programs = sum(row["engine"] == "program" for row in ran)
+    faster = median(row["dense_ms"] / row["ms"] for row in ran)
+    said = " ".join(README.split())
+    assert f"became of {len(rows)} networks" in said
+    assert f"{len(ran)} run at budget 0.4, {programs} of them as one native call" in said
+    assert f"take {faster:.1f} times less time" in said

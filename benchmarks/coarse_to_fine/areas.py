@@ -146,8 +146,9 @@ def main() -> None:
     areas = {
         name: round(area([row[name] for row in rows]), 2) for name in ("ours", "shrunk", "shrunk_to_budget")
     }
+    place = f"benchmarks/coarse_to_fine/{given.out.name}"
     record = asdict(describe_machine()) | {
-        "command": "python benchmarks/coarse_to_fine/areas.py " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python benchmarks/coarse_to_fine/areas.py", place, *sys.argv[2:]]),
         "model": given.model,
         "data": data.name,
         "images": len(data),

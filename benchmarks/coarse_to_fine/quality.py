@@ -23,7 +23,8 @@ from foveal.benchmark.machine import describe_machine
 from foveal.cost import keep_memory
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.evaluation.baselines import static
-from foveal.evaluation.evaluate import Entry, evaluate
+from foveal.evaluation.evaluate import evaluate
+from foveal.evaluation.tally import Entry
 from foveal.fusion import faster
 from foveal.hub.checkpoint import load_model
 from foveal.methods import CoarseToFine, Dense, SegBlocks, Segmenter

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from foveal.evaluation.evaluate import Entry
+from foveal.evaluation.tally import Entry
 from foveal.methods import AdaptiveSegmenter, Prediction, SegBlocks
 
 See = Callable[[Prediction, Tensor], None]

@@ -62,7 +62,7 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "tuning", nullcontext)
         patch.setattr(measure, "tuning", nullcontext)
-        patch.setattr(module, "QUANTILES", (0.0, 0.3, 0.6, 0.8, 1.0))
+        patch.setattr(measure, "QUANTILES", (0.0, 0.3, 0.6, 0.8, 1.0))
         patch.setattr(module, "alternate", alternate)
         patch.setattr("foveal.training.distillation.CROP", 64)
         patch.setattr("foveal.training.distillation.BATCH", 1)

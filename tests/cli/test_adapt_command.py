@@ -40,7 +40,7 @@ def quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("foveal.calibration.adapt.tuning", nullcontext)
         patch.setattr("foveal.calibration.risk.measure.tuning", nullcontext)
-        patch.setattr("foveal.calibration.adapt.QUANTILES", (0.0, 0.5, 0.8, 1.0))
+        patch.setattr("foveal.calibration.risk.measure.QUANTILES", (0.0, 0.5, 0.8, 1.0))
         patch.setattr("foveal.calibration.adapt.alternate", alternate)
         patch.setattr("foveal.training.distillation.CROP", 64)
         patch.setattr("foveal.training.distillation.BATCH", 1)

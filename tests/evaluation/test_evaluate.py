@@ -10,9 +10,10 @@ from torch import nn
 
 from foveal.cost import count_macs
 from foveal.data.dataset import Dataset, open_dataset
-from foveal.evaluation.evaluate import Entry, evaluate
+from foveal.evaluation.evaluate import evaluate
 from foveal.evaluation.metrics import Confusion
 from foveal.evaluation.rows import EvalRow
+from foveal.evaluation.tally import Entry
 from foveal.methods import METHODS, Dense, SegBlocks
 from foveal.policies import create_policy
 from foveal.reporting.rows import as_json

@@ -9,7 +9,7 @@ import torch
 
 from conformance import make
 from foveal.evaluation.baselines import KeyFrames, key_frames
-from foveal.evaluation.evaluate import Entry
+from foveal.evaluation.tally import Entry
 from foveal.evaluation.video import Flicker, evaluate_video
 from foveal.methods import Dense
 from foveal.storage.labels import VOID

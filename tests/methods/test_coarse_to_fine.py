@@ -274,17 +274,6 @@ def test_a_budget_below_the_first_pass_says_what_to_do(network: nn.Module) -> No
     assert "coarse_level is -1" in error_of(lambda: make(network, coarse_level=-1))
 
 
-def test_one_first_pass_serves_many_methods(network: nn.Module) -> None:
-    image = torch.rand(1, 3, 48, 64)
-    with torch.no_grad():
-        first = next(make(network, coarse_level=2).stream(image))
-        for budget in (0.3, 0.5, 0.7):
-            alone, after = make(network, budget, 2)(image), make(network, budget, 2).after(image, first)
-            assert torch.equal(alone.logits, after.logits)
-            assert torch.equal(alone.trace.work, after.trace.work)
-            assert len(after.trace.steps) > 1
-
-
 def test_a_direct_step_goes_to_full_resolution_at_once_and_keeps_the_budget() -> None:
     image = torch.rand(2, 3, 96, 128)
     method = make(headless(), 0.4, 2, schedule="direct")

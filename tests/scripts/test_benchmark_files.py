@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,9 @@ FILES = sorted(FOLDER.rglob("*.json"))
 def test_figures_and_cards_name_their_command_commit_and_machine(path: Path) -> None:
     found = json.loads(path.read_text())
     assert [key for key in ("command", "commit", "machine") if not found.get(key)] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_commands_are_those_of_a_checkout_and_not_of_one_machine(path: Path) -> None:
+    command = str(json.loads(path.read_text()).get("command", ""))
+    assert not re.search(r"(?:^|[\s=:'\"])[/~]", command), command

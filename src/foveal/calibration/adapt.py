@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from foveal.calibration.engine import Engine, find_engine
-from foveal.calibration.neighbours import Neighbourhood, noise, observe
+from foveal.calibration.neighbours import Neighbourhood, last_step, noise, observe
 from foveal.calibration.profile import METHOD, CalibrationProfile, CurveRow
-from foveal.calibration.risk import RiskTable
-from foveal.calibration.risk.measure import ImageLoss, Runs, calibrate_risk, divide
+from foveal.calibration.risk import RiskTable, measure
 from foveal.cost import alternate
 from foveal.geometry.plan import Plan
 from foveal.hub.checkpoint import Model
@@ -39,8 +38,6 @@ from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
 from foveal.policies.uncertainty import weighted_entropy
 
-QUANTILES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-"""Thresholds of the risk table are these quantiles of the gain per tile."""
 BUDGETS = (0.3, 0.4, 0.55, 0.65, 0.8)
 """Budgets of the curve; those that do not pay for the first pass are left out."""
 SHOWN = 48
@@ -137,7 +134,7 @@ class _Study:
     ) -> None:
         self.engine, self.images, self.config, self.report = engine, images, config, report
         self.labels = labels
-        self.chosen, self.held = divide(len(images))
+        self.chosen, self.held = measure.divide(len(images))
         self.network = engine.dense().dense()
         self.dense: list[Tensor] = []
         self.sizes: set[tuple[int, int]] = set()
@@ -182,7 +179,7 @@ class _Study:
             gains = self.level_gain(config, weights)
             methods = [self._make(replace(config, budget=share, level_gain=gains)) for share in budgets]
             losses = []
-            for index in _spaced(self.chosen, PROBED):
+            for index in measure.spaced(self.chosen, PROBED):
                 image = self._image(index)
                 losses += [self._compare(method(image), index, weights)[2] for method in methods]
             found.append(fmean(losses))
@@ -196,7 +193,7 @@ class _Study:
         """
         levels, score = config.coarse_level, config.refinement.score
         gained, promised = [0.0] * max(1, levels), [1e-9] * max(1, levels)
-        for index in _spaced(self.chosen, PROBED):
+        for index in measure.spaced(self.chosen, PROBED):
             image = self._image(index)
             logits = [self.network(image)]
             small = image
@@ -219,21 +216,20 @@ class _Study:
 
         Tiles are refined in patches of noise, at every budget of the curve.
         """
-        found = Neighbourhood()
-        for seed, index in enumerate(_spaced(self.chosen, PROBED)):
+        found, step = Neighbourhood(), replace(last_step(config), isolated_gain=1.0, level_gain=(1.0,))
+        for seed, index in enumerate(measure.spaced(self.chosen, PROBED)):
             image = self._image(index)
             wrong = partial(self._wrong, index=index, image=image, weights=weights)
-            for budget in self.budgets(config.coarse_level):
-                how = replace(config.refinement, score=noise(seed), isolated_gain=1.0, level_gain=(1.0,))
-                method = self._method(replace(config, budget=budget), how)
-                observe(method, image, wrong, found)
+            how = replace(step.refinement, score=noise(seed))
+            for budget in self.budgets(step.coarse_level):
+                observe(self._method(replace(step, budget=budget), how), image, wrong, found)
         return found.isolated_gain or config.isolated_gain
 
     def risk(self, weights: Tensor) -> RiskTable:
         """Run every image at every threshold; the dense network is setting 0."""
-        loss = ImageLoss(self.dense, weights, self.labels)
-        runs = Runs(self.engine, self.config, self._thresholds(), self._image, loss, self.report)
-        return calibrate_risk(runs, self.chosen, self.held)
+        loss = measure.ImageLoss(self.dense, weights, self.labels)
+        runs = measure.Runs(self.engine, self.config, self._thresholds(), self._image, loss, self.report)
+        return measure.calibrate_risk(runs, self.chosen, self.held)
 
     def curve(self, weights: Tensor) -> tuple[CurveRow, ...]:
         """Measure quality and time over work, with controls: a random choice, and everything at one level."""
@@ -245,7 +241,7 @@ class _Study:
             runs["random", budget] = self._method(replace(self.config, budget=budget), random)
         uniform = SegBlocksConfig(1.0, policy="none", tile=self.config.tile, max_level=level)
         runs["uniform", 0.25**level] = self.engine.make("segblocks", uniform)
-        chosen = _spaced(range(len(self.images)), SHOWN)
+        chosen = measure.spaced(range(len(self.images)), SHOWN)
         found: dict[tuple[str, float], list[tuple[float, float, float]]] = {key: [] for key in runs}
         for done, index in enumerate(chosen, start=1):
             image = self._image(index)
@@ -268,9 +264,11 @@ class _Study:
         """Time all in turns [ms]."""
         times: dict[tuple[str, float], list[float]] = {key: [] for key in runs}
         names = {f"{method} {budget}": (method, budget) for method, budget in runs}
-        for index in _spaced(range(len(self.images)), TIMED):
+        for index in measure.spaced(range(len(self.images)), TIMED):
             image = self._image(index)
-            turns = {name: _labels(runs[key], image) for name, key in names.items()}
+            turns: dict[str, Callable[[], Tensor]] = {
+                name: partial(runs[key].labels, image) for name, key in names.items()
+            }
             for name, timing in alternate(turns, repeat=3, warmup=1).items():
                 times[names[name]].append(timing.median)
         return {key: fmean(values) for key, values in times.items()}
@@ -285,12 +283,10 @@ class _Study:
         """Take quantiles of the gain of every tile that a first pass leaves open."""
         rates = []
         method = self._method(replace(self.config, budget=1.0, threshold=torch.inf))
-        for index in _spaced(self.chosen, PROBED):
+        for index in measure.spaced(self.chosen, PROBED):
             image = self._image(index)
             rates.append(method.rates(image, method(image)))
-        found = torch.cat(rates)
-        quantiles = torch.quantile(found, torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
-        return sorted({float(f"{q:.4g}") for q in quantiles})
+        return measure.spread_thresholds(torch.cat(rates))
 
     def _wrong(self, logits: Tensor, index: int, image: Tensor, weights: Tensor) -> Tensor:
         """Weighted disagreement per cell of an answer at any level."""
@@ -314,16 +310,6 @@ class _Study:
     def _image(self, index: int) -> Tensor:
         image = self.engine.sent(self.images[index][None])
         return image.contiguous(memory_format=torch.channels_last)
-
-
-def _spaced(indices: Sequence[int], count: int) -> list[int]:
-    """Return at most so many of the indices, evenly spaced."""
-    kept = min(count, len(indices))
-    return [indices[k * len(indices) // kept] for k in range(kept)]
-
-
-def _labels(method: AdaptiveSegmenter, image: Tensor) -> Callable[[], Tensor]:
-    return lambda: method(image).labels
 
 
 def _row(key: tuple[str, float], values: list[tuple[float, float, float]], ms: float) -> CurveRow:

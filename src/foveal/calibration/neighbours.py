@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveal.geometry.squares import sum_squares
-from foveal.methods import CoarseToFine
+from foveal.methods import CoarseToFine, CoarseToFineConfig
 from foveal.policies import View
 from foveal.policies.budgeted import Score
 
@@ -73,22 +72,25 @@ class Neighbourhood:
         return round(min(1.0, max(LEAST, alone / (alone + more))), 3)
 
 
+def last_step(config: CoarseToFineConfig) -> CoarseToFineConfig:
+    """Return settings whose only refinement is the last one of these, in which the choice is compact."""
+    level = config.coarse_level if config.schedule == "direct" else min(1, config.coarse_level)
+    return replace(config, coarse_level=level, schedule="direct")
+
+
 def observe(
     method: CoarseToFine, image: Tensor, wrong: Callable[[Tensor], Tensor], into: Neighbourhood
 ) -> None:
-    """Refine an image [1, C, H, W] once, as the method's score says, and count what that changed.
+    """Refine an image [1, C, H, W] to full resolution, as the method's score says, and count what it changed.
 
     Args:
-        method: Its first refinement is looked at.
+        method: It goes from its first pass to full resolution at once.
         image: The image.
         wrong: Returns the disagreement with the dense network per cell [Gh, Gw] of an answer's logits.
         into: Where it is counted.
     """
-    answers = list(islice(method.stream(image), 2))
+    answers = list(method.stream(image))
     levels = answers[-1].trace.levels
-    if len(answers) < 2 or levels is None:
-        return
-    finer = method.refinement.steps(method.coarse_level).start
-    before, after = (sum_squares(wrong(answer.logits).double().cpu(), 2**finer) for answer in answers)
-    refined = sum_squares((levels[0] <= finer).double(), 2**finer) > 0
-    into.add(before, after, refined)
+    if len(answers) == 2 and levels is not None:
+        before, after = (wrong(answer.logits).double().cpu() for answer in answers)
+        into.add(before, after, levels[0] == 0)

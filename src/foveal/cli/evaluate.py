@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from foveal.calibration.profile import Risk
     from foveal.data.masks import Masks
     from foveal.data.pairs import Dataset
-    from foveal.evaluation.evaluate import Entry
+    from foveal.evaluation.tally import Entry
     from foveal.hub.checkpoint import Model
     from foveal.methods import MethodConfig
 
@@ -210,7 +210,7 @@ def entry(loaded: Model, engine: Engine, chosen: Chosen, budget: float) -> Entry
 
     What looks at the labels is made anew for every image.
     """
-    from foveal.evaluation.evaluate import Entry
+    from foveal.evaluation.tally import Entry
     from foveal.methods import Resources
 
     method, config = chosen.method, chosen.config
@@ -239,7 +239,7 @@ def _cell(method: str, config: MethodConfig) -> int:
 def _risky(engine: Engine, risk: Risk) -> Entry:
     """Make a row for a risk, by what `foveal adapt` found."""
     from foveal.calibration.profile import METHOD
-    from foveal.evaluation.evaluate import Entry
+    from foveal.evaluation.tally import Entry
 
     name = "dense" if risk.setting.dense else METHOD
     dense = engine.dense()

@@ -22,7 +22,7 @@ from foveal.cli.options import BudgetOption, JsonOption, ThreadsOption, announce
 if TYPE_CHECKING:
     from foveal.calibration.engine import Engine
     from foveal.data.pairs import Dataset
-    from foveal.evaluation.evaluate import Entry
+    from foveal.evaluation.tally import Entry
     from foveal.hub.checkpoint import Model
     from foveal.inference.video import FrameResult, Sink, Source
     from foveal.methods import AdaptiveSegmenter
@@ -282,7 +282,7 @@ def _controls(loaded: Model, engine: Engine, budgets: list[float]) -> list[Entry
     """Make rows of the same budgets: key frames, simple blocks, and coarse to fine frame by frame."""
     from foveal.calibration.configure import configure
     from foveal.evaluation.baselines import key_frames
-    from foveal.evaluation.evaluate import Entry
+    from foveal.evaluation.tally import Entry
 
     first = {"first_budget": 1.0, "block_tiles": 1}
     simple = [("blockcopy", {**first, "policy": name}) for name in ("difference", "random")]

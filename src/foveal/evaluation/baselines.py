@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from foveal.evaluation.evaluate import Entry
+from foveal.evaluation.tally import Entry
 from foveal.geometry.plan import Plan
 from foveal.methods import AdaptiveSegmenter, MethodConfig, Prediction, Resources, Step, Trace
 from foveal.methods.base import check_image

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from math import isnan
-from statistics import fmean, median
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
 from foveal.cost import MacsByPlan, alternate, count_macs
 from foveal.data.dataset import Dataset
-from foveal.evaluation.metrics import BoundaryScore, Confusion
 from foveal.evaluation.rows import EvalRow
+from foveal.evaluation.tally import Entry, Tally, as_batch, completed, timed_turns, with_dense
 from foveal.geometry.mask import read_mask
 from foveal.methods import AdaptiveSegmenter, Prediction, Step
-from foveal.methods.config import SettingValue
 from foveal.objectives.disagreement import disagreement, excess_error
 from foveal.storage.labels import VOID
 
@@ -26,35 +24,6 @@ ROUNDS = 3
 """Timed rounds on every image that is timed."""
 
 Runs = dict[str, Callable[[], Tensor]]
-Make = Callable[[Tensor], AdaptiveSegmenter]
-"""Makes the method for an image's labels; only the oracle looks at them."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A row to measure: a name, the budget or risk that is asked for, and how to make the method.
-
-    Attributes:
-        method: Name of the method.
-        policy: Name of what decides.
-        budget: Work that is asked for, a share of the dense network's.
-        make: Makes the method for an image's labels.
-        risk: Disagreement with the dense network that is tolerated.
-        weights: Weight of every class [K] in the disagreement with the dense network.
-        tile: Side of the cells of a mask [px]; 0 for what computes whole images whatever is wanted.
-        settings: Of the method by name; None for what has none.
-        of_labels: Whether the risk is of the error beyond the dense network's, which is measured then.
-    """
-
-    method: str
-    policy: str
-    budget: float
-    make: Make
-    risk: float | None = None
-    weights: Tensor | None = None
-    tile: int = 0
-    of_labels: bool = False
-    settings: dict[str, SettingValue] | None = None
 
 
 def evaluate(  # noqa: PLR0913
@@ -81,12 +50,10 @@ def evaluate(  # noqa: PLR0913
         The dense row, then a row per entry.
     """
     count = min(len(data), limit or len(data))
-    asked = [Entry("dense", "", 1.0, lambda target: dense), *entries]
+    asked, turns = with_dense(dense, entries), timed_turns(count, timed)
     tallies = [_Tally(entry, len(data.classes)) for entry in asked]
-    turns = {index * count // timed for index in range(min(timed, count))} if timed else set()
     for index in range(count):
-        image, target = data[index]
-        image, target = image[None].to(memory_format=torch.channels_last), target[None]
+        image, target = as_batch(data[index])
         mask = None if wanted is None else wanted(index)[None]
         target = target if mask is None else target.masked_fill(~mask, VOID)
         runs = [_run_of(entry, image, target, mask) for entry in asked]
@@ -130,56 +97,22 @@ def _passes(prediction: Prediction) -> Sequence[Step]:
     return prediction.trace.steps
 
 
-def _segment(run: Run) -> Prediction:
-    """Segment an image up to the labels, which are kept with the prediction."""
-    prediction = run()
-    _ = prediction.labels
-    return prediction
-
-
 @dataclass
-class _Tally:
-    """Sums of one row over the images."""
+class _Tally(Tally):
+    """Sums of one row, with what a risk is about."""
 
-    entry: Entry
-    classes: int
-    confusion: Confusion = field(init=False)
-    boundary: BoundaryScore = field(default_factory=BoundaryScore)
     costs: MacsByPlan = field(default_factory=lambda: MacsByPlan(_passes))
-    works: list[float] = field(default_factory=list)
-    macs: list[int] = field(default_factory=list)
-    agreement: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     excess: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.confusion = Confusion(self.classes)
 
     @torch.no_grad()
     def add(
         self, run: Run, image: Tensor, target: Tensor, reference: Tensor | None, wanted: Tensor | None
     ) -> Tensor:
-        """Segment an image [1, C, H, W], count it, and return its labels [1, H, W].
-
-        Args:
-            run: What segments.
-            image: The image.
-            target: Its labels [1, H, W].
-            reference: Labels of the dense network [1, H, W]; None for the dense network itself.
-            wanted: Pixels that count [1, H, W]; None for all.
-        """
+        """Segment an image [1, C, H, W], count it, and return its labels; as of `count`."""
         prediction, macs = self._counted(run, image, wanted is not None and self.entry.tile > 0)
-        labels = prediction.labels
+        labels = self.count(prediction, macs, target, reference, wanted)
         reference = labels if reference is None else reference
-        self.macs.append(macs)
-        self.works.append(float(prediction.trace.work[0]))
-        self.confusion.add(labels, target)
-        self.boundary.add(labels, target)
-        same = labels == reference
-        counting = same if wanted is None else same[wanted]
-        if counting.numel():
-            self.agreement.append(float(counting.double().mean()))
         if self.entry.weights is not None and wanted is None:
             self.losses.append(float(disagreement(labels, reference, self.entry.weights)[0]))
             if self.entry.of_labels:
@@ -189,35 +122,16 @@ class _Tally:
     def _counted(self, run: Run, image: Tensor, masked: bool) -> tuple[Prediction, int]:
         """Run and count; what a mask leaves out is in no plan, so that is counted every time."""
         if not masked:
-            found = self.costs.run(partial(_segment, run), image.shape)
+            found = self.costs.run(partial(completed, run), image.shape)
             return found.value, found.macs
         answers: list[Prediction] = []
-        macs = count_macs(lambda: answers.append(_segment(run))).total
+        macs = count_macs(lambda: answers.append(completed(run))).total
         return answers[0], macs
 
     def row(self, classes: Sequence[str]) -> EvalRow:
         """Return the means over the images that were counted."""
-        return EvalRow(
-            method=self.entry.method,
-            policy=self.entry.policy,
-            budget=self.entry.budget,
-            work=round(fmean(self.works), 4),
-            work_max=round(max(self.works), 4),
-            miou=_rounded(self.confusion.miou),
-            iou=dict(zip(classes, map(_rounded, self.confusion.iou.tolist()), strict=True)),
-            pixel_accuracy=_rounded(self.confusion.accuracy),
-            boundary_f=_rounded(self.boundary.score),
-            agreement=round(fmean(self.agreement), 5) if self.agreement else None,
+        return replace(
+            super().row(classes),
             disagreement=round(fmean(self.losses), 5) if self.losses else None,
             excess_error=round(fmean(self.excess), 5) if self.excess else None,
-            macs=round(fmean(self.macs)),
-            ms=round(median(self.times), 2) if self.times else None,
-            images=len(self.works),
-            risk=self.entry.risk,
-            settings=self.entry.settings,
         )
-
-
-def _rounded(value: float) -> float | None:
-    """Round a score; None for one that the labels do not define."""
-    return None if isnan(value) else round(value, 4)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
-from statistics import fmean, median
+from statistics import fmean
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from foveal.cost import alternate, count_macs
-from foveal.evaluation.evaluate import Entry
-from foveal.evaluation.metrics import BoundaryScore, Confusion
 from foveal.evaluation.rows import EvalRow
+from foveal.evaluation.tally import Entry, Tally, as_batch, completed, rounded, timed_turns, with_dense
 from foveal.methods import AdaptiveSegmenter, Prediction
 from foveal.storage.labels import VOID
 from foveal.tiles.memory import Memory
@@ -95,12 +94,10 @@ def evaluate_video(
         The dense row, then a row per entry.
     """
     count = min(len(clip), limit or len(clip))
-    asked = [Entry("dense", "", 1.0, lambda target: dense), *entries]
-    tallies = [_Tally(entry, len(clip.classes)) for entry in asked]
-    turns = {index * count // timed for index in range(min(timed, count))} if timed else set()
+    tallies = [_Tally(entry, len(clip.classes)) for entry in with_dense(dense, entries)]
+    turns = timed_turns(count, timed)
     for index in range(count):
-        image, target = clip[index]
-        image, target = image[None].to(memory_format=torch.channels_last), target[None]
+        image, target = as_batch(clip[index])
         if index in turns:
             runs = {str(k): tally.run(image, target) for k, tally in enumerate(tallies)}
             times = alternate(runs, 1, warmup=1)
@@ -115,77 +112,41 @@ def evaluate_video(
 
 
 @dataclass
-class _Tally:
-    """Sums of one row over the frames, and the memory of its method."""
+class _Tally(Tally):
+    """Sums of one row, and the memory of its method."""
 
-    entry: Entry
-    classes: int
-    confusion: Confusion = field(init=False)
-    boundary: BoundaryScore = field(default_factory=BoundaryScore)
     flicker: Flicker = field(default_factory=Flicker)
-    works: list[float] = field(default_factory=list)
-    macs: list[int] = field(default_factory=list)
-    agreement: list[float] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
     memory: Memory | None = None
     bytes: int = 0
 
-    def __post_init__(self) -> None:
-        self.confusion = Confusion(self.classes)
-
     def run(self, image: Tensor, target: Tensor) -> Callable[[], Tensor]:
         """Return what segments a frame up to the labels; the memory stays as it is."""
-        return partial(_labels, self.entry.make(target).eval(), image, self.memory)
+        return partial(_labels, self._next(image, target))
 
     @torch.no_grad()
     def add(self, image: Tensor, target: Tensor, reference: Tensor | None) -> Tensor:
         """Segment the next frame, count it, and return its labels [1, H, W]."""
-        method, answers = self.entry.make(target).eval(), list[Prediction]()
-        self.macs.append(count_macs(lambda: answers.append(_segment(method, image, self.memory))).total)
-        prediction = answers[0]
-        labels, self.memory = prediction.labels, prediction.memory
+        run, answers = self._next(image, target), list[Prediction]()
+        macs = count_macs(lambda: answers.append(completed(run))).total
+        labels, self.memory = self.count(answers[0], macs, target, reference), answers[0].memory
         self.bytes = max(self.bytes, 0 if self.memory is None else self.memory.bytes)
-        self.works.append(float(prediction.trace.work[0]))
-        self.confusion.add(labels, target)
-        self.boundary.add(labels, target)
         self.flicker.add(labels, target)
-        self.agreement.append(float((labels == (labels if reference is None else reference)).double().mean()))
         return labels
 
     def row(self, classes: Sequence[str]) -> VideoRow:
         """Return the means over the frames that were counted."""
-        later = self.works[1:]
+        found, later = super().row(classes), self.works[1:]
         return VideoRow(
-            method=self.entry.method,
-            policy=self.entry.policy,
-            budget=self.entry.budget,
-            work=round(fmean(self.works), 4),
-            work_max=round(max(self.works), 4),
+            **{each.name: getattr(found, each.name) for each in fields(found)},
             work_later=round(fmean(later), 4) if later else None,
-            miou=_rounded(self.confusion.miou),
-            iou=dict(zip(classes, map(_rounded, self.confusion.iou.tolist()), strict=True)),
-            pixel_accuracy=_rounded(self.confusion.accuracy),
-            boundary_f=_rounded(self.boundary.score),
-            flicker=_rounded(self.flicker.share, 5),
-            agreement=round(fmean(self.agreement), 5),
-            macs=round(fmean(self.macs)),
-            ms=round(median(self.times), 2) if self.times else None,
-            images=len(self.works),
+            flicker=rounded(self.flicker.share, 5),
             memory_bytes=self.bytes,
         )
 
-
-def _segment(method: AdaptiveSegmenter, image: Tensor, memory: Memory | None) -> Prediction:
-    prediction: Prediction = method(image, memory)
-    _ = prediction.labels
-    return prediction
+    def _next(self, image: Tensor, target: Tensor) -> Callable[[], Prediction]:
+        return partial(self.entry.make(target).eval(), image, self.memory)
 
 
 @torch.no_grad()
-def _labels(method: AdaptiveSegmenter, image: Tensor, memory: Memory | None) -> Tensor:
-    return _segment(method, image, memory).labels
-
-
-def _rounded(value: float, digits: int = 4) -> float | None:
-    """Round a score; None for one that the labels do not define."""
-    return None if math.isnan(value) else round(value, digits)
+def _labels(run: Callable[[], Prediction]) -> Tensor:
+    return completed(run).labels

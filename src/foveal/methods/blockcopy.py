@@ -16,28 +16,23 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
 from foveal.cost import count_macs
-from foveal.geometry.plan import SKIP, Plan, check_budget, grid
-from foveal.methods.base import AdaptiveSegmenter, check_image, check_tile, mark_dense_modules
-from foveal.methods.config import MethodConfig, Resources, setting
-from foveal.methods.prediction import Prediction, Step, Trace, check_logits
-from foveal.policies import POLICIES, View, create_policy
+from foveal.geometry.plan import SKIP, Plan, grid
+from foveal.methods.config import MethodConfig, setting
+from foveal.methods.frames import FrameSegmenter
+from foveal.methods.prediction import Prediction, Step
+from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import Score, per_cell
 from foveal.policies.online import THUMBNAIL, Frame, OnlinePolicy, channels_of, policy_net
 from foveal.policies.temporal import BLOCK_SCORES, differs
 from foveal.storage.names import find
 from foveal.storage.schema import MOST_LEVEL, MOST_TILE
-from foveal.tiles.video import VideoMemory, check_memory, compute
+from foveal.tiles.video import VideoMemory
 
-if TYPE_CHECKING:
-    from foveal.tiles.memory import Memory
-
-NAME = "blockcopy"
 ONLINE = "online"
 CHOICES = {"rank": False, "sample": True}
 """Whether blocks are drawn."""
@@ -70,7 +65,7 @@ class BlockCopyConfig(MethodConfig):
         find(self.choice, CHOICES, "choice of blocks")
 
 
-class BlockCopy(AdaptiveSegmenter):
+class BlockCopy(FrameSegmenter):
     """Runs an ordinary network on some blocks of every frame, beside what it computed before.
 
     Args:
@@ -83,89 +78,40 @@ class BlockCopy(AdaptiveSegmenter):
     """
 
     Config = BlockCopyConfig
-    decides_from = "the frame, the pixels that were last computed, and the last answer"
-    supports_masks = True
-    uses_memory = True
+    name = "blockcopy"
 
     def __init__(
         self, network: nn.Module, config: BlockCopyConfig, dense_modules: tuple[str, ...] | None = None
     ) -> None:
-        super().__init__()
-        self.network, self.config = network, config
-        self.budget, self.tile = check_budget(config.budget), check_tile(network, config.tile)
-        self.block = config.block_tiles * config.tile
-        first = config.budget if config.first_budget is None else config.first_budget
-        self.first = create_policy("detail", first, config.tile, config.coarse_level)
+        super().__init__(network, config, dense_modules)
+        self.config, self.block = config, config.block_tiles * config.tile
         self.online: OnlinePolicy | None = None
         self.score: Score | None = _policies()[config.policy]
-        mark_dense_modules(network, dense_modules)
         if self.score is None:
             self.online = OnlinePolicy(config.policy_width, every=config.learn_every)
             self._macs_of_pixel = _macs_of_pixel(network, self.block)
 
-    @classmethod
-    def from_config(
-        cls, network: nn.Module, config: BlockCopyConfig, resources: Resources | None = None
-    ) -> Self:
-        """Take everything from the config; the weights of the policy are in the memory of a video."""
-        return cls(network, config)
-
-    def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
-        """Segment the next frames [N, 3, H, W] in 0..1 of N videos.
-
-        Without a memory, or with one that was restarted, they are the first of a scene.
-
-        Raises:
-            ValueError: The budget does not pay for the cheapest first frame, or for the policy; or the memory
-                is of another method or of other frames.
-        """
-        check_image(image, self.network)
-        before = check_memory(memory, NAME, image, self.tile)
-        if before is None or not before.records:
-            return self._first_frame(image, before)
-        size = before.size
+    def _next_frame(self, image: Tensor, before: VideoMemory) -> Prediction:
         changed = differs(image, before.picture, self.block)
         frame = self._frame(image, before)
         logits, spent = self._judge(frame, before, changed)
         computed = self._choose(frame, before.state, logits, changed, self.budget - spent)
-        plan = Plan.from_blocks(torch.where(computed, 0, SKIP), self.block, self.tile, size)
-        after = compute(self.network, image, plan, before, NAME)
+        plan = Plan.from_blocks(torch.where(computed, 0, SKIP), self.block, self.tile, before.size)
+        after = self._computed(image, plan, before)
         if self.online is not None:
             after = replace(after, state=self._learned(frame, before.state, after, computed, changed, spent))
         steps = (Step("policy", spent),) if bool(spent.any()) else ()
-        return self._answer(after, (*steps, Step("network", plan.work, plan)))
-
-    def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
-        """Segment single frames where cells are wanted [N, Gh, Gw], bool; nothing is remembered."""
-        plan = self.decide(image).only(wanted)
-        after = compute(self.network, image, plan, None, NAME)
-        return replace(self._answer(after, (Step("network", plan.work, plan),)), memory=None)
-
-    def decide(self, image: Tensor) -> Plan:
-        """Return the plan for first frames [N, 3, H, W]."""
-        check_image(image, self.network)
-        return self.first(View(image))
-
-    def dense(self) -> nn.Module:
-        """Return the network."""
-        return self.network
-
-    def least_work(self, size: tuple[int, int]) -> float:
-        """Return the least work of a first frame of `size` [px]; the later ones may cost nothing."""
-        return self.first.least_work(size)
+        return self._answer(after, *steps, Step("network", plan.work, plan))
 
     def _first_frame(self, image: Tensor, before: VideoMemory | None) -> Prediction:
-        plan = self.decide(image)
-        after = compute(self.network, image, plan, before, NAME)
-        if self.online is not None and not after.state:
-            channels = channels_of(image.shape[1], after.logits.shape[1])
-            share = torch.ones(len(image), dtype=torch.float64)
-            after = replace(after, state=self.online.start(len(image), channels, share))
-        return self._answer(after, (Step("network", plan.work, plan),))
-
-    def _answer(self, after: VideoMemory, steps: tuple[Step, ...]) -> Prediction:
-        check_logits(after.logits)
-        return Prediction(after.logits, after.size, Trace(steps), after)
+        found = super()._first_frame(image, before)
+        after = found.memory
+        assert isinstance(after, VideoMemory), "was just left"
+        if self.online is None or after.state:
+            return found
+        channels = channels_of(image.shape[1], after.logits.shape[1])
+        share = torch.ones(len(image), dtype=torch.float64)
+        return replace(found, memory=replace(after, state=self.online.start(len(image), channels, share)))
 
     def _frame(self, image: Tensor, before: VideoMemory) -> Frame:
         last = (before.age == 0).float()

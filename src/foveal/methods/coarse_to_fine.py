@@ -9,8 +9,9 @@ Source   this project. The coarse pass is not wasted: its features border the re
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import torch
@@ -33,10 +34,6 @@ from foveal.tiles import split
 if TYPE_CHECKING:
     from foveal.tiles import Memory
 
-ISOLATED = 0.3
-"""Share of its gain that a refined tile has among coarse ones, of networks that nobody has measured: 0.13 to
-0.34 of the disagreement with the dense network went away there, 0.6 to 0.9 among refined tiles."""
-
 
 @dataclass(frozen=True)
 class CoarseToFineConfig(MethodConfig):
@@ -50,7 +47,7 @@ class CoarseToFineConfig(MethodConfig):
         None, "Gain per tile from which a tile is refined; as many as the budget pays for if absent."
     )
     isolated_gain: float = setting(
-        ISOLATED, "Share of its gain that a tile has if no tile around it is refined; 1 ignores these.", 0, 1
+        0.3, "Share of its gain that a tile has if no tile around it is refined; 1 ignores these.", 0, 1
     )
     level_gain: tuple[float, ...] = field(default=Refinement.level_gain)
     unsaid: ClassVar = {"isolated_gain": 1.0}
@@ -69,16 +66,9 @@ class CoarseToFineConfig(MethodConfig):
         """Ask for the whole method if a program has the score."""
         if self.policy not in SCORES:
             return None
-        how, direct = self.refinement, self.schedule == "direct"
-        first = self.budget, self.policy, self.tile, self.coarse_level
-        return CoarseToFineRun(
-            *first,
-            self.level_gain,
-            how.logit_blend,
-            how.threshold,
-            direct=direct,
-            isolated_gain=how.isolated_gain,
-        )
+        run = CoarseToFineRun(self.budget, self.policy, self.tile, self.coarse_level, self.level_gain)
+        direct, isolated = self.schedule == "direct", self.isolated_gain
+        return replace(run, threshold=self.threshold, direct=direct, isolated_gain=isolated)
 
     @property
     def refinement(self) -> Refinement:
@@ -93,13 +83,8 @@ class CoarseToFineConfig(MethodConfig):
             raise ValueError(
                 f"coarse_to_fine goes by the network's own uncertainty: policy {names}; given {self.policy}"
             )
-        return Refinement(
-            entry.score,
-            self.level_gain,
-            threshold=self.threshold,
-            schedule=self.schedule,
-            isolated_gain=self.isolated_gain,
-        )
+        how = Refinement(entry.score, self.level_gain, threshold=self.threshold, schedule=self.schedule)
+        return replace(how, isolated_gain=self.isolated_gain)
 
 
 class CoarseToFineTraining(MethodTraining):
@@ -178,28 +163,17 @@ class CoarseToFine(TrainableSegmenter):
 
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W] in 0..1; a memory is not used, every image is seen anew."""
-        return self.after(image, None)
+        return _last(self.stream(image))
 
     def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
         """Segment where cells are wanted: the first pass too leaves the others out."""
-        for answer in self.stream(image, wanted=wanted):
-            last = answer
-        return last
+        return _last(self.stream(image, wanted))
 
-    def after(self, image: Tensor, first: Prediction | None) -> Prediction:
-        """Segment images whose first pass may have run before, with the same tile and level."""
-        for answer in self.stream(image, first):  # one after the other: earlier features are let go
-            last = answer
-        return last
-
-    def stream(
-        self, image: Tensor, first: Prediction | None = None, wanted: Tensor | None = None
-    ) -> Iterator[Prediction]:
+    def stream(self, image: Tensor, wanted: Tensor | None = None) -> Iterator[Prediction]:
         """Yield a complete prediction after every pass, coarse first; the last is that of `forward`.
 
         Args:
             image: Images [N, 3, H, W] in 0..1.
-            first: What the first pass gave, if it has run before.
             wanted: Cells [N, Gh, Gw], bool, of which tiles are computed; all if absent.
         """
         size = check_image(image, self.network)
@@ -208,7 +182,7 @@ class CoarseToFine(TrainableSegmenter):
             yield self._pass(image, plan if wanted is None else plan.only(wanted), None)
             return
         plan = self._first(image, size, wanted)
-        answer = first or self._pass(image, plan, None, remember=self.coarse_level > 0)
+        answer = self._pass(image, plan, None, remember=self.coarse_level > 0)
         yield answer
         held = plan.levels
         for level in self.refinement.steps(self.coarse_level):
@@ -334,6 +308,11 @@ class CoarseToFine(TrainableSegmenter):
         gains = gain if isinstance(gain, tuple) else (gain,)
         maps = [per_cell(g, view.size, self.tile).cpu() for g in gains]
         return [self.refinement.forest([m[n] for m in maps], now, level) for n, now in enumerate(held.cpu())]
+
+
+def _last(answers: Iterator[Prediction]) -> Prediction:
+    """Return the last answer; one after the other, so that earlier features are let go."""
+    return deque(answers, maxlen=1)[0]
 
 
 def _like(logits: Tensor, other: Tensor) -> Tensor:

@@ -9,30 +9,25 @@ Source   this project. The plan is the one of least expected error that the budg
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
 
-from foveal.geometry.plan import SKIP, Plan, check_budget
+from foveal.geometry.plan import SKIP, Plan
 from foveal.geometry.reuse import choose_levels
-from foveal.methods.base import AdaptiveSegmenter, check_image, check_tile, mark_dense_modules
-from foveal.methods.config import MethodConfig, Resources, setting
-from foveal.methods.prediction import Prediction, Step, Trace, check_logits
-from foveal.policies import POLICIES, View, create_policy
+from foveal.methods.config import MethodConfig, setting
+from foveal.methods.frames import FrameSegmenter
+from foveal.methods.prediction import Prediction, Step
+from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import Score, per_cell
 from foveal.policies.refinement import Refinement
 from foveal.policies.temporal import change, differs, is_new_scene
 from foveal.storage.names import find
 from foveal.storage.schema import MOST_LEVEL, MOST_TILE
-from foveal.tiles.video import VideoMemory, check_memory, compute
+from foveal.tiles.video import VideoMemory
 
-if TYPE_CHECKING:
-    from foveal.tiles.memory import Memory
-
-NAME = "video_coarse_to_fine"
 NOISE, CLEAR = 0.02, 0.12
 """Change of a cell [0..1] below which it is taken for noise, and from which its answer is taken for wrong."""
 UNSEEN = 0.05
@@ -65,8 +60,10 @@ class VideoCoarseToFineConfig(MethodConfig):
         find(self.policy, _scores(), "score of uncertainty")
 
 
-class VideoCoarseToFine(AdaptiveSegmenter):
+class VideoCoarseToFine(FrameSegmenter):
     """Runs an ordinary network on the tiles of every frame that it pays to compute again.
+
+    Where a new scene begins, a frame is a first one.
 
     Args:
         network: Module from images [N, 3, H, W] to logits [N, K, h, w].
@@ -78,9 +75,7 @@ class VideoCoarseToFine(AdaptiveSegmenter):
     """
 
     Config = VideoCoarseToFineConfig
-    decides_from = "the frame, the pixels that were last computed, and the last answer"
-    supports_masks = True
-    uses_memory = True
+    name = "video_coarse_to_fine"
 
     def __init__(
         self,
@@ -88,62 +83,13 @@ class VideoCoarseToFine(AdaptiveSegmenter):
         config: VideoCoarseToFineConfig,
         dense_modules: tuple[str, ...] | None = None,
     ) -> None:
-        super().__init__()
-        self.network, self.config = network, config
-        self.budget, self.tile = check_budget(config.budget), check_tile(network, config.tile)
-        self.score = _scores()[config.policy]
+        super().__init__(network, config, dense_modules)
+        self.config, self.score = config, _scores()[config.policy]
         self.level_gain = Refinement.level_gain
-        first = config.budget if config.first_budget is None else config.first_budget
-        self.first = create_policy("detail", first, config.tile, config.coarse_level)
-        mark_dense_modules(network, dense_modules)
 
-    @classmethod
-    def from_config(
-        cls, network: nn.Module, config: VideoCoarseToFineConfig, resources: Resources | None = None
-    ) -> Self:
-        """Take everything from the config."""
-        return cls(network, config)
-
-    def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
-        """Segment the next frames [N, 3, H, W] in 0..1 of N videos.
-
-        Without a memory, or with one that was restarted, and where a new scene begins, a frame is the first.
-
-        Raises:
-            ValueError: The budget does not pay for the cheapest first frame, or the memory is of another
-                method or of other frames.
-        """
-        size = check_image(image, self.network)
-        before = check_memory(memory, NAME, image, self.tile)
-        if before is None or not before.records:
-            plan = self.first(View(image))
-        else:
-            plan = Plan(self._levels(image, before), self.tile, size)
-        after = compute(self.network, image, plan, before, NAME)
-        return self._answer(after, plan)
-
-    def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
-        """Segment single frames where cells are wanted [N, Gh, Gw], bool; nothing is remembered."""
-        plan = self.decide(image).only(wanted)
-        return replace(self._answer(compute(self.network, image, plan, None, NAME), plan), memory=None)
-
-    def decide(self, image: Tensor) -> Plan:
-        """Return the plan for first frames [N, 3, H, W]."""
-        check_image(image, self.network)
-        return self.first(View(image))
-
-    def dense(self) -> nn.Module:
-        """Return the network."""
-        return self.network
-
-    def least_work(self, size: tuple[int, int]) -> float:
-        """Return the least work of a first frame of `size` [px]; the later ones may cost nothing."""
-        return self.first.least_work(size)
-
-    def _answer(self, after: VideoMemory, plan: Plan) -> Prediction:
-        check_logits(after.logits)
-        trace = Trace((Step("network", plan.work, plan),))
-        return Prediction(after.logits, after.size, trace, after)
+    def _next_frame(self, image: Tensor, before: VideoMemory) -> Prediction:
+        plan = Plan(self._levels(image, before), self.tile, before.size)
+        return self._answer(self._computed(image, plan, before), Step("network", plan.work, plan))
 
     def _levels(self, image: Tensor, before: VideoMemory) -> Tensor:
         """Choose the level of every cell of the next frames [N, Gh, Gw], SKIP to keep its answer."""

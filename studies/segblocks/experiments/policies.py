@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from foveal.evaluation.baselines import static
-from foveal.evaluation.evaluate import Entry, evaluate
+from foveal.evaluation.evaluate import evaluate
 from foveal.evaluation.rows import EvalRow
+from foveal.evaluation.tally import Entry
 from foveal.hub.checkpoint import Model
 from foveal.methods import Dense, SegBlocks
 from foveal.policies import create_policy

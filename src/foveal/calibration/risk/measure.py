@@ -17,6 +17,9 @@ from foveal.objectives.disagreement import disagreement, excess_error
 from foveal.ops import tuning
 from foveal.storage.labels import VOID
 
+QUANTILES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+"""Thresholds of the risk table are these quantiles of the gain per tile."""
+
 
 @dataclass(frozen=True)
 class ImageLoss:
@@ -102,6 +105,18 @@ class Runs:
                     remaining[row, k] = method.remaining_gain(image, answer)[0]
             self.report(name, row + 1, len(indices))
         return Measured(losses, works, remaining)
+
+
+def spaced(indices: Sequence[int], count: int) -> list[int]:
+    """Return at most so many of the indices, evenly spaced."""
+    kept = min(count, len(indices))
+    return [indices[k * len(indices) // kept] for k in range(kept)]
+
+
+def spread_thresholds(rates: Tensor) -> list[float]:
+    """Return thresholds at `QUANTILES` of the gains per tile, rising, each once."""
+    found = torch.quantile(rates, torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
+    return sorted({float(f"{q:.4g}") for q in found})
 
 
 def divide(count: int) -> tuple[list[int], list[int]]:
