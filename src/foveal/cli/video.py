@@ -87,14 +87,14 @@ def video(
             raise ValueError(f"-o {out} is the video itself; give another file")
         sink = open_sink(out, view, loaded.card.palette, frames.clock)
         prepare(threads)
-        tally = Tally(json, quiet or json, limit or frames.count)
+        report = StreamReport(json, quiet or json, limit or frames.count)
         with closing(sink):
-            last = _run(made, frames, sink, tally, _before(memory), limit)
+            last = _run(made, frames, sink, report, _before(memory), limit)
     if memory is not None:
         _keep(last, memory)
     if not quiet:
-        say(tally.summary(out), err=json)
-    if tally.interrupted:
+        say(report.summary(out), err=json)
+    if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
@@ -126,7 +126,7 @@ def make_method(
 
 
 @dataclass
-class Tally:
+class StreamReport:
     """What is said while frames go by, and at the end.
 
     Attributes:
@@ -163,7 +163,7 @@ def _run(
     method: AdaptiveSegmenter,
     frames: Source,
     sink: Sink,
-    tally: Tally,
+    report: StreamReport,
     memory: Memory | None,
     limit: int | None,
 ) -> Memory | None:
@@ -175,30 +175,30 @@ def _run(
 
     from foveal.inference.video import segment_frames
 
-    hidden = True if tally.hidden else None  # None: shown in a terminal
-    bar: Any = tqdm(total=tally.total, unit="frame", file=sys.stderr, disable=hidden, leave=False)
+    hidden = True if report.hidden else None  # None: shown in a terminal
+    bar: Any = tqdm(total=report.total, unit="frame", file=sys.stderr, disable=hidden, leave=False)
     try:
         with closing(bar):
             for result in segment_frames(method, islice(frames, limit), memory):
                 sink.write(result.frame, result.labels)
                 memory = result.memory
-                _count(result, frames, tally)
+                _count(result, frames, report)
                 bar.set_postfix_str(f"work {result.work:.3f}", refresh=False)
                 bar.update()
     except KeyboardInterrupt:
-        tally.interrupted = True
+        report.interrupted = True
     except ValueError as error:
-        done = f"; the {tally.frames} frames before are written" if tally.frames else ""
+        done = f"; the {report.frames} frames before are written" if report.frames else ""
         raise ValueError(f"{error}{done}") from None
     return memory
 
 
-def _count(result: FrameResult, frames: Source, tally: Tally) -> None:
+def _count(result: FrameResult, frames: Source, report: StreamReport) -> None:
     row = result.row(frames.clock)
-    tally.frames, tally.work = tally.frames + 1, tally.work + result.work
-    tally.times.append(result.ms)
-    tally.bytes = max(tally.bytes, row.memory_bytes)
-    if tally.lines:
+    report.frames, report.work = report.frames + 1, report.work + result.work
+    report.times.append(result.ms)
+    report.bytes = max(report.bytes, row.memory_bytes)
+    if report.lines:
         echo_json(row, line=True)
 
 
@@ -291,7 +291,8 @@ def _controls(loaded: Model, engine: Engine, budgets: list[float]) -> list[Entry
         for name, settings in (*simple, ("coarse_to_fine", {})):
             config = configure(loaded, name, share, settings)
             made = engine.make(name, config)
-            rows.append(Entry(name, str(config.settings["policy"]), share, partial(_given, made)))
+            policy, make = str(config.settings["policy"]), partial(_given, made)
+            rows.append(Entry(name, policy, share, make, settings=config.settings))
         rows.append(key_frames(engine.dense().dense(), share))
     return rows
 

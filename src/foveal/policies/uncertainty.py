@@ -45,9 +45,10 @@ def regional_entropy(view: View) -> Tensor:
     uncertain = weighted_entropy(view)
     stride = max(1, round(view.size[0] / uncertain.shape[1]))
     reach = max(1, AROUND // stride)
-    for window, border in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):  # one after
+    # One side after the other: the window is a rectangle at the edges too, so the means are the same.
+    for window, border in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
         uncertain = F.avg_pool2d(uncertain[:, None], window, 1, border, count_include_pad=False)[:, 0]
-    return uncertain  # the other: the window is a rectangle at the edges too
+    return uncertain
 
 
 def _logits(view: View) -> Tensor:
