@@ -107,7 +107,7 @@ class EveryStep(Refinement):
 
     def choose(self, forests: list[Forest], left: list[float]) -> list[Tensor]:
         """Choose as many tiles as without, and the compact ones of them."""
-        counts = [int(mask.sum()) for mask in replace(self, isolated_gain=1.0).choose(forests, left)]
+        counts = [int(mask.sum()) for mask in Refinement(self.score, self.level_gain).choose(forests, left)]
         rates = [planner.rates(*forest)[0] for forest in forests]
         is_open = [costs[0] > 0 for _, costs in forests]
         return [
