@@ -249,6 +249,30 @@ def planners() -> str:
     return grid(head, body)
 
 
+def by_level() -> str:
+    """Compare steps in which the choice is compact, level by level."""
+    found = json.loads((FOLDER / "planners.json").read_text())["by_level"]
+    cases = list(dict.fromkeys((row["model"], row["budget"]) for row in found))
+    head = ["compact in", *(f"{Path(model).stem} {budget:g}: mIoU / agreement" for model, budget in cases)]
+    body = []
+    for name in dict.fromkeys(row["planner"] for row in found):
+        rows = {(row["model"], row["budget"]): row for row in found if row["planner"] == name}
+        body.append([name, *(f"{rows[c]['miou']:.1f} / {100 * rows[c]['agreement']:.1f}" for c in cases)])
+    return grid(head, body)
+
+
+def neighbours() -> str:
+    """Show what a refined tile loses of its disagreement, by its refined neighbours."""
+    found = json.loads((FOLDER / "planners.json").read_text())["neighbours"]
+    head = ["network, first pass", *(f"{k} of 8" for k in range(9)), "`isolated_gain`"]
+    body = [
+        [f"{Path(row['model']).stem}, level {row['level']}", *(f"{share:.0%}" for share in row["share_lost"])]
+        + [f"{row['isolated_gain']:.2f}"]
+        for row in found
+    ]
+    return grid(head, body)
+
+
 def base_areas() -> str:
     """Show areas of what is chosen on other images, beside shrinking."""
     body = []
@@ -277,6 +301,8 @@ TABLES = {
     "closer_learned": learned,
     "closer_context": context,
     "closer_planners": planners,
+    "closer_by_level": by_level,
+    "closer_neighbours": neighbours,
     "closer_areas": base_areas,
     "closer_risk": risk,
     "closer_risk_bounds": bounds,
