@@ -136,19 +136,30 @@ def watched(
 def checked(library: Path, reports: Path) -> dict[str, str]:
     """Return an environment whose processes load the sanitizers first, and the kernels that call them."""
     reports.mkdir()
-    told = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
-    first = told.stdout.strip()
-    if not Path(first).is_absolute():
-        raise FileNotFoundError("there is no libasan.so; install the sanitizers of gcc")
+    # The sanitizer looks for what throws C++ exceptions when it starts: it must be there before PyTorch is.
+    first = [_located(name) for name in ("libasan.so", "libstdc++.so.6")]
     return {
         **os.environ,
         "FOVEAL_KERNELS": str(library),
-        "LD_PRELOAD": first,
+        "LD_PRELOAD": ":".join(first),
         "ASAN_OPTIONS": f"detect_leaks=0:log_path={reports / 'address'}",
         "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={reports / 'undefined'}",
         "OMP_NUM_THREADS": "2",
         "CI": "1",  # tests of kernels are then not skipped without them
     }
+
+
+def _located(name: str) -> str:
+    """Return where GCC has a library.
+
+    Raises:
+        FileNotFoundError: It has none.
+    """
+    told = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    found = told.stdout.strip()
+    if not Path(found).is_absolute():
+        raise FileNotFoundError(f"there is no {name}; install GCC with its sanitizers and C++")
+    return found
 
 
 def take(reports: Path) -> list[str]:
