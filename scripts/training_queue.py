@@ -7,7 +7,8 @@
 
 The clone stands at the commit that was current when the queue was first started, with an environment of its
 own, so that work on the code does not disturb a run. `foveal bench` pauses the queue while it measures. A run
-that was stopped or killed goes on from its last checkpoint and ends with the same bytes.
+that was stopped or killed goes on from its last checkpoint and ends with the same bytes. A job with
+`start`, the name of an earlier job, starts from its weights instead of the encoder's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ KEPT = Path("benchmarks") / "trained"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("jobs", nargs="?", type=Path, help="TOML file of [[job]] tables: name, recipe, set")
+    parser.add_argument(
+        "jobs", nargs="?", type=Path, help="TOML file of [[job]] tables: name, recipe, set, start"
+    )
     parser.add_argument("--home", type=Path, default=Path.home() / ".cache" / "foveal" / "queue")
     parser.add_argument(
         "--data", type=Path, default=REPOSITORY / "data", help="folder that recipes call data/"
@@ -132,9 +135,18 @@ def command(home: Path, job: dict, threads: int) -> list[str]:
     installed = home / "clone" / ".venv" / "bin" / "foveal"
     program = [str(installed)] if installed.exists() else [sys.executable, "-m", "foveal"]
     call = [*program, "train", job["recipe"], "--run", f"runs/{job['name']}", "--resume"]
-    for pair in job.get("set", []):
+    for pair in [*first_weights(home, job), *job.get("set", [])]:
         call += ["--set", pair]
     return [*call, "--threads", str(threads), "--json"]
+
+
+def first_weights(home: Path, job: dict) -> list[str]:
+    """Settings by which a job starts from the model of another, kept or made here."""
+    if "start" not in job:
+        return []
+    kept = KEPT / f"{job['start']}.safetensors"
+    place = kept if (home / "clone" / kept).exists() else Path("runs") / job["start"]
+    return ["model.encoder_weights=", f"model.start={place}"]
 
 
 def collect(home: Path, folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -38,9 +39,8 @@ def test_a_queue_that_is_killed_ends_with_the_same_bytes(tmp_path: Path) -> None
         f'model.name = "swiftnet_nano"\ndata = {{ train = "folder:{data}", crop = [64, 64] }}\n'
         f"train = {{ steps = {STEPS}, batch = 2, warmup = 1, save_every = 1 }}\n"
     )
-    jobs.write_text(
-        "".join(f'[[job]]\nname = "{k}"\nrecipe = "{recipe}"\nset = ["seed={k}"]\n' for k in (0, 1))
-    )
+    job = f'[[job]]\nname = "%d"\nrecipe = "{recipe}"\nset = ["seed=%d"]\n'
+    jobs.write_text(job % (0, 0) + job % (1, 1) + 'start = "0"\n')
     words = (jobs, "--data", tmp_path, "--threads", 1, "--in-place")
     for home in (tmp_path / "calm", tmp_path / "killed"):
         queue(home, *words)
@@ -52,6 +52,8 @@ def test_a_queue_that_is_killed_ends_with_the_same_bytes(tmp_path: Path) -> None
             assert not (home / "clone" / "runs" / "0" / "model.json").exists()
             queue(home, *words)
         wait_until(home, "1/model.json")
+    card = json.loads((tmp_path / "calm" / "clone" / "runs" / "1" / "model.json").read_text())
+    assert card["training"]["recipe"]["model"]["start"] == "runs/0"
     for name in "01":
         calm, killed = (
             (tmp_path / kind / "clone" / "runs" / name / "model.safetensors").read_bytes()
