@@ -52,6 +52,14 @@ def test_rows_table_picture_and_sentences(command, tmp_path: Path) -> None:
         assert picture.format == "PNG" and min(picture.size) > 500
 
 
+def test_adaptive_methods_may_begin_with_a_smaller_image(command) -> None:
+    words = ("--runtimes", "foveal", "--precision", "f32", "--base-scales", 1, 0.75, "--budget", 0.5)
+    rows = [row for row in parsed(command(*words, "--json"))["rows"] if row["kind"] == "adaptive"]
+    assert [(row["setting"], "scale 0.75" in row["settings"]) for row in rows] == [
+        *((0.6, False), (0.5, False), (0.5, True))  # 0.6 of the work pays for all of the image at 0.75
+    ]
+
+
 def test_what_is_not_available_is_named(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     result = command("--limit", 1, "--json", "--precision", "f32", "int8", "--runtimes", "torch,foveal")
@@ -75,6 +83,7 @@ def test_what_is_not_available_is_named(command, monkeypatch: pytest.MonkeyPatch
         (("--precision", "f16"), "no precision named 'f16'"),
         (("--scales", 2), "--scales is 2; give shares above 0 and at most 1"),
         (("--budget", 0), "--budget is 0"),
+        (("--base-scales", 0), "--base-scales is 0"),
         (("--methods", "segblock"), "no method named 'segblock'"),
         (("--limit", 0), "--limit"),
     ],

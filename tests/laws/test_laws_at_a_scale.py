@@ -83,7 +83,7 @@ def test_a_budget_that_pays_for_all_of_it_gives_the_dense_answer_on_the_shrunk_i
     with torch.no_grad():
         dense = method.dense()(image)
     assert torch.equal(found.labels, method.dense_labels(image))
-    assert_close(found.logits, dense, 1e-6)
+    assert_close(found.logits, dense)
     assert found.trace.work.tolist() == pytest.approx([pixel_share(SIZE, scale)] * 2)
     assert found.labels.shape == (2, *SIZE) and found.trace.levels is None
     assert torch.equal(found.labels, answer(Reduced(engine.dense().dense(), scale), image).labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,9 @@ from foveal.cost import count_macs
 from foveal.fusion import fuse
 from foveal.kernels import build
 from foveal.methods import METHODS, AdaptiveSegmenter, CompiledMethod, CompiledNetwork, MethodConfig
+from foveal.methods.scaling import enlarge_logits, shrink
 from foveal.models import create_model
+from foveal.ops import classify
 from foveal.program import compile_network
 from samples import error_of
 
@@ -108,3 +111,58 @@ def test_what_no_program_can_decide_is_refused(network: torch.nn.Module) -> None
     )
     with pytest.raises(TypeError, match="from a method, not from a config"):
         CompiledMethod.from_config(network, METHODS["dense"].Config())
+
+
+AT_A_SCALE = [("dense", {}), ("segblocks", {"policy": "entropy"}), ("coarse_to_fine", {"coarse_level": 2})]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "settings"), AT_A_SCALE, ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("sides", [(160, 224), (99, 150), (262, 406), (33, 65)], ids=str)
+def test_one_call_that_shrinks_answers_as_shrinking_by_hand(
+    network: torch.nn.Module, name: str, settings: dict, layout: torch.memory_format, sides: tuple[int, int]
+) -> None:
+    size = (262, 406)
+    image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(2)).to(memory_format=layout)
+    _, compiled = pair(network, name, 0.9, settings)
+    small = compiled(shrink(image, sides))
+    expected = small.logits if sides == size else enlarge_logits(small.logits, size)
+    found = compiled.shrunk(image, sides)
+    torch.testing.assert_close(found.logits, expected, rtol=1e-4, atol=1e-4)
+    assert found.labels.shape == (2, *size) and torch.equal(
+        compiled.shrunk_labels(image, sides), found.labels
+    )
+    assert float((found.labels == classify(expected, size)).double().mean()) > 0.9995
+    assert [step.name for step in found.trace.steps] == [step.name for step in small.trace.steps]
+    torch.testing.assert_close(found.trace.work, small.trace.work)
+
+
+@torch.no_grad()
+def test_bytes_are_shrunk_as_floats_are(network: torch.nn.Module) -> None:
+    program = compile_network(network)
+    pixels = torch.randint(0, 256, (1, 90, 130, 3), dtype=torch.uint8)
+    floats = pixels.permute(0, 3, 1, 2).float() / 255
+    ours, theirs = (
+        program.run(x, shrunk_to=(60, 90), logits=True, confidence=True) for x in (pixels, floats)
+    )
+    torch.testing.assert_close(*(torch.from_numpy(x.logits) for x in (ours, theirs)), rtol=1e-4, atol=1e-4)
+    assert ours.confidence.shape == (1, 90, 130) and float(ours.confidence.min()) > 1 / 5
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [(0, 0), (89, 129), (40, 70)])
+def test_a_pixel_that_is_no_number_is_found_where_images_are_shrunk(
+    network: torch.nn.Module, bad: float, place: tuple[int, int]
+) -> None:
+    program, image = compile_network(network), torch.rand(1, 3, 90, 130)
+    image[0, 1, place[0], place[1]] = bad
+    assert "images hold NaN or infinity" in error_of(lambda: program.run(image, shrunk_to=(60, 90)))
+
+
+def test_what_cannot_be_shrunk_is_refused(network: torch.nn.Module) -> None:
+    program, image = compile_network(network), torch.rand(1, 3, 90, 130)
+    mask = np.ones((1, 2, 3), np.uint8)
+    assert "no mask" in error_of(lambda: program.run(image, mask=mask, shrunk_to=(60, 90)))
+    for sides in ((0, 90), (60, -1)):
+        assert "images are empty" in error_of(lambda sides=sides: program.run(image, shrunk_to=sides))

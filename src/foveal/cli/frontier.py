@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,10 @@ def frontier(
     scales: Annotated[
         list[float] | None,
         typer.Option(help="Scales of the image for static runtimes; default 1 0.75 0.5 0.35."),
+    ] = None,
+    base_scales: Annotated[
+        list[float] | None,
+        typer.Option(help="Scales of the image for adaptive methods, before they decide; default 1."),
     ] = None,
     budget: Annotated[
         list[float] | None, typer.Option(help="Shares of the dense work; default 0.15 0.2 0.25 0.3 0.4 0.55.")
@@ -91,7 +96,8 @@ def frontier(
     ranges = _calibration(data, calibration_split, dataset, calibration) if "int8" in wanted else []
     pictures = [image for batch in ranges for image in batch]
     engines, unable = find_engines(loaded, wanted, lambda plain: int8_scales(plain, pictures))
-    ours = adaptive_contenders(loaded, methods or OURS, budget or BUDGETS, engines)
+    bases = check_shares("--base-scales", base_scales or [1.0])
+    ours = adaptive_contenders(loaded, methods or OURS, budget or BUDGETS, engines, bases)
     effort = Effort(limit, timed, repeat, quiet_machine)
     found = _measure(loaded, dataset, (choices, shares, ranges), ours, effort)
     packages, left_out = frozenset(packages_of(choices)), (*absent, *unable)
@@ -134,24 +140,36 @@ def check_shares(option: str, values: Sequence[float]) -> list[float]:
 
 
 def adaptive_contenders(
-    loaded: Model, methods: Sequence[str], budgets: Sequence[float], engines: Sequence[Engine]
+    loaded: Model,
+    methods: Sequence[str],
+    budgets: Sequence[float],
+    engines: Sequence[Engine],
+    scales: Sequence[float] = (1.0,),
 ) -> list[Contender]:
-    """List every method at every budget and precision; the dense network has one row a precision.
+    """List every method at every budget, scale and precision; the dense network has one row a precision.
 
     Args:
         loaded: The model.
         methods: Names in `foveal.methods.METHODS`.
-        budgets: Shares of the dense work.
+        budgets: Shares of the dense work on the whole image. One that pays for all of the image at a scale
+            has no row there: that is a static one.
         engines: Run the model, one a precision.
+        scales: Of the image's sides, before a method decides.
 
     Raises:
         ValueError: There is no method of that name, or a budget is no share.
     """
+    from dataclasses import replace
+
     from foveal.benchmark.contenders import AdaptiveContender
     from foveal.calibration.configure import configure
 
     shares, chosen = check_shares("--budget", budgets), list(dict.fromkeys(methods))
-    every = [(name, configure(loaded, name, share, {})) for name in chosen for share in shares]
+    every = []
+    for name, scale, share in product(chosen, scales, shares):
+        if share < scale**2 or scale == 1:
+            within = configure(loaded, name, min(1.0, share / scale**2), {})
+            every.append((name, replace(within, budget=share, scale=scale)))
     configs = list({(name, c.is_dense or c): (name, c) for name, c in every}.values())
     return [AdaptiveContender(name, engine, config) for engine in engines for name, config in configs]
 

@@ -15,7 +15,7 @@ SYMBOLS = (
         "foveal_depthwise",
     ),
     *("foveal_enlarge", "foveal_gather", "foveal_halve", "foveal_index", "foveal_max_pool", "foveal_means"),
-    *("foveal_outputs", "foveal_winograd"),
+    *("foveal_outputs", "foveal_resize", "foveal_winograd"),
     *("foveal_reduced_change", "foveal_reduced_convolve", "foveal_reduced_depthwise"),
     *("foveal_reduced_enlarge", "foveal_reduced_halve", "foveal_reduced_max_pool", "foveal_reduced_means"),
     *("foveal_reduced_path", "foveal_program_free", "foveal_program_make", "foveal_program_release"),

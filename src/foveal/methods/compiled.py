@@ -13,7 +13,7 @@ from foveal.kernels.build import tell
 from foveal.methods.base import AdaptiveSegmenter, WrappingMethod, check_shape
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.ops.classify.spec import factor_of
-from foveal.program.run import Program, ProgramResult
+from foveal.program.run import Program, ProgramResult, logits_grid
 from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, Settings
 
 if TYPE_CHECKING:
@@ -71,21 +71,51 @@ class CompiledMethod(WrappingMethod):
         _, settings = self._decided(image)
         return torch.from_numpy(self._run(image, settings, logits=False).labels)
 
+    def shrunk(self, image: Tensor, sides: tuple[int, int]) -> Prediction:
+        """Segment images [N, C, H, W] that are shrunk to `sides` [px] first, within the same call.
+
+        Work is a share of that on the shrunk images; logits are enlarged.
+        """
+        size = check_shape(image, self.network)
+        _, settings = self._decided(image)
+        found = self._run(image, settings, sides=sides)
+        trace = Trace(passes(settings, found, sides))
+        return Prediction(_logits(found), size, trace, computed_labels=torch.from_numpy(found.labels))
+
+    def shrunk_labels(self, image: Tensor, sides: tuple[int, int]) -> Tensor:
+        """Return the class per pixel [N, H, W], uint8, of images that are shrunk to `sides` [px] first."""
+        check_shape(image, self.network)
+        _, settings = self._decided(image)
+        return torch.from_numpy(self._run(image, settings, logits=False, sides=sides).labels)
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether one call can shrink, decide and segment: nothing is decided before the program runs."""
+        return self.settings is not None
+
     def _run(
-        self, image: Tensor, settings: Settings, logits: bool = True, wanted: Tensor | None = None
+        self,
+        image: Tensor,
+        settings: Settings,
+        logits: bool = True,
+        wanted: Tensor | None = None,
+        sides: tuple[int, int] | None = None,
     ) -> ProgramResult:
         """Run the program up to the labels, and tell whoever counts what enlarging the logits takes."""
-        found, stride = _run(self.program, image, settings, logits, wanted=wanted), self.program.stride
-        count, _, height, width = image.shape
-        shape = count, self.program.classes, -(-height // stride), -(-width // stride)
-        factor = factor_of(shape, (height, width))
+        size = image.shape[2], image.shape[3]
+        mask = None if wanted is None else wanted.numpy()
+        found = _run(self.program, image, settings, logits=logits, mask=mask, shrunk_to=sides)
+        shape = len(image), self.program.classes, *logits_grid(size, sides or size, self.program.stride)
+        factor = factor_of(shape, size)
+        if sides not in (None, size):
+            tell("interpolation", 4 * (len(image) * self.program.channels * prod(sides) + prod(shape)))
         tell("interpolation", 4 * prod(shape) * factor**2 if factor > 1 else 0)
         return found
 
     def step_ms(self, image: Tensor) -> dict[str, float]:
         """Time every step of the program, the decision, the composition and the labels in one run [ms]."""
         _, settings = self._decided(image)
-        return _run(self.program, image, settings, logits=False, profile=True).step_ms
+        return _run(self.program, image, settings, profile=True).step_ms
 
     def _decided(self, image: Tensor) -> tuple[tuple[Step, ...], Settings]:
         """Return what a decision before the program cost, and what the program is asked for."""
@@ -121,7 +151,8 @@ class CompiledNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Run everything at full resolution."""
-        return _logits(_run(self.program, image, DenseRun(int(self.program.tables.head.coarsest_stride))))
+        settings = DenseRun(int(self.program.tables.head.coarsest_stride))
+        return _logits(_run(self.program, image, settings, logits=True))
 
 
 def passes(settings: Settings, found: ProgramResult, size: tuple[int, int]) -> tuple[Step, ...]:
@@ -160,18 +191,17 @@ def _refinements(settings: CoarseToFineRun, levels: Tensor, count: int, size: tu
     return steps
 
 
-def _run(
-    program: Program,
-    image: Tensor,
-    settings: Settings,
-    logits: bool = True,
-    profile: bool = False,
-    wanted: Tensor | None = None,
-) -> ProgramResult:
-    """Run a program on as many threads as PyTorch uses, and tell whoever counts what it did."""
+def _run(program: Program, image: Tensor, settings: Settings, **asked: Any) -> ProgramResult:
+    """Run a program on as many threads as PyTorch uses, and tell whoever counts what it did.
+
+    Args:
+        program: The compiled network.
+        image: [N, C, H, W] in 0..1.
+        settings: Method and budget.
+        asked: What else `Program.run` is asked for.
+    """
     array: Any = image.detach().to("cpu", torch.float32).numpy()
-    threads, mask = torch.get_num_threads(), None if wanted is None else wanted.numpy()
-    found = program.run(array, settings, mask, threads=threads, logits=logits, profile=profile)
+    found = program.run(array, settings, threads=torch.get_num_threads(), **asked)
     tell("convolution", found.macs)
     return found
 

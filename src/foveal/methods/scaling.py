@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from foveal.geometry.plan import grid
 from foveal.methods.base import AdaptiveSegmenter, WrappingMethod, check_shape
 from foveal.methods.prediction import Prediction, Trace
-from foveal.ops import halve
+from foveal.ops import halve, resize
+from foveal.program.settings import enlarged_grid
 
 if TYPE_CHECKING:
     from foveal.geometry.plan import Plan
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from foveal.tiles.memory import Memory
 
 Size = tuple[int, int]
-STRIDES = (4, 2, 1)
-"""Logits of a shrunk image are enlarged to the first stride of the image that keeps all of them, and from
-there on as those of the whole image."""
 
 KEPT = 16
 """Methods that are kept, one for every budget on a shrunk image."""
@@ -53,15 +51,13 @@ def shrink(image: Tensor, sides: Size) -> Tensor:
     if tuple(image.shape[2:]) == sides:
         return image
     exact = image if image.dtype in (torch.float32, torch.float64) else image.float()
-    found = F.interpolate(exact, size=sides, mode="bilinear", align_corners=False, antialias=True)
-    return found.to(image.dtype)
+    return resize(exact, sides).to(image.dtype)
 
 
 def enlarge_logits(logits: Tensor, size: Size) -> Tensor:
     """Enlarge the logits [N, K, h, w] of a shrunk image to a stride of the image of `size` [px]."""
-    grids = [(-(-size[0] // stride), -(-size[1] // stride)) for stride in STRIDES]
-    kept = (g for g in grids if logits.shape[2] <= g[0] and logits.shape[3] <= g[1])
-    return F.interpolate(logits, size=next(kept, grids[-1]), mode="bilinear", align_corners=False)
+    grid = enlarged_grid((logits.shape[2], logits.shape[3]), size)
+    return F.interpolate(logits, size=grid, mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -112,6 +108,21 @@ class ScaledNetwork(nn.Module):
         return enlarge_logits(self.network(small), size)
 
 
+@runtime_checkable
+class Shrinks(Protocol):
+    """A method that may shrink images, segment them and enlarge the logits in one call."""
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether it does."""
+
+    def shrunk(self, image: Tensor, sides: Size) -> Prediction:
+        """Segment images [N, C, H, W] shrunk to `sides` [px]; work is a share of that on the shrunk ones."""
+
+    def shrunk_labels(self, image: Tensor, sides: Size) -> Tensor:
+        """Return the class per pixel [N, H, W] of the images that came in."""
+
+
 class ScaledMethod(WrappingMethod):
     """Runs a method on the shrunk image, within the share of the full-size dense work that it has.
 
@@ -147,7 +158,20 @@ class ScaledMethod(WrappingMethod):
         """
         size = check_shape(image, self.network)
         self._check_budget(size)
-        return self._returned(self.within(size)(self.sent(image), memory), image)
+        inner = self.within(size)
+        if isinstance(inner, Shrinks) and inner.shrinks:
+            found = inner.shrunk(image, shrunk_size(size, self.config.scale))
+            return replace(found, trace=self._trace(found.trace, size))
+        return self._returned(inner(self.sent(image), memory), image)
+
+    def labels(self, image: Tensor) -> Tensor:
+        """Return the class per pixel [N, H, W], uint8."""
+        size = check_shape(image, self.network)
+        self._check_budget(size)
+        inner = self.within(size)
+        if isinstance(inner, Shrinks) and inner.shrinks:
+            return inner.shrunk_labels(image, shrunk_size(size, self.config.scale))
+        return super().labels(image)
 
     def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
         """Segment where cells [N, Gh, Gw] of the images are wanted: a tile if any cell that it touches is."""
@@ -199,16 +223,19 @@ class ScaledMethod(WrappingMethod):
             )
 
     def _returned(self, found: Prediction, image: Tensor) -> Prediction:
-        """Bring an answer to the size of the images, and its work to shares of theirs."""
+        """Bring an answer to the size of the images."""
         size = image.shape[2], image.shape[3]
-        share = pixel_share(size, self.config.scale)
-        steps = tuple(replace(step, work=step.work * share) for step in found.trace.steps)
-        levels, tile = found.trace.levels, self.config.whole("tile", 1)
+        logits = enlarge_logits(found.logits.to(image.device), size)
+        return Prediction(logits, size, self._trace(found.trace, size), found.memory)
+
+    def _trace(self, trace: Trace, size: Size) -> Trace:
+        """Bring the decisions about shrunk images to shares and cells of those of `size` [px]."""
+        share, tile = pixel_share(size, self.config.scale), self.config.whole("tile", 1)
+        steps = tuple(replace(step, work=step.work * share) for step in trace.steps)
+        levels = trace.levels
         if levels is not None:
             levels = _spread(levels, shrunk_size(size, self.config.scale), size, tile)
-        trace = Trace(steps, levels, self.config.scale)
-        logits = enlarge_logits(found.logits.to(image.device), size)
-        return Prediction(logits, size, trace, found.memory)
+        return Trace(steps, levels, self.config.scale)
 
 
 def unscaled(method: AdaptiveSegmenter) -> AdaptiveSegmenter:

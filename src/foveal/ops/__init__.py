@@ -11,6 +11,7 @@ from foveal.ops.fetch_halo import fetch_halo
 from foveal.ops.halve import halve
 from foveal.ops.max_pool import Pooling, max_pool
 from foveal.ops.resample import Resampling, resample
+from foveal.ops.resize import resize
 
 __all__ = [
     "Convolution",
@@ -28,6 +29,7 @@ __all__ = [
     "halve",
     "max_pool",
     "resample",
+    "resize",
     "tuning",
     "upsample",
 ]

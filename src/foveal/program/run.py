@@ -14,7 +14,14 @@ import numpy as np
 from foveal.program.builder import Tables
 from foveal.program.file import read_tables, write_tables
 from foveal.program.info import ProgramInfo
-from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, SegBlocksRun, Settings
+from foveal.program.settings import (
+    CoarseToFineRun,
+    DenseRun,
+    PlannedRun,
+    SegBlocksRun,
+    Settings,
+    enlarged_grid,
+)
 from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 
 Array = np.ndarray[Any, Any]
@@ -91,6 +98,7 @@ class Program:
         confidence: bool = False,
         logits: bool = False,
         profile: bool = False,
+        shrunk_to: tuple[int, int] | None = None,
     ) -> ProgramResult:
         """Segment images.
 
@@ -102,6 +110,9 @@ class Program:
             confidence: Whether the probability of every label is wanted.
             logits: Whether the logits are wanted.
             profile: Whether every step is timed.
+            shrunk_to: Height and width that the images are brought to first [px], antialiased. Plan, levels,
+                budget and work are then those of the smaller images; labels and confidence have the size of
+                the images that came in, logits lie at a stride of 4, 2 or 1 of these. There is no mask.
 
         Raises:
             ValueError: Images, plan or mask have another shape or precision than they must, the tile is no
@@ -112,7 +123,11 @@ class Program:
         request = Request()
         keep = [_take_image(request, np.asarray(image), self.channels)]
         shape = request.images, request.height, request.width
-        cells = shape[0], *(-(-side // settings.tile) for side in shape[1:])
+        sides = (request.height, request.width) if shrunk_to is None else shrunk_to
+        if shrunk_to is not None:
+            request.full_height, request.full_width = shape[1:]
+            request.height, request.width = sides
+        cells = shape[0], *(-(-side // settings.tile) for side in sides)
         _fill(request, settings)
         request.threads = threads or _threads()
         for name, values, kind in (
@@ -122,8 +137,7 @@ class Program:
             if values is not None:
                 keep.append(_checked(name, values, cells, kind))
                 setattr(request, name, keep[-1].ctypes.data)
-        stride = self.stride
-        rows = -(-shape[1] // stride), -(-shape[2] // stride)
+        rows = logits_grid(shape[1:], sides, self.stride)
         steps = len(self.tables.names)
         out = {
             "labels": np.empty(shape, np.uint8),
@@ -179,6 +193,18 @@ class Program:
         if counts is not None:
             request.histogram, request.bins = counts.ctypes.data, counts.shape[1]
         self._call(request)
+
+
+def logits_grid(size: tuple[int, int], sides: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Return rows and columns of the logits of images of `size` [px] that run at `sides` [px].
+
+    Args:
+        size: Height and width of the images that come in.
+        sides: What they are shrunk to; the same if they are not.
+        stride: Pixels of the image that runs per sample of its logits.
+    """
+    inner = -(-sides[0] // stride), -(-sides[1] // stride)
+    return inner if sides == size else enlarged_grid(inner, size)
 
 
 def load_program(path: str | Path) -> Program:

@@ -110,3 +110,19 @@ def _check(budget: float, score: str, level: int) -> None:
         raise ValueError(f"no score named '{score}'; a program has {', '.join(SCORES)}")
     if not 0 <= level < MOST_LEVELS:
         raise ValueError(f"level is {level}; a program has levels 0 to {MOST_LEVELS - 1}")
+
+
+ENLARGED = (4, 2, 1)
+"""Strides of an image: logits of a shrunk one are enlarged to the first that keeps all of them, and from
+there on as those of the whole image."""
+
+
+def enlarged_grid(grid: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns that logits of a shrunk image are enlarged to.
+
+    Args:
+        grid: Rows and columns that they have.
+        size: Height and width of the image that came in [px].
+    """
+    grids = [(-(-size[0] // stride), -(-size[1] // stride)) for stride in ENLARGED]
+    return next((found for found in grids if grid[0] <= found[0] and grid[1] <= found[1]), grids[-1])

@@ -62,7 +62,7 @@ EXPORT void foveal_program_release(Program *p) {
     lock_give(CONTEXTS);
     while (c) {
         Context *next = c->next;
-        room_free(&c->arena), room_free(&c->lists), room_free(&c->pyramid), room_free(&c->logits);
+        room_free(&c->arena), room_free(&c->lists), room_free(&c->pyramid), room_free(&c->logits), room_free(&c->enlarged), room_free(&c->taps);
         room_free(&c->scores), room_free(&c->means), room_free(&c->sums), room_free(&c->workers);
         for (int k = 0; k < MOST_TABLES; k++) {
             Table *t = &c->tables[k];
@@ -176,14 +176,17 @@ static int prepare(Run *r) {
     r->sums = p->statistics ? room(&c->sums, (size_t)statistics_scratch((int64_t)images, p->statistics) * sizeof(double)) : NULL;
     if (p->statistics && !r->sums) return -1;
     size_t pyramid = 0;
-    for (int32_t level = 1; level < MOST_LEVELS; level++) pyramid += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * (size_t)p->head.colours * 4);
+    for (int32_t level = !scaled(r); level < MOST_LEVELS; level++) pyramid += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * (size_t)p->head.colours * 4);
     char *floor = room(&c->pyramid, pyramid);
     if (!floor) return -1;
-    for (int32_t level = 1; level < MOST_LEVELS; level++) {
+    for (int32_t level = !scaled(r); level < MOST_LEVELS; level++) {
         r->pyramid[level] = (float *)floor;
         floor += aligned(images * (size_t)rows_at(r, 1, level) * (size_t)columns_at(r, 1, level) * (size_t)p->head.colours * 4);
     }
-    const int64_t label = 2 * p->head.classes * padded_columns(columns) + band_scratch(p->head.classes, columns), line = most(2, p->head.colours) * (int64_t)most(q->width, q->tile);
+    if (prepare_scale(r)) return -1;
+    const int32_t labelled = most(columns, r->enlarged_columns);
+    const int64_t label = 2 * p->head.classes * padded_columns(labelled) + band_scratch(p->head.classes, labelled);
+    const int64_t line = most(2, p->head.colours) * (int64_t)most(most(q->width, q->full_width), q->tile);
     int64_t floats = p->scratch > label ? p->scratch : label;
     for (int32_t k = 0; k < p->head.maps; k++) { /* a line of a tile as floats */
         const int64_t tile = (int64_t)q->tile * p->maps[k].channels;
@@ -221,6 +224,9 @@ static int check(const Program *p, Request *q) {
         return refuse(q, "levels must be between 0 and 7");
     if (q->gains < 1 || q->gains > MOST_LEVELS || q->score < 0 || q->score > REGIONAL_ENTROPY) return refuse(q, "there is no such score");
     if ((int64_t)q->images * q->height * q->width > INT32_MAX) return refuse(q, "the images have too many pixels for one run; split them");
+    if ((q->full_height || q->full_width) && (q->full_height < 1 || q->full_width < 1 || (int64_t)q->images * q->full_height * q->full_width > INT32_MAX))
+        return refuse(q, "the images have too many pixels for one run; split them");
+    if (q->full_height && q->mask) return refuse(q, "images that are shrunk take no mask");
     if (!bins_fit(p, q)) return refuse(q, "the images are too long for their width or height; split them");
     return 0;
 }
@@ -242,7 +248,8 @@ EXPORT int32_t foveal_program_run(Program *p, Request *q) {
     for (int64_t k = 0; k < cells && !r.stop && q->levels; k++) q->levels[k] = q->mask && !q->mask[k] ? -1 : r.held[k];
     if (!r.stop && q->logits) {
         const int32_t stride = p->maps[p->head.output].stride;
-        memcpy(q->logits, r.logits, (size_t)q->images * (size_t)rows_at(&r, stride, 0) * (size_t)columns_at(&r, stride, 0) * (size_t)p->head.classes * 4);
+        const size_t samples = scaled(&r) ? (size_t)r.enlarged_rows * (size_t)r.enlarged_columns : (size_t)rows_at(&r, stride, 0) * (size_t)columns_at(&r, stride, 0);
+        memcpy(q->logits, scaled(&r) ? r.enlarged : r.logits, (size_t)q->images * samples * (size_t)p->head.classes * 4);
     }
     give_back(p, r.context);
     return r.stop;

@@ -12,7 +12,7 @@ typedef struct {
 
 static Images images_at(const Run *r, int32_t level) {
     const Request *q = r->request;
-    if (!level) return (Images){q->image, q->stride[0], q->stride[1], q->stride[2], q->stride[3], q->height, q->width, q->bytes};
+    if (!level && !scaled(r)) return (Images){q->image, q->stride[0], q->stride[1], q->stride[2], q->stride[3], q->height, q->width, q->bytes};
     const int64_t height = rows_at(r, 1, level), width = columns_at(r, 1, level), area = height * width;
     return (Images){r->pyramid[level], r->program->head.colours * area, area, width, 1, (int32_t)height, (int32_t)width, 0};
 }

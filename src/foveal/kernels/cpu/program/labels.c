@@ -42,7 +42,9 @@ static void blank(const Run *r, int64_t image, int32_t y, uint8_t *labels, float
 }
 
 static int32_t factor_of(const Run *r, int32_t rows, int32_t columns) {
-    const int32_t down = (r->grid.height - 1) / rows + 1, across = (r->grid.width - 1) / columns + 1, least = down > across ? down : across;
+    const Request *q = r->request;
+    const int32_t height = scaled(r) ? q->full_height : q->height, width = scaled(r) ? q->full_width : q->width;
+    const int32_t down = (height - 1) / rows + 1, across = (width - 1) / columns + 1, least = down > across ? down : across;
     int32_t factor = 1;
     while (factor < least) factor *= 2;
     return factor;
@@ -55,23 +57,24 @@ void label_step(Run *r, const float *logits, int32_t rows, int32_t columns, Team
     const int32_t classes = r->program->head.classes, factor = factor_of(r, rows, columns);
     const int64_t padded = padded_columns(columns), plane = padded * classes;
     float *upper = r->scratch[team.thread], *lower = upper + plane;
-    const Band band = {upper, lower, padded, classes, columns, factor, q->width};
+    const int32_t height = scaled(r) ? q->full_height : q->height, width = scaled(r) ? q->full_width : q->width;
+    const Band band = {upper, lower, padded, classes, columns, factor, width};
     if (!q->labels && !q->confidence) return;
     for (int64_t task; (task = take(&team)) < (int64_t)q->images * (rows + 1);) {
         const int64_t image = task / (rows + 1), above = task % (rows + 1) - 1;
         const int32_t start = band_start(above, factor), from = start < 0 ? 0 : start;
-        const int32_t stop = start + factor < q->height ? start + factor : q->height;
+        const int32_t stop = start + factor < height ? start + factor : height;
         if (from >= stop) continue;
         const int32_t row = within((int32_t)above, rows - 1);
         const float *first = logits + (image * rows + row) * columns * classes;
-        if (above >= 0) notice(r, first, image, row, columns, factor);
+        if (above >= 0 && !scaled(r)) notice(r, first, image, row, columns, factor);
         by_class(first, columns, classes, padded, upper);
         by_class(logits + ((image * rows + within((int32_t)above + 1, rows - 1)) * columns) * classes, columns, classes, padded, lower);
-        const int64_t at = (image * q->height + from) * q->width;
+        const int64_t at = ((int64_t)image * height + from) * width;
         uint8_t *labels = q->labels ? q->labels + at : NULL;
         float *sure = q->confidence ? q->confidence + at : NULL;
         label_band(&band, from - start, stop - from, labels, sure, lower + plane);
-        for (int32_t y = from; y < stop; y++)
-            blank(r, image, y, labels ? labels + (int64_t)(y - from) * q->width : NULL, sure ? sure + (int64_t)(y - from) * q->width : NULL);
+        for (int32_t y = from; y < stop && !scaled(r); y++)
+            blank(r, image, y, labels ? labels + (int64_t)(y - from) * width : NULL, sure ? sure + (int64_t)(y - from) * width : NULL);
     }
 }

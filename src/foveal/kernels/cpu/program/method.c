@@ -73,9 +73,15 @@ static void compose(Run *r, float blend, int again, Team team) {
     }
 }
 
-/* Labels of composed logits. */
+/* Labels of logits at full resolution. */
 static void answer(Run *r, Team team) {
-    label_step(r, r->logits, rows_at(r, output_stride(r), 0), columns_at(r, output_stride(r), 0), team);
+    const int32_t rows = rows_at(r, output_stride(r), 0), columns = columns_at(r, output_stride(r), 0);
+    if (scaled(r)) {
+        enlarge_logits(r, r->logits, rows, columns, team);
+        meet(r, team);
+        label_step(r, r->enlarged, r->enlarged_rows, r->enlarged_columns, team);
+    } else
+        label_step(r, r->logits, rows, columns, team);
     meet(r, team);
     if (team.thread == 0) account_part(r, LABELLING);
 }
@@ -84,12 +90,9 @@ static void dense(Run *r, Team team) {
     ALONE(start(r, 0, 0, 0));
     plain_pass(r, 0, team);
     if (r->stop) return;
-    const int32_t rows = rows_at(r, output_stride(r), 0), columns = columns_at(r, output_stride(r), 0);
     if (team.thread == 0) r->logits = current(r, r->program->head.output);
     meet(r, team);
-    label_step(r, r->logits, rows, columns, team);
-    meet(r, team);
-    if (team.thread == 0) account_part(r, LABELLING);
+    answer(r, team);
 }
 
 static int64_t count_leaves(const Run *r, const int8_t *levels) {
@@ -209,6 +212,11 @@ static int sees_all(const Run *r) {
 void run_method(Run *r, Team team) {
     const Request *q = r->request;
     if (team.thread == 0) account(r, -1);
+    if (scaled(r)) {
+        shrink_input(r, team);
+        meet(r, team);
+        if (team.thread == 0) account_part(r, READING);
+    }
     if (q->method == METHOD_PLAN) {
         from_plan(r, q->plan, 0, team);
     } else if (q->method == METHOD_DENSE || sees_all(r)) {

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include "maps/index.h"
+#include "maps/resize.h"
 #include "reduced/reduced.h"
 #include "platform/team.h"
 
@@ -95,7 +96,7 @@ typedef struct {
 
 struct Context {
     Context *next;
-    Room arena, lists, pyramid, logits, scores, means, sums, workers;
+    Room arena, lists, pyramid, logits, enlarged, scores, means, sums, workers, taps;
     Table tables[MOST_TABLES];
 };
 
@@ -112,12 +113,14 @@ typedef struct {
     int32_t images, height, width, tile, method, threads;
     int32_t coarse_level, max_level, score, shared, has_threshold, gains;
     int32_t direct, spare;   /* direct: from the coarse level to full resolution in one step */
+    int32_t full_height, full_width; /* of the images that come in, and of labels, where height and width are those of the
+                                        images shrunk before all else; 0 where they are not. Without a mask. */
     double budget, threshold, blend, isolated, level_gain[MOST_LEVELS];
     const int8_t *plan;      /* [images][rows][columns], of METHOD_PLAN */
     const uint8_t *mask;     /* cells that are wanted [images][rows][columns], or NULL for all */
-    uint8_t *labels;         /* [images][height][width], or NULL */
+    uint8_t *labels;         /* [images][height][width] of the images that come in, or NULL */
     float *confidence;       /* the same, or NULL */
-    float *logits;           /* [images][rows][columns][classes] at the output's stride, or NULL */
+    float *logits;           /* [images][rows][columns][classes] at the output's stride, or NULL; of shrunk images, enlarged */
     int8_t *levels;          /* level that the answer comes from [images][rows][columns] */
     double *work;            /* share of the dense work [images] */
     double *step_ms;         /* [steps + 8], added to; or NULL */
@@ -148,7 +151,10 @@ typedef struct {
     size_t *offset;          /* [maps] in the arena [B] */
     char *arena;
     float *logits;           /* composed [images][rows][columns][classes] */
-    float *pyramid[MOST_LEVELS];
+    float *enlarged;         /* logits of images that were shrunk [images][enlarged_rows][enlarged_columns][classes] */
+    int32_t enlarged_rows, enlarged_columns;
+    Taps taps[2];            /* of lines and samples, where images are shrunk */
+    float *pyramid[MOST_LEVELS]; /* images at a level; those of level 0 only where they were shrunk */
     double *sums;            /* of the statistics of the step that runs */
     float *means;            /* averages of finer samples, of the step that runs */
     float *scratch[MOST_THREADS];
@@ -285,6 +291,12 @@ int32_t foveal_choose_tiles(const double *values, const double *costs, int32_t r
 void uniform_levels(const Run *r, int32_t level, int8_t *levels);
 int decide_blocks(Run *r, const float *cells, double spent, int8_t *levels);
 int decide_refinement(Run *r, const float *cells, int32_t level, int8_t *levels);
+
+/* scale.c */
+int scaled(const Run *r);
+int prepare_scale(Run *r);
+void shrink_input(Run *r, Team team);
+void enlarge_logits(Run *r, const float *logits, int32_t rows, int32_t columns, Team team);
 
 /* labels.c */
 void label_step(Run *r, const float *logits, int32_t rows, int32_t columns, Team team);
