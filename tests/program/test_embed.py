@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import math
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from foreign import UNet
 from foveal.hub.export import export_program
 from foveal.kernels import build
 from foveal.program import Program, ProgramInfo, RunDefaults, compile_network, load_program
+from foveal.program.settings import shrunk_size
 from foveal.program.spec import native
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +49,7 @@ class Options(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("method", "tile", "threads")),
         ("budget", ctypes.c_double),
         ("mask", ctypes.c_void_p),
+        ("scale", ctypes.c_double),
     ]
 
 
@@ -200,6 +204,83 @@ def test_a_file_that_says_nothing_runs_too(library: ctypes.CDLL, program, tmp_pa
         np.testing.assert_array_equal(found["labels"], expected.labels[0])
     finally:
         library.foveal_free(loaded)
+
+
+@pytest.mark.parametrize("recommended", [0.7, 1.0])
+def test_c_shrinks_images_as_python_does(
+    recommended: float, file: Path, library: ctypes.CDLL, tmp_path: Path
+) -> None:
+    defaults = RunDefaults(**{**INFO.run.__dict__, "scale": recommended, "tile": 32, "coarse_level": 1})
+    info = ProgramInfo(INFO.name, INFO.classes, INFO.palette, defaults)
+    loaded = Program(load_program(file).tables, info)
+    loaded.save(tmp_path / "scaled.foveal")
+    assert load_program(tmp_path / "scaled.foveal").info == info
+    program, image = library.foveal_load(str(tmp_path / "scaled.foveal").encode(), None, 0), picture()
+    given = Image(image.ctypes.data, 0, 150, 210)
+    try:
+        for asked in (0.0, 1.0, 0.5):
+            scale = asked or recommended
+            small, share = shrunk_size((150, 210), scale), math.prod(shrunk_size((150, 210), scale)) / 31500
+            cells = -(-small[0] // 32), -(-small[1] // 32)
+            for budget in (0.4, 0.2):
+                status, result, found = run(
+                    library, program, given, Options(2, 0, 1, budget, None, asked), cells
+                )
+                settings = defaults.coarse_to_fine(min(1.0, budget / share))
+                shrunk_to = None if scale == 1 else small
+                if share > 0.9 and budget < 0.3:  # the first pass takes more
+                    assert (status, b"first pass" in result.error) == (-2, True)
+                    continue
+                expected = loaded.run(image[None], settings, threads=1, confidence=True, shrunk_to=shrunk_to)
+                assert (status, result.error) == (0, b"")
+                assert result.work == pytest.approx(share * expected.work[0])
+                assert result.work > 0 and (budget > share or result.work <= budget + 32**2 / 31500)
+                for name, values in found.items():
+                    np.testing.assert_array_equal(values, getattr(expected, name)[0], err_msg=name)
+                if not asked:
+                    ours = loaded.segment(image[None], budget, threads=1)
+                    np.testing.assert_array_equal(ours.labels[0], found["labels"])
+                    assert ours.work[0] == pytest.approx(result.work)
+        for scale in (-0.5, 1.5, float("nan"), 0.001):
+            status, result, _ = run(library, program, given, Options(2, 0, 1, 0.4, None, scale), (5, 7))
+            assert (status, b"scale must be 0, or a share" in result.error) == (-2, True)
+    finally:
+        library.foveal_free(program)
+
+
+@pytest.mark.parametrize(
+    ("absent", "known"),
+    [
+        ((), True),
+        (("scale",), True),
+        (("scale", "isolated_gain", "direct"), True),
+        (("isolated_gain", "direct"), False),
+        (("direct",), False),
+    ],
+)
+def test_files_lack_only_what_came_later(
+    absent: tuple[str, ...], known: bool, library: ctypes.CDLL, program, tmp_path: Path
+) -> None:
+    class Older(ProgramInfo):
+        def to_json(self) -> str:
+            state = json.loads(super().to_json())
+            state["run"] = {name: value for name, value in state["run"].items() if name not in absent}
+            return json.dumps(state)
+
+    path, error = tmp_path / "older.foveal", ctypes.create_string_buffer(256)
+    Program(program("swiftnet_nano").tables, Older(INFO.name, INFO.classes, INFO.palette, INFO.run)).save(
+        path
+    )
+    loaded = library.foveal_load(str(path).encode(), error, 256)
+    if not known:
+        assert not loaded and error.value.startswith(b"its info has no proper")
+        with pytest.raises(ValueError, match="RunDefaults must have"):
+            load_program(path)
+        return
+    assert loaded and error.value == b"", error.value
+    library.foveal_free(loaded)
+    info = load_program(path).info
+    assert info is not None and info.run == INFO.run
 
 
 def test_a_file_of_version_1_runs_too(library: ctypes.CDLL) -> None:

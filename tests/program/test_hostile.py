@@ -234,6 +234,8 @@ CASES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a colour beyond bytes": (with_info(lambda i: i["palette"][0].__setitem__(0, 256)), "proper palette"),
     "an odd tile": (with_info(lambda i: i["run"].update(tile=3)), "proper tile"),
     "no gain": (with_info(lambda i: i["run"].update(level_gain=[])), "proper level_gain"),
+    "no scale": (with_info(lambda i: i["run"].update(scale=0)), "proper scale"),
+    "a scale above 1": (with_info(lambda i: i["run"].update(scale=1.5)), "proper scale"),
     "another score": (with_info(lambda i: i["run"].update(segblocks_score="x")), "proper segblocks_score"),
     "a place before the file": (with_entry("maps", "data_offsets", [-64, 0]), "one behind the other"),
     "a place beyond it": (with_entry("numbers", "data_offsets", [0, 1 << 50]), "one behind the other"),

@@ -22,11 +22,9 @@ def export_program(
     precision: str = "f32",
     images: Sequence[Any] = (),
     info: ProgramInfo | None = None,
+    scale: float = 1.0,
 ) -> Program:
     """Compile a model and write it as one file.
-
-    A program runs the image that it is given: it has no scale, so whoever wants one shrinks images before,
-    gives the program the budget as a share of what is left, and enlarges its labels.
 
     Args:
         model: A trained model, or a network from images [N, 3, H, W] in 0..1 to logits [N, K, h, w].
@@ -34,6 +32,8 @@ def export_program(
         precision: "f32", "bf16" or "int8".
         images: Batches [N, 3, H, W] in 0..1 that ranges are taken from, without labels; for int8.
         info: Names, colours and recommended settings; those of the model's card if absent.
+        scale: Share of an image's sides that the network sees best, as `foveal tune` finds it: images are
+            shrunk to it first. For a model; `info` of a network has its own.
 
     Returns:
         The program that was written.
@@ -47,7 +47,7 @@ def export_program(
         raise ValueError(f"precision is {precision!r}; give f32, bf16 or int8")
     if isinstance(model, Model):
         network: nn.Module = model.network
-        info = info or info_of(model.name, model.card)
+        info = info or info_of(model.name, model.card, scale)
     else:
         network = model
     program = compile_network(network)
@@ -60,8 +60,8 @@ def export_program(
     return program
 
 
-def info_of(name: str, card: Card) -> ProgramInfo:
-    """Say who a program of a model is, from the model's name and card."""
+def info_of(name: str, card: Card, scale: float = 1.0) -> ProgramInfo:
+    """Say who a program of a model is, from the model's name and card, and the scale that suits it."""
     isolated = CoarseToFineConfig.isolated_gain
-    run = RunDefaults(card.tile, card.coarse_level, card.max_level, isolated_gain=isolated)
+    run = RunDefaults(card.tile, card.coarse_level, card.max_level, isolated_gain=isolated, scale=scale)
     return ProgramInfo(name, card.classes, card.palette, run)

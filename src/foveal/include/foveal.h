@@ -15,10 +15,13 @@ extern "C" {
 #define FOVEAL_API __attribute__((visibility("default")))
 
 /* Counts changes after which a caller must be compiled again; compare with foveal_api_version(). */
-#define FOVEAL_API_VERSION 1
+#define FOVEAL_API_VERSION 2
 
 /* Label of a pixel that was not computed, because the mask leaves it out. */
 #define FOVEAL_VOID 255
+
+/* Least share of an image's sides that a network can be shown. */
+#define FOVEAL_LEAST_SCALE 0.01
 
 typedef struct FovealProgram FovealProgram;
 
@@ -45,16 +48,17 @@ typedef struct {
     int32_t method;
     int32_t tile;        /* side of a tile [px], a multiple of the network's coarsest stride; 0: as the file recommends */
     int32_t threads;     /* 0: as many as the process has processors */
-    double budget;       /* share of the dense work, above 0 and at most 1; not read by FOVEAL_DENSE */
+    double budget;       /* share of the dense work on the image, above 0 and at most 1; not read by FOVEAL_DENSE */
     const uint8_t *mask; /* tiles that are wanted [rows][columns], see foveal_grid; NULL for all */
+    double scale;        /* the image's sides are shrunk to this share first; 0: as the file recommends; 1 if there is a mask */
 } FovealOptions;
 
 /* The answer. The caller gives the arrays; NULL for what is not wanted. */
 typedef struct {
     uint8_t *labels;   /* class per pixel [height][width] */
     float *confidence; /* probability of the label per pixel [height][width] */
-    int8_t *levels;    /* level per tile [rows][columns]: 0 full resolution, 1 half, ...; -1 where nothing was computed */
-    double work;       /* share of the dense work */
+    int8_t *levels;    /* level per tile [rows][columns] of the image that runs, see foveal_shrunk: 0 full resolution, 1 half, ...; -1 where nothing was computed */
+    double work;       /* share of the dense work on the image */
     int64_t macs;      /* multiply-accumulates of the layers that ran */
     int32_t passes;
     char error[256];   /* why a run was refused; empty otherwise */
@@ -86,6 +90,9 @@ FOVEAL_API int32_t foveal_tile(const FovealProgram *program);
 
 /* Rows and columns of the tiles of an image: the shape of a mask and of levels. `tile` 0 as in the options. */
 FOVEAL_API void foveal_grid(const FovealProgram *program, int32_t height, int32_t width, int32_t tile, int32_t *rows, int32_t *columns);
+
+/* Height and width of the image that runs at a scale; `scale` 0 as in the options. */
+FOVEAL_API void foveal_shrunk(const FovealProgram *program, int32_t height, int32_t width, double scale, int32_t *small_height, int32_t *small_width);
 
 /* Segment an image. */
 FOVEAL_API int32_t foveal_run(FovealProgram *program, const FovealImage *image, const FovealOptions *options, FovealResult *result);

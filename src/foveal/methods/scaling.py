@@ -21,7 +21,7 @@ from foveal.geometry.plan import grid
 from foveal.methods.base import AdaptiveSegmenter, WrappingMethod, check_shape
 from foveal.methods.prediction import Prediction, Trace
 from foveal.ops import halve, resize
-from foveal.program.settings import enlarged_grid
+from foveal.program.settings import enlarged_grid, shrunk_size
 
 if TYPE_CHECKING:
     from foveal.geometry.plan import Plan
@@ -32,13 +32,6 @@ Size = tuple[int, int]
 
 KEPT = 16
 """Methods that are kept, one for every budget on a shrunk image."""
-
-
-def shrunk_size(size: Size, scale: float) -> Size:
-    """Return height and width of the shrunk image [px]."""
-    if scale == 1:
-        return size
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def pixel_share(size: Size, scale: float) -> float:

@@ -7,13 +7,14 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from foveal.program.settings import CoarseToFineRun, DenseRun, SegBlocksRun
+from foveal.program.settings import CoarseToFineRun, DenseRun, SegBlocksRun, shrunk_size
 from foveal.program.spec import MOST_LEVELS, MOST_TILE, SCORES
 from foveal.storage.reading import parse_json
 
 MOST_GAIN = 1 << 20
-LATER = frozenset({"isolated_gain", "direct"})
-"""Settings that files of version 2 and older may lack; their defaults are what was done then."""
+LEAST_SCALE = 0.01
+LATER = (frozenset({"scale"}), frozenset({"isolated_gain", "direct"}))
+"""Settings that older files lack, the last ones first; their defaults are what was done then."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class RunDefaults:
         logit_blend: Share of the coarser answer that stays in the answer of a finer pass.
         isolated_gain: Share of its gain that a tile has if no neighbour is refined; 1 ignores neighbours.
         direct: Whether coarse to fine goes from the coarse level to full resolution at once.
+        scale: Share of the image's sides that the network sees best: images are shrunk to it first.
 
     Raises:
         ValueError: A value is none that a run can have; the message says which.
@@ -44,6 +46,7 @@ class RunDefaults:
     logit_blend: float = 0.0
     isolated_gain: float = 1.0
     direct: bool = False
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         whole = {
@@ -67,6 +70,12 @@ class RunDefaults:
                 raise ValueError(f"{name} is {value!r}; give a share between 0 and 1")
         if type(self.direct) is not bool:
             raise ValueError(f"direct is {self.direct!r}; give true or false")
+        if not _is_number(self.scale) or not LEAST_SCALE <= self.scale <= 1:
+            raise ValueError(f"scale is {self.scale!r}; give a share of {LEAST_SCALE} to 1")
+
+    def sides(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width that images of `size` [px] are shrunk to."""
+        return shrunk_size(size, self.scale)
 
     def dense(self) -> DenseRun:
         """Return settings of a dense run."""
@@ -145,17 +154,18 @@ class ProgramInfo:
             ValueError: It is something else; members that are not known are refused too.
         """
         state = _members(parse_json(text, "its info", "JSON"), cls)
-        state["run"] = RunDefaults(**_members(state["run"], RunDefaults, LATER))
+        state["run"] = RunDefaults(**_members(state["run"], RunDefaults, *LATER))
         return cls(**state)
 
 
-def _members(state: Any, kind: type, later: frozenset[str] = frozenset()) -> dict[str, Any]:
+def _members(state: Any, kind: type, *later: frozenset[str]) -> dict[str, Any]:
     """Return the members of an object, lists as tuples.
 
-    They must be the fields of a class; older files lack those that came `later`, all or none of them.
+    They must be the fields of a class; older files lack those that came `later`, the last ones first.
     """
     names = {f.name for f in fields(kind)}
-    if not isinstance(state, dict) or set(state) not in (names, names - later):
+    known = [names.difference(*later[:k]) for k in range(len(later) + 1)]
+    if not isinstance(state, dict) or set(state) not in known:
         raise ValueError(f"{kind.__name__} must have {', '.join(sorted(names))}, and nothing else")
     return {name: _tuples(value) for name, value in state.items()}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from foveal.program.builder import Tables
 from foveal.program.file import read_tables, write_tables
-from foveal.program.info import ProgramInfo
+from foveal.program.info import ProgramInfo, RunDefaults
 from foveal.program.settings import (
     CoarseToFineRun,
     DenseRun,
@@ -154,6 +155,32 @@ class Program:
         names = (*self.tables.names, *PHASES)
         named = {} if times is None else dict(zip(names, times[: len(names)].tolist(), strict=True))
         return ProgramResult(**out, macs=request.macs, passes=request.passes, step_ms=named)  # type: ignore[arg-type]
+
+    def segment(self, image: Any, budget: float = 0.4, **asked: Any) -> ProgramResult:
+        """Segment images coarse to fine as the file recommends: shrunk first where the network sees best so.
+
+        Args:
+            image: As of `run`.
+            budget: Share of the dense work on the whole images; what pays for all of them runs dense.
+            asked: What else `run` takes, but `settings` and `shrunk_to`.
+
+        Returns:
+            The answer; levels are those of the shrunk images, work is a share of the whole ones' dense work.
+
+        Raises:
+            ValueError: As of `run`.
+        """
+        defaults = RunDefaults() if self.info is None else self.info.run
+        array = np.asarray(image)
+        _take_image(Request(), array, self.channels)
+        size = array.shape[2:] if array.dtype == np.float32 else array.shape[1:3]
+        sides = defaults.sides((int(size[0]), int(size[1])))
+        share = math.prod(sides) / math.prod(size)
+        shrunk_to = None if sides == size else sides
+        found = self.run(
+            array, defaults.coarse_to_fine(min(1.0, budget / share)), shrunk_to=shrunk_to, **asked
+        )
+        return replace(found, work=share * found.work)
 
     def _call(self, request: Request) -> None:
         """Run native code.

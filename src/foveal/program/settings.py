@@ -112,6 +112,13 @@ def _check(budget: float, score: str, level: int) -> None:
         raise ValueError(f"level is {level}; a program has levels 0 to {MOST_LEVELS - 1}")
 
 
+def shrunk_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Return height and width of the shrunk image [px]."""
+    if scale == 1:
+        return size
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
 ENLARGED = (4, 2, 1)
 """Strides of an image: logits of a shrunk one are enlarged to the first that keeps all of them, and from
 there on as those of the whole image."""

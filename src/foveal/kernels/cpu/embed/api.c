@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <sched.h>
 #endif
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -81,6 +82,16 @@ void foveal_grid(const FovealProgram *p, int32_t height, int32_t width, int32_t 
     *rows = height < 1 ? 0 : (height - 1) / tile + 1, *columns = width < 1 ? 0 : (width - 1) / tile + 1;
 }
 
+static int32_t shrunk_side(int32_t side, double scale) {
+    const double small = nearbyint(side * scale);
+    return small < 1 ? 1 : (int32_t)small;
+}
+
+void foveal_shrunk(const FovealProgram *p, int32_t height, int32_t width, double scale, int32_t *small_height, int32_t *small_width) {
+    const double share = scale == 0 ? p->info.scale : scale;
+    *small_height = shrunk_side(height, share), *small_width = shrunk_side(width, share);
+}
+
 /* Processors that the process may use. */
 static int32_t processors(void) {
 #if defined(__linux__)
@@ -89,6 +100,11 @@ static int32_t processors(void) {
 #endif
     const long count = sysconf(_SC_NPROCESSORS_ONLN);
     return count < 1 ? 1 : (int32_t)count;
+}
+
+/* Pixels that run, as a share of the image's. */
+static double share_of(const Request *q, const FovealImage *image) {
+    return (double)q->height * q->width / ((double)image->height * image->width);
 }
 
 /* What native code is asked for, from what a caller asks for and the file recommends. */
@@ -107,6 +123,11 @@ static Request request_of(const FovealProgram *p, const FovealImage *image, cons
         .labels = result->labels, .confidence = result->confidence, .levels = result->levels, .work = &result->work,
     };
     memcpy(q.level_gain, info->level_gain, sizeof q.level_gain);
+    foveal_shrunk(p, image->height, image->width, o->scale, &q.height, &q.width);
+    if (q.height == image->height && q.width == image->width) return q;
+    const double budget = q.budget / share_of(&q, image);
+    q.full_height = image->height, q.full_width = image->width;
+    q.budget = budget < 1 ? budget : 1;
     return q;
 }
 
@@ -123,8 +144,12 @@ int32_t foveal_run(FovealProgram *p, const FovealImage *image, const FovealOptio
         return refuse(result, "method must be FOVEAL_DENSE, FOVEAL_SEGBLOCKS or FOVEAL_COARSE_TO_FINE");
     if (options->method != FOVEAL_DENSE && !(options->budget > 0 && options->budget <= 1))
         return refuse(result, "budget must be above 0 and at most 1, a share of the dense work");
+    if (options->scale != 0 && !(options->scale >= FOVEAL_LEAST_SCALE && options->scale <= 1))
+        return refuse(result, "scale must be 0, or a share of the image's sides between 0.01 and 1");
+    if (image->height < 1 || image->width < 1) return refuse(result, "images are empty");
     Request q = request_of(p, image, options, result);
     const int32_t status = foveal_program_run(p->program, &q);
+    result->work *= share_of(&q, image);
     result->macs = q.macs, result->passes = q.passes;
     memcpy(result->error, q.error, sizeof result->error);
     if (status == FOVEAL_NO_MEMORY) refuse(result, "there is no memory");

@@ -9,7 +9,7 @@ typedef struct {
     char *name, **classes;     /* NULL if the file says nothing; [class_count] */
     uint8_t (*palette)[3];     /* [class_count], or NULL */
     int32_t class_count, tile, coarse_level, max_level, segblocks_score, coarse_to_fine_score, gains;
-    double level_gain[MOST_LEVELS], logit_blend, isolated_gain;
+    double level_gain[MOST_LEVELS], logit_blend, isolated_gain, scale;
     int32_t direct;
 } Info;
 

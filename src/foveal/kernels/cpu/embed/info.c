@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include "embed/file.h"
 #include "embed/json.h"
+#include "foveal.h"
 
-enum { DEFAULT_TILE = 32, MOST_GAIN = 1 << 20, SETTINGS = 9, OLDER_SETTINGS = 7 };
+enum { DEFAULT_TILE = 32, MOST_GAIN = 1 << 20, SETTINGS = 10, WITHOUT_SCALE = 9, OLDEST_SETTINGS = 7 };
 
 static const char *const SCORES[] = {"entropy", "margin", "weighted_entropy", "regional_entropy"};
 
@@ -78,7 +79,7 @@ static int read_share(const char *value, double *out) { return json_number(value
 
 static int read_run(const char *run, int32_t coarsest, Info *info, char *error, size_t size) {
     const int64_t members = json_count(run);
-    if ((members != SETTINGS && members != OLDER_SETTINGS) || *run != '{') return wrong(error, size, "run");
+    if ((members != SETTINGS && members != WITHOUT_SCALE && members != OLDEST_SETTINGS) || *run != '{') return wrong(error, size, "run");
     if (read_size(json_member(run, "tile"), 1, MOST_TILE, &info->tile) || info->tile % coarsest) return wrong(error, size, "tile");
     if (read_size(json_member(run, "coarse_level"), 0, MOST_LEVELS - 1, &info->coarse_level)) return wrong(error, size, "coarse_level");
     if (read_size(json_member(run, "max_level"), 0, MOST_LEVELS - 1, &info->max_level)) return wrong(error, size, "max_level");
@@ -86,15 +87,17 @@ static int read_run(const char *run, int32_t coarsest, Info *info, char *error, 
     if (read_score(json_member(run, "coarse_to_fine_score"), &info->coarse_to_fine_score)) return wrong(error, size, "coarse_to_fine_score");
     if (read_gains(json_member(run, "level_gain"), info)) return wrong(error, size, "level_gain");
     if (read_share(json_member(run, "logit_blend"), &info->logit_blend)) return wrong(error, size, "logit_blend");
-    if (members == OLDER_SETTINGS) return 0;
+    if (members == OLDEST_SETTINGS) return 0;
     if (read_share(json_member(run, "isolated_gain"), &info->isolated_gain)) return wrong(error, size, "isolated_gain");
-    return json_truth(json_member(run, "direct"), &info->direct) ? wrong(error, size, "direct") : 0;
+    if (json_truth(json_member(run, "direct"), &info->direct)) return wrong(error, size, "direct");
+    if (members == WITHOUT_SCALE) return 0;
+    return read_share(json_member(run, "scale"), &info->scale) || info->scale < FOVEAL_LEAST_SCALE ? wrong(error, size, "scale") : 0;
 }
 
 int info_read(const char *text, const ProgramHead *head, Info *info, char *error, size_t size) {
     const int32_t coarsest = head->coarsest_stride;
     *info = (Info){.tile = (DEFAULT_TILE + coarsest - 1) / coarsest * coarsest, .coarse_level = 1, .max_level = 2, .segblocks_score = ENTROPY,
-                   .coarse_to_fine_score = WEIGHTED_ENTROPY, .gains = 2, .level_gain = {0.5, 1.0}, .isolated_gain = 1};
+                   .coarse_to_fine_score = WEIGHTED_ENTROPY, .gains = 2, .level_gain = {0.5, 1.0}, .isolated_gain = 1, .scale = 1};
     if (!text) return 0;
     const char *all = json_start(text);
     if (*all != '{' || json_count(all) != 4) return wrong(error, size, "four members");
