@@ -45,6 +45,7 @@ class Fixed:
     setting: float = 1.0
     label: int = 0
     calls: int = 0
+    scale: float = 1.0
 
     def prepare(self, size: Size) -> Labeller:
         """Say the class."""

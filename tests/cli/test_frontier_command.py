@@ -54,10 +54,15 @@ def test_rows_table_picture_and_sentences(command, tmp_path: Path) -> None:
 
 def test_adaptive_methods_may_begin_with_a_smaller_image(command) -> None:
     words = ("--runtimes", "foveal", "--precision", "f32", "--base-scales", 1, 0.75, "--budget", 0.5)
+    words = (*words, "--methods", "dense")
     rows = [row for row in parsed(command(*words, "--json"))["rows"] if row["kind"] == "adaptive"]
-    assert [(row["setting"], "scale 0.75" in row["settings"]) for row in rows] == [
-        *((0.6, False), (0.5, False), (0.5, True))  # 0.6 of the work pays for all of the image at 0.75
-    ]
+    found = [(row["name"], row["setting"], "scale 0.75" in row["settings"]) for row in rows]
+    ours, dense = (
+        [row[1:] for row in found if row[0] == "segblocks"],
+        [row for row in found if row[0] == "dense"],
+    )
+    assert ours == [(0.6, False), (0.5, False), (0.5, True)]  # 0.6 pays for all of the image at 0.75
+    assert len(dense) == 1 and not dense[0][2]
 
 
 def test_what_is_not_available_is_named(command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,11 @@ class Contender(Protocol):
         """Scale of the image if static, else budget."""
         ...
 
+    @property
+    def scale(self) -> float:
+        """Share of the image's sides that it sees."""
+        ...
+
     def prepare(self, size: Size) -> Labeller:
         """Prepare for images of a size [px].
 
@@ -132,6 +137,11 @@ class StaticContender:
         """Precision of the runtime."""
         return self.choice.precision
 
+    @property
+    def scale(self) -> float:
+        """Its setting."""
+        return self.setting
+
     def prepare(self, size: Size) -> Labeller:
         """Compile the network for the shrunk size, and find the fastest way to shrink."""
         sides = shrunk_size(size, self.setting)
@@ -182,6 +192,11 @@ class AdaptiveContender:
     def setting(self) -> float:
         """Budget."""
         return self.config.budget
+
+    @property
+    def scale(self) -> float:
+        """Scale of the config."""
+        return self.config.scale
 
     def make(self) -> AdaptiveSegmenter:
         """Make the method.

@@ -47,6 +47,7 @@ class FrontierRow:
         agreement: Share of the pixels with the label of the dense network in f32: at the same scale if
             static, else on the whole image. None if no f32 row of that scale took part.
         on_curve: Whether no row of its kind is faster and better.
+        scale: Share of the image's sides that is seen at all.
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class FrontierRow:
     pixel_accuracy: float
     agreement: float | None
     on_curve: bool = False
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ def _row(entry: _Entry, size: Size) -> FrontierRow:
         miou=round(entry.confusion.miou, 5),
         pixel_accuracy=round(entry.confusion.accuracy, 5),
         agreement=round(statistics.fmean(entry.same), 5) if entry.same else None,
+        scale=contender.scale,
     )
 
 

@@ -151,8 +151,8 @@ def adaptive_contenders(
     Args:
         loaded: The model.
         methods: Names in `foveal.methods.METHODS`.
-        budgets: Shares of the dense work on the whole image. One that pays for all of the image at a scale
-            has no row there: that is a static one.
+        budgets: Shares of the dense work on the whole image. What pays for all of the image at a scale has
+            no row there, nor has the dense network: those are static ones.
         engines: Run the model, one a precision.
         scales: Of the image's sides, before a method decides.
 
@@ -169,7 +169,8 @@ def adaptive_contenders(
     for name, scale, share in product(chosen, scales, shares):
         if share < scale**2 or scale == 1:
             within = configure(loaded, name, min(1.0, share / scale**2), {})
-            every.append((name, replace(within, budget=share, scale=scale)))
+            if within.adjustable or scale == 1:
+                every.append((name, replace(within, budget=share, scale=scale)))
     configs = list({(name, c.is_dense or c): (name, c) for name, c in every}.values())
     return [AdaptiveContender(name, engine, config) for engine in engines for name, config in configs]
 

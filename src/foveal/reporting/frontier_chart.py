@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = {"f32": "o", "bf16": "s", "int8": "D"}
-CURVES = (("static", "whole image, shrunk and quantised", FAINT), ("adaptive", "adaptive", SERIES[0]))
+CURVES = (
+    ("static", "whole image, shrunk and quantised (scale of its sides)", FAINT),
+    ("adaptive", "adaptive (budget, and scale of what is seen)", SERIES[0]),
+)
 
 
 def draw_frontier(result: FrontierResult) -> Figure:
@@ -43,12 +46,16 @@ def draw_frontier(result: FrontierResult) -> Figure:
 
 
 def _name_points(axes: Axes, rows: list[FrontierRow], colour: str) -> None:
-    """Write beside the points of a curve what they are: below and right if static, above and left if not."""
+    """Write beside the points of a curve what they are: below and right if static, above and left if not.
+
+    Who they are is said only where several share the curve.
+    """
+    several = len({row.name for row in rows}) > 1
     for row in rows:
         static = row.kind == "static"
         place, across = ((6, -11), "left") if static else ((-6, 7), "right")
         axes.annotate(
-            f"{row.name} {row.precision} {row.setting:g}",
+            _words(row, several),
             (row.ms, 100 * row.miou),
             place,
             textcoords="offset points",
@@ -56,3 +63,9 @@ def _name_points(axes: Axes, rows: list[FrontierRow], colour: str) -> None:
             fontsize=7.5,
             color=colour,
         )
+
+
+def _words(row: FrontierRow, named: bool) -> str:
+    """Return name, setting and scale of a row."""
+    scale = f"at {row.scale:g}" if row.kind == "adaptive" and row.scale < 1 else ""
+    return " ".join(filter(None, [row.name if named else "", f"{row.setting:g}", scale]))
