@@ -33,7 +33,7 @@ TYPES = {"f32": np.float32, "bf16": np.uint16, "u8": np.uint8}
 A_SCENE_BEGINS = 1
 
 
-class SceneBegins(Exception):  # noqa: N818
+class SceneBegins(Exception):
     """A scene begins in some of the frames, and nobody said what is computed of them then.
 
     Attributes:
@@ -102,9 +102,9 @@ class Stream:
     """What a program keeps between the frames of one video, or of several of one size.
 
     Its memory is taken when it is made and does not grow: a place for one tile per cell in every map that is
-    read beyond a tile, the last answer, and the pixels that it was computed from. It is given back by `close`,
-    or when nobody has the stream any more. Streams of one program may run in several threads at once; one
-    stream runs in one thread at a time, and says so.
+    read beyond a tile, the last answer, and the pixels that it was computed from. It is given back by
+    `close`, or when nobody has the stream any more. Streams of one program may run in several threads at
+    once; one stream runs in one thread at a time, and says so.
 
     Attributes:
         program: The program.
@@ -114,7 +114,7 @@ class Stream:
         frame: Counts the calls that changed it.
 
     Raises:
-        ValueError: The tile is no multiple of the network's stride, or there is nothing or too much in a frame.
+        ValueError: The tile is no multiple of the network's stride, or a frame has no pixels or too many.
         MemoryError: There is no memory.
     """
 
@@ -180,7 +180,7 @@ class Stream:
         made.frame = self.frame
         return made
 
-    def run(  # noqa: PLR0913
+    def run(
         self,
         image: Any,
         settings: PlannedRun | ReuseRun,
@@ -279,18 +279,15 @@ class Stream:
         Raises:
             ValueError: It is of another program or of other frames, or damaged; the stream is as it was.
         """
-        wanted = self._room(len(content.image))
-        pairs = [*zip(content[:-1], wanted[:-1], strict=True)]
-        if content.maps.keys() != wanted.maps.keys():
+        like = self._room(len(content.image))
+        if content.maps.keys() != like.maps.keys():
             raise ValueError("the memory is of another program; start anew without it")
-        pairs += [(content.maps[number], like) for number, like in wanted.maps.items()]
-        if any(have.shape != like.shape or have.dtype != like.dtype for have, like in pairs):
-            raise ValueError("the memory is of another program or of other frames; start anew without it")
-        whole = [np.ascontiguousarray(have) for have, _ in pairs]
-        count = len(content) - 1
-        held = Content(*whole[:count], maps=dict(zip(wanted.maps, whole[count:], strict=True)))
+        for have, room in zip(_arrays(content), _arrays(like), strict=True):
+            if have.shape != room.shape or have.dtype != room.dtype:
+                raise ValueError("the memory is of another program or of other frames; start anew without it")
+            room[...] = have
         parts = StreamParts()
-        table = self._describe(parts, held)
+        table = self._describe(parts, like)
         with self._used() as address:
             status = native().foveal_stream_copy_in(address, ctypes.addressof(parts))
         del table
@@ -317,14 +314,21 @@ class Stream:
         """Make room for the content of a stream with so many tiles."""
         if not 0 < tiles <= prod(self.cells):
             raise ValueError(f"the memory has {tiles} tiles, and the frames {prod(self.cells)} cells")
-        places = (np.empty(tiles, np.int64) for _ in range(4))
-        owner, age = np.empty(self.cells, np.int64), np.empty(self.cells, np.int32)
-        picture = np.empty((self.images, self.program.channels, *self.size), np.float32)
         maps: dict[int, Array] = {
             number: np.empty((tiles, side, side, channels), TYPES[precision])
             for number, (precision, side, channels) in self.kept_maps.items()
         }
-        return Content(*places, owner, age, picture, np.empty(self._shape_of_logits, np.float32), maps)
+        return Content(
+            image=np.empty(tiles, np.int64),
+            level=np.empty(tiles, np.int64),
+            row=np.empty(tiles, np.int64),
+            column=np.empty(tiles, np.int64),
+            owner=np.empty(self.cells, np.int64),
+            age=np.empty(self.cells, np.int32),
+            picture=np.empty((self.images, self.program.channels, *self.size), np.float32),
+            logits=np.empty(self._shape_of_logits, np.float32),
+            maps=maps,
+        )
 
     def _describe(self, parts: StreamParts, content: Content) -> Any:
         """Tell native code where a content lies; what is returned must live as long."""
@@ -336,3 +340,7 @@ class Stream:
             table[number] = tiles.ctypes.data
         parts.maps = ctypes.addressof(table)
         return table
+
+
+def _arrays(content: Content) -> list[Array]:
+    return [*content[:-1], *content.maps.values()]
