@@ -79,6 +79,6 @@ void run_frame(Run *r, Team team) {
         memcpy(q->labels + line * q->width, s->labels + line * q->width, (size_t)q->width);
     ALONE({
         for (int64_t k = 0; k < cells_of(r); k++) s->age[k] = r->decision[k] >= 0 ? 0 : s->age[k] + (s->age[k] < 1 << 30);
-        s->frames = 1;
+        s->frames = !r->unreal && !r->overflow;
     });
 }
