@@ -16,9 +16,10 @@ from foveal.kernels.build import tell
 from foveal.methods.base import WrappingMethod, check_shape
 from foveal.methods.frames import FrameSegmenter
 from foveal.methods.prediction import Prediction, Step, Trace
+from foveal.program.content import Content
 from foveal.program.run import Program
 from foveal.program.settings import PlannedRun, ReuseRun
-from foveal.program.stream import Content, FrameOfStream, SceneBegins, Stream
+from foveal.program.stream import FrameOfStream, SceneBegins, Stream
 from foveal.tiles.memory import Record
 from foveal.tiles.video import Frames, VideoMemory, check_memory
 
@@ -39,19 +40,17 @@ class StreamMemory(VideoMemory):
         stream: The stream.
         method: Name of the method that left it.
         state: What the method has learned and counted.
+        labels: Class per pixel of the frame [N, H, W], uint8.
     """
-
-    def __init__(self, stream: Stream, method: str, state: Mapping[str, Tensor]) -> None:
-        for name, value in (
-            ("stream", stream),
-            ("frame", stream.frame),
-            ("method", method),
-            ("state", state),
-        ):
-            object.__setattr__(self, name, value)
 
     stream: Stream
     frame: int
+    labels: Tensor
+
+    def __init__(self, stream: Stream, method: str, state: Mapping[str, Tensor], labels: Tensor) -> None:
+        given = {"stream": stream, "frame": stream.frame, "method": method, "state": state, "labels": labels}
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
 
     @property
     def bytes(self) -> int:
@@ -76,8 +75,8 @@ class StreamMemory(VideoMemory):
 
     @cached_property
     def content(self) -> Content:
-        """All that the stream holds, copied."""
-        return self.checked().stream.content()
+        """What the stream holds but for the maps, copied."""
+        return self.checked().stream.content(with_maps=False)
 
     @property
     def layout(self) -> Layout:
@@ -91,11 +90,8 @@ class StreamMemory(VideoMemory):
     @property
     def records(self) -> tuple[Record, ...]:
         """Tiles of the maps that are kept, in their own number formats."""
-        kept = self.stream.kept_maps
-        return tuple(
-            Record(_name_of(number, kept[number][0]), _as_tensor(tiles))
-            for number, tiles in self.content.maps.items()
-        )
+        kept, maps = self.stream.kept_maps, self.checked().stream.content().maps
+        return tuple(Record(_name_of(k, kept[k].precision), _as_tensor(tiles)) for k, tiles in maps.items())
 
     @property
     def logits(self) -> Tensor:
@@ -112,6 +108,11 @@ class StreamMemory(VideoMemory):
         """Frames since every cell was computed [N, Gh, Gw], int32."""
         return torch.from_numpy(self.content.age)
 
+    @property
+    def known_labels(self) -> Tensor:
+        """Class per pixel of the frame [N, H, W]."""
+        return self.labels
+
     def checked(self) -> StreamMemory:
         """Return it if the stream is still where it was left.
 
@@ -127,11 +128,11 @@ class StreamMemory(VideoMemory):
 
     def copy(self) -> StreamMemory:
         """Return another memory with the same content, in native memory of its own."""
-        return StreamMemory(self.checked().stream.copy(), self.method, self.state)
+        return StreamMemory(self.checked().stream.copy(), self.method, self.state, self.labels)
 
     def with_state(self, state: Mapping[str, Tensor]) -> StreamMemory:
         """Return the same stream with something else learned and counted."""
-        return StreamMemory(self.checked().stream, self.method, state)
+        return StreamMemory(self.checked().stream, self.method, state, self.labels)
 
     def restarted(self) -> VideoMemory:
         """Return what outlives a scene: all that was learned, and no frame."""
@@ -200,9 +201,9 @@ class CompiledFrames(WrappingMethod):
         except SceneBegins:
             found = self._run(stream, array, settings, self._first_levels(image))
         plan = Plan(torch.from_numpy(found.levels), stream.tile, stream.size)
-        trace = Trace((Step("network", torch.from_numpy(found.work), plan),))
-        after = StreamMemory(stream, self.method.name, {} if before is None else before.state)
+        trace = Trace((Step("network", plan.work, plan),))
         labels = torch.from_numpy(found.labels)
+        after = StreamMemory(stream, self.method.name, {} if before is None else before.state, labels)
         return Prediction(_logits(found.logits), stream.size, trace, after, labels)
 
     def _first_levels(self, image: Tensor) -> Any:
@@ -212,8 +213,9 @@ class CompiledFrames(WrappingMethod):
     def _run_plan(self, image: Tensor, plan: Plan, before: VideoMemory | None) -> StreamMemory:
         """Compute the tiles of a plan that the method made."""
         stream = self._stream(image, before)
-        self._run(stream, _array(image), PlannedRun(plan.levels.numpy(), plan.tile), None)
-        return StreamMemory(stream, self.method.name, {} if before is None else before.state)
+        found = self._run(stream, _array(image), PlannedRun(plan.levels.numpy(), plan.tile), None)
+        labels = torch.from_numpy(found.labels)
+        return StreamMemory(stream, self.method.name, {} if before is None else before.state, labels)
 
     def _stream(self, image: Tensor, before: VideoMemory | None) -> Stream:
         """Return the stream of a memory; another one where a video begins, or goes on from a file."""
@@ -257,7 +259,7 @@ def _content_of(memory: VideoMemory, stream: Stream) -> Content:
     Raises:
         ValueError: Another engine or program left it.
     """
-    names = {_name_of(number, kept[0]): number for number, kept in stream.kept_maps.items()}
+    names = {_name_of(number, kept.precision): number for number, kept in stream.kept_maps.items()}
     if [record.operation for record in memory.records] != list(names):
         raise ValueError(
             "the memory was left by another program, or layer by layer; start anew without the memory"

@@ -130,4 +130,4 @@ class FrameSegmenter(AdaptiveSegmenter):
 
     def _answer(self, after: VideoMemory, *steps: Step) -> Prediction:
         check_logits(after.logits)
-        return Prediction(after.logits, after.size, Trace(steps), after)
+        return Prediction(after.logits, after.size, Trace(steps), after, after.known_labels)

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from foveal.program.content import Content, KeptMap
 from foveal.program.run import (
     PHASES,
     Array,
@@ -28,8 +29,6 @@ from foveal.program.run import (
 from foveal.program.settings import PlannedRun, ReuseRun
 from foveal.program.spec import MORE_TIMES, PRECISIONS, TILED, Request, Reuse, StreamParts, native
 
-TYPES = {"f32": np.float32, "bf16": np.uint16, "u8": np.uint8}
-"""How samples of a precision are held."""
 A_SCENE_BEGINS = 1
 
 
@@ -70,32 +69,6 @@ class FrameOfStream:
     moved: int
     logits: Array | None = None
     step_ms: dict[str, float] = field(default_factory=dict)
-
-
-class Content(NamedTuple):
-    """All that a stream holds after a frame, copied.
-
-    Attributes:
-        image: Video that a tile belongs to [B].
-        level: Its level [B].
-        row: Row of its first cell [B].
-        column: Column of its first cell [B].
-        owner: Tile that holds a cell [N, Gh, Gw].
-        age: Frames since a cell was computed [N, Gh, Gw], int32.
-        picture: Pixels that every cell was last computed from [N, C, H, W].
-        logits: The last answer [N, h, w, K].
-        maps: Tiles of every map that is kept, by its number [B, side, side, channels].
-    """
-
-    image: Array
-    level: Array
-    row: Array
-    column: Array
-    owner: Array
-    age: Array
-    picture: Array
-    logits: Array
-    maps: dict[int, Array]
 
 
 class Stream:
@@ -256,8 +229,11 @@ class Stream:
         if status:
             raise MemoryError("a frame of a stream failed: no memory")
 
-    def content(self) -> Content:
+    def content(self, with_maps: bool = True) -> Content:
         """Copy all that is held, so that it can be kept in a file.
+
+        Args:
+            with_maps: Whether the tiles of the maps are copied too, which are most of it.
 
         Raises:
             ValueError: Nothing is held, another thread uses it, or it was closed.
@@ -267,8 +243,8 @@ class Stream:
             copy(address, ctypes.addressof(parts))
             if not parts.tiles:
                 raise ValueError("the stream holds no frame yet")
-            found = self._room(parts.tiles)
-            table = self._describe(parts, found)
+            found = self._room(parts.tiles, with_maps)
+            table = found.describe(parts, len(self.program.tables.maps))
             copy(address, ctypes.addressof(parts))
             del table
         return found
@@ -282,12 +258,12 @@ class Stream:
         like = self._room(len(content.image))
         if content.maps.keys() != like.maps.keys():
             raise ValueError("the memory is of another program; start anew without it")
-        for have, room in zip(_arrays(content), _arrays(like), strict=True):
+        for have, room in zip(content.arrays, like.arrays, strict=True):
             if have.shape != room.shape or have.dtype != room.dtype:
                 raise ValueError("the memory is of another program or of other frames; start anew without it")
             room[...] = have
         parts = StreamParts()
-        table = self._describe(parts, like)
+        table = like.describe(parts, len(self.program.tables.maps))
         with self._used() as address:
             status = native().foveal_stream_copy_in(address, ctypes.addressof(parts))
         del table
@@ -296,11 +272,11 @@ class Stream:
         self.frame += 1
 
     @property
-    def kept_maps(self) -> dict[int, tuple[str, int, int]]:
-        """Precision, side of a tile and channels of the maps that are kept, by number."""
+    def kept_maps(self) -> dict[int, KeptMap]:
+        """The maps whose tiles are kept, by number."""
         maps, reached = self.program.tables.maps, self.program.reached
         return {
-            k: (PRECISIONS[m.precision], self.tile // m.stride, m.channels)
+            k: KeptMap(PRECISIONS[m.precision], self.tile // m.stride, m.channels)
             for k, m in enumerate(maps)
             if reached[k] and m.kind == TILED
         }
@@ -310,37 +286,11 @@ class Stream:
         rows = (-(-side // self.program.stride) for side in self.size)
         return (self.images, *rows, self.program.classes)
 
-    def _room(self, tiles: int) -> Content:
+    def _room(self, tiles: int, with_maps: bool = True) -> Content:
         """Make room for the content of a stream with so many tiles."""
         if not 0 < tiles <= prod(self.cells):
             raise ValueError(f"the memory has {tiles} tiles, and the frames {prod(self.cells)} cells")
-        maps: dict[int, Array] = {
-            number: np.empty((tiles, side, side, channels), TYPES[precision])
-            for number, (precision, side, channels) in self.kept_maps.items()
-        }
-        return Content(
-            image=np.empty(tiles, np.int64),
-            level=np.empty(tiles, np.int64),
-            row=np.empty(tiles, np.int64),
-            column=np.empty(tiles, np.int64),
-            owner=np.empty(self.cells, np.int64),
-            age=np.empty(self.cells, np.int32),
-            picture=np.empty((self.images, self.program.channels, *self.size), np.float32),
-            logits=np.empty(self._shape_of_logits, np.float32),
-            maps=maps,
+        picture = self.images, self.program.channels, *self.size
+        return Content.room(
+            tiles, self.cells, picture, self._shape_of_logits, self.kept_maps if with_maps else {}
         )
-
-    def _describe(self, parts: StreamParts, content: Content) -> Any:
-        """Tell native code where a content lies; what is returned must live as long."""
-        parts.tiles = len(content.image)
-        for name in content._fields[:-1]:
-            setattr(parts, name, getattr(content, name).ctypes.data)
-        table = (ctypes.c_void_p * len(self.program.tables.maps))()
-        for number, tiles in content.maps.items():
-            table[number] = tiles.ctypes.data
-        parts.maps = ctypes.addressof(table)
-        return table
-
-
-def _arrays(content: Content) -> list[Array]:
-    return [*content[:-1], *content.maps.values()]

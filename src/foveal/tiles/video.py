@@ -90,6 +90,11 @@ class VideoMemory(Memory):
         return bool(self.records)
 
     @property
+    def known_labels(self) -> Tensor | None:
+        """Class per pixel of the last frame [N, H, W], where it was computed together with the logits."""
+        return None
+
+    @property
     def held(self) -> Tensor:
         """Level that the answer of every cell comes from [N, Gh, Gw]."""
         return self.layout.level[self.layout.owner]

@@ -229,7 +229,7 @@ static int64_t number_tiles(const Stream *s, int64_t *number) {
 }
 
 /* Copy what is held: with `tiles` 0 only their number is written, then everything into places that have room for so
-   many. -1 while the stream runs, or for another number of tiles. */
+   many, the maps only if there is a place for them. -1 while the stream runs, or for another number of tiles. */
 EXPORT int32_t foveal_stream_copy_out(Stream *s, StreamParts *out) {
     if (!enter(s)) return -1;
     const int64_t tiles = number_tiles(s, s->from);
@@ -242,7 +242,7 @@ EXPORT int32_t foveal_stream_copy_out(Stream *s, StreamParts *out) {
             out->owner[k] = s->owner[k] < 0 ? -1 : s->from[s->owner[k]];
             if (t < 0) continue;
             out->image[t] = s->image[k], out->level[t] = s->level[k], out->row[t] = s->row[k], out->column[t] = s->column[k];
-            for (int32_t m = 0; m < s->program->head.maps; m++)
+            for (int32_t m = 0; m < s->program->head.maps && out->maps; m++)
                 if (is_kept(s, m)) memcpy((char *)out->maps[m] + (size_t)t * tile_bytes(s, m), s->pool + s->offset[m] + (size_t)k * tile_bytes(s, m), tile_bytes(s, m));
         }
         memcpy(out->age, s->age, (size_t)s->slots * 4);
@@ -271,7 +271,7 @@ static int is_whole(const Stream *s, const StreamParts *in, int64_t *owned) {
 /* Hold what was copied out. 0, -1 while the stream runs, -2 if the parts do not belong together. */
 EXPORT int32_t foveal_stream_copy_in(Stream *s, const StreamParts *in) {
     if (!enter(s)) return -1;
-    int status = in->tiles < 1 || in->tiles > s->slots || !is_whole(s, in, s->from) ? -2 : 0;
+    int status = !in->maps || in->tiles < 1 || in->tiles > s->slots || !is_whole(s, in, s->from) ? -2 : 0;
     if (!status && (unreal(in->picture, (int64_t)picture_count(s)) || unreal(in->logits, (int64_t)logits_count(s)))) status = -2;
     if (!status) {
         stream_forget(s);
