@@ -357,7 +357,7 @@ def test_native_code_checks_what_it_is_given(fields: dict, says: str, program) -
     request.stride[:], request.method, reuse.max_age = [0, 64 * 96, 96, 1], 1, 1
     for name, value in {"plan": "all", **fields}.items():
         setattr(request, name, plans[value].ctypes.data if name == "plan" and value else value)
-    with stream._used() as address:
+    with stream.used() as address:
         parts = address, ctypes.addressof(request), ctypes.addressof(reuse)
         assert native().foveal_stream_run(*parts) == -2
     assert says in request.error.decode()

@@ -109,7 +109,7 @@ class Stream:
         self._free = weakref.finalize(self, native().foveal_stream_free, address)
 
     @contextmanager
-    def _used(self) -> Iterator[int]:
+    def used(self) -> Iterator[int]:
         """Yield where native code has it, for one user at a time.
 
         Raises:
@@ -147,7 +147,7 @@ class Stream:
             MemoryError: There is no memory.
         """
         made = Stream.__new__(Stream)
-        with self._used() as address:
+        with self.used() as address:
             made._hold(native().foveal_stream_copy(address))
         made.program, made.size, made.tile, made.images = self.program, self.size, self.tile, self.images
         made.frame = self.frame
@@ -219,7 +219,7 @@ class Stream:
         )
 
     def _call(self, request: Request, reuse: Reuse, scenes: Array) -> None:
-        with self._used() as address:
+        with self.used() as address:
             status = native().foveal_stream_run(address, ctypes.addressof(request), ctypes.addressof(reuse))
         if status == A_SCENE_BEGINS:
             raise SceneBegins(scenes.astype(bool))
@@ -239,7 +239,7 @@ class Stream:
             ValueError: Nothing is held, another thread uses it, or it was closed.
         """
         parts, copy = StreamParts(), native().foveal_stream_copy_out
-        with self._used() as address:
+        with self.used() as address:
             copy(address, ctypes.addressof(parts))
             if not parts.tiles:
                 raise ValueError("the stream holds no frame yet")
@@ -264,7 +264,7 @@ class Stream:
             room[...] = have
         parts = StreamParts()
         table = like.describe(parts, len(self.program.tables.maps))
-        with self._used() as address:
+        with self.used() as address:
             status = native().foveal_stream_copy_in(address, ctypes.addressof(parts))
         del table
         if status:
