@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from foveal.program.info import ProgramInfo, RunDefaults
 from foveal.program.run import Program, ProgramResult, load_program
-from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, SegBlocksRun
+from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, ReuseRun, SegBlocksRun
+from foveal.program.stream import SceneBegins, Stream
 
 __all__ = [
     "CoarseToFineRun",
@@ -18,7 +19,10 @@ __all__ = [
     "Program",
     "ProgramInfo",
     "ProgramResult",
+    "ReuseRun",
     "RunDefaults",
+    "SceneBegins",
     "SegBlocksRun",
+    "Stream",
     "load_program",
 ]

@@ -17,14 +17,12 @@ from foveal.data.pairs import default_palette
 from foveal.geometry.plan import grid
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import Model
-from foveal.methods import METHODS, AdaptiveSegmenter, CompiledMethod
+from foveal.methods import METHODS, AdaptiveSegmenter, CompiledFrames, CompiledMethod
 from samples import headless
 from strategies import random_size, sources
 
 ABLE = [name for name, kind in METHODS.items() if kind.supports_masks]
-COMPILED = [name for name in ABLE if not METHODS[name].uses_memory]
-"""Programs remember no frame."""
-WAYS = [*((name, "modules") for name in ABLE), *((name, "program") for name in COMPILED)]
+WAYS = [(name, how) for how in ("modules", "program") for name in ABLE]
 TILE, SIZE = 16, (128, 160)
 STRIDE = 4
 """Image pixels per sample of the logits of the network without context, which sees 7 px around."""
@@ -34,7 +32,7 @@ def compiled(name: str, budget: float) -> AdaptiveSegmenter:
     card = Card("swiftnet_nano", tuple("abcde"), default_palette(CLASSES), TILE)
     engine = find_engine(Model("small", headless(CLASSES), card))  # type: ignore[arg-type]
     made = engine.make(name, METHODS[name].Config(budget, tile=TILE))  # type: ignore[call-arg]
-    assert isinstance(made, CompiledMethod)
+    assert isinstance(made, CompiledMethod | CompiledFrames)
     return made
 
 

@@ -13,11 +13,20 @@ from torch import Tensor, nn
 from foveal.calibration.profile import load_profile
 from foveal.fusion import CannotFuse, fuse
 from foveal.hub.checkpoint import Compiled, Model
-from foveal.methods import METHODS, AdaptiveSegmenter, CompiledMethod, Dense, MethodConfig, Resources
+from foveal.methods import (
+    METHODS,
+    AdaptiveSegmenter,
+    CompiledFrames,
+    CompiledMethod,
+    Dense,
+    MethodConfig,
+    Resources,
+)
 from foveal.methods.compiled import PlansOnce
+from foveal.methods.frames import FrameSegmenter
 from foveal.methods.padding import PaddedMethod, PaddedNetwork, device_of
 from foveal.methods.scaling import ScaledMethod
-from foveal.program import DenseRun, NotCompiled, Program
+from foveal.program import DenseRun, NotCompiled, Program, ReuseRun
 from foveal.program.compile import compile_fused
 from foveal.program.quantise import LEAST_AGREEMENT, Scales, find_scales, in_bf16, in_int8
 from foveal.storage.names import find
@@ -62,7 +71,10 @@ class Engine:
             return ScaledMethod(config, within, self.dense()).eval()
         made = find(method, METHODS, "method").from_config(self.network, config, resources).eval()
         settings = config.program_run()
-        if self.program is not None and (settings is not None or isinstance(made, PlansOnce)):
+        if self.program is not None and isinstance(made, FrameSegmenter):
+            decides = settings if isinstance(settings, ReuseRun) else None
+            made = CompiledFrames(made, self.program, decides).eval()
+        elif self.program is not None and (settings is not None or isinstance(made, PlansOnce)):
             made = CompiledMethod(made, self.program, settings).eval()
         elif self.program is not None and self.precision != "f32":
             raise ValueError(

@@ -19,7 +19,9 @@ SYMBOLS = (
     *("foveal_reduced_change", "foveal_reduced_convolve", "foveal_reduced_depthwise"),
     *("foveal_reduced_enlarge", "foveal_reduced_halve", "foveal_reduced_max_pool", "foveal_reduced_means"),
     *("foveal_reduced_path", "foveal_program_free", "foveal_program_make", "foveal_program_release"),
-    *("foveal_program_run", "foveal_program_size"),
+    *("foveal_program_run", "foveal_program_size", "foveal_program_reached"),
+    *("foveal_stream_bytes", "foveal_stream_copy", "foveal_stream_copy_in", "foveal_stream_copy_out"),
+    *("foveal_stream_free", "foveal_stream_make", "foveal_stream_run"),
 )
 """The functions that Python calls."""
 ADVICE = "delete it, or name another library of this version in FOVEAL_KERNELS"

@@ -6,6 +6,7 @@ from foveal.methods.base import AdaptiveSegmenter, TrainableSegmenter
 from foveal.methods.blockcopy import BlockCopy, BlockCopyConfig
 from foveal.methods.coarse_to_fine import CoarseToFine, CoarseToFineConfig
 from foveal.methods.compiled import CompiledMethod, CompiledNetwork
+from foveal.methods.compiled_frames import CompiledFrames
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
 from foveal.methods.prediction import Prediction, Step, Trace
@@ -29,6 +30,7 @@ __all__ = [
     "BlockCopyConfig",
     "CoarseToFine",
     "CoarseToFineConfig",
+    "CompiledFrames",
     "CompiledMethod",
     "CompiledNetwork",
     "Dense",

@@ -99,7 +99,7 @@ class BlockCopy(FrameSegmenter):
         plan = Plan.from_blocks(torch.where(computed, 0, SKIP), self.block, self.tile, before.size)
         after = self._computed(image, plan, before)
         if self.online is not None:
-            after = replace(after, state=self._learned(frame, before.state, after, computed, changed, spent))
+            after = after.with_state(self._learned(frame, before.state, after, computed, changed, spent))
         steps = (Step("policy", spent),) if bool(spent.any()) else ()
         return self._answer(after, *steps, Step("network", plan.work, plan))
 
@@ -111,7 +111,7 @@ class BlockCopy(FrameSegmenter):
             return found
         channels = channels_of(image.shape[1], after.logits.shape[1])
         share = torch.ones(len(image), dtype=torch.float64)
-        return replace(found, memory=replace(after, state=self.online.start(len(image), channels, share)))
+        return replace(found, memory=after.with_state(self.online.start(len(image), channels, share)))
 
     def _frame(self, image: Tensor, before: VideoMemory) -> Frame:
         last = (before.age == 0).float()

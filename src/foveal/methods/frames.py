@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -17,6 +18,10 @@ from foveal.tiles.video import VideoMemory, check_memory, compute
 
 if TYPE_CHECKING:
     from foveal.tiles.memory import Memory
+
+
+RunsPlans = Callable[[Tensor, Plan, VideoMemory | None], VideoMemory]
+"""Computes the tiles of a plan for frames [N, C, H, W], over what a memory has."""
 
 
 class FrameConfig(Protocol):
@@ -51,6 +56,7 @@ class FrameSegmenter(AdaptiveSegmenter):
 
     Attributes:
         name: Name of the method, which memories bear.
+        runs: What runs a plan instead of the network, layer by layer; None for that.
     """
 
     name: ClassVar[str]
@@ -66,6 +72,7 @@ class FrameSegmenter(AdaptiveSegmenter):
         self.budget, self.tile = check_budget(config.budget), check_tile(network, config.tile)
         first = config.budget if config.first_budget is None else config.first_budget
         self.first = create_policy("detail", first, config.tile, config.coarse_level)
+        self.runs: RunsPlans | None = None
         mark_dense_modules(network, dense_modules)
 
     @classmethod
@@ -84,14 +91,14 @@ class FrameSegmenter(AdaptiveSegmenter):
         """
         check_image(image, self.network)
         before = check_memory(memory, self.name, image, self.tile)
-        if before is None or not before.records:
+        if before is None or not before.holds_frame:
             return self._first_frame(image, before)
         return self._next_frame(image, before)
 
     def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
         """Segment single frames where cells are wanted [N, Gh, Gw], bool; nothing is remembered."""
         plan = self.decide(image).only(wanted)
-        after = self._computed(image, plan, None)
+        after = compute(self.network, image, plan, None, self.name)
         return replace(self._answer(after, Step("network", plan.work, plan)), memory=None)
 
     def decide(self, image: Tensor) -> Plan:
@@ -117,8 +124,10 @@ class FrameSegmenter(AdaptiveSegmenter):
         return self._answer(self._computed(image, plan, before), Step("network", plan.work, plan))
 
     def _computed(self, image: Tensor, plan: Plan, before: VideoMemory | None) -> VideoMemory:
+        if self.runs is not None:
+            return self.runs(image, plan, before)
         return compute(self.network, image, plan, before, self.name)
 
     def _answer(self, after: VideoMemory, *steps: Step) -> Prediction:
         check_logits(after.logits)
-        return Prediction(after.logits, after.size, Trace(steps), after)
+        return Prediction(after.logits, after.size, Trace(steps), after, after.known_labels)

@@ -24,17 +24,18 @@ from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import Score, per_cell
 from foveal.policies.refinement import Refinement
 from foveal.policies.temporal import change, differs, is_new_scene
+from foveal.program.settings import ReuseRun
 from foveal.storage.names import find
 from foveal.storage.schema import MOST_LEVEL, MOST_TILE
 from foveal.tiles.video import VideoMemory
 
-NOISE, CLEAR = 0.02, 0.12
+NOISE, CLEAR = ReuseRun.noise, ReuseRun.clear
 """Change of a cell [0..1] below which it is taken for noise, and from which its answer is taken for wrong."""
-UNSEEN = 0.05
+UNSEEN = ReuseRun.unseen
 """Uncertainty that every cell has, whatever its last answer: what is new there is not known."""
-STALE = 2.0
+STALE = ReuseRun.stale
 """Error of an answer that is wrong because the picture changed, in errors of the coarsest level."""
-OVERDUE = 0.05
+OVERDUE = ReuseRun.overdue
 """Error that an answer as old as allowed has beside its own; it grows with its age."""
 
 
@@ -58,6 +59,18 @@ class VideoCoarseToFineConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         find(self.policy, _scores(), "score of uncertainty")
+
+    def program_run(self) -> ReuseRun:
+        """Say what a program decides by."""
+        return ReuseRun(
+            self.budget,
+            self.policy,
+            self.tile,
+            self.coarse_level,
+            Refinement.level_gain,
+            self.max_age,
+            self.hysteresis,
+        )
 
 
 class VideoCoarseToFine(FrameSegmenter):

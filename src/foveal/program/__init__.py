@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from foveal.program.builder import NotCompiled
 from foveal.program.info import ProgramInfo, RunDefaults
 from foveal.program.run import Program, ProgramResult, load_program
-from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, SegBlocksRun
+from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, ReuseRun, SegBlocksRun
+from foveal.program.stream import Stream
 
 if TYPE_CHECKING:
     from foveal.program.compile import compile_network
@@ -20,8 +21,10 @@ __all__ = [
     "Program",
     "ProgramInfo",
     "ProgramResult",
+    "ReuseRun",
     "RunDefaults",
     "SegBlocksRun",
+    "Stream",
     "compile_network",
     "load_program",
 ]

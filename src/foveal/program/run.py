@@ -19,6 +19,7 @@ from foveal.program.settings import (
     CoarseToFineRun,
     DenseRun,
     PlannedRun,
+    ReuseRun,
     SegBlocksRun,
     Settings,
     enlarged_grid,
@@ -26,7 +27,7 @@ from foveal.program.settings import (
 from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 
 Array = np.ndarray[Any, Any]
-METHODS: dict[type, int] = {DenseRun: 0, PlannedRun: 1, SegBlocksRun: 2, CoarseToFineRun: 3}
+METHODS: dict[type, int] = {DenseRun: 0, PlannedRun: 1, SegBlocksRun: 2, CoarseToFineRun: 3, ReuseRun: 4}
 PHASES = ("decide", "compose", "label", "input", "index")
 """What is timed besides the steps."""
 
@@ -64,6 +65,7 @@ class Program:
         info: Names, colours and recommended settings; None if nobody said.
         classes: Number of classes K.
         stride: Input pixels per logit sample.
+        address: Where native code has it.
 
     Raises:
         RuntimeError: The C kernels are not available here.
@@ -85,7 +87,7 @@ class Program:
             raise ValueError(f"these tables are no program: {error.value.decode()}")
         if not address:
             raise MemoryError("a program could not be made: there is no memory")
-        self._address = address
+        self.address = int(address)
         weakref.finalize(self, native().foveal_program_free, address)
         if info is not None:  # native code has found the tables to be a program
             info.check(self.classes, int(tables.head.coarsest_stride))
@@ -122,21 +124,21 @@ class Program:
         """
         settings = settings or DenseRun()
         request = Request()
-        keep = [_take_image(request, np.asarray(image), self.channels)]
+        keep = [take_image(request, np.asarray(image), self.channels)]
         shape = request.images, request.height, request.width
         sides = (request.height, request.width) if shrunk_to is None else shrunk_to
         if shrunk_to is not None:
             request.full_height, request.full_width = shape[1:]
             request.height, request.width = sides
         cells = shape[0], *(-(-side // settings.tile) for side in sides)
-        _fill(request, settings)
-        request.threads = threads or _threads()
+        fill_request(request, settings)
+        request.threads = threads or usable_threads()
         for name, values, kind in (
             ("mask", mask, np.uint8),
             ("plan", getattr(settings, "levels", None), np.int8),
         ):
             if values is not None:
-                keep.append(_checked(name, values, cells, kind))
+                keep.append(checked_cells(name, values, cells, kind))
                 setattr(request, name, keep[-1].ctypes.data)
         rows = logits_grid(shape[1:], sides, self.stride)
         steps = len(self.tables.names)
@@ -172,7 +174,7 @@ class Program:
         """
         defaults = RunDefaults() if self.info is None else self.info.run
         array = np.asarray(image)
-        _take_image(Request(), array, self.channels)
+        take_image(Request(), array, self.channels)
         size = array.shape[2:] if array.dtype == np.float32 else array.shape[1:3]
         sides = defaults.sides((int(size[0]), int(size[1])))
         share = math.prod(sides) / math.prod(size)
@@ -189,7 +191,7 @@ class Program:
             ValueError: What is asked for does not fit; native code says why.
             MemoryError: There is no memory.
         """
-        status = native().foveal_program_run(self._address, ctypes.addressof(request))
+        status = native().foveal_program_run(self.address, ctypes.addressof(request))
         if status == -2:
             raise ValueError(request.error.decode())
         if status:
@@ -197,7 +199,14 @@ class Program:
 
     def release(self) -> None:
         """Free the memory that earlier runs have left for later ones."""
-        native().foveal_program_release(self._address)
+        native().foveal_program_release(self.address)
+
+    @property
+    def reached(self) -> tuple[bool, ...]:
+        """Which maps are read beyond a tile, so that a stream keeps their tiles."""
+        found = np.zeros(len(self.tables.maps), np.uint8)
+        native().foveal_program_reached(self.address, found.ctypes.data)
+        return tuple(found.astype(bool).tolist())
 
     def save(self, path: str | Path) -> None:
         """Write the program as one safetensors file that `load_program` reads without PyTorch."""
@@ -212,9 +221,9 @@ class Program:
             counts: Values per map in equal parts of that span [maps, bins], float32, added to.
         """
         request = Request()
-        keep = _take_image(request, image, self.channels)
-        _fill(request, DenseRun(int(self.tables.head.coarsest_stride)))
-        request.threads, request.range = _threads(), span.ctypes.data
+        keep = take_image(request, image, self.channels)
+        fill_request(request, DenseRun(int(self.tables.head.coarsest_stride)))
+        request.threads, request.range = usable_threads(), span.ctypes.data
         work = np.zeros(len(keep))
         request.work = work.ctypes.data
         if counts is not None:
@@ -247,7 +256,7 @@ def load_program(path: str | Path) -> Program:
         raise ValueError(f"{path} holds no program of this version ({error})") from None
 
 
-def _take_image(request: Request, image: Array, channels: int) -> Array:
+def take_image(request: Request, image: Array, channels: int) -> Array:
     """Describe images to native code, as they lie in memory."""
     floats = image.ndim == 4 and image.shape[1] == channels and image.dtype == np.float32
     if not floats and not (image.ndim == 4 and image.shape[3] == channels and image.dtype == np.uint8):
@@ -263,23 +272,31 @@ def _take_image(request: Request, image: Array, channels: int) -> Array:
     return image
 
 
-def _fill(request: Request, settings: Settings) -> None:
+def fill_request(request: Request, settings: Settings) -> None:
+    """Say which method runs, and with which settings."""
     request.method, request.tile = METHODS[type(settings)], settings.tile
     request.gains, request.budget = 1, 1.0
-    if isinstance(settings, SegBlocksRun | CoarseToFineRun):
+    if isinstance(settings, SegBlocksRun | CoarseToFineRun | ReuseRun):
         request.budget, request.score = settings.budget, SCORES.index(settings.score)
         request.coarse_level = settings.coarse_level
     if isinstance(settings, SegBlocksRun):
         request.max_level = settings.max_level
-    if isinstance(settings, CoarseToFineRun):
-        request.gains, request.blend = len(settings.level_gain), settings.logit_blend
+    if isinstance(settings, CoarseToFineRun | ReuseRun):
+        request.gains = len(settings.level_gain)
         request.level_gain[: request.gains] = settings.level_gain
+    if isinstance(settings, CoarseToFineRun):
+        request.blend = settings.logit_blend
         request.direct, request.isolated = int(settings.direct), settings.isolated_gain
         request.shared, request.has_threshold = int(settings.shared), int(settings.threshold is not None)
         request.threshold = settings.threshold or 0.0
 
 
-def _checked(name: str, values: Array, cells: tuple[int, ...], kind: type) -> Array:
+def checked_cells(name: str, values: Array, cells: tuple[int, ...], kind: type) -> Array:
+    """Return a plan or a mask as native code reads it.
+
+    Raises:
+        ValueError: It has other cells, or is a plan that is no quadtree.
+    """
     if tuple(values.shape) != cells:
         raise ValueError(f"{name} is {list(values.shape)}; these images have cells {list(cells)}")
     array: Array = np.ascontiguousarray(values, dtype=kind)
@@ -310,7 +327,7 @@ def _covered(levels: Array, level: int) -> int:
     return int((tall * wide).sum()) if len(images) else 0
 
 
-def _threads() -> int:
+def usable_threads() -> int:
     """Threads that the process may use: OMP_NUM_THREADS, else its processors."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdecimal() and int(given) > 0 else len(os.sched_getaffinity(0))

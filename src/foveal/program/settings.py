@@ -10,7 +10,7 @@ import numpy as np
 
 from foveal.program.spec import MOST_LEVELS, SCORES
 
-__all__ = ["SCORES", "CoarseToFineRun", "DenseRun", "PlannedRun", "SegBlocksRun", "Settings"]
+__all__ = ["SCORES", "CoarseToFineRun", "DenseRun", "PlannedRun", "ReuseRun", "SegBlocksRun", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,51 @@ class CoarseToFineRun:
             raise ValueError(f"isolated_gain is {self.isolated_gain:g}; give a share between 0 and 1")
 
 
-Settings = DenseRun | PlannedRun | SegBlocksRun | CoarseToFineRun
+@dataclass(frozen=True)
+class ReuseRun:
+    """The next frame of a video, of a `Stream`: every place is kept, or computed at the level that pays.
+
+    Attributes:
+        budget: Share of the dense work of a frame.
+        score: Name of what says how uncertain the last answer is, one of `SCORES`.
+        tile: Side of a tile [px].
+        coarse_level: Coarsest level of what is computed.
+        level_gain: What a step to level 0, 1, ... gains, as a share of the score.
+        max_age: Frames after which a place whose pixels differ at all is computed again.
+        hysteresis: Gain that another level than the last one needs, as a share of the uncertainty.
+        noise: Change of a cell [0..1] below which it is taken for noise.
+        clear: Change from which its answer is taken for wrong.
+        unseen: Uncertainty that every cell has, whatever its last answer: what is new there is not known.
+        stale: Error of an answer that is wrong because the picture changed, in errors of the coarsest level.
+        overdue: Error that an answer as old as allowed has beside its own; it grows with its age.
+    """
+
+    budget: float = 0.1
+    score: str = "weighted_entropy"
+    tile: int = 32
+    coarse_level: int = 2
+    level_gain: tuple[float, ...] = (0.5, 1.0)
+    max_age: int = 30
+    hysteresis: float = 0.1
+    noise: float = 0.02
+    clear: float = 0.12
+    unseen: float = 0.05
+    stale: float = 2.0
+    overdue: float = 0.05
+
+    def __post_init__(self) -> None:
+        _check(self.budget, self.score, self.coarse_level)
+        numbers = (*self.level_gain, self.hysteresis, self.noise, self.unseen, self.stale, self.overdue)
+        if not 1 <= len(self.level_gain) <= MOST_LEVELS or not all(0 <= x < math.inf for x in numbers):
+            raise ValueError(f"settings are {numbers}; give finite numbers of 0 or more")
+        if not self.noise < self.clear < math.inf or not 1 <= self.max_age < 1 << 31:
+            raise ValueError(
+                f"clear is {self.clear:g} and max_age {self.max_age}; clear must be above noise, "
+                f"{self.noise:g}, and max_age at least 1"
+            )
+
+
+Settings = DenseRun | PlannedRun | SegBlocksRun | CoarseToFineRun | ReuseRun
 
 
 def _check(budget: float, score: str, level: int) -> None:

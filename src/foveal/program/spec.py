@@ -108,6 +108,27 @@ class Request(ctypes.Structure):
     ]
 
 
+class Reuse(ctypes.Structure):
+    """What a frame of a stream is asked besides, and what is said of it."""
+
+    _fields_ = [
+        *((name, _Address) for name in ("first", "scenes")),
+        *((name, ctypes.c_double) for name in ("hysteresis", "noise", "clear", "unseen", "stale", "overdue")),
+        *((name, ctypes.c_int32) for name in ("max_age", "moved")),
+        ("relabelled", ctypes.c_int64),
+    ]
+
+
+class StreamParts(ctypes.Structure):
+    """Where the content of a stream is copied to, or comes from."""
+
+    _fields_ = [
+        ("tiles", ctypes.c_int64),
+        *((name, _Address) for name in ("image", "level", "row", "column", "owner")),
+        *((name, _Address) for name in ("age", "picture", "logits", "maps")),
+    ]
+
+
 @cache
 def native() -> ctypes.CDLL:
     """Return the kernels, with the signatures of the program.
@@ -117,13 +138,26 @@ def native() -> ctypes.CDLL:
     """
     kernels = loaded()
     kernels.foveal_program_size.restype = ctypes.c_int64
-    sizes = [kernels.foveal_program_size(k) for k in range(4)]
-    if sizes != [ctypes.sizeof(kind) for kind in (Head, MapSpec, StepSpec, Request)]:
+    kinds = Head, MapSpec, StepSpec, Request, Reuse, StreamParts
+    if [kernels.foveal_program_size(k) for k in range(len(kinds))] != [ctypes.sizeof(k) for k in kinds]:
         raise RuntimeError("the C kernels are of another version than this package; delete FOVEAL_CACHE")
     kernels.foveal_program_make.restype = _Address
     kernels.foveal_program_make.argtypes = [*[_Address] * 4, ctypes.c_int64, _Address, ctypes.c_int64]
     kernels.foveal_program_run.restype = ctypes.c_int32
     kernels.foveal_program_run.argtypes = [_Address, _Address]
-    for free in (kernels.foveal_program_release, kernels.foveal_program_free):
+    kernels.foveal_program_reached.argtypes, kernels.foveal_program_reached.restype = [_Address] * 2, None
+    for free in (kernels.foveal_program_release, kernels.foveal_program_free, kernels.foveal_stream_free):
         free.argtypes, free.restype = [_Address], None
+    _sign_streams(kernels)
     return kernels
+
+
+def _sign_streams(kernels: ctypes.CDLL) -> None:
+    """Give the functions of streams their signatures."""
+    kernels.foveal_stream_make.restype = kernels.foveal_stream_copy.restype = _Address
+    kernels.foveal_stream_make.argtypes = [_Address, *[ctypes.c_int32] * 4, _Address, ctypes.c_int64]
+    kernels.foveal_stream_copy.argtypes = kernels.foveal_stream_bytes.argtypes = [_Address]
+    kernels.foveal_stream_bytes.restype = ctypes.c_int64
+    kernels.foveal_stream_run.argtypes = [_Address] * 3
+    for copy in (kernels.foveal_stream_copy_out, kernels.foveal_stream_copy_in):
+        copy.argtypes, copy.restype = [_Address, _Address], ctypes.c_int32

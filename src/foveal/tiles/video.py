@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field
@@ -34,6 +34,20 @@ OLDEST = 1 << 30
 WHAT = "memory of a video"
 PLACES = ("image", "level", "row", "column")
 """Fields of a layout, one number a tile."""
+
+
+class Frames(NamedTuple):
+    """What frames must have in common to be of one video.
+
+    Attributes:
+        shape: [N, C, H, W].
+        tile: Side of a tile [px].
+        dtype: Precision of the pixels.
+    """
+
+    shape: tuple[int, ...]
+    tile: int
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -66,9 +80,32 @@ class VideoMemory(Memory):
         return self.layout.size
 
     @property
+    def frames(self) -> Frames:
+        """Shape of the frames, and their tiles."""
+        return Frames(tuple(self.picture.shape), self.layout.tile, self.picture.dtype)
+
+    @property
+    def holds_frame(self) -> bool:
+        """Whether there is a frame in it, and not only what was learned."""
+        return bool(self.records)
+
+    @property
+    def known_labels(self) -> Tensor | None:
+        """Class per pixel of the last frame [N, H, W], where it was computed together with the logits."""
+        return None
+
+    @property
     def held(self) -> Tensor:
         """Level that the answer of every cell comes from [N, Gh, Gw]."""
         return self.layout.level[self.layout.owner]
+
+    def copy(self) -> VideoMemory:
+        """Return what a call may go on from while another one goes on from this: itself, as values are."""
+        return self
+
+    def with_state(self, state: Mapping[str, Tensor]) -> VideoMemory:
+        """Return the same with something else learned and counted."""
+        return replace(self, state=state)
 
     def restarted(self) -> VideoMemory:
         """Return what outlives a scene: all that was learned, and no frame."""
@@ -132,13 +169,14 @@ def check_memory(memory: Memory | None, method: str, image: Tensor, tile: int) -
     if not isinstance(memory, VideoMemory) or memory.method != method:
         left = memory.method if isinstance(memory, VideoMemory) else "a pass over one image"
         raise ValueError(f"the memory was left by {left}, and {method} goes on; start anew without it")
-    if not memory.records:
+    if not memory.holds_frame:
         return memory
-    ours, theirs = (tuple(image.shape), tile), (tuple(memory.picture.shape), memory.layout.tile)
-    if ours != theirs or image.dtype != memory.picture.dtype:
+    ours, theirs = Frames(tuple(image.shape), tile, image.dtype), memory.frames
+    if ours != theirs:
         raise ValueError(
-            f"the memory is of frames {list(theirs[0])} of {memory.picture.dtype} with tile {theirs[1]}, the "
-            f"next ones are {list(ours[0])} of {image.dtype} with tile {tile}; start anew without the memory"
+            f"the memory is of frames {list(theirs.shape)} of {theirs.dtype} with tile {theirs.tile}, the "
+            f"next ones are {list(ours.shape)} of {ours.dtype} with tile {ours.tile}; start anew without the "
+            "memory"
         )
     return memory
 
@@ -161,7 +199,7 @@ def compute(
         The memory after the frames, the state as it was.
     """
     state = {} if memory is None else memory.state
-    before = memory if memory is not None and memory.records else None
+    before = memory if memory is not None and memory.holds_frame else None
     fresh = (plan.levels >= 0).to(image.device)
     if before is not None and not bool(fresh.any()):
         return replace(before, age=(before.age + 1).clamp(max=OLDEST))

@@ -63,7 +63,7 @@ EXPORT void foveal_program_release(Program *p) {
     while (c) {
         Context *next = c->next;
         room_free(&c->arena), room_free(&c->lists), room_free(&c->pyramid), room_free(&c->logits), room_free(&c->enlarged), room_free(&c->taps);
-        room_free(&c->scores), room_free(&c->means), room_free(&c->sums), room_free(&c->workers);
+        room_free(&c->scores), room_free(&c->means), room_free(&c->sums), room_free(&c->workers), room_free(&c->changes);
         for (int k = 0; k < MOST_TABLES; k++) {
             Table *t = &c->tables[k];
             room_free(&t->index), room_free(&t->start), room_free(&t->source), room_free(&t->share), room_free(&t->finer);
@@ -170,7 +170,7 @@ static int prepare(Run *r) {
     memset(r->finest, 0, images * 4), memset(r->spent, 0, images * 8);
     const int32_t stride = p->maps[p->head.output].stride;
     const int32_t columns = columns_at(r, stride, 0);
-    const int composed = q->method != METHOD_DENSE || q->mask;
+    const int composed = !r->stream && (q->method != METHOD_DENSE || q->mask);
     r->logits = !composed ? NULL : room(&c->logits, images * (size_t)rows_at(r, stride, 0) * (size_t)columns * (size_t)p->head.classes * 4);
     if ((composed && !r->logits) || !room(&c->scores, score_bytes(r))) return -1;
     r->sums = p->statistics ? room(&c->sums, (size_t)statistics_scratch((int64_t)images, p->statistics) * sizeof(double)) : NULL;
@@ -192,14 +192,19 @@ static int prepare(Run *r) {
         const int64_t tile = (int64_t)q->tile * p->maps[k].channels;
         floats = p->maps[k].precision != F32 && tile > floats ? tile : floats;
     }
+    if (r->stream) {
+        const int64_t relabel = relabel_scratch(r), lines = (int64_t)(reuse_bytes(r) / sizeof(float));
+        floats = relabel > floats ? relabel : floats, floats = lines > floats ? lines : floats;
+    }
     floats = ((line > floats ? line : floats) + 15) / 16 * 16;
     r->scratch_bytes = floats * 4;
     float *workers = room(&c->workers, (size_t)(floats * r->threads) * 4);
     for (int32_t k = 0; workers && k < r->threads; k++) r->scratch[k] = workers + k * floats;
+    if (r->stream) stream_join(r);
     return workers ? 0 : -1;
 }
 
-static int refuse(Request *q, const char *what) {
+int request_refuse(Request *q, const char *what) {
     snprintf(q->error, sizeof q->error, "%s", what);
     return -2;
 }
@@ -216,46 +221,56 @@ static int bins_fit(const Program *p, const Request *q) {
     return 1;
 }
 
-static int check(const Program *p, Request *q) {
-    if (q->images < 1 || q->height < 1 || q->width < 1) return refuse(q, "images are empty");
-    if (q->tile > MOST_TILE) return refuse(q, "the tile must be at most 4096 px");
-    if (q->tile < 1 || q->tile % p->head.coarsest_stride) return refuse(q, "the tile must be a multiple of the network's coarsest stride");
+int request_check(const Program *p, Request *q) {
+    if (q->images < 1 || q->height < 1 || q->width < 1) return request_refuse(q, "images are empty");
+    if (q->tile > MOST_TILE) return request_refuse(q, "the tile must be at most 4096 px");
+    if (q->tile < 1 || q->tile % p->head.coarsest_stride) return request_refuse(q, "the tile must be a multiple of the network's coarsest stride");
     if (q->coarse_level < 0 || q->coarse_level >= MOST_LEVELS || q->max_level < 0 || q->max_level >= MOST_LEVELS)
-        return refuse(q, "levels must be between 0 and 7");
-    if (q->gains < 1 || q->gains > MOST_LEVELS || q->score < 0 || q->score > REGIONAL_ENTROPY) return refuse(q, "there is no such score");
-    if ((int64_t)q->images * q->height * q->width > INT32_MAX) return refuse(q, "the images have too many pixels for one run; split them");
+        return request_refuse(q, "levels must be between 0 and 7");
+    if (q->gains < 1 || q->gains > MOST_LEVELS || q->score < 0 || q->score > REGIONAL_ENTROPY) return request_refuse(q, "there is no such score");
+    if ((int64_t)q->images * q->height * q->width > INT32_MAX) return request_refuse(q, "the images have too many pixels for one run; split them");
     if ((q->full_height || q->full_width) && (q->full_height < 1 || q->full_width < 1 || (int64_t)q->images * q->full_height * q->full_width > INT32_MAX))
-        return refuse(q, "the images have too many pixels for one run; split them");
-    if (q->full_height && q->mask) return refuse(q, "images that are shrunk take no mask");
-    if (!bins_fit(p, q)) return refuse(q, "the images are too long for their width or height; split them");
+        return request_refuse(q, "the images have too many pixels for one run; split them");
+    if (q->full_height && q->mask) return request_refuse(q, "images that are shrunk take no mask");
+    if (!bins_fit(p, q)) return request_refuse(q, "the images are too long for their width or height; split them");
     return 0;
 }
 
-/* Run a method. 0, or -1 without memory, or -2 with the reason in `error`. */
-EXPORT int32_t foveal_program_run(Program *p, Request *q) {
-    const int status = check(p, q);
+/* Run, and say whether it was done: 0, -1 without memory, -2 with the reason in `error`; or what `work` stops with. */
+int32_t program_run(const Program *p, Request *q, Stream *s, Reuse *u, void (*work)(Run *, Team)) {
+    const int status = request_check(p, q);
     if (status) return status;
-    Run r = {.program = p, .request = q, .context = borrow(p), .threads = q->threads < 1 ? 1 : q->threads > MOST_THREADS ? MOST_THREADS : q->threads};
+    Program *whose = (Program *)p; /* a context is borrowed and given back under a lock */
+    Run r = {.program = p, .request = q, .stream = s, .reuse = u, .context = borrow(whose), .threads = q->threads < 1 ? 1 : q->threads > MOST_THREADS ? MOST_THREADS : q->threads};
     if (!r.context) return -1;
     q->macs = 0, q->passes = 0;
     for (int32_t n = 0; n < q->images; n++) q->work[n] = 0;
     if (prepare(&r)) r.stop = -1;
-    else team_run(&r, run_method);
-    if (!r.stop && r.unreal == IMAGES) r.stop = refuse(q, "images hold NaN or infinity; give finite numbers in 0..1");
-    if (!r.stop && (r.unreal || r.overflow)) r.stop = refuse(q, "the network gives NaN or infinity; check its weights, and the range of the images");
+    else team_run(&r, work);
+    if (!r.stop && r.unreal == IMAGES) r.stop = request_refuse(q, "images hold NaN or infinity; give finite numbers in 0..1");
+    if (!r.stop && (r.unreal || r.overflow)) r.stop = request_refuse(q, "the network gives NaN or infinity; check its weights, and the range of the images");
     for (int32_t n = 0; n < q->images && !r.stop; n++) q->work[n] = r.spent[n];
-    const int64_t cells = (int64_t)q->images * r.grid.rows * r.grid.columns;
-    for (int64_t k = 0; k < cells && !r.stop && q->levels; k++) q->levels[k] = q->mask && !q->mask[k] ? -1 : r.held[k];
+    for (int64_t k = 0; k < cells_of(&r) && !r.stop && q->levels; k++)
+        q->levels[k] = s ? r.decision[k] : q->mask && !q->mask[k] ? -1 : r.held[k];
     if (!r.stop && q->logits) {
-        const int32_t stride = p->maps[p->head.output].stride;
+        const int32_t stride = output_stride(&r);
         const size_t samples = scaled(&r) ? (size_t)r.enlarged_rows * (size_t)r.enlarged_columns : (size_t)rows_at(&r, stride, 0) * (size_t)columns_at(&r, stride, 0);
         memcpy(q->logits, scaled(&r) ? r.enlarged : r.logits, (size_t)q->images * samples * (size_t)p->head.classes * 4);
     }
-    give_back(p, r.context);
+    give_back(whose, r.context);
     return r.stop;
 }
 
+/* Run a method. 0, or -1 without memory, or -2 with the reason in `error`. */
+EXPORT int32_t foveal_program_run(Program *p, Request *q) {
+    if (q->method < METHOD_DENSE || q->method > METHOD_COARSE_TO_FINE) return request_refuse(q, "there is no such method for images");
+    return program_run(p, q, NULL, NULL, run_method);
+}
+
+/* Say which maps are read beyond the tiles of a pass [maps]. */
+EXPORT void foveal_program_reached(const Program *p, uint8_t *out) { memcpy(out, p->reached, (size_t)p->head.maps); }
+
 EXPORT int64_t foveal_program_size(int32_t what) {
-    const int64_t sizes[] = {sizeof(ProgramHead), sizeof(MapSpec), sizeof(StepSpec), sizeof(Request)};
-    return what < 0 || what > 3 ? 0 : sizes[what];
+    const int64_t sizes[] = {sizeof(ProgramHead), sizeof(MapSpec), sizeof(StepSpec), sizeof(Request), sizeof(Reuse), sizeof(StreamParts)};
+    return what < 0 || what > 5 ? 0 : sizes[what];
 }

@@ -147,3 +147,29 @@ void cut_input_step(Run *r, Team team) {
             put_line(r, &m, g->image[t], y, left, side, line * side, team);
         }
 }
+
+/* A line of an image as floats in 0..1: where it lies, or copied to `beside`. */
+const float *image_line(const Run *r, int64_t image, int64_t colour, int64_t y, float *beside) {
+    const Images m = images_at(r, 0);
+    return read_line(&m, image, colour, y, 0, m.width, beside);
+}
+
+/* Copy the pixels of the cells that have a level into a picture [images][colours][height][width]. */
+void keep_pixels_step(Run *r, float *picture, const int8_t *levels, Team team) {
+    const Grid *g = &r->grid;
+    const Images m = images_at(r, 0);
+    const int64_t colours = r->program->head.colours, lines = r->request->images * colours * m.height, size = lines_per_task(lines, &team);
+    for (int64_t first; (first = take(&team) * size) < lines;)
+        for (int64_t line = first; line < first + size && line < lines; line++) {
+            const int64_t y = line % m.height, colour = line / m.height % colours, image = line / m.height / colours;
+            const int8_t *cells = levels + (image * g->rows + y / g->tile) * g->columns;
+            for (int32_t cell = 0, next; cell < g->columns; cell = next + 1) {
+                for (; cell < g->columns && cells[cell] < 0; cell++);
+                for (next = cell; next < g->columns && cells[next] >= 0; next++);
+                const int32_t left = cell * g->tile, right = next * g->tile < m.width ? next * g->tile : m.width;
+                if (left >= right) break;
+                const float *from = read_line(&m, image, colour, y, left, right - left, r->scratch[team.thread]);
+                memcpy(picture + line * m.width + left, from, (size_t)(right - left) * sizeof(float));
+            }
+        }
+}

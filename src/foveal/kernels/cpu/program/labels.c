@@ -78,3 +78,55 @@ void label_step(Run *r, const float *logits, int32_t rows, int32_t columns, Team
             blank(r, image, y, labels ? labels + (int64_t)(y - from) * width : NULL, sure ? sure + (int64_t)(y - from) * width : NULL);
     }
 }
+
+/* Floats that a thread needs to label a part of a band: two rows of logits, what a band needs, and its lines. */
+int64_t relabel_scratch(const Run *r) {
+    const int32_t classes = r->program->head.classes, columns = columns_at(r, output_stride(r), 0);
+    const int64_t lines = 2 * output_stride(r) * ((int64_t)r->grid.width + 2 * output_stride(r)); /* bytes */
+    return 2 * classes * padded_columns(columns) + band_scratch(classes, columns) + (lines + 3) / 4;
+}
+
+/* What lies between two rows of logits, and between the columns before `first` and behind `last`. The columns at the
+   ends are there for the pixels between them and the next; their other pixels are not written. */
+static int64_t relabel_part(const Run *r, const float *logits, int64_t image, int64_t above, int32_t first, int32_t last, int32_t rows, int32_t columns, uint8_t *labels, float *scratch) {
+    const Grid *g = &r->grid;
+    const int32_t classes = r->program->head.classes, factor = factor_of(r, rows, columns);
+    const int32_t start = band_start(above, factor), top = start < 0 ? 0 : start, bottom = start + factor < g->height ? start + factor : g->height;
+    const int32_t from = within(first - 1, columns - 1), count = within(last + 1, columns - 1) - from + 1;
+    const int32_t left = from * factor, wide = count * factor < g->width - left ? count * factor : g->width - left;
+    const int32_t begin = band_start(first - 1, factor) < 0 ? 0 : band_start(first - 1, factor);
+    const int32_t end = last == columns - 1 || band_start(last + 1, factor) > g->width ? g->width : band_start(last + 1, factor);
+    if (top >= bottom || begin >= end) return 0;
+    const int64_t padded = padded_columns(count), plane = padded * classes;
+    float *upper = scratch, *lower = upper + plane, *rest = lower + plane;
+    uint8_t *lines = (uint8_t *)(rest + band_scratch(classes, count));
+    by_class(logits + ((image * rows + within((int32_t)above, rows - 1)) * columns + from) * classes, count, classes, padded, upper);
+    by_class(logits + ((image * rows + within((int32_t)above + 1, rows - 1)) * columns + from) * classes, count, classes, padded, lower);
+    const Band band = {upper, lower, padded, classes, count, factor, wide};
+    label_band(&band, top - start, bottom - top, lines, NULL, rest);
+    for (int32_t y = top; y < bottom; y++)
+        memcpy(labels + (image * g->height + y) * g->width + begin, lines + (int64_t)(y - top) * wide + begin - left, (size_t)(end - begin));
+    return (int64_t)(bottom - top) * (end - begin);
+}
+
+/* Labels of the pixels that see logits of marked cells; the others stay. A task is what lies between two rows of
+   logits. */
+void relabel_step(Run *r, const float *logits, int32_t rows, int32_t columns, const uint8_t *changed, uint8_t *labels, Team team) {
+    const Grid *g = &r->grid;
+    const int32_t factor = factor_of(r, rows, columns), wide = g->tile / factor;
+    int64_t pixels = 0;
+    for (int64_t task; (task = take(&team)) < (int64_t)r->request->images * (rows + 1);) {
+        const int64_t image = task / (rows + 1), above = task % (rows + 1) - 1;
+        const uint8_t *line[2];
+        for (int32_t k = 0; k < 2; k++) line[k] = changed + (image * g->rows + (int64_t)within((int32_t)above + k, rows - 1) / wide) * g->columns;
+        if (above >= 0 && memchr(line[0], 1, (size_t)g->columns)) notice(r, logits + (image * rows + above) * columns * r->program->head.classes, image, (int32_t)above, columns, factor);
+        for (int32_t cell = 0; cell < g->columns; cell++) {
+            if (!(line[0][cell] | line[1][cell])) continue;
+            int32_t next = cell + 1;
+            while (next < g->columns && (line[0][next] | line[1][next])) next++;
+            pixels += relabel_part(r, logits, image, above, cell * wide, within(next * wide, columns) - 1, rows, columns, labels, r->scratch[team.thread]);
+            cell = next;
+        }
+    }
+    __atomic_add_fetch(&r->reuse->relabelled, pixels, __ATOMIC_RELAXED);
+}

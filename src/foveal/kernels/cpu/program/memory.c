@@ -27,7 +27,7 @@ void *room(Room *r, size_t bytes) {
     return at;
 }
 
-static size_t sample_bytes(const MapSpec *m) { return m->precision == F32 ? 4 : m->precision == BF16 ? 2 : 1; }
+size_t sample_bytes(const MapSpec *m) { return m->precision == F32 ? 4 : m->precision == BF16 ? 2 : 1; }
 
 /* Columns of a grid over a map: those it has, or as many as keep its bins about square. Python's rounding, half to even. */
 int64_t bins_columns(const MapSpec *bins, int32_t height, int32_t width) {
@@ -46,9 +46,13 @@ int64_t whole_rows(const Run *r, int32_t stride, int64_t images) {
 
 static int persistent(const Run *r, int32_t map) { return r->crossing && r->program->reached[map]; }
 
+/* Whether a map lies in a stream, for the frames that follow. */
+static int is_kept(const Run *r, int32_t map) { return r->stream && r->program->reached[map] && r->program->maps[map].kind == TILED; }
+
 static size_t bytes_of(const Run *r, int32_t map) {
     const Program *p = r->program;
     const MapSpec *m = &p->maps[map];
+    if (is_kept(r, map)) return 0;
     const int64_t images = r->request->images;
     int64_t rows = 0;
     if (m->kind == TILED) {
@@ -131,7 +135,9 @@ int plan_memory(Run *r) {
     return r->arena ? 0 : -1;
 }
 
-float *pool_of(const Run *r, int32_t map) { return (float *)(r->arena + r->offset[map]); }
+float *pool_of(const Run *r, int32_t map) {
+    return (float *)(is_kept(r, map) ? r->stream->pool + r->stream->offset[map] : r->arena + r->offset[map]);
+}
 
 /* Where the running pass has its part of a map. */
 float *current(const Run *r, int32_t map) {
@@ -143,5 +149,5 @@ float *current(const Run *r, int32_t map) {
         const int32_t side = side_of(r, m->stride);
         row = plain_rows(&r->grid, side) + r->grid.first * side * side;
     }
-    return (float *)(r->arena + r->offset[map] + (size_t)row * (size_t)m->channels * sample_bytes(m));
+    return (float *)((char *)pool_of(r, map) + (size_t)row * (size_t)m->channels * sample_bytes(m));
 }

@@ -5,19 +5,6 @@
 
 enum { SKIPPED = -1 };
 
-/* Let the first member do something that the others wait for. */
-#define ALONE(what)                 \
-    do {                            \
-        meet(r, team);              \
-        if (team.thread == 0) what; \
-        meet(r, team);              \
-        if (r->stop) return;        \
-    } while (0)
-
-static int64_t cells_of(const Run *r) { return (int64_t)r->request->images * r->grid.rows * r->grid.columns; }
-
-static int32_t output_stride(const Run *r) { return r->program->maps[r->program->head.output].stride; }
-
 /* Forget all tiles; `level` is that of plain maps, or below 0 for none. */
 static void start(Run *r, int32_t level, int64_t capacity, int crossing) {
     r->grid.images = level < 0 ? 0 : r->request->images;
@@ -34,7 +21,7 @@ static void take_tiles(Run *r, const int8_t *levels) {
     Request *q = r->request;
     r->pass = (Pass){0, 0};
     if (add_tiles(r, levels) < 0) r->stop = -1;
-    for (int64_t t = r->grid.first; t < r->grid.tiles; t++) q->work[r->image[t]] += 1;
+    for (int64_t t = r->grid.first; t < r->grid.first + r->grid.computed; t++) q->work[r->image[t]] += 1;
     for (int32_t n = 0; n < q->images; n++) {
         if (r->base[n] == MOST_LEVELS) r->base[n] = 0;
         r->spent[n] += q->work[n] * ((double)q->tile * q->tile) / ((double)q->height * q->width);
@@ -50,7 +37,7 @@ static void plain_pass(Run *r, int32_t level, Team team) {
     run_steps(r, team);
 }
 
-static void tile_pass(Run *r, Team team) {
+void tile_pass(Run *r, Team team) {
     build_tables(r, team);
     if (r->stop) return;
     if (team.thread == 0) account_part(r, INDEXING);
@@ -95,7 +82,7 @@ static void dense(Run *r, Team team) {
     answer(r, team);
 }
 
-static int64_t count_leaves(const Run *r, const int8_t *levels) {
+int64_t count_leaves(const Run *r, const int8_t *levels) {
     const Grid *g = &r->grid;
     int64_t count = 0;
     for (int64_t k = 0; k < cells_of(r); k++) {

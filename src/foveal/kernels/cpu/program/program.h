@@ -96,11 +96,11 @@ typedef struct {
 
 struct Context {
     Context *next;
-    Room arena, lists, pyramid, logits, enlarged, scores, means, sums, workers, taps;
+    Room arena, lists, pyramid, logits, enlarged, scores, means, sums, workers, taps, changes;
     Table tables[MOST_TABLES];
 };
 
-enum { METHOD_DENSE, METHOD_PLAN, METHOD_SEGBLOCKS, METHOD_COARSE_TO_FINE };
+enum { METHOD_DENSE, METHOD_PLAN, METHOD_SEGBLOCKS, METHOD_COARSE_TO_FINE, METHOD_REUSE /* of streams */ };
 enum { DECIDING, COMPOSING, LABELLING, READING, INDEXING }; /* parts of a profile that are no steps */
 enum { IMAGES = 1, LOGITS };         /* what holds numbers that are none */
 enum { ENTROPY, MARGIN, WEIGHTED_ENTROPY, REGIONAL_ENTROPY };
@@ -136,10 +136,23 @@ typedef struct {
     int32_t plain, level;
 } Pass;
 
+/* What METHOD_REUSE is asked besides, and what is said of a frame of a stream; foveal/program/spec.py mirrors it. */
+typedef struct {
+    const int8_t *first;     /* levels where a scene begins [images][rows][columns]; NULL to stop there with 1 */
+    uint8_t *scenes;         /* whether a scene begins [images], or NULL */
+    double hysteresis, noise, clear, unseen, stale, overdue;
+    int32_t max_age, moved;  /* moved: kept tiles that gave way to new ones */
+    int64_t relabelled;      /* pixels that were labelled anew */
+} Reuse;
+
+typedef struct Stream Stream;
+
 typedef struct {
     const Program *program;
     Context *context;
     Request *request;
+    Stream *stream;          /* what is kept between frames; NULL for images */
+    Reuse *reuse;
     Grid grid;
     int64_t *image, *level, *row, *column, *owner; /* what the grid shows, to write */
     int64_t capacity;        /* tiles that there is room for */
@@ -188,6 +201,10 @@ Program *foveal_program_make(
     const ProgramHead *head, const MapSpec *maps, const StepSpec *steps, const float *numbers, int64_t count, char *error, int64_t size);
 int32_t foveal_program_run(Program *p, Request *q);
 void foveal_program_free(Program *p);
+int request_refuse(Request *q, const char *what);
+int request_check(const Program *p, Request *q);
+/* Run `work` in a team, over a stream or over images alone; `foveal_program_run` says what is returned. */
+int32_t program_run(const Program *p, Request *q, Stream *s, Reuse *u, void (*work)(Run *, Team));
 
 /* embed/check.c */
 /* 0, or -1 for tables that are no program; `error` [size] says why. */
@@ -215,6 +232,7 @@ void observe(Run *r, int32_t step);
 void *room(Room *r, size_t bytes);
 void room_free(Room *r);
 int plan_memory(Run *r);
+size_t sample_bytes(const MapSpec *m);
 int64_t bins_columns(const MapSpec *bins, int32_t height, int32_t width);
 float *pool_of(const Run *r, int32_t map);
 float *current(const Run *r, int32_t map);
@@ -264,6 +282,8 @@ void resample_step(Run *r, int32_t step, const Samples *in, int32_t border, Team
 void reduce_input(Run *r, int32_t from, int32_t level, Team team);
 void plain_input(Run *r, Team team);
 void cut_input_step(Run *r, Team team);
+void keep_pixels_step(Run *r, float *picture, const int8_t *levels, Team team);
+const float *image_line(const Run *r, int64_t image, int64_t colour, int64_t y, float *beside);
 
 /* score.c */
 void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, float *cells, Team team);
@@ -300,8 +320,68 @@ void enlarge_logits(Run *r, const float *logits, int32_t rows, int32_t columns, 
 
 /* labels.c */
 void label_step(Run *r, const float *logits, int32_t rows, int32_t columns, Team team);
+void relabel_step(Run *r, const float *logits, int32_t rows, int32_t columns, const uint8_t *changed, uint8_t *labels, Team team);
+int64_t relabel_scratch(const Run *r);
 
 /* method.c */
+/* Let the first member do something that the others wait for. */
+#define ALONE(what)                 \
+    do {                            \
+        meet(r, team);              \
+        if (team.thread == 0) what; \
+        meet(r, team);              \
+        if (r->stop) return;        \
+    } while (0)
+
+static inline int64_t cells_of(const Run *r) { return (int64_t)r->request->images * r->grid.rows * r->grid.columns; }
+static inline int32_t output_stride(const Run *r) { return r->program->maps[r->program->head.output].stride; }
+int64_t count_leaves(const Run *r, const int8_t *levels);
+void tile_pass(Run *r, Team team);
 void run_method(Run *r, Team team);
+
+/* stream.c */
+/* What is kept between the frames of a video: the tiles of every map that is read beyond a tile, each in a slot of
+   its own, and the answer. A tile that owns no cell any more frees its slot, so there are never more than cells. */
+struct Stream {
+    const Program *program;
+    int32_t images, height, width, tile, rows, columns;
+    int64_t slots, moves;
+    int64_t *image, *level, *row, *column; /* of the tile in a slot; its image is -1 for a free one */
+    int64_t *owner;                        /* slot per cell [images][rows][columns], or UNKNOWN */
+    int64_t *from, *to;                    /* slots of the tiles that move */
+    int32_t *age;                          /* frames since a cell was computed */
+    int8_t *held;                          /* level per cell; SKIP */
+    uint8_t *labels;                       /* [images][height][width] */
+    float *picture;                        /* pixels that cells were last computed from [images][colours][height][width] */
+    float *logits;                         /* composed [images][rows][columns][classes] */
+    size_t *offset;                        /* [maps] in `pool` [B] */
+    char *pool;
+    Room memory;
+    int32_t frames, labelled, running;     /* a frame is held; labels are those of the logits; a run goes on */
+};
+
+/* A stream's content, to be copied out and in; tiles are those that own a cell. */
+typedef struct {
+    int64_t tiles;
+    int64_t *image, *level, *row, *column; /* [tiles] */
+    int64_t *owner;                        /* tile per cell */
+    int32_t *age;
+    float *picture, *logits;
+    void **maps;                           /* tiles [tiles][side][side][channels] of every map that is kept, else NULL [maps] */
+} StreamParts;
+
+void stream_join(Run *r);
+int stream_take(Run *r, const int8_t *levels);
+void stream_move(Run *r, Team team);
+void stream_forget(Stream *s);
+int is_quadtree(const int8_t *levels, int64_t images, int32_t rows, int32_t columns);
+
+/* frame.c */
+void run_frame(Run *r, Team team);
+
+/* reuse.c */
+/* Say what is computed of the next frame of every image, into r->decision. */
+void decide_reuse(Run *r, Team team);
+size_t reuse_bytes(const Run *r);
 
 #endif

@@ -149,7 +149,7 @@ static void slice(Run *r, const StepSpec *s, Team team) {
 /* Whether a map has exactly `factor` times the samples of another one, at every level of the running pass. */
 static int is_exact(const Run *r, int32_t in, int32_t out, int32_t factor) {
     uint32_t levels = r->pass.plain ? 1u << r->pass.level : 0;
-    for (int64_t t = r->grid.first; !r->pass.plain && t < r->grid.tiles; t++) levels |= 1u << r->grid.level[t];
+    for (int64_t t = r->grid.first; !r->pass.plain && t < r->grid.first + r->grid.computed; t++) levels |= 1u << r->grid.level[t];
     for (int32_t level = 0; level < MOST_LEVELS; level++)
         if ((levels >> level & 1) && (rows_at(r, out, level) != factor * rows_at(r, in, level) || columns_at(r, out, level) != factor * columns_at(r, in, level)))
             return 0;

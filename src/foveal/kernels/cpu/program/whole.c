@@ -135,6 +135,8 @@ int64_t compose_macs(const Run *r, int32_t map, const int32_t *base) {
     return macs;
 }
 
+static int is_new(const Grid *g, int64_t owner) { return owner >= g->first && owner < g->first + g->computed; }
+
 /* Mark the cells that the tiles computed last change in a composed map: they themselves, and coarser ones whose
    bilinear samples reach as far as them. */
 void mark_changed(const Run *r, int32_t map, uint8_t *changed) {
@@ -142,11 +144,12 @@ void mark_changed(const Run *r, int32_t map, uint8_t *changed) {
     for (int64_t k = 0; k < (int64_t)r->request->images * g->rows * g->columns; k++) {
         const int32_t y = (int32_t)(k / g->columns % g->rows), x = (int32_t)(k % g->columns);
         /* a place between two samples lies within one and a half of them */
-        const int32_t spacing = r->program->maps[map].stride << (r->held[k] < 0 ? 0 : r->held[k]), reach = (3 * spacing / 2 - 1) / g->tile + 1;
+        const int32_t spacing = r->program->maps[map].stride << (r->held[k] < 0 ? 0 : r->held[k]);
+        const int32_t reach = r->held[k] ? (3 * spacing / 2 - 1) / g->tile + 1 : 0; /* full resolution is copied */
         int found = 0;
         for (int32_t i = within(y - reach, g->rows - 1); i <= within(y + reach, g->rows - 1) && !found; i++)
             for (int32_t j = within(x - reach, g->columns - 1); j <= within(x + reach, g->columns - 1) && !found; j++)
-                found = g->owner[k + (int64_t)(i - y) * g->columns + j - x] >= g->first;
+                found = is_new(g, g->owner[k + (int64_t)(i - y) * g->columns + j - x]);
         changed[k] = (uint8_t)found;
     }
 }
