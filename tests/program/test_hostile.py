@@ -28,6 +28,7 @@ from foveal.program.spec import (
     BINS,
     BY_FACTOR,
     CONVOLVE,
+    FUNCTIONS,
     GRID_SPREAD,
     GROUP_NORM,
     LAYER_NORM,
@@ -194,6 +195,16 @@ def on_step(name: str, value: float, kind: int = CONVOLVE) -> Callable[[bytes], 
     return with_tables(change)
 
 
+def on_slopes(value: int) -> Callable[[bytes], bytes]:
+    """Move the slopes per channel of the step that has some."""
+
+    def change(head: Head, maps: ctypes.Array, steps: ctypes.Array) -> None:
+        prelu = FUNCTIONS.index("prelu")
+        next(s for s in steps if s.kind == APPLY and s.function == prelu).residual_scale = value
+
+    return with_tables(change)
+
+
 def on_map(name: str, value: int, kind: int) -> Callable[[bytes], bytes]:
     """Set a field of the last map of a kind."""
 
@@ -257,7 +268,7 @@ CASES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 DOES_NOT_FIT: dict[str, Callable[[bytes], bytes]] = {
-    "a function that is none": on_step("function", 9, APPLY),
+    "a function that is none": on_step("function", 10, APPLY),
     "no function": on_step("function", 0, APPLY),
     "a function before the first": on_step("function", -1, APPLY),
     "a slope without end": on_step("before_low", math.inf, APPLY),
@@ -303,6 +314,11 @@ DOES_NOT_FIT: dict[str, Callable[[bytes], bytes]] = {
 }
 """Of steps that read the numbers of other kinds of maps, in functions, statistics and resampling."""
 CASES |= {name: (damage, "does not fit its maps") for name, damage in DOES_NOT_FIT.items()}
+CASES |= {
+    "no slopes": (on_slopes(-1), "does not fit its maps"),
+    "slopes beyond the end": (on_slopes(1 << 40), "beyond the numbers"),
+    "slopes before the start": (on_slopes(-2), "does not fit its maps"),
+}
 for _kind in (APPLY, MULTIPLY, OFFSET, LAYER_NORM, GROUP_NORM, MEAN, RESAMPLE, GRID_SPREAD):
     CASES |= {
         f"{STEP_NAMES[_kind]}: {name} {value}": (on_step(name, value, _kind), says)

@@ -248,6 +248,52 @@ class Grouped(nn.Module):
         return self.head(self.more(self.down(F.relu(wide + self.mix(wide)))))
 
 
+class ContextGuided(nn.Module):
+    """Slopes per channel, the image averaged beside features, and a gate of linear layers, as in CGNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.smaller = block(3, 13, 2, nn.PReLU(13, 0.3)), nn.AvgPool2d(3, 2, padding=1)
+        self.norm = nn.Sequential(nn.BatchNorm2d(16), nn.PReLU(16))
+        self.near = nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False)
+        self.far = nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=16, bias=False)
+        self.joint = nn.Sequential(nn.BatchNorm2d(32), nn.PReLU(32, 0.1), nn.Conv2d(32, 16, 1))
+        self.gate = nn.Sequential(nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 16), nn.Sigmoid())
+        self.head = nn.Conv2d(19, 5, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        half = self.smaller(image)
+        x = self.norm(torch.cat([self.one(image), half], 1))
+        x = self.joint(torch.cat([self.near(x), self.far(x)], 1))
+        x = x * self.gate(x.mean((2, 3))).unflatten(1, (-1, 1, 1))
+        x = F.avg_pool2d(F.prelu(x, self.norm[1].weight), (3, 5), 2, (1, 2))
+        logits = self.head(torch.cat([x, self.smaller(half)], 1))
+        return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)[:, :4]
+
+
+class Shuffled(nn.Module):
+    """Channels of groups in turn, before products of all channels, of groups, and of each by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.shuffle = block(3, 24, 2), nn.ChannelShuffle(3)
+        self.groups = nn.Conv2d(24, 12, 3, padding=1, groups=12, bias=False)
+        self.every = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.norm, self.dense = nn.BatchNorm2d(12), nn.Conv2d(12, 64, 1)
+        self.many, self.head = nn.Conv2d(64, 64, 1, groups=64), nn.Conv2d(64, 4, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.groups(self.shuffle(self.one(image)))
+        x = self.every(F.channel_shuffle(x, 4))
+        x = F.relu(self.dense(F.relu(self.norm(self._turn(x, 2)))))
+        return self.head(torch.sigmoid(self.many(self._turn(x, 8))) + x[:, -1:])
+
+    def _turn(self, x: Tensor, groups: int) -> Tensor:
+        n, channels, height, width = x.shape
+        x = x.view(n, groups, channels // groups, height, width).transpose(1, 2)
+        return x.reshape(n, channels, height, width)
+
+
 class EveryStep(nn.Module):
     """All that programs have steps for, in one small network; sides must be multiples of 8."""
 
@@ -255,7 +301,7 @@ class EveryStep(nn.Module):
         super().__init__()
         self.fine, self.low = block(3, 8, 2, nn.SiLU()), block(8, 8, 2, nn.LeakyReLU(0.1))
         self.filter = nn.Conv2d(8, 8, 3, padding=1, groups=8)
-        self.mix = nn.Sequential(nn.Conv2d(8, 64, 1, groups=4), nn.ReLU(), nn.Conv2d(64, 8, 1))
+        self.mix = nn.Sequential(nn.Conv2d(8, 64, 1, groups=4), nn.PReLU(64), nn.Conv2d(64, 8, 1))
         self.norms = nn.Sequential(ChannelNorm(8), nn.GroupNorm(4, 8))
         self.vector, self.grid = nn.Conv2d(8, 8, 1), nn.AdaptiveAvgPool2d((2, 3))
         self.spread, self.pool = nn.ConvTranspose2d(8, 4, 2, 2), nn.MaxPool2d(2)
@@ -290,5 +336,7 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "coarse_sequences": (lambda: Sequences(False), 4),
     "attention": (Attended, 8),
     "grouped": (Grouped, 1),
+    "context_guided": (ContextGuided, 4),
+    "shuffled": (Shuffled, 1),
 }
 """What makes a network, and what the sides of images must be multiples of [px]."""

@@ -13,6 +13,7 @@ from foveal.program import (  # noqa: F401  fills the table of steps
     step_arithmetic,
     step_layers,
     step_shapes,
+    step_windows,
 )
 from foveal.program.builder import NotCompiled
 from foveal.program.graph import Graph

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from foveal.program.builder import Builder, NotCompiled
+from foveal.program.layers import add_order
 from foveal.program.pyramid import add_pyramid
 from foveal.program.spec import BINS, TILED
 from foveal.tiles.axes import NCHW, Axes, describe
@@ -27,11 +28,20 @@ class Value:
         map: Number of the map.
         axes: Order in which the network sees its axes.
         cropped: Whether it may be larger than the map of its stride, so that crops do nothing.
+        order: Channels of the map in the order in which the network sees them; None if they lie so.
+        parts: Sizes of the axes that the network sees the channels on; empty for one axis.
     """
 
     map: int
     axes: Axes = NCHW
     cropped: bool = False
+    order: tuple[int, ...] | None = None
+    parts: tuple[int, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether its axes are those of a map [N, C, H, W]."""
+        return self.axes == NCHW and not self.parts
 
 
 Handler = Callable[["Graph", fx.Node], "Value | None"]
@@ -142,8 +152,8 @@ class Graph:
         """Return the layer that a node calls."""
         return self.traced.get_submodule(str(node.target))
 
-    def value(self, node: Any, what: str) -> Value:
-        """Return what a node is.
+    def seen(self, node: Any, what: str) -> Value:
+        """Return what a node is; its channels may be split, or seen in another order than they lie.
 
         Raises:
             NotCompiled: It is no map.
@@ -151,6 +161,20 @@ class Graph:
         if not isinstance(node, fx.Node) or node not in self.values:
             raise NotCompiled(f"{what} is no single map [N, C, H, W]")
         return self.values[node]
+
+    def value(self, node: Any, what: str) -> Value:
+        """Return what a node is, its channels on one axis as they lie.
+
+        Raises:
+            NotCompiled: It is no map, or its channels are split.
+        """
+        value = self.seen(node, what)
+        if value.parts:
+            raise NotCompiled(f"{what} is a map whose channels are split")
+        if value.order is not None:
+            out = add_order(self.builder, f"{node.name}.order", value.map, value.order)
+            value = self.values[node] = replace(value, map=out, order=None)
+        return value
 
     def map(self, node: Any, what: str) -> int:
         """Return the number of a map that is seen as [N, C, H, W].

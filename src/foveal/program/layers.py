@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypedDict
 
@@ -11,19 +12,29 @@ from torch import Tensor, nn
 
 from foveal.ops import Convolution
 from foveal.program.builder import Builder, NotCompiled
-from foveal.program.spec import ADD, CONCAT, CONVOLVE, DEPTHWISE, SLICE, SPREAD, TILED
+from foveal.program.spec import ADD, CONCAT, CONVOLVE, DEPTHWISE, SLICE, SPREAD, TILED, UNCOUNTED
 
 RATES = {"direct": 1.0, "winograd2": 1.5, "winograd4": 1.5}
 """Expected time of a multiplication by an algorithm, in that of the direct one."""
 MOST_TAPS = 121
+NARROW = 4
+"""Channels up to which a filter of every channel by itself is computed as a product of them all."""
 BLOCK = 32
 """Outputs that kernels compute together; groups of fewer are joined, which costs them nothing."""
 
 
 def add_convolution(
-    builder: Builder, name: str, c: Convolution, given: int, residual: int | None = None
+    builder: Builder, name: str, c: Convolution, given: int, residual: int | None = None, blocks: int = 1
 ) -> int:
     """Add a convolution of map `given`, with everything around it, and return the map of its result.
+
+    Args:
+        builder: Takes the step.
+        name: Of the step.
+        c: What is computed.
+        given: Number of the map.
+        residual: Number of the map that is added.
+        blocks: Of a dense convolution: the groups that its weights are blocks of, among zeros.
 
     Raises:
         NotCompiled: It takes another number of channels than the map has, or has groups and a prologue, or
@@ -34,11 +45,11 @@ def add_convolution(
         raise NotCompiled(f"'{name}' takes {c.weight.shape[1] * c.groups} channels, given {source.channels}")
     if c.groups > 1 and c.prologue is not None:
         raise NotCompiled(f"'{name}' is a convolution of {c.groups} groups with a norm before it")
-    if c.groups > 1 and c.depthwise:
+    if c.groups > 1 and c.depthwise and source.channels > NARROW:
         return _add_depthwise(builder, name, c, given, residual)
     if c.groups > 1:
         return _add_groups(builder, name, c, given, residual)
-    return _add_dense(builder, name, c, given, residual)
+    return _add_dense(builder, name, c, given, residual, blocks)
 
 
 def _out(builder: Builder, c: Convolution, given: int) -> int:
@@ -99,6 +110,26 @@ def _add_groups(builder: Builder, name: str, c: Convolution, given: int, residua
             more = _slice(builder, f"{label}.residual", residual, at, groups * made)
         found = _add_dense(builder, label, _with_blocks(c, first, groups), part, more, groups)
         builder.add_step(f"{label}.join", CONCAT, found, out, at=at)
+    return out
+
+
+def in_order(c: Convolution, order: Sequence[int]) -> Convolution | None:
+    """Let a convolution of channels in an order read them as they lie; None if its groups must stay apart."""
+    if c.groups > 1 and c.groups > -(-BLOCK // (len(c.weight) // c.groups)):
+        return None
+    weight = _with_blocks(c, 0, c.groups).weight
+    back = torch.tensor(order).argsort()
+    before = c.prologue
+    if before is not None:
+        before = replace(before, scale=before.scale[back], shift=before.shift[back])
+    return replace(c, weight=weight[:, back], groups=1, prologue=before)
+
+
+def add_order(builder: Builder, name: str, given: int, order: Sequence[int]) -> int:
+    """Bring the channels of a map into an order, and return the map of the result."""
+    weight = torch.eye(len(order))[list(order)][:, :, None, None]
+    out = _add_dense(builder, name, Convolution(weight, None), given, None)
+    builder.steps[-1].function = UNCOUNTED
     return out
 
 

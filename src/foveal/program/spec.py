@@ -39,8 +39,13 @@ STEP_NAMES = (
     *("grid_pool", "grid_spread", "cut", "repeat", "spread"),
     *("apply", "multiply", "offset", "layer_norm", "group_norm", "mean", "resample", "slice"),
 )
-FUNCTIONS = (*("", "sigmoid", "silu", "hardsigmoid", "hardswish", "gelu", "gelu_tanh", "tanh", "leaky_relu"),)
+FUNCTIONS = (
+    *("", "sigmoid", "silu", "hardsigmoid", "hardswish", "gelu", "gelu_tanh", "tanh", "leaky_relu"),
+    "prelu",
+)
 """Of the step `apply`, by number."""
+UNCOUNTED = 1
+"""Of the steps `convolve` and `depthwise`: weights are shares of a mean, or an order, and do not count."""
 NEAREST, ALIGN_CORNERS, BY_FACTOR = 1, 2, 4
 """How the step `resample` places samples; `grid_spread` knows `ALIGN_CORNERS`."""
 SCORES = ("entropy", "margin", "weighted_entropy", "regional_entropy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -134,7 +135,8 @@ def mean(g: Graph, node: fx.Node) -> Value:
     }
     if axes != {2, 3} or len(g.shape(given)) != ANY_RANK:
         raise NotCompiled(f"'{node.name}' averages over something else than the image")
-    return pool(g, node, (1, 1))
+    vector = pool(g, node, (1, 1))
+    return vector if len(g.shape(node)) == ANY_RANK else replace(vector, axes=("n", "c"))
 
 
 def pool(g: Graph, node: fx.Node, grid: tuple[Any, Any]) -> Value:

@@ -155,7 +155,8 @@ static int step_fits(const Tables *t, const StepSpec *s) {
         case GRID_SPREAD:
             if (!alone || in->kind != BINS || !within_out || !between(s->function, 0, RESAMPLINGS - 1)) return 0;
             return out->kind == TILED ? is_vector(in) : plain && out->kind == WHOLE && along;
-        case APPLY: return alone && s->at == 0 && same_shape(in, out) && between(s->function, 1, FUNCTIONS - 1) && isfinite(s->before_low);
+        case APPLY: return alone && s->at == 0 && same_shape(in, out) && between(s->function, 1, FUNCTIONS - 1) && isfinite(s->before_low) &&
+                           (s->function != PRELU || s->residual_scale >= 0);
         case MULTIPLY:
         case OFFSET: return !alone && s->at == 0 && same_shape(in, out) && combined_fit(in, &t->maps[s->other]);
         case LAYER_NORM: return alone && s->at == 0 && same_shape(in, out) && isfinite(s->before_low) && s->before_low >= 0;

@@ -15,7 +15,8 @@ enum { OLDEST_VERSION = 1, PROGRAM_VERSION = 2 };
 enum { TILED, WHOLE, BINS };      /* a map in tiles; one of whole images, in a dense module; a small grid of it */
 enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT, REPEAT, SPREAD,
        APPLY, MULTIPLY, OFFSET, LAYER_NORM, GROUP_NORM, MEAN, RESAMPLE, SLICE, STEP_KINDS };
-enum { SIGMOID = 1, SILU, HARD_SIGMOID, HARD_SWISH, GELU, GELU_TANH, TANH, LEAKY, FUNCTIONS }; /* of APPLY */
+enum { SIGMOID = 1, SILU, HARD_SIGMOID, HARD_SWISH, GELU, GELU_TANH, TANH, LEAKY, PRELU, FUNCTIONS }; /* of APPLY */
+enum { UNCOUNTED = 1 }; /* function of CONVOLVE and DEPTHWISE: weights are shares of a mean, or an order */
 enum { NEAREST = 1, ALIGN_CORNERS = 2, BY_FACTOR = 4, RESAMPLINGS = 8 };                      /* of RESAMPLE, and GRID_SPREAD */
 enum { DIRECT, WINOGRAD2, WINOGRAD4, ALGORITHMS };
 
@@ -43,7 +44,7 @@ typedef struct {
     float low, high;
     float rate[ALGORITHMS];       /* relative time of a multiplication by every algorithm; 0 if it cannot be used */
     int32_t function;
-    int64_t weight, bias, before_scale, before_shift, residual_scale, outside;
+    int64_t weight, bias, before_scale, before_shift, residual_scale, outside; /* residual_scale: slopes of PRELU */
 } StepSpec;
 
 typedef struct {

@@ -199,8 +199,8 @@ static int64_t macs_of(const Run *r, const StepSpec *s) {
     const Shape in = shape_of(r, s->in), out = shape_of(r, s->out);
     const int64_t samples = out.tiles * out.height * out.width * p->maps[s->out].channels, taps = (int64_t)s->rows * s->columns;
     switch (s->kind) {
-        case CONVOLVE: return samples * taps * p->maps[s->in].channels / s->factor;
-        case DEPTHWISE: return samples * taps;
+        case CONVOLVE: return s->function == UNCOUNTED ? 0 : samples * taps * p->maps[s->in].channels / s->factor;
+        case DEPTHWISE: return s->function == UNCOUNTED ? 0 : samples * taps;
         case ENLARGE: return 4 * in.tiles * in.height * in.width * s->factor * s->factor * p->maps[s->in].channels;
         case RESAMPLE: return s->function & NEAREST ? 0 : 4 * samples;
         case COMPOSE: return r->pass.plain ? 0 : compose_macs(r, s->in, r->base);
