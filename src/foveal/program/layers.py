@@ -54,8 +54,7 @@ def add_convolution(
 
 def _out(builder: Builder, c: Convolution, given: int) -> int:
     """Add the map of a convolution's result."""
-    source = builder.maps[given]
-    return builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid, source.columns)
+    return builder.add_like(given, len(c.weight), c.stride)
 
 
 def _add_dense(
@@ -146,8 +145,7 @@ def _with_blocks(c: Convolution, first: int, groups: int) -> Convolution:
 
 def _slice(builder: Builder, name: str, given: int, at: int, channels: int) -> int:
     """Take some channels of a map."""
-    m = builder.maps[given]
-    out = builder.add_map(channels, m.stride, m.kind, m.grid, m.columns)
+    out = builder.add_like(given, channels)
     builder.add_step(name, SLICE, given, out, at=at)
     return out
 
@@ -174,7 +172,7 @@ def _add_depthwise(builder: Builder, name: str, c: Convolution, given: int, resi
     )
     if residual is None:
         return out
-    total = builder.add_map(len(c.weight), builder.maps[out].stride)
+    total = builder.add_like(out)
     if c.residual_scale is not None and not bool((c.residual_scale == 1).all()):
         raise NotCompiled(f"'{name}' is depthwise and scales its residual")
     builder.add_step(f"{name}.add", ADD, out, total, other=residual, low=c.low, high=c.high)
@@ -230,6 +228,8 @@ def add_transposed(builder: Builder, name: str, module: nn.ConvTranspose2d, give
         NotCompiled: It does not grow the map by its stride, or it has groups.
     """
     step, stride = module.stride[0], builder.maps[given].stride
+    if builder.maps[given].kind != TILED:
+        raise NotCompiled(f"'{name}' is a transposed convolution in a module that sees the whole map")
     if module.groups > 1 or module.stride != (step, step) or stride % step:
         raise NotCompiled(f"'{name}' is a transposed convolution of groups, or beyond the image's resolution")
     grows = all(

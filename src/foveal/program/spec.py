@@ -7,7 +7,7 @@ from functools import cache
 
 from foveal.kernels.build import loaded
 
-OLDEST_VERSION, VERSION = 1, 2
+OLDEST_VERSION, VERSION = 1, 3
 """Of files that are read; what is written."""
 PRECISIONS = ("f32", "bf16", "u8")
 TILED, WHOLE, BINS = range(3)
@@ -74,8 +74,12 @@ class MapSpec(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("kind", "channels", "stride", "precision", "grid")),
         ("scale", ctypes.c_float),
-        *((name, ctypes.c_int32) for name in ("zero", "columns")),
+        *((name, ctypes.c_int32) for name in ("zero", "columns", "up", "down", "more", "least")),
     ]
+
+
+SIDES_SINCE, MAP_BEFORE = 3, 32
+"""Version of files whose maps say what sides they have; bytes of a map in older ones."""
 
 
 class StepSpec(ctypes.Structure):

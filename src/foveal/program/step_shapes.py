@@ -52,6 +52,8 @@ def resize(g: Graph, node: fx.Node, size: Any, scale: Any, mode: str, corners: b
     """Enlarge a map, or spread a grid over the image."""
     given = g.map(node.args[0], f"the input of '{node.name}'")
     source = g.builder.maps[given]
+    if g.inside:
+        return _resize_whole(g, node, given, size is None, scale, mode, corners)
     if source.kind == BINS:
         return _spread(g, node, given, mode, corners)
     before, after = g.shape(node.args[0])[2:], g.shape(node)[2:]
@@ -64,7 +66,7 @@ def resize(g: Graph, node: fx.Node, size: Any, scale: Any, mode: str, corners: b
     fits = factor.is_integer() and factor >= 1 and source.stride % int(factor) == 0
     if mode not in ("bilinear", "nearest") or not fits:
         raise NotCompiled(f"'{g.name(node)}' is no bilinear or nearest enlargement by a whole factor")
-    out = g.like(given, stride=source.stride // int(factor))
+    out = g.builder.add_map(source.channels, source.stride // int(factor))
     fields = {"factor": int(factor)}
     kind = {"bilinear": ENLARGE, "nearest": REPEAT}[mode]
     if size is not None or corners:
@@ -76,11 +78,35 @@ def resize(g: Graph, node: fx.Node, size: Any, scale: Any, mode: str, corners: b
     return Value(out, cropped=size is None)
 
 
+def _resize_whole(  # noqa: PLR0913
+    g: Graph, node: fx.Node, given: int, by_factor: bool, scale: Any, mode: str, corners: bool
+) -> Value:
+    """Bring a whole map, or a vector, to other sides."""
+    source, sides = g.builder.maps[given], g.sides(node)
+    if source.kind != BINS and sides == g.builder.sides(given):
+        return Value(given)
+    factors = {float(n) for n in (scale if isinstance(scale, list | tuple) else (scale or 1,))}
+    if mode not in ("bilinear", "nearest") or (by_factor and not all(n.is_integer() for n in factors)):
+        raise NotCompiled(
+            f"'{g.name(node)}' is no bilinear or nearest resizing to a size or by a whole factor"
+        )
+    out = g.builder.add_map(source.channels, source.stride, WHOLE, sides=sides)
+    how = ALIGN_CORNERS * corners
+    if source.kind == BINS and (mode == "bilinear" or g.is_vector(given)):
+        g.builder.add_step(g.name(node), GRID_SPREAD, given, out, function=how)
+    elif source.kind == BINS:
+        raise NotCompiled(f"'{g.name(node)}' spreads a grid otherwise than bilinearly")
+    else:
+        how |= NEAREST * (mode == "nearest")
+        g.builder.add_step(g.name(node), RESAMPLE, given, out, factor=0, function=how)
+    return Value(out)
+
+
 def _reduce(g: Graph, node: fx.Node, given: int, factor: int, mode: str, corners: bool) -> Value:
     """Bring a map to the size of one of a coarser stride."""
     if mode not in ("bilinear", "nearest"):
         raise NotCompiled(f"'{node.name}' reduces a map otherwise than bilinearly or by the nearest sample")
-    out = g.like(given, stride=g.builder.maps[given].stride * factor)
+    out = g.like(given, stride=factor)
     how = NEAREST * (mode == "nearest") | ALIGN_CORNERS * corners
     g.builder.add_step(node.name, RESAMPLE, given, out, factor=0, function=how)
     return Value(out)

@@ -44,7 +44,7 @@ def max_pool(g: Graph, node: fx.Node, values: tuple[Any, ...], ceil_mode: bool, 
             f"max pooling '{node.target}' has neither an odd window padded to ceil(side / stride) nor "
             "windows side by side"
         )
-    out = g.like(given, stride=g.builder.maps[given].stride * stride[0])
+    out = g.like(given, stride=stride[0])
     fields = dict(zip(("rows", "columns"), kernel, strict=True))
     fields |= dict(zip(("top", "left"), padding, strict=True))
     g.builder.add_step(
@@ -82,10 +82,23 @@ def average_pool(
             f"average pooling '{node.target}' has no odd window padded to ceil(side / stride), with zeros "
             "that count"
         )
+    return average_blocks(g, node, given, kernel, stride[0], padding, divisor)
+
+
+def average_blocks(  # noqa: PLR0913
+    g: Graph,
+    node: fx.Node,
+    given: int,
+    kernel: tuple[int, int],
+    stride: int,
+    padding: tuple[int, int],
+    divisor: int | None = None,
+) -> Value:
+    """Add the mean of every window, zeros among them."""
     channels = g.builder.maps[given].channels
     weight = torch.full((channels, 1, *kernel), 1 / (divisor or kernel[0] * kernel[1]))
-    c = Convolution(weight, None, stride[0], padding, groups=channels)
-    out = add_convolution(g.builder, str(node.target), c, given)
+    c = Convolution(weight, None, stride, padding, groups=channels)
+    out = add_convolution(g.builder, g.name(node), c, given)
     g.builder.steps[-1].function = UNCOUNTED
     return Value(out)
 

@@ -94,7 +94,7 @@ void combine_step(Run *r, const StepSpec *s, Team team) {
     for (int64_t first; (first = take(&team) * size) < rows;)
         for (int64_t row = first; row < first + size && row < rows; row++) {
             load_row(in, from, row, values);
-            load_row(more, others, by_image ? image_of(r, row / area) : row, factors);
+            load_row(more, others, by_image ? image_in(r, in, row / area) : row, factors);
             for (int32_t c = more->channels; c < channels; c++) factors[c] = factors[0];
             if (s->kind == MULTIPLY)
                 for (int32_t c = 0; c < channels; c++) values[c] *= factors[c];
