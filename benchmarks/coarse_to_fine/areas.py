@@ -1,6 +1,7 @@
 """Area under mIoU over work of what is chosen on other images, beside shrinking the whole image.
 
     python benchmarks/coarse_to_fine/areas.py OUT.json MODEL --data KIND:PATH --split test [--choose val]
+    python benchmarks/coarse_to_fine/areas.py OUT.json module:function --weights FILE --data KIND:PATH
 
 Every setting of `foveal tune` runs on every image, and one confusion matrix is kept per image; choosing is
 then arithmetic. Settings are chosen on `--choose`, or, where there are no other labelled images, on one half
@@ -14,18 +15,20 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from foveal.adaptive.opening import Reference, open_model
 from foveal.benchmark.machine import describe_machine
 from foveal.calibration.candidates import Candidate, Space, list_candidates
 from foveal.calibration.engine import Engine, find_engine
-from foveal.data.dataset import Dataset, open_dataset
-from foveal.hub.checkpoint import load_model
+from foveal.cli.evaluate import open_labelled
+from foveal.data.dataset import Dataset
+from foveal.hub.checkpoint import Model
 from foveal.objectives.confusion import Confusion
 from foveal.storage.atomic import write_atomically
 
@@ -118,19 +121,28 @@ def curves(
     return rows
 
 
+def opened(model: Model, name: str, split: str, first: int) -> Dataset:
+    """Open labelled images whose classes are the model's."""
+    data = open_labelled(model, name, split)
+    return replace(data, pairs=data.pairs[:first]) if first else data
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("model")
+    parser.add_argument("--weights", type=Path, help="of module:function")
     parser.add_argument("--data", required=True)
     parser.add_argument("--split", default="test")
     parser.add_argument("--choose", default="")
+    parser.add_argument("--first", type=int, default=0, help="look at so many images alone")
     given = parser.parse_args()
-    engine, data = find_engine(load_model(given.model)), open_dataset(given.data, given.split)
+    model = open_model(Reference(given.model, given.weights))
+    engine, data = find_engine(model), opened(model, given.data, given.split, given.first)
     sizes = list({tuple(data[k][0].shape[1:]) for k in range(len(data))})
     candidates = list_candidates([engine], sizes, Space(BUDGETS, SCALES))
     if given.choose:
-        others = open_dataset(given.data, given.choose)
+        others = opened(model, given.data, given.choose, given.first)
         found = measure(engine, others, candidates)
         able = {best(found, budget, torch.ones(len(others), dtype=torch.bool)) for budget in BUDGETS}
         kept = sorted(able | set(alone(found)))

@@ -77,7 +77,7 @@ int main(int count, char **words) {
     memcpy(&length, whole, 8);
     const size_t data = 8 + (size_t)length;
     memcpy(&maps, whole + data + 4, 4), memcpy(&steps, whole + data + 8, 4);
-    const size_t tables = data + 32 + 32 * (size_t)maps + 128 * (size_t)steps;
+    const size_t tables = data + 32 + 48 * (size_t)maps + 128 * (size_t)steps;
     for (size_t k = 0; k < PLACES; k++) load(whole, k % 2 ? size * k / PLACES : tables * k / PLACES);
     const size_t places[][2] = {{0, 8}, {8, data}, {data, tables}, {data, tables}, {data, tables}, {tables, size}};
     for (int seed = 1; seed <= atoi(words[2]); seed++) {

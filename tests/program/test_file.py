@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from PIL import Image
 
 from foveal.program import CoarseToFineRun, load_program
 from foveal.program.quantise import find_scales, in_int8
-from foveal.program.spec import APPLY, Head, MapSpec, StepSpec
+from foveal.program.spec import APPLY, MAP_BEFORE, Head, MapSpec, StepSpec, native
 
 WITHOUT_TORCH = """
 import numpy as np
@@ -77,19 +78,34 @@ def test_a_file_of_version_1_answers_as_it_did(tmp_path: Path) -> None:
         assert set(np.unique(found.levels)) == {0, 1}
 
 
-def test_version_2_gave_a_meaning_to_what_version_1_left_zero(tmp_path: Path, program) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_versions_gave_a_meaning_to_what_older_files_lack(version: int, tmp_path: Path, program) -> None:
     path, given = tmp_path / "net.foveal", program("swiftnet_nano")
     given.save(path)
     size = int.from_bytes(path.read_bytes()[:8], "little")
     header, tables = json.loads(path.read_bytes()[8 : 8 + size]), bytearray(path.read_bytes()[8 + size :])
     head = Head.from_buffer(tables)
-    steps = (StepSpec * head.steps).from_buffer(tables, header["steps"]["data_offsets"][0])
-    maps = (MapSpec * head.maps).from_buffer(tables, header["maps"]["data_offsets"][0])
+    first, last = header["maps"]["data_offsets"]
+    steps = (StepSpec * head.steps).from_buffer_copy(tables, header["steps"]["data_offsets"][0])
+    maps = (MapSpec * head.maps).from_buffer_copy(tables, first)
     assert all(step.kind < APPLY and step.function == 0 for step in steps)
-    assert all(m.columns == 0 for m in maps)
-    header["__metadata__"]["version"], head.version = "1", 1
+    assert all(m.columns == m.up == m.down == m.more == m.least == 0 for m in maps)
+    header["__metadata__"]["version"], head.version = str(version), version
+    older = b"".join(bytes(m)[:MAP_BEFORE] for m in maps)
+    header["maps"] = {"dtype": "U8", "shape": [len(older)], "data_offsets": [first, first + len(older)]}
+    for name in ("steps", "numbers"):
+        header[name]["data_offsets"] = [
+            at + len(older) - (last - first) for at in header[name]["data_offsets"]
+        ]
     text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + tables)
+    rest = bytes(tables[:first]) + older + bytes(tables[last:])
+    path.write_bytes(len(text).to_bytes(8, "little") + text + rest)
     image = torch.rand(1, 3, 96, 130)
     one, two = (p.run(image, logits=True, threads=1).logits for p in (given, load_program(path)))
     np.testing.assert_array_equal(one, two)
+    library = native()
+    library.foveal_load.restype, library.foveal_free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    error = ctypes.create_string_buffer(256)
+    loaded = library.foveal_load(str(path).encode(), error, ctypes.c_size_t(len(error)))
+    assert loaded, error.value
+    library.foveal_free(loaded)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from families import EveryStep
+from families import DENSE_MODULES, EveryStep
 from foreign import lively
 from foveal.kernels import build
 from foveal.program import Program, ProgramInfo, compile_network, load_program
@@ -27,7 +27,11 @@ from foveal.program.spec import (
     APPLY,
     BINS,
     BY_FACTOR,
+    COMPOSE,
     CONVOLVE,
+    CUT,
+    DEPTHWISE,
+    FUNCTIONS,
     GRID_SPREAD,
     GROUP_NORM,
     LAYER_NORM,
@@ -37,6 +41,7 @@ from foveal.program.spec import (
     RESAMPLE,
     STEP_NAMES,
     TILED,
+    WHOLE,
     Head,
     MapSpec,
     StepSpec,
@@ -57,7 +62,7 @@ def exported(name: str, precision: str) -> bytes:
     torch.manual_seed(0)
     network, multiple = (nano(), 1) if name == "nano" else (lively(EveryStep()), 8)
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    program = compile_network(network, multiple=multiple)
+    program = compile_network(network, DENSE_MODULES.get(name, ()), multiple)
     if precision == "int8":
         program = in_int8(program, find_scales(program, [image.numpy()]))
     with tempfile.TemporaryDirectory() as folder:
@@ -194,6 +199,47 @@ def on_step(name: str, value: float, kind: int = CONVOLVE) -> Callable[[bytes], 
     return with_tables(change)
 
 
+def on_slopes(value: int) -> Callable[[bytes], bytes]:
+    """Move the slopes per channel of the step that has some."""
+
+    def change(head: Head, maps: ctypes.Array, steps: ctypes.Array) -> None:
+        prelu = FUNCTIONS.index("prelu")
+        next(s for s in steps if s.kind == APPLY and s.function == prelu).residual_scale = value
+
+    return with_tables(change)
+
+
+def on_whole(**fields: int) -> Callable[[bytes], bytes]:
+    """Set fields of the first whole map whose sides are a share of the image's."""
+
+    def change(head: Head, maps: ctypes.Array, steps: ctypes.Array) -> None:
+        found = next(m for m in maps if m.down)
+        for name, value in fields.items():
+            setattr(found, name, value)
+
+    return with_tables(change)
+
+
+def whole_to(kind: int, end: str, **fields: int) -> Callable[[bytes], bytes]:
+    """Give the whole map at an end of the first step of a kind other sides."""
+
+    def change(head: Head, maps: ctypes.Array, steps: ctypes.Array) -> None:
+        step = next(s for s in steps if s.kind == kind and maps[getattr(s, end)].kind == WHOLE)
+        for name, value in fields.items():
+            setattr(maps[getattr(step, end)], name, value)
+
+    return with_tables(change)
+
+
+def on_whole_step(kind: int, name: str, value: int) -> Callable[[bytes], bytes]:
+    """Set a field of the first step of a kind that reads a whole map."""
+
+    def change(head: Head, maps: ctypes.Array, steps: ctypes.Array) -> None:
+        setattr(next(s for s in steps if s.kind == kind and maps[s.input].kind == WHOLE), name, value)
+
+    return with_tables(change)
+
+
 def on_map(name: str, value: int, kind: int) -> Callable[[bytes], bytes]:
     """Set a field of the last map of a kind."""
 
@@ -225,7 +271,7 @@ CASES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "no JSON": (lambda data: data[:8] + b"!" + data[9:], "no JSON object"),
     "bytes behind": (lambda data: data + b"0", "behind its tables"),
     "half": (lambda data: data[: len(data) // 2], "cut short"),
-    "another version": (with_metadata(lambda m: m.update(version="3")), "another version"),
+    "another version": (with_metadata(lambda m: m.update(version="4")), "another version"),
     "another format": (with_metadata(lambda m: m.update(format="x")), "format is not"),
     "names of fewer steps": (with_metadata(lambda m: m.update(names="[]")), "name its steps"),
     "info that is no JSON": (with_metadata(lambda m: m.update(info="{")), "info is no JSON"),
@@ -259,7 +305,7 @@ CASES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 }
 
 DOES_NOT_FIT: dict[str, Callable[[bytes], bytes]] = {
-    "a function that is none": on_step("function", 9, APPLY),
+    "a function that is none": on_step("function", 10, APPLY),
     "no function": on_step("function", 0, APPLY),
     "a function before the first": on_step("function", -1, APPLY),
     "a slope without end": on_step("before_low", math.inf, APPLY),
@@ -305,6 +351,11 @@ DOES_NOT_FIT: dict[str, Callable[[bytes], bytes]] = {
 }
 """Of steps that read the numbers of other kinds of maps, in functions, statistics and resampling."""
 CASES |= {name: (damage, "does not fit its maps") for name, damage in DOES_NOT_FIT.items()}
+CASES |= {
+    "no slopes": (on_slopes(-1), "does not fit its maps"),
+    "slopes beyond the end": (on_slopes(1 << 40), "beyond the numbers"),
+    "slopes before the start": (on_slopes(-2), "does not fit its maps"),
+}
 for _kind in (APPLY, MULTIPLY, OFFSET, LAYER_NORM, GROUP_NORM, MEAN, RESAMPLE, GRID_SPREAD):
     CASES |= {
         f"{STEP_NAMES[_kind]}: {name} {value}": (on_step(name, value, _kind), says)
@@ -327,6 +378,32 @@ CASES |= {
     f"a grid of {value} {name}": (on_map(name, value, BINS), "cannot be")
     for name, value in (("grid", 0), ("grid", 65), ("grid", -1), ("columns", 65), ("columns", -1))
 }
+SIDES: dict[str, Callable[[bytes], bytes]] = {
+    "a side of no parts": on_whole(down=0),
+    "a side of parts before the first": on_whole(down=-2),
+    "a side of too many parts": on_whole(down=65),
+    "a side that is far too large": on_whole(up=1 << 20, down=2),
+    "a side below none": on_whole(up=-1),
+    "a side that grows": on_whole(more=1 << 30),
+    "a side that shrinks": on_whole(more=-1),
+    "a side of none at least": on_whole(least=0),
+    "a side of many at least": on_whole(least=65),
+    "a share of tiles": on_map("down", 2, TILED),
+    "a least side of a grid": on_map("least", 5, BINS),
+}
+CASES |= {name: (damage, "cannot be") for name, damage in SIDES.items()}
+WHOLE_DOES_NOT_FIT: dict[str, Callable[[bytes], bytes]] = {
+    "a composed map of other sides": whole_to(COMPOSE, "out", up=1, down=2, more=1, least=1),
+    "a map to cut of other sides": whole_to(CUT, "input", up=1, down=2, more=1, least=1),
+    "a whole map resized by a factor": on_whole_step(RESAMPLE, "factor", 2),
+    "a whole map resized as nothing is": on_whole_step(RESAMPLE, "function", BY_FACTOR),
+    "a whole map resized to tiles": on_whole_step(RESAMPLE, "out", 1),
+    "a window beyond a whole map": on_whole_step(DEPTHWISE, "top", 3),
+    "a window of too many samples": on_whole_step(DEPTHWISE, "rows", 122),
+    "a window of a whole map into tiles": on_whole_step(DEPTHWISE, "out", 1),
+    "a product of whole maps of other sides": on_whole_step(MULTIPLY, "other", 1),
+}
+CASES |= {name: (damage, "does not fit its maps") for name, damage in WHOLE_DOES_NOT_FIT.items()}
 CASES["columns of a map"] = on_map("columns", 1, TILED), "cannot be"
 
 

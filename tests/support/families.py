@@ -248,6 +248,90 @@ class Grouped(nn.Module):
         return self.head(self.more(self.down(F.relu(wide + self.mix(wide)))))
 
 
+class ContextGuided(nn.Module):
+    """Slopes per channel, the image averaged beside features, and a gate of linear layers, as in CGNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.smaller = block(3, 13, 2, nn.PReLU(13, 0.3)), nn.AvgPool2d(3, 2, padding=1)
+        self.norm = nn.Sequential(nn.BatchNorm2d(16), nn.PReLU(16))
+        self.near = nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False)
+        self.far = nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=16, bias=False)
+        self.joint = nn.Sequential(nn.BatchNorm2d(32), nn.PReLU(32, 0.1), nn.Conv2d(32, 16, 1))
+        self.gate = nn.Sequential(nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 16), nn.Sigmoid())
+        self.head = nn.Conv2d(19, 5, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        half = self.smaller(image)
+        x = self.norm(torch.cat([self.one(image), half], 1))
+        x = self.joint(torch.cat([self.near(x), self.far(x)], 1))
+        x = x * self.gate(x.mean((2, 3))).unflatten(1, (-1, 1, 1))
+        x = F.avg_pool2d(F.prelu(x, self.norm[1].weight), (3, 5), 2, (1, 2))
+        logits = self.head(torch.cat([x, self.smaller(half)], 1))
+        return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)[:, :4]
+
+
+class Shuffled(nn.Module):
+    """Channels of groups in turn, before products of all channels, of groups, and of each by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.shuffle = block(3, 24, 2), nn.ChannelShuffle(3)
+        self.groups = nn.Conv2d(24, 12, 3, padding=1, groups=12, bias=False)
+        self.every = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.norm, self.dense = nn.BatchNorm2d(12), nn.Conv2d(12, 64, 1)
+        self.many, self.head = nn.Conv2d(64, 64, 1, groups=64), nn.Conv2d(64, 4, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.groups(self.shuffle(self.one(image)))
+        x = self.every(F.channel_shuffle(x, 4))
+        x = F.relu(self.dense(F.relu(self.norm(self._turn(x, 2)))))
+        return self.head(torch.sigmoid(self.many(self._turn(x, 8))) + x[:, -1:])
+
+    def _turn(self, x: Tensor, groups: int) -> Tensor:
+        n, channels, height, width = x.shape
+        x = x.view(n, groups, channels // groups, height, width).transpose(1, 2)
+        return x.reshape(n, channels, height, width)
+
+
+class Scales(nn.Module):
+    """Looks at a map at several scales: larger, smaller, on a small grid and as one vector."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.larger, self.smaller, self.grid = (
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False) for _ in range(3)
+        )
+        self.down = nn.Sequential(block(channels, 6, 2), nn.MaxPool2d(3, 2, 1), nn.Conv2d(6, channels, 1))
+        self.vector = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[2:]
+        larger = F.interpolate(x, [-(-3 * side // 2) for side in size], mode="bilinear", align_corners=True)
+        found = F.adaptive_avg_pool2d(self.larger(larger), size)
+        for layer, share in ((self.smaller, 2), (self.grid, 10)):
+            sides = [max(3, -(-side // share)) for side in size]
+            small = layer(F.adaptive_avg_pool2d(x, sides))
+            found = found + F.interpolate(small, size, mode="bilinear", align_corners=share == 2)
+        found = found + F.interpolate(self.down(x), size, mode="nearest")
+        weights = self.vector(x)
+        wide = F.interpolate(weights, size, mode="bilinear", align_corners=False)
+        return torch.cat([F.relu(found) * weights, wide + x], 1)
+
+
+class ScalePyramid(nn.Module):
+    """A module that sees the whole map and is nobody's in particular, in the middle of a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.scales = nn.Sequential(block(3, 8, 2), block(8, 8, 2)), Scales(8)
+        self.head = nn.Sequential(block(16, 12), nn.Conv2d(12, 4, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.head(self.scales(self.body(image)))
+        return F.interpolate(logits, image.shape[2:], mode="bilinear", align_corners=False)
+
+
 class EveryStep(nn.Module):
     """All that programs have steps for, in one small network; sides must be multiples of 8."""
 
@@ -255,9 +339,10 @@ class EveryStep(nn.Module):
         super().__init__()
         self.fine, self.low = block(3, 8, 2, nn.SiLU()), block(8, 8, 2, nn.LeakyReLU(0.1))
         self.filter = nn.Conv2d(8, 8, 3, padding=1, groups=8)
-        self.mix = nn.Sequential(nn.Conv2d(8, 64, 1, groups=4), nn.ReLU(), nn.Conv2d(64, 8, 1))
+        self.mix = nn.Sequential(nn.Conv2d(8, 64, 1, groups=4), nn.PReLU(64), nn.Conv2d(64, 8, 1))
         self.norms = nn.Sequential(ChannelNorm(8), nn.GroupNorm(4, 8))
         self.vector, self.grid = nn.Conv2d(8, 8, 1), nn.AdaptiveAvgPool2d((2, 3))
+        self.scales = nn.Sequential(Scales(8), nn.Conv2d(16, 8, 1))
         self.spread, self.pool = nn.ConvTranspose2d(8, 4, 2, 2), nn.MaxPool2d(2)
         self.head = nn.Conv2d(36, classes, 1)
 
@@ -266,7 +351,7 @@ class EveryStep(nn.Module):
         fine = fine + self.mix(fine)
         vector = self.vector(F.adaptive_avg_pool2d(fine, 1))
         low = self.norms(self.filter(self.low(fine)))
-        low, spread = low * torch.sigmoid(vector) + vector, self.spread(low)
+        low, spread = self.scales(low) * torch.sigmoid(vector) + vector, self.spread(low)
         size, mean = low.shape[2:], F.adaptive_avg_pool2d(low, 1)
         grid = F.interpolate(self.grid(low), size=size, mode="bilinear", align_corners=False)
         small = F.interpolate(fine, size=size, mode="bilinear", align_corners=False)
@@ -290,5 +375,10 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "coarse_sequences": (lambda: Sequences(False), 4),
     "attention": (Attended, 8),
     "grouped": (Grouped, 1),
+    "context_guided": (ContextGuided, 4),
+    "shuffled": (Shuffled, 1),
+    "scales": (ScalePyramid, 1),
 }
 """What makes a network, and what the sides of images must be multiples of [px]."""
+DENSE_MODULES = {"scales": ("scales",), "every step": ("scales",)}
+"""Modules that see the whole map."""

@@ -103,6 +103,29 @@ def _fuse(network: nn.Module, names: tuple[str, ...], multiple: int, opened: boo
     return traced
 
 
+def fuse_part(part: nn.Module, given: Tensor) -> Fused:
+    """Trace a module of a network for one map, and join its layers; nodes of the graph know their shapes.
+
+    Args:
+        part: It is not changed; if it sees the whole map wherever it is given tiles, that is left out.
+        given: Map [1, C, H, W].
+
+    Raises:
+        CannotFuse: What it does depends on the values of maps, or is lost in a graph.
+    """
+    alone = copy.deepcopy(part)
+    vars(alone).pop("forward", None)
+    traced, expected = _traced(alone, (), given, opened=True)
+    simplify(traced)
+    if not _same(_answer(Shapes(traced).run, given), expected, TRACED_ROUNDINGS):
+        raise CannotFuse(f"{_name(part)} gives another answer once it is traced")
+    join_all(traced, False)
+    traced.eval().requires_grad_(False)
+    if not _same(_answer(Shapes(traced).run, given), expected, ROUNDINGS):
+        raise CannotFuse(f"{_name(part)} gives another answer once its layers are joined")
+    return traced
+
+
 def _traced(network: nn.Module, names: tuple[str, ...], image: Tensor, opened: bool) -> tuple[Fused, Any]:
     """Return a graph of a network, and its answer for an image."""
     kind = _name(network)

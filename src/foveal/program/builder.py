@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from foveal.program.spec import NUMBER_FIELDS, TILED, VERSION, Head, MapSpec, StepSpec
+from foveal.program.sides import OWN, Sides
+from foveal.program.spec import BINS, NUMBER_FIELDS, TILED, VERSION, Head, MapSpec, StepSpec
 
 ALIGNED = 16
 """Numbers of a tensor start at multiples of this many floats."""
@@ -48,10 +49,37 @@ class Builder:
     _numbers: list[np.ndarray[Any, Any]] = field(default_factory=list)
     _count: int = 0
 
-    def add_map(self, channels: int, stride: int, kind: int = TILED, grid: int = 0, columns: int = 0) -> int:
+    def add_map(
+        self,
+        channels: int,
+        stride: int,
+        kind: int = TILED,
+        grid: int = 0,
+        columns: int = 0,
+        sides: Sides = OWN,
+    ) -> int:
         """Add a map and return its number."""
-        self.maps.append(MapSpec(kind, channels, stride, 0, grid, 1.0, 0, columns))
+        rule = sides.up, sides.down, sides.more, sides.least
+        self.maps.append(MapSpec(kind, channels, stride, 0, grid, 1.0, 0, columns, *rule))
         return len(self.maps) - 1
+
+    def add_like(self, given: int, channels: int | None = None, stride: int = 1) -> int:
+        """Add a map as a given one, with other channels or behind windows that are `stride` samples apart.
+
+        Raises:
+            NotCompiled: It is no map of the image, and windows are too far apart.
+        """
+        m, sides = self.maps[given], self.sides(given).windowed(stride)
+        if sides is None or (stride > 1 and m.kind == BINS):
+            raise NotCompiled(f"windows {stride} samples apart look at too small a map")
+        within = stride if m.kind == TILED else 1
+        rule = OWN if m.kind == TILED else sides
+        return self.add_map(channels or m.channels, m.stride * within, m.kind, m.grid, m.columns, rule)
+
+    def sides(self, number: int) -> Sides:
+        """Return the sides of a map, those of the image at its stride but for whole maps of other sides."""
+        m = self.maps[number]
+        return Sides(m.up, m.down, m.more, m.least)
 
     def add_numbers(self, values: Any) -> int:
         """Store floats and return their offset; -1 for None."""

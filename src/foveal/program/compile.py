@@ -9,17 +9,21 @@ from torch import fx, nn
 
 from foveal.fusion import CannotFuse, fuse
 from foveal.fusion.layers import Convolve
-from foveal.program import (  # noqa: F401  fills the table of steps
+from foveal.program import (  # noqa: F401  fills the tables of steps and dense modules
+    pyramid,
     step_arithmetic,
     step_layers,
     step_shapes,
+    step_windows,
+    whole,
 )
 from foveal.program.builder import NotCompiled
 from foveal.program.graph import Graph
 from foveal.program.run import Program
 
-ODD = (75, 101)
-"""Size of the image that a compiled network is compared on [px]: no side is a multiple of a stride."""
+ODD, LARGER = (75, 101), (333, 205)
+"""Sizes of the images that a compiled network is compared on [px]: no side is a multiple of a stride. The
+second one is for modules that see the whole map."""
 MOST_CHANNELS = 64
 TOLERANCE = 1e-3
 """Difference from the network, as a share of the largest logit, above which compiling has failed."""
@@ -62,7 +66,8 @@ def compile_fused(
     """
     names, traced = _dense_modules(fused, dense_modules), cast(fx.GraphModule, fused)
     program = Program(Graph(traced, names, multiple, _image_channels(traced)).compile())
-    _compare(fused, program, multiple)
+    for size in (ODD, LARGER) if names else (ODD,):
+        _compare(fused, program, [side - side % -multiple for side in size])
     return program
 
 
@@ -71,8 +76,7 @@ def _dense_modules(network: nn.Module, names: tuple[str, ...] | None) -> tuple[s
 
 
 @torch.no_grad()
-def _compare(network: nn.Module, program: Program, multiple: int) -> None:
-    size = [side - side % -multiple for side in ODD]
+def _compare(network: nn.Module, program: Program, size: list[int]) -> None:
     image = torch.rand(1, program.channels, *size, generator=torch.Generator().manual_seed(0))
     expected = network(image).permute(0, 2, 3, 1).numpy()
     found = program.run(image.numpy(), threads=1, logits=True).logits

@@ -16,7 +16,16 @@ import numpy as np
 
 from foveal.program.builder import Tables
 from foveal.program.info import ProgramInfo
-from foveal.program.spec import NUMBER_FIELDS, OLDEST_VERSION, VERSION, Head, MapSpec, StepSpec
+from foveal.program.spec import (
+    MAP_BEFORE,
+    NUMBER_FIELDS,
+    OLDEST_VERSION,
+    SIDES_SINCE,
+    VERSION,
+    Head,
+    MapSpec,
+    StepSpec,
+)
 from foveal.storage.atomic import replacing
 from foveal.storage.finite import check_finite
 from foveal.storage.reading import parse_json, read_bounded, shorten
@@ -66,6 +75,8 @@ def read_tables(path: Path) -> tuple[Tables, ProgramInfo | None]:
     try:
         header, parts = _read_parts(data)
         metadata = header["__metadata__"]
+        if int(metadata["version"]) < SIDES_SINCE:
+            parts["maps"] = _with_sides(parts["maps"])
         head = Head.from_buffer_copy(parts["head"])
         maps = (MapSpec * head.maps).from_buffer_copy(parts["maps"])
         steps = (StepSpec * head.steps).from_buffer_copy(parts["steps"])
@@ -107,6 +118,12 @@ def _read_parts(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
     if at != len(data):
         raise ValueError("it is cut short, or something lies behind its tables")
     return header, parts
+
+
+def _with_sides(maps: bytes) -> bytes:
+    """Write maps of an older file as they are now: all of their sides are those of the image."""
+    rest = bytes(ctypes.sizeof(MapSpec) - MAP_BEFORE)
+    return b"".join(maps[k : k + MAP_BEFORE] + rest for k in range(0, len(maps), MAP_BEFORE))
 
 
 def _check(path: Path, head: Head, maps: Any, steps: Any, count: int) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from foveal.program.builder import Builder, NotCompiled
-from foveal.program.pyramid import add_pyramid
+from foveal.program.layers import add_order
+from foveal.program.sides import Sides
 from foveal.program.spec import BINS, TILED
 from foveal.tiles.axes import NCHW, Axes, describe
 
@@ -27,17 +28,37 @@ class Value:
         map: Number of the map.
         axes: Order in which the network sees its axes.
         cropped: Whether it may be larger than the map of its stride, so that crops do nothing.
+        order: Channels of the map in the order in which the network sees them; None if they lie so.
+        parts: Sizes of the axes that the network sees the channels on; empty for one axis.
     """
 
     map: int
     axes: Axes = NCHW
     cropped: bool = False
+    order: tuple[int, ...] | None = None
+    parts: tuple[int, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether its axes are those of a map [N, C, H, W]."""
+        return self.axes == NCHW and not self.parts
 
 
 Handler = Callable[["Graph", fx.Node], "Value | None"]
 MODULES: dict[type[nn.Module], Handler] = {}
 FUNCTIONS: dict[Any, Handler] = {}
 """What adds the steps of a layer, and of a function or method."""
+
+
+DenseHandler = Callable[["Graph", fx.Node, str, nn.Module], "Value | None"]
+DENSE: list[DenseHandler] = []
+"""What adds the steps of modules that see the whole map, in order; the first that knows one does it."""
+
+
+def dense_module(handler: DenseHandler) -> DenseHandler:
+    """Enter what adds the steps of a module that sees the whole map; it gives None for others."""
+    DENSE.append(handler)
+    return handler
 
 
 def step(*kinds: Any) -> Callable[[Handler], Handler]:
@@ -81,17 +102,28 @@ class Graph:
         dense_modules: Submodules that need the whole map, by name.
         multiple: Sides of images must be multiples of it [px].
         channels: Of the images.
+        builder: Takes the steps; one of its own if absent.
+        sample: Images N, and their sides H and W, that shapes are looked at with.
     """
 
+    inside = False
+    """Whether maps are whole maps of a dense module."""
+
     def __init__(
-        self, traced: fx.GraphModule, dense_modules: tuple[str, ...], multiple: int, channels: int
+        self,
+        traced: fx.GraphModule,
+        dense_modules: tuple[str, ...],
+        multiple: int,
+        channels: int,
+        builder: Builder | None = None,
+        sample: tuple[int, int, int] = SAMPLE,
     ) -> None:
         self.traced, self.dense_modules, self.channels = traced, dense_modules, channels
-        self.builder = Builder()
+        self.builder = builder or Builder()
         self.values: dict[fx.Node, Value] = {}
         self.whole: dict[int, int] = {}
         self.stacked: dict[fx.Node, list[fx.Node]] = {}
-        images, *sides = SAMPLE
+        images, *sides = sample
         self.size = [side - side % -multiple for side in sides]
         noted = _Shapes(traced)
         noted.run(torch.rand(images, channels, *self.size, generator=torch.Generator().manual_seed(0)))
@@ -99,12 +131,19 @@ class Graph:
 
     def compile(self) -> Any:
         """Return the tables of the program."""
-        given, out = -1, -1
+        given = self.builder.add_map(self.channels, 1)
+        out = self.walk(given)
+        if self.builder.maps[out].kind != TILED:
+            raise NotCompiled("the output is no map of the image")
+        return self.builder.finish(given, out, self.builder.maps[out].channels, self.channels)
+
+    def walk(self, given: int) -> int:
+        """Add the steps from map `given` on, and return the map of the output."""
+        out = -1
         for node in self.traced.graph.nodes:
             if node.op == "placeholder":
-                if given >= 0:
+                if self.values:
                     raise NotCompiled("the network takes more than one input")
-                given = self.builder.add_map(self.channels, 1)
                 self.values[node] = Value(given)
             elif node.op == "output":
                 out = self.map(node.args[0], "the output")
@@ -112,16 +151,15 @@ class Graph:
                 value = self._steps(node)
                 if value is not None:
                     self.values[node] = value
-        if self.builder.maps[out].kind != TILED:
-            raise NotCompiled("the output is no map of the image")
-        return self.builder.finish(given, out, self.builder.maps[out].channels, self.channels)
+        return out
 
     def _steps(self, node: fx.Node) -> Value | None:
         target: Any = node.target
         if node.op == "call_module":
             module, name = self.module(node), str(target)
             if name in self.dense_modules:
-                return Value(add_pyramid(self.builder, name, module, self.map(node.args[0], f"'{name}'")))
+                made = (add(self, node, name, module) for add in DENSE)
+                return next(value for value in made if value is not None)
             found = next((MODULES[k] for k in type(module).__mro__ if k in MODULES), None)
             if found is None or type(module).forward not in (k.forward for k in MODULES):
                 raise NotCompiled(f"module '{name}' ({type(module).__name__}) has no step")
@@ -142,8 +180,8 @@ class Graph:
         """Return the layer that a node calls."""
         return self.traced.get_submodule(str(node.target))
 
-    def value(self, node: Any, what: str) -> Value:
-        """Return what a node is.
+    def seen(self, node: Any, what: str) -> Value:
+        """Return what a node is; its channels may be split, or seen in another order than they lie.
 
         Raises:
             NotCompiled: It is no map.
@@ -151,6 +189,20 @@ class Graph:
         if not isinstance(node, fx.Node) or node not in self.values:
             raise NotCompiled(f"{what} is no single map [N, C, H, W]")
         return self.values[node]
+
+    def value(self, node: Any, what: str) -> Value:
+        """Return what a node is, its channels on one axis as they lie.
+
+        Raises:
+            NotCompiled: It is no map, or its channels are split.
+        """
+        value = self.seen(node, what)
+        if value.parts:
+            raise NotCompiled(f"{what} is a map whose channels are split")
+        if value.order is not None:
+            out = add_order(self.builder, f"{node.name}.order", value.map, value.order)
+            value = self.values[node] = replace(value, map=out, order=None)
+        return value
 
     def map(self, node: Any, what: str) -> int:
         """Return the number of a map that is seen as [N, C, H, W].
@@ -181,10 +233,17 @@ class Graph:
         found = operator.attrgetter(str(node.target))(self.traced)
         return found.detach().double() if isinstance(found, Tensor) else None
 
-    def like(self, given: int, channels: int | None = None, stride: int | None = None) -> int:
-        """Add a map as a given one, with other channels or of another stride."""
-        m = self.builder.maps[given]
-        return self.builder.add_map(channels or m.channels, stride or m.stride, m.kind, m.grid, m.columns)
+    def sides(self, node: fx.Node) -> Sides:
+        """Return the sides of a whole map in a dense module, as shares of those of the map it is given.
+
+        Raises:
+            NotCompiled: It is no map in a dense module, or its sides are no such share.
+        """
+        raise NotCompiled(f"'{self.name(node)}' is in no dense module")
+
+    def like(self, given: int, channels: int | None = None, stride: int = 1) -> int:
+        """Add a map as a given one, with other channels or behind windows `stride` samples apart."""
+        return self.builder.add_like(given, channels, stride)
 
     def is_vector(self, given: int) -> bool:
         """Whether a map has one row for every image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypedDict
 
@@ -11,19 +12,29 @@ from torch import Tensor, nn
 
 from foveal.ops import Convolution
 from foveal.program.builder import Builder, NotCompiled
-from foveal.program.spec import ADD, CONCAT, CONVOLVE, DEPTHWISE, SLICE, SPREAD, TILED
+from foveal.program.spec import ADD, CONCAT, CONVOLVE, DEPTHWISE, SLICE, SPREAD, TILED, UNCOUNTED
 
 RATES = {"direct": 1.0, "winograd2": 1.5, "winograd4": 1.5}
 """Expected time of a multiplication by an algorithm, in that of the direct one."""
 MOST_TAPS = 121
+NARROW = 4
+"""Channels up to which a filter of every channel by itself is computed as a product of them all."""
 BLOCK = 32
 """Outputs that kernels compute together; groups of fewer are joined, which costs them nothing."""
 
 
 def add_convolution(
-    builder: Builder, name: str, c: Convolution, given: int, residual: int | None = None
+    builder: Builder, name: str, c: Convolution, given: int, residual: int | None = None, blocks: int = 1
 ) -> int:
     """Add a convolution of map `given`, with everything around it, and return the map of its result.
+
+    Args:
+        builder: Takes the step.
+        name: Of the step.
+        c: What is computed.
+        given: Number of the map.
+        residual: Number of the map that is added.
+        blocks: Of a dense convolution: the groups that its weights are blocks of, among zeros.
 
     Raises:
         NotCompiled: It takes another number of channels than the map has, or has groups and a prologue, or
@@ -34,17 +45,16 @@ def add_convolution(
         raise NotCompiled(f"'{name}' takes {c.weight.shape[1] * c.groups} channels, given {source.channels}")
     if c.groups > 1 and c.prologue is not None:
         raise NotCompiled(f"'{name}' is a convolution of {c.groups} groups with a norm before it")
-    if c.groups > 1 and c.depthwise:
+    if c.groups > 1 and c.depthwise and source.channels > NARROW:
         return _add_depthwise(builder, name, c, given, residual)
     if c.groups > 1:
         return _add_groups(builder, name, c, given, residual)
-    return _add_dense(builder, name, c, given, residual)
+    return _add_dense(builder, name, c, given, residual, blocks)
 
 
 def _out(builder: Builder, c: Convolution, given: int) -> int:
     """Add the map of a convolution's result."""
-    source = builder.maps[given]
-    return builder.add_map(len(c.weight), source.stride * c.stride, source.kind, source.grid, source.columns)
+    return builder.add_like(given, len(c.weight), c.stride)
 
 
 def _add_dense(
@@ -102,6 +112,26 @@ def _add_groups(builder: Builder, name: str, c: Convolution, given: int, residua
     return out
 
 
+def in_order(c: Convolution, order: Sequence[int]) -> Convolution | None:
+    """Let a convolution of channels in an order read them as they lie; None if its groups must stay apart."""
+    if c.groups > 1 and c.groups > -(-BLOCK // (len(c.weight) // c.groups)):
+        return None
+    weight = _with_blocks(c, 0, c.groups).weight
+    back = torch.tensor(order).argsort()
+    before = c.prologue
+    if before is not None:
+        before = replace(before, scale=before.scale[back], shift=before.shift[back])
+    return replace(c, weight=weight[:, back], groups=1, prologue=before)
+
+
+def add_order(builder: Builder, name: str, given: int, order: Sequence[int]) -> int:
+    """Bring the channels of a map into an order, and return the map of the result."""
+    weight = torch.eye(len(order))[list(order)][:, :, None, None]
+    out = _add_dense(builder, name, Convolution(weight, None), given, None)
+    builder.steps[-1].function = UNCOUNTED
+    return out
+
+
 def _with_blocks(c: Convolution, first: int, groups: int) -> Convolution:
     """Write some groups of a convolution as one that mixes all of their channels."""
     taken, made = c.weight.shape[1], len(c.weight) // c.groups
@@ -115,8 +145,7 @@ def _with_blocks(c: Convolution, first: int, groups: int) -> Convolution:
 
 def _slice(builder: Builder, name: str, given: int, at: int, channels: int) -> int:
     """Take some channels of a map."""
-    m = builder.maps[given]
-    out = builder.add_map(channels, m.stride, m.kind, m.grid, m.columns)
+    out = builder.add_like(given, channels)
     builder.add_step(name, SLICE, given, out, at=at)
     return out
 
@@ -143,7 +172,7 @@ def _add_depthwise(builder: Builder, name: str, c: Convolution, given: int, resi
     )
     if residual is None:
         return out
-    total = builder.add_map(len(c.weight), builder.maps[out].stride)
+    total = builder.add_like(out)
     if c.residual_scale is not None and not bool((c.residual_scale == 1).all()):
         raise NotCompiled(f"'{name}' is depthwise and scales its residual")
     builder.add_step(f"{name}.add", ADD, out, total, other=residual, low=c.low, high=c.high)
@@ -199,6 +228,8 @@ def add_transposed(builder: Builder, name: str, module: nn.ConvTranspose2d, give
         NotCompiled: It does not grow the map by its stride, or it has groups.
     """
     step, stride = module.stride[0], builder.maps[given].stride
+    if builder.maps[given].kind != TILED:
+        raise NotCompiled(f"'{name}' is a transposed convolution in a module that sees the whole map")
     if module.groups > 1 or module.stride != (step, step) or stride % step:
         raise NotCompiled(f"'{name}' is a transposed convolution of groups, or beyond the image's resolution")
     grows = all(

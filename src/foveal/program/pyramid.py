@@ -1,28 +1,31 @@
-"""The one dense module that a program has: pyramid pooling, on the whole map."""
+"""Pyramid pooling as in SwiftNet, over the whole map: columns of its grids follow from the image's sides."""
 
 from __future__ import annotations
 
-from torch import nn
+from torch import fx, nn
 
 from foveal.fusion.layers import as_convolution, norm_of
 from foveal.models.swiftnet import PyramidPooling
 from foveal.ops import Convolution, Prologue
 from foveal.program.builder import Builder, NotCompiled
+from foveal.program.graph import Graph, Value, dense_module
 from foveal.program.layers import add_convolution
 from foveal.program.spec import BINS, COMPOSE, CONCAT, CUT, GRID_POOL, GRID_SPREAD, WHOLE
 
 
-def add_pyramid(builder: Builder, name: str, module: nn.Module, given: int) -> int:
-    """Add pyramid pooling over map `given` and return the map of its result.
+@dense_module
+def pyramid(g: Graph, node: fx.Node, name: str, module: nn.Module) -> Value | None:
+    """Add pyramid pooling; None for other modules.
 
     Raises:
-        NotCompiled: The module is none, or its layers are not those of `PyramidPooling`.
+        NotCompiled: Its layers are not those of `PyramidPooling`.
     """
     if type(module) is not PyramidPooling:
-        raise NotCompiled(
-            f"'{name}' ({type(module).__name__}) must see the whole map, and of such modules a program has "
-            "PyramidPooling alone"
-        )
+        return None
+    return Value(_add_pyramid(g.builder, name, module, g.map(node.args[0], f"the input of '{name}'")))
+
+
+def _add_pyramid(builder: Builder, name: str, module: PyramidPooling, given: int) -> int:
     stride = builder.maps[given].stride
     reduce, fuse = _unit(module.reduce, name), _unit(module.fuse, name)
     levels = [_unit(level, name) for level in module.levels]

@@ -131,9 +131,10 @@ def _agreement(program: Program, images: Sequence[Any], expected: Sequence[Array
 def _maps(tables: Tables) -> list[int]:
     """List the maps that may be in reduced precision: of tiles, and inputs of products in dense modules."""
     output = tables.head.output
+    others = {step.input for step in tables.steps if step.kind != CONVOLVE}
     inputs = {
         step.out for step in tables.steps if step.kind == AFFINE and tables.maps[step.out].kind == WHOLE
-    }
+    } - others
     return [k for k, m in enumerate(tables.maps) if (m.kind == TILED or k in inputs) and k != output]
 
 
@@ -195,7 +196,7 @@ def split_prologues(tables: Tables) -> Tables:
         if step.kind != CONVOLVE or step.before_scale < 0 or source.kind == BINS:
             copy.copy_step(k)
             continue
-        changed = copy.add_map(source.channels, source.stride, source.kind)
+        changed = copy.add_like(step.input)
         scale, shift = (
             _numbers(tables, at, source.channels) for at in (step.before_scale, step.before_shift)
         )

@@ -7,7 +7,7 @@ from functools import cache
 
 from foveal.kernels.build import loaded
 
-OLDEST_VERSION, VERSION = 1, 2
+OLDEST_VERSION, VERSION = 1, 3
 """Of files that are read; what is written."""
 PRECISIONS = ("f32", "bf16", "u8")
 TILED, WHOLE, BINS = range(3)
@@ -39,8 +39,13 @@ STEP_NAMES = (
     *("grid_pool", "grid_spread", "cut", "repeat", "spread"),
     *("apply", "multiply", "offset", "layer_norm", "group_norm", "mean", "resample", "slice"),
 )
-FUNCTIONS = (*("", "sigmoid", "silu", "hardsigmoid", "hardswish", "gelu", "gelu_tanh", "tanh", "leaky_relu"),)
+FUNCTIONS = (
+    *("", "sigmoid", "silu", "hardsigmoid", "hardswish", "gelu", "gelu_tanh", "tanh", "leaky_relu"),
+    "prelu",
+)
 """Of the step `apply`, by number."""
+UNCOUNTED = 1
+"""Of the steps `convolve` and `depthwise`: weights are shares of a mean, or an order, and do not count."""
 NEAREST, ALIGN_CORNERS, BY_FACTOR = 1, 2, 4
 """How the step `resample` places samples; `grid_spread` knows `ALIGN_CORNERS`."""
 SCORES = ("entropy", "margin", "weighted_entropy", "regional_entropy")
@@ -69,8 +74,12 @@ class MapSpec(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("kind", "channels", "stride", "precision", "grid")),
         ("scale", ctypes.c_float),
-        *((name, ctypes.c_int32) for name in ("zero", "columns")),
+        *((name, ctypes.c_int32) for name in ("zero", "columns", "up", "down", "more", "least")),
     ]
+
+
+SIDES_SINCE, MAP_BEFORE = 3, 32
+"""Version of files whose maps say what sides they have; bytes of a map in older ones."""
 
 
 class StepSpec(ctypes.Structure):

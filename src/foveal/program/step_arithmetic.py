@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from foveal.program.spec import (
     WHOLE,
 )
 from foveal.program.step_layers import affine
+from foveal.program.step_windows import average_blocks
 
 SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
 DIFFERENCES = (operator.sub, operator.isub, torch.sub, "sub", "sub_")
@@ -101,16 +103,16 @@ def _of_maps(g: Graph, node: fx.Node, one: fx.Node, two: fx.Node) -> Value:
     samples = g.shape(two)[2:] == (1, 1) and g.is_vector(b.map) and g.shape(two)[1] == g.shape(one)[1]
     single = g.shape(two)[1:2] == (1,) and _places(g, a.map) == _places(g, b.map)
     fits = g.shape(one) == g.shape(node) and len(g.shape(two)) == ANY_RANK and a.axes == b.axes
-    if not fits or not (samples or single) or g.builder.maps[a.map].kind != TILED:
+    if not fits or not (samples or single) or g.builder.maps[a.map].kind == BINS:
         raise NotCompiled(f"'{node.name}' combines maps of different shapes")
     out = g.like(a.map)
     g.builder.add_step(node.name, MULTIPLY if product else OFFSET, a.map, out, other=b.map)
     return Value(out, a.axes)
 
 
-def _places(g: Graph, number: int) -> tuple[int, ...]:
+def _places(g: Graph, number: int) -> tuple[object, ...]:
     m = g.builder.maps[number]
-    return m.kind, m.stride, m.grid, m.columns
+    return m.kind, m.stride, m.grid, m.columns, g.builder.sides(number)
 
 
 @step(nn.AdaptiveAvgPool2d)
@@ -121,8 +123,22 @@ def pool_layer(g: Graph, node: fx.Node) -> Value:
 
 @step(F.adaptive_avg_pool2d)
 def pool_call(g: Graph, node: fx.Node) -> Value:
-    """Average over the parts of a grid."""
+    """Average over the parts of a grid, or to the size of a coarser map."""
+    size = node.args[1] if len(node.args) > 1 else node.kwargs["output_size"]
+    if not g.inside and any(isinstance(side, fx.Node) for side in pair(size)):
+        return _pool_to_map(g, node)
     return pool(g, node, pair(g.argument(node, 1, "output_size")))
+
+
+def _pool_to_map(g: Graph, node: fx.Node) -> Value:
+    """Average blocks of samples, as many as a map of a coarser stride has."""
+    given = g.map(node.args[0], f"the input of '{node.name}'")
+    before, after = g.shape(node.args[0])[2:], g.shape(node)[2:]
+    factors = {b / a for b, a in zip(before, after, strict=True)}
+    factor = factors.pop()
+    if factors or not factor.is_integer() or g.builder.maps[given].kind != TILED:
+        raise NotCompiled(f"'{node.name}' averages to a size that is no whole part of the map's")
+    return average_blocks(g, node, given, (int(factor), int(factor)), int(factor), (0, 0))
 
 
 @step(torch.mean, "mean")
@@ -134,13 +150,16 @@ def mean(g: Graph, node: fx.Node) -> Value:
     }
     if axes != {2, 3} or len(g.shape(given)) != ANY_RANK:
         raise NotCompiled(f"'{node.name}' averages over something else than the image")
-    return pool(g, node, (1, 1))
+    vector = pool(g, node, (1, 1))
+    return vector if len(g.shape(node)) == ANY_RANK else replace(vector, axes=("n", "c"))
 
 
 def pool(g: Graph, node: fx.Node, grid: tuple[Any, Any]) -> Value:
     """Average over the parts of a grid: over all samples by their area, or over those of the whole map."""
     given = g.map(node.args[0], f"the input of '{node.name}'")
     source = g.builder.maps[given]
+    if source.kind == WHOLE:
+        return _pool_whole(g, node, given)
     if source.kind != TILED or not all(isinstance(side, int) for side in grid):
         raise NotCompiled(f"'{node.name}' averages something else than a map of the image")
     name = str(node.target)
@@ -149,6 +168,19 @@ def pool(g: Graph, node: fx.Node, grid: tuple[Any, Any]) -> Value:
         g.builder.add_step(name, MEAN, given, out)
     else:
         g.builder.add_step(name, GRID_POOL, composed(g, given), out)
+    return Value(out)
+
+
+def _pool_whole(g: Graph, node: fx.Node, given: int) -> Value:
+    """Average over the parts of a whole map, as many as the result has samples."""
+    source, sides = g.builder.maps[given], g.sides(node)
+    if sides == g.builder.sides(given):
+        return Value(given)
+    if (sides.up, sides.least) == (0, 1):
+        out = g.builder.add_map(source.channels, source.stride, BINS, 1, 1)
+    else:
+        out = g.builder.add_map(source.channels, source.stride, WHOLE, sides=sides)
+    g.builder.add_step(g.name(node), GRID_POOL, given, out)
     return Value(out)
 
 

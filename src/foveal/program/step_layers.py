@@ -9,19 +9,18 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from foveal.fusion.layers import Convolve, norm_of, pair
-from foveal.fusion.nodes import CLAMPS
+from foveal.fusion.layers import Convolve, norm_of
+from foveal.fusion.nodes import CLAMPS, is_module
 from foveal.ops import Convolution
 from foveal.program.builder import NotCompiled
 from foveal.program.graph import Graph, Value, step
-from foveal.program.layers import add_convolution, add_transposed
+from foveal.program.layers import add_convolution, add_transposed, in_order
 from foveal.program.spec import (
     AFFINE,
     APPLY,
     FUNCTIONS,
     GROUP_NORM,
     LAYER_NORM,
-    MAX_POOL,
     TILED,
 )
 
@@ -39,9 +38,12 @@ SIMPLE: dict[Any, str] = {
 def convolve(g: Graph, node: fx.Node) -> Value:
     """Add a joined convolution."""
     name = str(node.target)
-    given = g.map(node.args[0], f"the input of '{name}'")
+    c, value = g.module(node).convolution, g.seen(node.args[0], f"the input of '{name}'")
     residual = g.map(node.args[1], f"the residual of '{name}'") if len(node.args) > 1 else None
-    return Value(add_convolution(g.builder, name, g.module(node).convolution, given, residual))
+    if value.order is not None and value.whole and (ordered := in_order(c, value.order)) is not None:
+        return Value(add_convolution(g.builder, name, ordered, value.map, residual, c.groups))
+    given = g.map(node.args[0], f"the input of '{name}'")
+    return Value(add_convolution(g.builder, name, c, given, residual))
 
 
 @step(nn.ConvTranspose2d)
@@ -85,6 +87,42 @@ def leaky_layer(g: Graph, node: fx.Node) -> Value:
 def leaky(g: Graph, node: fx.Node) -> Value:
     """Add a leaky ReLU."""
     return apply(g, node, "leaky_relu", g.argument(node, 1, "negative_slope", 0.01))
+
+
+@step(nn.PReLU)
+def prelu_layer(g: Graph, node: fx.Node) -> Value:
+    """Add an activation with a slope per channel."""
+    return prelu(g, node, g.module(node).weight)
+
+
+@step(F.prelu, torch.prelu)
+def prelu_call(g: Graph, node: fx.Node) -> Value:
+    """Add an activation with a slope per channel."""
+    return prelu(g, node, g.constant(g.argument(node, 1, "weight")))
+
+
+def prelu(g: Graph, node: fx.Node, slopes: Tensor | None) -> Value:
+    """Multiply what is below 0 by a slope per channel; a norm that it alone sees is taken in."""
+    given = node.args[0]
+    source = g.map(given, f"the input of '{node.name}'")
+    channels = g.builder.maps[source].channels
+    if slopes is None or slopes.numel() not in (1, channels):
+        raise NotCompiled(f"'{node.name}' has slopes that are no weights per channel")
+    fields = {
+        "function": FUNCTIONS.index("prelu"),
+        "residual_scale": g.builder.add_numbers(slopes.detach().expand(channels)),
+        "before_low": 0.0,
+    }
+    last = g.builder.steps[-1] if g.builder.steps else None
+    norm = isinstance(given, fx.Node) and is_module(g.traced, given, nn.BatchNorm2d) and len(given.users) == 1
+    if norm and last is not None and last.out == source:
+        last.kind = APPLY
+        for name, value in fields.items():
+            setattr(last, name, value)
+        return Value(source)
+    out = g.like(source)
+    g.builder.add_step(str(node.target), APPLY, source, out, **fields)
+    return Value(out)
 
 
 def apply(g: Graph, node: fx.Node, name: str, parameter: float = 0.0) -> Value:
@@ -236,40 +274,3 @@ def linear(g: Graph, node: fx.Node, weight: Tensor | None, bias: Tensor | None) 
     number = None if bias is None else bias.detach().float()
     c = Convolution(weight.detach().float()[:, :, None, None], number)
     return Value(add_convolution(g.builder, str(node.target), c, given.map), given.axes)
-
-
-@step(nn.MaxPool2d)
-def max_pool_layer(g: Graph, node: fx.Node) -> Value:
-    """Add max pooling."""
-    m = g.module(node)
-    return max_pool(g, node, (m.kernel_size, m.stride, m.padding, m.dilation), m.ceil_mode, m.return_indices)
-
-
-@step(F.max_pool2d, torch.max_pool2d)
-def max_pool_call(g: Graph, node: fx.Node) -> Value:
-    """Add max pooling."""
-    kernel = g.argument(node, 1, "kernel_size")
-    stride = g.argument(node, 2, "stride") or kernel
-    rest = g.argument(node, 3, "padding", 0), g.argument(node, 4, "dilation", 1)
-    return max_pool(g, node, (kernel, stride, *rest), bool(g.argument(node, 5, "ceil_mode", False)), False)
-
-
-def max_pool(g: Graph, node: fx.Node, values: tuple[Any, ...], ceil_mode: bool, indices: bool) -> Value:
-    """Take the largest sample of every window."""
-    given = g.map(node.args[0], f"the input of '{node.name}'")
-    kernel, stride, padding, dilation = map(pair, values)
-    plain = stride[0] == stride[1] and dilation[0] == dilation[1] and not indices
-    same = all(2 * p == d * (k - 1) for k, p, d in zip(kernel, padding, dilation, strict=True))
-    blocks = padding == (0, 0) and kernel == stride and dilation == (1, 1)  # sides are compared later
-    if not (plain and (same or blocks)) or (ceil_mode and not blocks):
-        raise NotCompiled(
-            f"max pooling '{node.target}' has neither an odd window padded to ceil(side / stride) nor "
-            "windows side by side"
-        )
-    out = g.like(given, stride=g.builder.maps[given].stride * stride[0])
-    fields = dict(zip(("rows", "columns"), kernel, strict=True))
-    fields |= dict(zip(("top", "left"), padding, strict=True))
-    g.builder.add_step(
-        str(node.target), MAX_POOL, given, out, stride=stride[0], dilation=dilation[0], **fields
-    )
-    return Value(out)

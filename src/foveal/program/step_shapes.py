@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import replace
 from typing import Any
@@ -22,10 +23,11 @@ from foveal.program.spec import (
     NEAREST,
     REPEAT,
     RESAMPLE,
+    SLICE,
     TILED,
     WHOLE,
 )
-from foveal.tiles.axes import MixesSamples, permute, reshape
+from foveal.tiles.axes import NCHW, MixesSamples, permute, reshape
 
 
 @step(nn.Upsample)
@@ -50,6 +52,8 @@ def resize(g: Graph, node: fx.Node, size: Any, scale: Any, mode: str, corners: b
     """Enlarge a map, or spread a grid over the image."""
     given = g.map(node.args[0], f"the input of '{node.name}'")
     source = g.builder.maps[given]
+    if g.inside:
+        return _resize_whole(g, node, given, size is None, scale, mode, corners)
     if source.kind == BINS:
         return _spread(g, node, given, mode, corners)
     before, after = g.shape(node.args[0])[2:], g.shape(node)[2:]
@@ -62,7 +66,7 @@ def resize(g: Graph, node: fx.Node, size: Any, scale: Any, mode: str, corners: b
     fits = factor.is_integer() and factor >= 1 and source.stride % int(factor) == 0
     if mode not in ("bilinear", "nearest") or not fits:
         raise NotCompiled(f"'{g.name(node)}' is no bilinear or nearest enlargement by a whole factor")
-    out = g.like(given, stride=source.stride // int(factor))
+    out = g.builder.add_map(source.channels, source.stride // int(factor))
     fields = {"factor": int(factor)}
     kind = {"bilinear": ENLARGE, "nearest": REPEAT}[mode]
     if size is not None or corners:
@@ -74,11 +78,35 @@ def resize(g: Graph, node: fx.Node, size: Any, scale: Any, mode: str, corners: b
     return Value(out, cropped=size is None)
 
 
+def _resize_whole(  # noqa: PLR0913
+    g: Graph, node: fx.Node, given: int, by_factor: bool, scale: Any, mode: str, corners: bool
+) -> Value:
+    """Bring a whole map, or a vector, to other sides."""
+    source, sides = g.builder.maps[given], g.sides(node)
+    if source.kind != BINS and sides == g.builder.sides(given):
+        return Value(given)
+    factors = {float(n) for n in (scale if isinstance(scale, list | tuple) else (scale or 1,))}
+    if mode not in ("bilinear", "nearest") or (by_factor and not all(n.is_integer() for n in factors)):
+        raise NotCompiled(
+            f"'{g.name(node)}' is no bilinear or nearest resizing to a size or by a whole factor"
+        )
+    out = g.builder.add_map(source.channels, source.stride, WHOLE, sides=sides)
+    how = ALIGN_CORNERS * corners
+    if source.kind == BINS and (mode == "bilinear" or g.is_vector(given)):
+        g.builder.add_step(g.name(node), GRID_SPREAD, given, out, function=how)
+    elif source.kind == BINS:
+        raise NotCompiled(f"'{g.name(node)}' spreads a grid otherwise than bilinearly")
+    else:
+        how |= NEAREST * (mode == "nearest")
+        g.builder.add_step(g.name(node), RESAMPLE, given, out, factor=0, function=how)
+    return Value(out)
+
+
 def _reduce(g: Graph, node: fx.Node, given: int, factor: int, mode: str, corners: bool) -> Value:
     """Bring a map to the size of one of a coarser stride."""
     if mode not in ("bilinear", "nearest"):
         raise NotCompiled(f"'{node.name}' reduces a map otherwise than bilinearly or by the nearest sample")
-    out = g.like(given, stride=g.builder.maps[given].stride * factor)
+    out = g.like(given, stride=factor)
     how = NEAREST * (mode == "nearest") | ALIGN_CORNERS * corners
     g.builder.add_step(node.name, RESAMPLE, given, out, factor=0, function=how)
     return Value(out)
@@ -105,7 +133,7 @@ def _spread(g: Graph, node: fx.Node, given: int, mode: str, corners: bool) -> Va
 
 @step(operator.getitem)
 def crop(g: Graph, node: fx.Node) -> Value:
-    """Take a crop behind an enlargement for what it is: the map's own extent at its stride."""
+    """Take some channels; take a crop behind an enlargement for the map's own extent at its stride."""
     given, index = g.value(node.args[0], f"the input of '{node.name}'"), node.args[1]
     parts = index if isinstance(index, tuple) else (index,)
     if Ellipsis in [part if part is Ellipsis else None for part in parts]:
@@ -114,10 +142,25 @@ def crop(g: Graph, node: fx.Node) -> Value:
         parts = (*parts[:place], *[slice(None)] * missing, *parts[place + 1 :])
     whole = slice(None)
     spatial = all(isinstance(p, slice) and p.start in (None, 0) and p.step is None for p in parts[2:])
-    uncropped = g.shape(node) == g.shape(node.args[0])
-    if parts[:2] != (whole, whole) or not spatial or not (given.cropped or uncropped):
+    before, after = g.shape(node.args[0]), g.shape(node)
+    if parts[0] != whole or not spatial or not (given.cropped or after[2:] == before[2:]):
         raise NotCompiled(f"'{node.name}' indexes a map otherwise than to crop an enlarged one")
-    return Value(given.map, given.axes)
+    if parts[1:2] in ((), (whole,)):
+        return Value(given.map, given.axes)
+    return _some_channels(g, node, given, parts[1])
+
+
+def _some_channels(g: Graph, node: fx.Node, given: Value, part: Any) -> Value:
+    """Take a run of channels."""
+    ends = (part.start, part.stop) if isinstance(part, slice) else (fx.Node,)
+    if any(isinstance(end, fx.Node) for end in ends) or part.step not in (None, 1) or given.axes[1] != "c":
+        raise NotCompiled(f"'{node.name}' takes other parts of a map than a run of its channels")
+    first, last, _ = part.indices(g.builder.maps[given.map].channels)
+    if first >= last:
+        raise NotCompiled(f"'{node.name}' takes no channels")
+    out = g.like(given.map, channels=last - first)
+    g.builder.add_step(node.name, SLICE, given.map, out, at=first)
+    return replace(given, map=out)
 
 
 @step("contiguous", "clone", "detach", "float", torch.clone, F.dropout, F.dropout2d)
@@ -135,7 +178,7 @@ def same_layer(g: Graph, node: fx.Node) -> Value:
 @step("permute", torch.permute, "transpose", torch.transpose, "swapaxes")
 def reorder(g: Graph, node: fx.Node) -> Value:
     """See the axes in another order."""
-    value = g.value(node.args[0], f"the input of '{node.name}'")
+    value = g.seen(node.args[0], f"the input of '{node.name}'")
     rank = len(g.shape(node.args[0]))
     if len(value.axes) != rank:
         raise NotCompiled(f"'{node.name}' reorders the axes of what is no map")
@@ -146,26 +189,37 @@ def reorder(g: Graph, node: fx.Node) -> Value:
         one, two = order
         order = list(range(rank))
         order[one], order[two] = two, one
-    return replace(value, axes=permute(value.axes, order)[0])
+    axes, moved = permute(value.axes, order)
+    if not value.parts:
+        return replace(value, axes=axes)
+    numbers = torch.arange(math.prod(value.parts)) if value.order is None else torch.tensor(value.order)
+    numbers = numbers.view(value.parts).permute(moved)
+    return replace(value, axes=axes, parts=tuple(numbers.shape), order=tuple(numbers.flatten().tolist()))
 
 
 @step("view", "reshape", torch.reshape, "flatten", torch.flatten, "unflatten", "squeeze", "unsqueeze")
 def review(g: Graph, node: fx.Node) -> Value:
     """See the axes joined or taken apart, if every axis still holds whole samples or channels alone."""
-    value = g.value(node.args[0], f"the input of '{node.name}'")
+    value = g.seen(node.args[0], f"the input of '{node.name}'")
     m = g.builder.maps[value.map]
     before, after = g.shape(node.args[0]), g.shape(node)
-    if m.kind == TILED:
-        rows, columns = (side // m.stride for side in g.size)
-        extent = {"n": before[value.axes.index("n")] if "n" in value.axes else 2, "h": rows, "w": columns}
-    elif g.is_vector(value.map):
-        extent = {"n": before[0], "h": 1, "w": 1}
-    else:
+    if g.is_vector(value.map):
+        return _review_vector(g, node, m.channels)
+    if m.kind != TILED:
         raise NotCompiled(f"'{node.name}' reshapes a grid")
+    rows, columns = (side // m.stride for side in g.size)
+    extent = {"n": before[value.axes.index("n")] if "n" in value.axes else 2, "h": rows, "w": columns}
     try:
-        axes, channels = reshape(value.axes, [m.channels], extent, after)
+        axes, channels = reshape(value.axes, value.parts or [m.channels], extent, after)
     except MixesSamples as error:
         raise NotCompiled(f"'{node.name}' reshapes a map so that {error}") from None
-    if channels != [m.channels]:
-        raise NotCompiled(f"'{node.name}' splits channels")
-    return replace(value, axes=axes)
+    return replace(value, axes=axes, parts=() if len(channels) == 1 else tuple(channels))
+
+
+def _review_vector(g: Graph, node: fx.Node, channels: int) -> Value:
+    """See the vector of an image with axes of one sample, or without."""
+    value, after = g.value(node.args[0], f"the input of '{node.name}'"), g.shape(node)
+    for axes in (("n", "c"), NCHW, ("n", "h", "w", "c")):
+        if after == tuple({"n": after[0], "c": channels}.get(axis, 1) for axis in axes):
+            return replace(value, axes=axes)
+    raise NotCompiled(f"'{node.name}' reshapes a vector to {list(after)}")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from foveal.ops import Pooling, fetch_halo, max_pool
 from foveal.tiles.dense import groups, in_order, lift
 from foveal.tiles.extent import Extent, tile_sides
+from foveal.tiles.grid import as_grid
 from foveal.tiles.rules import Pair, Rule, need, pair, plain, rule
 from foveal.tiles.sliding import Window, kept_for
 from foveal.tiles.statistics import global_mean
@@ -26,7 +27,7 @@ def adaptive_avg_pool2d(func: Rule, x: TileTensor, output_size: Pair) -> Any:
     if step := _step(x, output_size, "adaptive_avg_pool2d"):
         return avg_pool2d(F.avg_pool2d, x, step)
     if pair(output_size) == (1, 1):
-        return global_mean(plain(x))[:, :, None, None]
+        return _grid(global_mean(plain(x))[:, :, None, None], x)
     return _adaptive(F.adaptive_avg_pool2d, x, output_size)
 
 
@@ -61,7 +62,12 @@ def _step(x: TileTensor, output_size: Any, name: str) -> int | None:
 def _adaptive(pooled: Rule, x: TileTensor, output_size: Pair) -> Tensor:
     """Pool the dense map of every image, at its finest level."""
     tiles, found = pool(plain(x), name_of(pooled)), groups(x.layout)
-    return in_order([pooled(lift(x, tiles, group), output_size) for group in found], found)
+    return _grid(in_order([pooled(lift(x, tiles, group), output_size) for group in found], found), x)
+
+
+def _grid(found: Tensor, x: TileTensor) -> Tensor:
+    """Let a grid know its tiles where images have several finest levels."""
+    return found if len(set(x.layout.finest)) == 1 else as_grid(found, plain(x).with_tiles(x.tiles))
 
 
 @rule(torch.max_pool2d, F.max_pool2d)

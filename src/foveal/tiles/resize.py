@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from foveal.ops import Resampling, enlarge, resample
 from foveal.ops.resample.spec import MODES
-from foveal.tiles.extent import tile_sides
+from foveal.tiles.dense import groups, lower
+from foveal.tiles.extent import Extent, at_level, tile_sides
+from foveal.tiles.grid import GRID_RULES, Grid, as_plain
 from foveal.tiles.rules import Pair, Rule, need, need_geometry, pad_to, pair, plain, rule
 from foveal.tiles.tensor import TileTensor
 
@@ -50,6 +52,23 @@ def interpolate(
     if exact and not corners and mode == "bilinear":
         return x.with_tiles(enlarge(x.tiles, x.layout, int(factor), kept))
     return x.with_tiles(resample(x.tiles, x.layout, Resampling(side, mode, corners, scale), kept))
+
+
+def _spread(func: Rule, grid: Grid, size: Any = None, *args: Any, **kwargs: Any) -> TileTensor | None:
+    """Spread a grid over the map whose sides are given, for every finest level by itself; None for others."""
+    sizes = size if isinstance(size, list | tuple) else [size]
+    if not any(isinstance(side, Extent) for side in sizes):
+        return None
+    x, found = as_plain(grid), groups(grid.source.layout)
+    parts = [
+        func(x[group.images], [at_level(group.level, side) for side in sizes], *args, **kwargs)
+        for group in found
+    ]
+    made: TileTensor = lower([grid.source], found, parts, tile_sides(list(sizes)))
+    return made
+
+
+GRID_RULES[F.interpolate] = _spread
 
 
 @rule(torch.pixel_shuffle, F.pixel_shuffle)

@@ -21,6 +21,7 @@ from foveal.ops import compose_tiles, cut_tiles
 from foveal.tiles import axes as order
 from foveal.tiles.axes import NCHW, Axes
 from foveal.tiles.extent import Extent
+from foveal.tiles.grid import as_plain
 from foveal.tiles.memory import Memory, Tape, join
 
 RULES: dict[Any, Callable[..., Any]] = {}
@@ -171,7 +172,7 @@ class TileTensor:
         try:
             if found is None:
                 raise NoTileRule(no_rule(name_of(func)))
-            return found(func, *args, **(kwargs or {}))
+            return found(func, *map(as_plain, args), **(kwargs or {}))
         except NoTileRule as error:
             survey = SURVEY.get()
             if survey is None:

@@ -10,6 +10,7 @@
 enum {
     MOST_MAPS = 1 << 14, MOST_STEPS = 1 << 14, MOST_CLASSES = 255, MOST_CHANNELS = 1 << 14,
     MOST_STRIDE = 1 << 10, MOST_GRID = 64, MOST_FACTOR = 64,
+    MOST_DOWN = 64, MOST_UP = 4,      /* of a whole map's sides: shares of the image's, and how many times them */
     MOST_WINDOW = 64,                 /* rows or columns of a convolution */
     MOST_TAPS = 121,                  /* samples in a window of other steps */
     MOST_REACH = 128,                 /* samples from a window's first one to its last */
@@ -47,6 +48,13 @@ static int check_head(const Tables *t) {
     return 0;
 }
 
+/* Whether the sides of a whole map are those of the image, or a share of them. */
+static int sides_fit(const MapSpec *m) {
+    if (!m->down) return !m->up && !m->more && !m->least;
+    return m->kind == WHOLE && between(m->down, 1, MOST_DOWN) && between(m->up, 0, MOST_UP * m->down) && between(m->more, 0, m->down - 1) &&
+           between(m->least, 1, MOST_GRID);
+}
+
 static int check_maps(const Tables *t) {
     const ProgramHead *h = t->head;
     for (int32_t k = 0; k < h->maps; k++) {
@@ -55,7 +63,7 @@ static int check_maps(const Tables *t) {
         const int kinds = between(m->kind, TILED, BINS) && between(m->precision, F32, U8) && (m->kind != BINS || m->precision == F32);
         const int fixed = m->columns == 0 || (m->kind == BINS && between(m->columns, 1, MOST_GRID));
         const int scales = isfinite(m->scale) && m->scale > 0 && between(m->zero, 0, 255);
-        if (!sizes || !kinds || !scales || !fixed || (m->kind == BINS && !between(m->grid, 1, MOST_GRID)))
+        if (!sizes || !kinds || !scales || !fixed || !sides_fit(m) || (m->kind == BINS && !between(m->grid, 1, MOST_GRID)))
             return refuse(t, "map %d cannot be", k);
     }
     const MapSpec *in = &t->maps[h->input], *out = &t->maps[h->output];
@@ -68,7 +76,8 @@ static int check_maps(const Tables *t) {
 
 /* Whether samples of two maps lie at the same places. */
 static int same_places(const MapSpec *a, const MapSpec *b) {
-    return a->kind == b->kind && a->stride == b->stride && (a->kind != BINS || (a->grid == b->grid && a->columns == b->columns));
+    const int sides = a->up == b->up && a->down == b->down && a->more == b->more && a->least == b->least;
+    return a->kind == b->kind && a->stride == b->stride && sides && (a->kind != BINS || (a->grid == b->grid && a->columns == b->columns));
 }
 
 static int same_shape(const MapSpec *a, const MapSpec *b) { return same_places(a, b) && a->channels == b->channels; }
@@ -94,7 +103,8 @@ static int window_fits(const Tables *t, const StepSpec *s, int32_t most) {
     const int32_t down = s->dilation * (s->rows - 1), across = s->dilation * (s->columns - 1);
     if (down > MOST_REACH || across > MOST_REACH || !between(s->top, 0, down) || !between(s->left, 0, across)) return 0;
     if (in->kind == TILED) return out->kind == TILED && out->stride == (int64_t)in->stride * s->stride;
-    return same_places(in, out) && s->rows == 1 && s->columns == 1 && s->stride == 1 && s->top == 0 && s->left == 0;
+    const int looks = s->rows > 1 || s->columns > 1 || s->stride > 1 || s->top || s->left;
+    return looks ? in->kind == WHOLE && out->kind == WHOLE && in->stride == out->stride : same_places(in, out);
 }
 
 static int is_plain_square(const StepSpec *s) {
@@ -113,7 +123,7 @@ static int convolution_fits(const Tables *t, const StepSpec *s) {
 
 static int window_step_fits(const Tables *t, const StepSpec *s) {
     const MapSpec *in = &t->maps[s->in], *out = &t->maps[s->out];
-    if (in->kind != TILED || in->channels != out->channels || !window_fits(t, s, MOST_TAPS) || s->rows * s->columns > MOST_TAPS) return 0;
+    if (in->kind == BINS || in->channels != out->channels || !window_fits(t, s, MOST_TAPS) || s->rows * s->columns > MOST_TAPS) return 0;
     if (s->kind == MAX_POOL) return s->other < 0 && in->precision == out->precision;
     return convolution_fits(t, s) && (s->other < 0 || in->precision != F32);
 }
@@ -126,7 +136,7 @@ static int has_no_window(const StepSpec *s) {
 /* Whether a second map is of the same shape or has one channel, or is a vector for every image of tiles. */
 static int combined_fit(const MapSpec *in, const MapSpec *more) {
     if (same_places(in, more)) return more->channels == in->channels || more->channels == 1;
-    return (in->kind == TILED && is_vector(more) && in->channels == more->channels);
+    return (in->kind != BINS && is_vector(more) && in->channels == more->channels);
 }
 
 /* Whether the maps of a step are those that its kind works on. */
@@ -149,13 +159,14 @@ static int step_fits(const Tables *t, const StepSpec *s) {
         case ADD: return !alone && s->at == 0 && same_shape(in, out) && same_shape(&t->maps[s->other], out);
         case AFFINE: return alone && s->at == 0 && same_shape(in, out);
         case CONCAT: return alone && within_out && same_places(in, out);
-        case COMPOSE: return alone && in->kind == TILED && out->kind == WHOLE && out->precision == F32 && along && in->channels == out->channels;
-        case CUT: return alone && in->kind == WHOLE && in->precision == F32 && out->kind == TILED && along && in->channels == out->channels;
-        case GRID_POOL: return alone && plain && in->kind == WHOLE && out->kind == BINS && along && in->channels == out->channels;
+        case COMPOSE: return alone && in->kind == TILED && out->kind == WHOLE && !out->down && out->precision == F32 && along && in->channels == out->channels;
+        case CUT: return alone && in->kind == WHOLE && !in->down && in->precision == F32 && out->kind == TILED && along && in->channels == out->channels;
+        case GRID_POOL: return alone && plain && in->kind == WHOLE && out->kind != TILED && along && in->channels == out->channels;
         case GRID_SPREAD:
             if (!alone || in->kind != BINS || !within_out || !between(s->function, 0, RESAMPLINGS - 1)) return 0;
             return out->kind == TILED ? is_vector(in) : plain && out->kind == WHOLE && along;
-        case APPLY: return alone && s->at == 0 && same_shape(in, out) && between(s->function, 1, FUNCTIONS - 1) && isfinite(s->before_low);
+        case APPLY: return alone && s->at == 0 && same_shape(in, out) && between(s->function, 1, FUNCTIONS - 1) && isfinite(s->before_low) &&
+                           (s->function != PRELU || s->residual_scale >= 0);
         case MULTIPLY:
         case OFFSET: return !alone && s->at == 0 && same_shape(in, out) && combined_fit(in, &t->maps[s->other]);
         case LAYER_NORM: return alone && s->at == 0 && same_shape(in, out) && isfinite(s->before_low) && s->before_low >= 0;
@@ -164,6 +175,8 @@ static int step_fits(const Tables *t, const StepSpec *s) {
                    between(s->factor, 1, in->channels) && in->channels % s->factor == 0;
         case MEAN: return alone && in->kind == TILED && is_vector(out) && in->channels == out->channels;
         case RESAMPLE:
+            if (in->kind == WHOLE)
+                return alone && out->kind == WHOLE && along && in->channels == out->channels && !s->factor && between(s->function, 0, BY_FACTOR - 1);
             if (!alone || in->kind != TILED || out->kind != TILED || in->channels != out->channels || !between(s->function, 0, RESAMPLINGS - 1)) return 0;
             if (!s->factor) return !(s->function & BY_FACTOR) && out->stride % in->stride == 0 && out->stride / in->stride <= MOST_FACTOR;
             return between(s->factor, 1, MOST_FACTOR) && (int64_t)out->stride * s->factor == in->stride;

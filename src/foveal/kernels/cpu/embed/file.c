@@ -4,7 +4,7 @@
 #include "embed/file.h"
 #include "embed/json.h"
 
-enum { PREFIX = 8, MOST_HEADER = 1 << 24, TABLES = 4 };
+enum { PREFIX = 8, MOST_HEADER = 1 << 24, TABLES = 4, SIDES_SINCE = 3, MAP_BEFORE = 32 }; /* bytes of a map in older files */
 
 static const char *const NAMES[TABLES] = {"head", "maps", "steps", "numbers"};
 static const char *const FORMAT = "foveal-program";
@@ -16,6 +16,7 @@ typedef struct {
     char *header;
     const uint8_t *table[TABLES];
     size_t length[TABLES];
+    size_t map; /* bytes of a map */
     char *error;
     size_t size;
 } File;
@@ -53,12 +54,14 @@ static int read_header(File *f) {
     return 0;
 }
 
-static int check_version(const File *f, const char *metadata) {
+static int check_version(File *f, const char *metadata) {
     char version[16];
     if (!is_text(metadata, "format", FORMAT)) return wrong(f, "its format is not foveal-program");
     for (int k = OLDEST_VERSION; k <= PROGRAM_VERSION; k++) {
         snprintf(version, sizeof version, "%d", k);
-        if (is_text(metadata, "version", version)) return 0;
+        if (!is_text(metadata, "version", version)) continue;
+        f->map = k < SIDES_SINCE ? MAP_BEFORE : sizeof(MapSpec);
+        return 0;
     }
     return wrong(f, "it is of another version");
 }
@@ -90,11 +93,13 @@ static int check_names(const File *f, const char *metadata, int32_t steps) {
 
 /* Make the program: the tables are copied first, since they may lie anywhere. */
 static Program *make(const File *f, const ProgramHead *head) {
-    MapSpec *maps = malloc(f->length[1]);
+    const size_t count = f->length[1] / f->map;
+    MapSpec *maps = calloc(count, sizeof *maps);
     StepSpec *steps = malloc(f->length[2]);
     Program *p = NULL;
     if (maps && steps) {
-        memcpy(maps, f->table[1], f->length[1]), memcpy(steps, f->table[2], f->length[2]);
+        for (size_t k = 0; k < count; k++) memcpy(maps + k, f->table[1] + k * f->map, f->map);
+        memcpy(steps, f->table[2], f->length[2]);
         p = foveal_program_make(head, maps, steps, (const void *)f->table[3], (int64_t)(f->length[3] / sizeof(float)), f->error, (int64_t)f->size);
     }
     free(maps), free(steps);
@@ -123,7 +128,7 @@ static Program *read_program(File *f, Info *info) {
     if (at != f->count - f->first) return wrong(f, "something lies behind its tables"), NULL;
     if (f->length[0] != sizeof head) return wrong(f, "its tables do not belong together"), NULL;
     memcpy(&head, f->table[0], sizeof head);
-    const int fit = head.maps > 0 && head.steps > 0 && f->length[1] / sizeof(MapSpec) == (size_t)head.maps && f->length[1] % sizeof(MapSpec) == 0 &&
+    const int fit = head.maps > 0 && head.steps > 0 && f->length[1] / f->map == (size_t)head.maps && f->length[1] % f->map == 0 &&
                     f->length[2] / sizeof(StepSpec) == (size_t)head.steps && f->length[2] % sizeof(StepSpec) == 0;
     if (!fit) return wrong(f, "its tables do not belong together"), NULL;
     if (check_names(f, metadata, head.steps)) return NULL;

@@ -30,7 +30,7 @@ static int find_tables(Program *p) {
         const MapSpec *in = &p->maps[s->in];
         int32_t edge = 0, border = in->kind == TILED ? reach_of(s, &edge) : 0, t = 0;
         p->table[k] = -1;
-        if (s->kind == RESAMPLE && !s->factor) border += p->maps[s->out].stride / in->stride;
+        if (s->kind == RESAMPLE && !s->factor && in->kind == TILED) border += p->maps[s->out].stride / in->stride;
         const int same = in->precision == p->maps[s->out].precision;
         if (s->kind == COMPOSE) p->alias[s->out] = same ? s->in : -1, p->reached[s->in] = 1;
         if (s->kind == MEAN || s->kind == GROUP_NORM) p->reached[s->in] = 1, p->statistics = most(p->statistics, in->channels);
@@ -209,10 +209,15 @@ int request_refuse(Request *q, const char *what) {
     return -2;
 }
 
-/* Whether the bins of all grids over an image can be counted: a very long image has many. */
+/* Whether the bins of all grids over an image can be counted, and the samples of all whole maps: a very long image has
+   many. */
 static int bins_fit(const Program *p, const Request *q) {
     for (int32_t k = 0; k < p->head.maps; k++) {
         const MapSpec *m = &p->maps[k];
+        if (m->kind == WHOLE) {
+            const int64_t rows = whole_side(m, extent(q->height, m->stride)), columns = whole_side(m, extent(q->width, m->stride));
+            if (rows > INT32_MAX || columns > INT32_MAX / rows / q->images) return 0;
+        }
         for (int32_t level = 0; m->kind == BINS && level < MOST_LEVELS; level++) {
             const int64_t columns = bins_columns(m, extent(q->height, m->stride << level), extent(q->width, m->stride << level));
             if (columns > INT32_MAX / ((int64_t)q->images * m->grid)) return 0;
@@ -241,7 +246,7 @@ int32_t program_run(const Program *p, Request *q, Stream *s, Reuse *u, void (*wo
     const int status = request_check(p, q);
     if (status) return status;
     Program *whose = (Program *)p; /* a context is borrowed and given back under a lock */
-    Run r = {.program = p, .request = q, .stream = s, .reuse = u, .context = borrow(whose), .threads = q->threads < 1 ? 1 : q->threads > MOST_THREADS ? MOST_THREADS : q->threads};
+    Run r = {.program = p, .request = q, .stream = s, .reuse = u, .context = borrow(whose), .part = -1, .threads = q->threads < 1 ? 1 : q->threads > MOST_THREADS ? MOST_THREADS : q->threads};
     if (!r.context) return -1;
     q->macs = 0, q->passes = 0;
     for (int32_t n = 0; n < q->images; n++) q->work[n] = 0;

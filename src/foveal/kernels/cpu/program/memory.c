@@ -36,11 +36,27 @@ int64_t bins_columns(const MapSpec *bins, int32_t height, int32_t width) {
     return columns < 1 ? 1 : columns;
 }
 
-/* Rows of the whole maps of the first images, each at its own finest level. */
-int64_t whole_rows(const Run *r, int32_t stride, int64_t images) {
+/* Side of a whole map where the image has `side` samples at its stride. */
+int64_t whole_side(const MapSpec *whole, int32_t side) {
+    if (!whole->down) return side;
+    const int64_t found = ((int64_t)whole->up * side + whole->more) / whole->down;
+    return found < whole->least ? whole->least : found;
+}
+
+/* Sides at the finest level that occurs in the image. */
+Sides sides_of(const Run *r, const MapSpec *m, int64_t image) {
+    const int32_t height = rows_at(r, m->stride, r->base[image]), width = columns_at(r, m->stride, r->base[image]);
+    if (m->kind == BINS) return (Sides){m->grid, (int32_t)bins_columns(m, height, width)};
+    return (Sides){(int32_t)whole_side(m, height), (int32_t)whole_side(m, width)};
+}
+
+/* Rows of a map of WHOLE or BINS that the images before one have. */
+int64_t rows_before(const Run *r, const MapSpec *m, int64_t image) {
     int64_t rows = 0;
-    for (int64_t n = 0; n < images; n++)
-        rows += (int64_t)rows_at(r, stride, r->base[n]) * columns_at(r, stride, r->base[n]);
+    for (int64_t n = 0; n < image; n++) {
+        const Sides s = sides_of(r, m, n);
+        rows += (int64_t)s.rows * s.columns;
+    }
     return rows;
 }
 
@@ -61,7 +77,7 @@ static size_t bytes_of(const Run *r, int32_t map) {
         const int64_t plain = plain_rows(&r->grid, side);
         rows = persistent(r, map) ? plain + tiles : plain > tiles ? plain : tiles;
     } else if (m->kind == WHOLE) {
-        rows = images * rows_at(r, m->stride, 0) * columns_at(r, m->stride, 0);
+        rows = images * whole_side(m, rows_at(r, m->stride, 0)) * whole_side(m, columns_at(r, m->stride, 0));
     } else
         for (int32_t level = 0; level < MOST_LEVELS; level++) {
             const int64_t bins = m->grid * bins_columns(m, rows_at(r, m->stride, level), columns_at(r, m->stride, level));
@@ -148,6 +164,6 @@ float *current(const Run *r, int32_t map) {
     if (m->kind == TILED && !r->pass.plain && persistent(r, map)) {
         const int32_t side = side_of(r, m->stride);
         row = plain_rows(&r->grid, side) + r->grid.first * side * side;
-    }
+    } else if (m->kind != TILED && r->part >= 0) row = rows_before(r, m, r->part);
     return (float *)((char *)pool_of(r, map) + (size_t)row * (size_t)m->channels * sample_bytes(m));
 }

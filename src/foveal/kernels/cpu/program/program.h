@@ -12,11 +12,12 @@
 #include "reduced/reduced.h"
 #include "platform/team.h"
 
-enum { OLDEST_VERSION = 1, PROGRAM_VERSION = 2 };
+enum { OLDEST_VERSION = 1, PROGRAM_VERSION = 3 };
 enum { TILED, WHOLE, BINS };      /* a map in tiles; one of whole images, in a dense module; a small grid of it */
 enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT, REPEAT, SPREAD,
        APPLY, MULTIPLY, OFFSET, LAYER_NORM, GROUP_NORM, MEAN, RESAMPLE, SLICE, STEP_KINDS };
-enum { SIGMOID = 1, SILU, HARD_SIGMOID, HARD_SWISH, GELU, GELU_TANH, TANH, LEAKY, FUNCTIONS }; /* of APPLY */
+enum { SIGMOID = 1, SILU, HARD_SIGMOID, HARD_SWISH, GELU, GELU_TANH, TANH, LEAKY, PRELU, FUNCTIONS }; /* of APPLY */
+enum { UNCOUNTED = 1 }; /* function of CONVOLVE and DEPTHWISE: weights are shares of a mean, or an order */
 enum { NEAREST = 1, ALIGN_CORNERS = 2, BY_FACTOR = 4, RESAMPLINGS = 8 };                      /* of RESAMPLE, and GRID_SPREAD */
 enum { DIRECT, WINOGRAD2, WINOGRAD4, ALGORITHMS };
 
@@ -31,6 +32,8 @@ typedef struct {
     float scale;                               /* a sample q stands for scale * (q - zero); 1 and 0 but for U8 */
     int32_t zero;
     int32_t columns;                           /* of BINS; 0 for as many as keep them about square */
+    int32_t up, down, more, least;             /* of WHOLE: sides are max(least, (up * side + more) / down), `side` that of the
+                                                  image at the stride; all 0 for `side` itself, as in files before version 3 */
 } MapSpec;
 
 /* Offsets count floats in the program's numbers; -1 for none. */
@@ -44,7 +47,7 @@ typedef struct {
     float low, high;
     float rate[ALGORITHMS];       /* relative time of a multiplication by every algorithm; 0 if it cannot be used */
     int32_t function;
-    int64_t weight, bias, before_scale, before_shift, residual_scale, outside;
+    int64_t weight, bias, before_scale, before_shift, residual_scale, outside; /* residual_scale: slopes of PRELU */
 } StepSpec;
 
 typedef struct {
@@ -158,6 +161,8 @@ typedef struct {
     int64_t capacity;        /* tiles that there is room for */
     int32_t crossing;        /* later passes read maps of earlier ones */
     Pass pass;
+    int32_t alike;           /* whether the whole maps of all images have the same sides */
+    int64_t part;            /* image whose whole maps a step works on; -1 for all images */
     int32_t *base, *finest;  /* finest level per image, and 0 per image */
     int8_t *decision;        /* levels of the next pass, per cell */
     float *cells;            /* scores per cell */
@@ -234,9 +239,16 @@ void room_free(Room *r);
 int plan_memory(Run *r);
 size_t sample_bytes(const MapSpec *m);
 int64_t bins_columns(const MapSpec *bins, int32_t height, int32_t width);
+int64_t whole_side(const MapSpec *whole, int32_t side);
+/* Sides of a map of WHOLE or BINS, of one image. */
+typedef struct {
+    int32_t rows, columns;
+} Sides;
+
+Sides sides_of(const Run *r, const MapSpec *m, int64_t image);
+int64_t rows_before(const Run *r, const MapSpec *m, int64_t image);
 float *pool_of(const Run *r, int32_t map);
 float *current(const Run *r, int32_t map);
-int64_t whole_rows(const Run *r, int32_t stride, int64_t images);
 
 /* tables.c */
 void build_tables(Run *r, Team team);

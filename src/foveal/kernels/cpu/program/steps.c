@@ -3,7 +3,7 @@
 #include "convolve/convolve.h"
 #include "program/program.h"
 #include "maps/windows.h"
-#include "reduced/samples.h"
+#include "steps/values.h"
 
 /* Rows that stand for what lies outside the image. */
 static const float *zeros(const Run *r) { return r->program->outside; }
@@ -11,13 +11,11 @@ static const float *lowest(const Run *r) { return r->program->outside + r->progr
 
 Shape shape_of(const Run *r, int32_t map) {
     const MapSpec *m = &r->program->maps[map];
-    if (m->kind == BINS) {
-        int64_t rows = 0;
-        for (int64_t n = 0; n < r->request->images; n++)
-            rows += m->grid * bins_columns(m, rows_at(r, m->stride, r->base[n]), columns_at(r, m->stride, r->base[n]));
-        return (Shape){1, 1, (int32_t)rows};
+    if (m->kind != TILED && !r->alike && r->part < 0) return (Shape){1, 1, (int32_t)rows_before(r, m, r->request->images)};
+    if (m->kind != TILED) {
+        const Sides s = sides_of(r, m, r->part < 0 ? 0 : r->part);
+        return (Shape){r->part < 0 ? r->request->images : 1, s.rows, s.columns};
     }
-    if (m->kind == WHOLE) return (Shape){1, 1, (int32_t)whole_rows(r, m->stride, r->request->images)};
     if (r->pass.plain)
         return (Shape){r->request->images, rows_at(r, m->stride, r->pass.level), columns_at(r, m->stride, r->pass.level)};
     return (Shape){r->grid.computed, side_of(r, m->stride), side_of(r, m->stride)};
@@ -160,7 +158,7 @@ static int is_exact(const Run *r, int32_t in, int32_t out, int32_t factor) {
 static void resample(Run *r, int32_t step, Team team) {
     const StepSpec *s = &r->program->steps[step];
     const MapSpec *in = &r->program->maps[s->in], *out = &r->program->maps[s->out];
-    const int simple = in->precision == out->precision && is_exact(r, in->stride, out->stride, s->factor);
+    const int simple = in->kind == TILED && in->precision == out->precision && is_exact(r, in->stride, out->stride, s->factor);
     if (simple && s->function & NEAREST) copy_samples(r, step, team);
     else if (simple && in->precision == F32 && !(s->function & ALIGN_CORNERS)) enlarge(r, step, team);
     else any_resample_step(r, step, team);
@@ -199,8 +197,8 @@ static int64_t macs_of(const Run *r, const StepSpec *s) {
     const Shape in = shape_of(r, s->in), out = shape_of(r, s->out);
     const int64_t samples = out.tiles * out.height * out.width * p->maps[s->out].channels, taps = (int64_t)s->rows * s->columns;
     switch (s->kind) {
-        case CONVOLVE: return samples * taps * p->maps[s->in].channels / s->factor;
-        case DEPTHWISE: return samples * taps;
+        case CONVOLVE: return s->function == UNCOUNTED ? 0 : samples * taps * p->maps[s->in].channels / s->factor;
+        case DEPTHWISE: return s->function == UNCOUNTED ? 0 : samples * taps;
         case ENLARGE: return 4 * in.tiles * in.height * in.width * s->factor * s->factor * p->maps[s->in].channels;
         case RESAMPLE: return s->function & NEAREST ? 0 : 4 * samples;
         case COMPOSE: return r->pass.plain ? 0 : compose_macs(r, s->in, r->base);
@@ -263,13 +261,42 @@ static void run_step(Run *r, int32_t step, Team team) {
     }
 }
 
+/* Whether a step sees where samples of whole maps lie. */
+static int looks_at_images(const Program *p, const StepSpec *s) {
+    if (p->maps[s->in].kind != WHOLE) return 0;
+    if (s->kind == MULTIPLY || s->kind == OFFSET) return is_vector(&p->maps[s->other]);
+    return s->kind == RESAMPLE || s->rows > 1 || s->columns > 1 || s->stride > 1;
+}
+
+/* A step at once, or image by image where whole maps of several sides lie one behind the other. */
+static void run_on_images(Run *r, int32_t step, Team team) {
+    if (r->alike || !looks_at_images(r->program, &r->program->steps[step])) {
+        run_step(r, step, team);
+        return;
+    }
+    for (int64_t n = 0; n < r->request->images && !r->stop; n++) {
+        if (team.thread == 0) r->part = n;
+        meet(r, team);
+        run_step(r, step, team);
+        meet(r, team);
+    }
+    if (team.thread == 0) r->part = -1;
+}
+
+static void find_alike(Run *r) {
+    r->alike = 1;
+    for (int32_t n = 0; n < r->request->images; n++) {
+        if (r->pass.plain) r->base[n] = r->pass.level;
+        r->alike &= r->base[n] == r->base[0];
+    }
+}
+
 void run_steps(Run *r, Team team) {
     const int32_t steps = r->program->head.steps;
-    if (team.thread == 0)
-        for (int32_t n = 0; n < r->request->images && r->pass.plain; n++) r->base[n] = r->pass.level;
+    if (team.thread == 0) find_alike(r);
     meet(r, team);
     for (int32_t step = 0; step < steps && !r->stop; step++) {
-        run_step(r, step, team);
+        run_on_images(r, step, team);
         meet(r, team);
         if (team.thread == 0) {
             r->request->macs += macs_of(r, &r->program->steps[step]);

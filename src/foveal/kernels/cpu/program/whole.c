@@ -174,35 +174,28 @@ void compose_step(const Run *r, int32_t map, float *out, const int32_t *base, fl
     }
 }
 
-static int64_t bins_before(const Run *r, const MapSpec *bins, int64_t image) {
-    int64_t rows = 0;
-    for (int64_t n = 0; n < image; n++)
-        rows += bins->grid * bins_columns(bins, rows_at(r, bins->stride, r->base[n]), columns_at(r, bins->stride, r->base[n]));
-    return rows;
-}
-
-/* Means over the bins of a grid: bin i of n covers the samples [floor(i size / n), ceil((i + 1) size / n)). */
+/* Means over the parts of a grid, or of a whole map of other sides: part i of n covers the samples
+   [floor(i size / n), ceil((i + 1) size / n)). */
 void grid_pool_step(const Run *r, const StepSpec *s, Team team) {
     const MapSpec *bins = &r->program->maps[s->out], *whole = &r->program->maps[s->in];
-    const int32_t channels = whole->channels, grid = bins->grid;
-    const float *in = current(r, s->in);
-    float *out = current(r, s->out);
-    const int64_t total = bins_before(r, bins, r->request->images);
-    int64_t image = 0;
-    for (int64_t bin; (bin = take(&team)) < total;) {
-        while (bin >= bins_before(r, bins, image + 1)) image++;
-        const int64_t height = rows_at(r, whole->stride, r->base[image]), width = columns_at(r, whole->stride, r->base[image]);
-        const int64_t across = bins_columns(bins, (int32_t)height, (int32_t)width), k = bin - bins_before(r, bins, image);
-        const int64_t i = k / across, j = k % across;
-        const int64_t top = i * height / grid, bottom = ((i + 1) * height + grid - 1) / grid;
-        const int64_t left = j * width / across, right = ((j + 1) * width + across - 1) / across;
-        const float *map = in + whole_rows(r, whole->stride, image) * channels;
-        float *to = out + bin * channels;
-        memset(to, 0, (size_t)channels * sizeof(float));
-        for (int64_t y = top; y < bottom; y++)
-            for (int64_t x = left; x < right; x++)
-                for (int32_t c = 0; c < channels; c++) to[c] += map[(y * width + x) * channels + c];
-        for (int32_t c = 0; c < channels; c++) to[c] /= (float)((bottom - top) * (right - left));
+    const int32_t channels = whole->channels;
+    int64_t image = 0, before = 0, lines = 0;
+    for (int64_t n = 0; n < r->request->images; n++) lines += sides_of(r, bins, n).rows;
+    for (int64_t line; (line = take(&team)) < lines;) {
+        while (line >= before + sides_of(r, bins, image).rows) before += sides_of(r, bins, image++).rows;
+        const Sides from = sides_of(r, whole, image), to = sides_of(r, bins, image);
+        const int64_t i = line - before;
+        const int64_t top = i * from.rows / to.rows, bottom = ((i + 1) * from.rows + to.rows - 1) / to.rows;
+        const float *map = current(r, s->in) + rows_before(r, whole, image) * channels;
+        float *out = current(r, s->out) + (rows_before(r, bins, image) + i * to.columns) * channels;
+        for (int64_t j = 0; j < to.columns; j++, out += channels) {
+            const int64_t left = j * from.columns / to.columns, right = ((j + 1) * from.columns + to.columns - 1) / to.columns;
+            memset(out, 0, (size_t)channels * sizeof(float));
+            for (int64_t y = top; y < bottom; y++)
+                for (int64_t x = left; x < right; x++)
+                    for (int32_t c = 0; c < channels; c++) out[c] += map[(y * from.columns + x) * channels + c];
+            for (int32_t c = 0; c < channels; c++) out[c] /= (float)((bottom - top) * (right - left));
+        }
     }
 }
 
@@ -218,13 +211,13 @@ void grid_spread_step(const Run *r, const StepSpec *s, Team team) {
     const MapSpec *bins = &r->program->maps[s->in], *whole = &r->program->maps[s->out];
     const int32_t channels = bins->channels, pitch = whole->channels, grid = bins->grid;
     int64_t image = 0, before = 0, lines = 0;
-    for (int64_t n = 0; n < r->request->images; n++) lines += rows_at(r, whole->stride, r->base[n]);
+    for (int64_t n = 0; n < r->request->images; n++) lines += sides_of(r, whole, n).rows;
     for (int64_t line; (line = take(&team)) < lines;) {
-        while (line >= before + rows_at(r, whole->stride, r->base[image])) before += rows_at(r, whole->stride, r->base[image++]);
-        const int32_t height = rows_at(r, whole->stride, r->base[image]), width = columns_at(r, whole->stride, r->base[image]);
-        const int32_t across = (int32_t)bins_columns(bins, height, width), y = (int32_t)(line - before);
-        const float *map = current(r, s->in) + bins_before(r, bins, image) * channels;
-        float *to = current(r, s->out) + (whole_rows(r, whole->stride, image) + (int64_t)y * width) * pitch + s->at;
+        while (line >= before + sides_of(r, whole, image).rows) before += sides_of(r, whole, image++).rows;
+        const int32_t height = sides_of(r, whole, image).rows, width = sides_of(r, whole, image).columns;
+        const int32_t across = sides_of(r, bins, image).columns, y = (int32_t)(line - before);
+        const float *map = current(r, s->in) + rows_before(r, bins, image) * channels;
+        float *to = current(r, s->out) + (rows_before(r, whole, image) + (int64_t)y * width) * pitch + s->at;
         const float v = place(s, y, grid, height);
         const int32_t top = (int32_t)v < grid ? (int32_t)v : grid - 1, bottom = top + (top < grid - 1);
         const float below = v - (float)top;
@@ -275,7 +268,7 @@ void convert_plain_step(Run *r, int32_t from, int32_t to, Team team) {
 
 /* Whole maps into the tiles that are computed now. */
 void cut_whole_step(Run *r, const StepSpec *s, Team team) {
-    const MapSpec *m = &r->program->maps[s->out];
+    const MapSpec *m = &r->program->maps[s->out], *whole = &r->program->maps[s->in];
     const int32_t side = side_of(r, m->stride);
     const float *in = current(r, s->in);
     void *out = current(r, s->out);
@@ -286,7 +279,7 @@ void cut_whole_step(Run *r, const StepSpec *s, Team team) {
         for (int64_t line = first; line < first + size && line < lines; line++) {
             const int64_t t = g->first + line / side, image = g->image[t];
             const int32_t base = r->base[image], level = (int32_t)g->level[t];
-            const Dense d = {in + whole_rows(r, m->stride, image) * m->channels, rows_at(r, m->stride, base), columns_at(r, m->stride, base), m->channels};
+            const Dense d = {in + rows_before(r, whole, image) * m->channels, rows_at(r, m->stride, base), columns_at(r, m->stride, base), m->channels};
             float *to = m->precision == F32 ? (float *)out + line * side * m->channels : scratch;
             cut_line(&d, level - base, (int32_t)(g->row[t] * side >> level) + (int32_t)(line % side),
                      (int32_t)(g->column[t] * side >> level), side, to);

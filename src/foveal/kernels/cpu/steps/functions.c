@@ -44,8 +44,13 @@ static void apply(int32_t function, float parameter, float *x, int64_t count) {
     memcpy(x + k, rest, (size_t)(count - k) * sizeof(float));
 }
 
-/* What a step does to the channels of one sample; `scale` and `shift` may be absent. */
-typedef void (*Change)(const StepSpec *s, const float *scale, const float *shift, float *x, int32_t channels);
+/* What a step does to the channels of one sample: numbers per channel, which may be absent. */
+typedef struct {
+    const StepSpec *step;
+    const float *scale, *shift, *slope;
+} Numbers;
+
+typedef void (*Change)(const Numbers *n, float *x, int32_t channels);
 
 /* Read, change and write sample by sample. */
 static void each_sample(Run *r, const StepSpec *s, Change change, Team team) {
@@ -53,22 +58,24 @@ static void each_sample(Run *r, const StepSpec *s, Change change, Team team) {
     const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out];
     const Shape shape = shape_of(r, s->in);
     const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team);
-    const float *scale = number(p, s->before_scale), *shift = number(p, s->before_shift);
+    const Numbers n = {s, number(p, s->before_scale), number(p, s->before_shift), number(p, s->residual_scale)};
     const void *from = current(r, s->in);
     void *to = current(r, s->out);
-    float *values = r->scratch[team.thread];
     for (int64_t first; (first = take(&team) * size) < rows;)
         for (int64_t row = first; row < first + size && row < rows; row++) {
+            float *values = out->precision == F32 ? (float *)to + row * out->channels : r->scratch[team.thread];
             load_row(in, from, row, values);
-            change(s, scale, shift, values, in->channels);
-            store_row(r, out, to, row, values);
+            change(&n, values, in->channels);
+            if (out->precision != F32) store_row(r, out, to, row, values);
         }
 }
 
 /* function(scale * x + shift) */
-static void apply_to(const StepSpec *s, const float *scale, const float *shift, float *x, int32_t channels) {
+static void apply_to(const Numbers *n, float *restrict x, int32_t channels) {
+    const float *restrict scale = n->scale, *restrict shift = n->shift, *restrict slope = n->slope;
     for (int32_t c = 0; scale && c < channels; c++) x[c] = scale[c] * x[c] + shift[c];
-    apply(s->function, s->before_low, x, channels);
+    if (n->step->function != PRELU) apply(n->step->function, n->step->before_low, x, channels);
+    else for (int32_t c = 0; c < channels; c++) x[c] = x[c] < 0 ? slope[c] * x[c] : x[c];
 }
 
 void apply_step(Run *r, const StepSpec *s, Team team) { each_sample(r, s, apply_to, team); }
@@ -87,7 +94,7 @@ void combine_step(Run *r, const StepSpec *s, Team team) {
     for (int64_t first; (first = take(&team) * size) < rows;)
         for (int64_t row = first; row < first + size && row < rows; row++) {
             load_row(in, from, row, values);
-            load_row(more, others, by_image ? image_of(r, row / area) : row, factors);
+            load_row(more, others, by_image ? image_in(r, in, row / area) : row, factors);
             for (int32_t c = more->channels; c < channels; c++) factors[c] = factors[0];
             if (s->kind == MULTIPLY)
                 for (int32_t c = 0; c < channels; c++) values[c] *= factors[c];
@@ -98,15 +105,15 @@ void combine_step(Run *r, const StepSpec *s, Team team) {
 }
 
 /* A sample less the mean of its channels, over their deviation. */
-static void normalise(const StepSpec *s, const float *scale, const float *shift, float *x, int32_t channels) {
+static void normalise(const Numbers *n, float *x, int32_t channels) {
     double sum = 0, squares = 0;
     for (int32_t c = 0; c < channels; c++) sum += x[c];
     const double mean = sum / channels;
     for (int32_t c = 0; c < channels; c++) squares += (x[c] - mean) * (x[c] - mean);
-    const double unit = 1 / sqrt(squares / channels + s->before_low);
+    const double unit = 1 / sqrt(squares / channels + n->step->before_low);
     for (int32_t c = 0; c < channels; c++) {
         x[c] = (float)((x[c] - mean) * unit);
-        if (scale) x[c] = scale[c] * x[c] + shift[c];
+        if (n->scale) x[c] = n->scale[c] * x[c] + n->shift[c];
     }
 }
 

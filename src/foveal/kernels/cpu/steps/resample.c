@@ -31,7 +31,8 @@ typedef struct {
 
 static const float *corner_of(const Line *l, int32_t y, int32_t x, float *beside) {
     const Samples *s = l->in;
-    const uint8_t *row = row_address(s, sample_row(s, l->tile, y, x), row_bytes(s));
+    const void *row = row_address(s, sample_row(s, l->tile, y, x), row_bytes(s));
+    if (l->from->precision == F32) return row;
     load_row(l->from, row, 0, beside);
     return beside;
 }
@@ -42,7 +43,8 @@ static int32_t bordered(int64_t at, int32_t border, int32_t size) {
     return at < 0 ? 0 : at >= size ? size - 1 : (int32_t)at;
 }
 
-static void put_sample(const Line *l, const Axis *across, int64_t x, int32_t border, void *out, int64_t row, float *values) {
+static void put_sample(const Line *l, const Axis *across, int64_t x, int32_t border, void *out, int64_t row, float *beside) {
+    float *restrict values = l->to->precision == F32 ? (float *)out + row * l->to->channels : beside;
     const int32_t channels = l->from->channels, width = l->in->width;
     const double u = place(across, x);
     const int64_t whole = (int64_t)u;
@@ -56,14 +58,15 @@ static void put_sample(const Line *l, const Axis *across, int64_t x, int32_t bor
         const float w0 = (1 - l->below) * (1 - after), w1 = (1 - l->below) * after, w2 = l->below * (1 - after), w3 = l->below * after;
         for (int32_t k = 0; k < channels; k++) values[k] = w0 * a[k] + w1 * b[k] + w2 * c[k] + w3 * d[k];
     }
-    store_row(l->run, l->to, out, row, values);
+    if (values == beside) store_row(l->run, l->to, out, row, values);
 }
 
 void resample_step(Run *r, int32_t step, const Samples *in, int32_t border, Team team) {
     const Program *p = r->program;
     const StepSpec *s = &p->steps[step];
     const MapSpec *from = &p->maps[s->in], *to = &p->maps[s->out];
-    const Shape shape = shape_of(r, s->out);
+    const Shape shape = shape_of(r, s->out), before = shape_of(r, s->in);
+    const int whole = to->kind == WHOLE, plain = whole || r->pass.plain;
     const int32_t side = side_of(r, from->stride), wide = side_of(r, to->stride);
     const int64_t lines = shape.tiles * shape.height, size = lines_per_task(lines, &team);
     void *out = current(r, s->out);
@@ -71,12 +74,12 @@ void resample_step(Run *r, int32_t step, const Samples *in, int32_t border, Team
     for (int64_t first; (first = take(&team) * size) < lines;)
         for (int64_t line = first; line < first + size && line < lines; line++) {
             const int64_t tile = line / shape.height, t = r->grid.first + tile;
-            const int32_t level = r->pass.plain ? r->pass.level : (int32_t)r->grid.level[t];
-            const Axis down = {rows_at(r, from->stride, level), rows_at(r, to->stride, level), s->factor, s->function};
-            const Axis across = {columns_at(r, from->stride, level), columns_at(r, to->stride, level), s->factor, s->function};
-            const int64_t top = r->pass.plain ? 0 : r->grid.row[t] * side >> level, begin = r->pass.plain ? 0 : r->grid.column[t] * side >> level;
-            const int64_t y = (r->pass.plain ? 0 : r->grid.row[t] * wide >> level) + line % shape.height;
-            const int64_t x = r->pass.plain ? 0 : r->grid.column[t] * wide >> level;
+            const int32_t level = plain ? r->pass.level : (int32_t)r->grid.level[t];
+            const Axis down = {whole ? before.height : rows_at(r, from->stride, level), whole ? shape.height : rows_at(r, to->stride, level), s->factor, s->function};
+            const Axis across = {whole ? before.width : columns_at(r, from->stride, level), whole ? shape.width : columns_at(r, to->stride, level), s->factor, s->function};
+            const int64_t top = plain ? 0 : r->grid.row[t] * side >> level, begin = plain ? 0 : r->grid.column[t] * side >> level;
+            const int64_t y = (plain ? 0 : r->grid.row[t] * wide >> level) + line % shape.height;
+            const int64_t x = plain ? 0 : r->grid.column[t] * wide >> level;
             const double v = place(&down, y);
             const Line l = {r, in, from, to, tile, begin, bordered((int64_t)v - top, border, in->height),
                             bordered((int64_t)v + 1 - top, border, in->height), (float)(v - (double)(int64_t)v), scratch + from->channels};

@@ -13,6 +13,9 @@ static inline int64_t image_of(const Run *r, int64_t tile) {
     return r->pass.plain ? tile : r->grid.image[r->grid.first + tile];
 }
 
+/* The same of a map, which may be one of whole images. */
+static inline int64_t image_in(const Run *r, const MapSpec *m, int64_t tile) { return m->kind == TILED ? image_of(r, tile) : tile; }
+
 static inline void load_row(const MapSpec *m, const void *map, int64_t row, float *to) {
     read_values(to, map, m->precision, row * m->channels, m->channels);
     for (int32_t c = 0; m->precision == U8 && c < m->channels; c++) to[c] = m->scale * (to[c] - (float)m->zero);
