@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ MOST_BANDS = 64
 """More bands than this are rows of an array whose bands come first."""
 NODATA_TAG, ALPHA = "GDAL_NODATA", (1, 2)
 """TIFF tag of the value that means nothing, and the kinds of extra samples that are transparency."""
+
+# What NumPy and Python's parser say about the header of an array, beside our sentence or the array itself. As
+# in `decode`, the filters hold for the process; these are of this module, and of text without a file.
+warnings.filterwarnings("ignore", "Reading `.npy`", UserWarning, __name__.replace(".", r"\."))
+warnings.filterwarnings("ignore", category=SyntaxWarning, module="<unknown>")
 
 Array = np.ndarray[Any, Any]
 
