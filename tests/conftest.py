@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from foveal.models.adapters.torchvision import import_torchvision
 from foveal.ops.convolve.autotune import AUTOTUNER
+from remembered import Remembered
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -52,6 +53,14 @@ def no_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def no_choices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what was measured on this machine out of the tests, and what they measure out of its cache."""
     with AUTOTUNER.kept_in(tmp_path_factory.mktemp("choices")):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def judged_once() -> Iterator[None]:
+    """Judge a network that several tests adapt once in a process; tests of the judge call it themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("foveal.adaptive.survey.check", Remembered())
         yield
 
 
