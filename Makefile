@@ -3,7 +3,7 @@ PYTHON ?= python3
 IMAGE ?=
 export PYTHON
 
-.PHONY: demo test check fuzz mutants format wheel networks sanitize emulate setup clean
+.PHONY: demo test test-all check fuzz mutants format wheel networks sanitize emulate setup clean
 
 demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
 	@bash scripts/setup.sh
@@ -14,6 +14,9 @@ test: setup ## the whole test run: formatting, lint, types, tests
 	@.venv/bin/ruff check src tests studies scripts examples
 	@.venv/bin/mypy src/foveal
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+
+test-all: setup ## the slow tests too: what is repeated at length, with more networks, processes and processors
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 check: test
 
