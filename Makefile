@@ -2,8 +2,10 @@
 PYTHON ?= python3
 IMAGE ?=
 export PYTHON
+# Files of tests stay together, so that what they share is made once; those that take longest come first.
+IN_TWO = -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check fuzz mutants format wheel networks sanitize emulate setup clean
+.PHONY: demo test test-all check fuzz mutants format wheel networks sanitize emulate setup clean
 
 demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
 	@bash scripts/setup.sh
@@ -13,7 +15,10 @@ test: setup ## the whole test run: formatting, lint, types, tests
 	@.venv/bin/ruff format --check src tests studies scripts examples
 	@.venv/bin/ruff check src tests studies scripts examples
 	@.venv/bin/mypy src/foveal
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(IN_TWO)
+
+test-all: setup ## the slow tests too: what is repeated at length, with more networks, processes and processors
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(IN_TWO) -m "slow or not slow"
 
 check: test
 

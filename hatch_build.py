@@ -1,8 +1,9 @@
 """Build hook: wheels with the C kernels prebuilt, for machines without a compiler.
 
-Only with FOVEAL_PREBUILT=1 in the environment; an ordinary install stays pure Python and builds the kernels
-on first use, for its own processor. OpenMP is left to be resolved when the kernels are loaded: PyTorch has
-loaded its own then, and a process must not have two; without PyTorch they bring what they need to run alone.
+Only with FOVEAL_PREBUILT=1 in the environment, or the names of some processors there, such as x86-64-v3; an
+ordinary install stays pure Python and builds the kernels on first use, for its own processor. OpenMP is left
+to be resolved when the kernels are loaded: PyTorch has loaded its own then, and a process must not have two;
+without PyTorch they bring what they need to run alone.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Kernels(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and mark the wheel as one for this platform."""
-        if os.environ.get("FOVEAL_PREBUILT") != "1" or self.target_name != "wheel":
+        wanted = os.environ.get("FOVEAL_PREBUILT", "0")
+        if wanted in ("", "0") or self.target_name != "wheel":
             return
         machine = platform.machine()
         if not sys.platform.startswith("linux") or machine not in MACHINES:
@@ -43,9 +45,12 @@ class Kernels(BuildHookInterface):
                 f"prebuilt kernels are for Linux on {', '.join(MACHINES)}; "
                 f"this is {sys.platform} on {machine}"
             )
+        targets = MACHINES[machine] if wanted == "1" else wanted.split(",")
+        if unknown := sorted(set(targets) - set(MACHINES[machine])):
+            sys.exit(f"FOVEAL_PREBUILT names {unknown[0]}; give 1, or some of {','.join(MACHINES[machine])}")
         folder = Path(self.root) / "src" / "foveal" / "kernels" / "cpu"
         self.scratch = tempfile.TemporaryDirectory()
-        for target in MACHINES[machine]:
+        for target in targets:
             name = f"foveal-{sys.platform}-{target}.so"
             library = Path(self.scratch.name) / name
             compile_to(library, folder, target)

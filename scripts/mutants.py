@@ -23,7 +23,10 @@ ROOT = Path(__file__).parents[1]
 PLANS = ("test_planner", "test_planner_shared", "test_plan_optimal", "test_plan_scores")
 TESTS: dict[str, list[str]] = {
     "geometry/planner.py": [f"tests/geometry/{name}.py" for name in PLANS],
-    "geometry/plan.py": ["tests/geometry"],
+    "geometry/plan.py": [
+        f"tests/geometry/{name}.py" for name in ("test_plan", "test_plan_file", "test_plan_scores")
+    ],
+    "geometry/compact.py": ["tests/geometry/test_compact.py"],
     "evaluation/metrics.py": ["tests/evaluation/test_metrics.py"],
     "calibration/risk/table.py": [f"tests/calibration/test_{name}.py" for name in ("risk", "coverage")],
     "calibration/risk/bounds.py": ["tests/calibration/test_bounds.py"],

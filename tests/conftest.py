@@ -11,6 +11,19 @@ from hypothesis import HealthCheck, settings
 
 from foveal.models.adapters.torchvision import import_torchvision
 from foveal.ops.convolve.autotune import AUTOTUNER
+from remembered import Remembered
+
+LONGEST = (
+    *("wheel/test_wheel.py", "test_known_networks.py", "cli/test_any_model.py", "kernels/test_build.py"),
+    *("training/test_train_command.py", "adaptive/test_example.py", "laws/test_laws_at_a_scale.py"),
+    *(
+        "cli/test_full_disk.py",
+        "cli/test_kills.py",
+        "test_own_data_example.py",
+        "program/test_embedding_page.py",
+    ),
+)
+"""Files that take longest: they are begun first, so that no process waits for another one at the end."""
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -26,6 +39,12 @@ settings.register_profile(
     ],
 )
 settings.load_profile("foveal")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first; each runs in one process (`--dist loadfile`)."""
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: str(item.path.relative_to(tests)) not in LONGEST)
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +71,14 @@ def no_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def no_choices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what was measured on this machine out of the tests, and what they measure out of its cache."""
     with AUTOTUNER.kept_in(tmp_path_factory.mktemp("choices")):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def judged_once() -> Iterator[None]:
+    """Judge a network that several tests adapt once in a process; tests of the judge call it themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("foveal.adaptive.survey.check", Remembered())
         yield
 
 

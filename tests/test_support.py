@@ -6,6 +6,12 @@ import ast
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+
+from foreign import UNet, lively
+from foveal.compatibility import NetworkReport
+from remembered import Remembered
 
 TESTS = Path(__file__).parent
 SUPPORT = sorted((TESTS / "support").glob("*.py"))
@@ -38,3 +44,25 @@ def test_test_files_have_names_of_their_own() -> None:
     """Pytest imports them by their names alone."""
     names = [path.stem for path in FILES if path.stem != "conftest"]
     assert sorted(set(names)) == sorted(names)
+
+
+def test_a_network_is_judged_again_where_anything_differs() -> None:
+    """Its class, what it holds, a weight, the image or the tile; two that are made alike are one."""
+    judged: list[object] = []
+
+    def judge(network: nn.Module, *arguments: object) -> NetworkReport:
+        judged.append((network, *arguments))
+        return NetworkReport(str(len(judged)), 32, (), (), (), (), (), None, None, 0.4)
+
+    class Mine(UNet):
+        pass
+
+    check, other = Remembered(judge), lively(UNet())
+    with torch.no_grad():
+        other.head.bias[0] += 1e-6  # type: ignore[union-attr, operator, index]
+    several = [lively(UNet()), lively(UNet(mode="nearest")), lively(UNet(), seed=1), other]
+    found = [check(network, (64, 64), 32, 3).network for network in [*several, lively(UNet())]]
+    assert found == ["1", "2", "3", "4", "1"]
+    assert [check(several[0], *more).network for more in (((64, 64), 16, 3), ((64, 96), 32, 3))] == ["5", "6"]
+    for number in ("7", "8"):
+        assert check(lively(Mine()), (64, 64), 32, 3).network == number, "it has no name to be found by"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -182,9 +184,24 @@ def test_what_cannot_be_adapted_is_refused_in_one_sentence(network: nn.Module, s
         foveal.adapt(network)
 
 
-def test_what_is_no_network_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"network is a SimpleNamespace; give a torch.nn.Module"):
-        foveal.adapt(SimpleNamespace())  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("network", "says"),
+    [
+        (SimpleNamespace(), r"network is a SimpleNamespace; give a torch.nn.Module"),
+        (Strided, r"network is the class Strided; give an instance, such as Strided\(\) with its trained"),
+        ("camvid_rn18", r"network is the str 'camvid_rn18'; give .* foveal.load_model\(name\).network, or"),
+        (Path("run"), r"network is the \w*Path .*foveal.AdaptiveModel.from_pretrained"),
+        (
+            Strided().state_dict(),
+            r"network is a OrderedDict, perhaps of weights; .*load_state_dict\(weights\)",
+        ),
+        (SimpleNamespace(network=Strided()), "network is a SimpleNamespace; give its network, a torch"),
+    ],
+    ids=["object", "class", "name", "path", "weights", "model"],
+)
+def test_what_is_no_network_is_refused(network: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        foveal.adapt(network)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ def test_what_cannot_be_calibrated_is_said() -> None:
         model.calibrate([picture(size=(20, 20))[0]])
     with pytest.raises(ValueError, match=r"give a tensor \[N, 3, H, W\]"):
         model.calibrate([picture(4)[0]])
+    with pytest.raises(ValueError, match=r"images are a str; give a list of tensors .*names of files"):
+        model.calibrate("images")  # type: ignore[arg-type]
 
 
 def test_bf16_needs_no_images() -> None:

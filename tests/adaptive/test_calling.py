@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,6 +14,7 @@ import foveal
 from foreign import Strided, UNet, lively, picture
 from foveal.adaptive import AdaptiveModel, AdaptiveResult
 from foveal.calibration import latency
+from foveal.data.image import save_image
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +112,85 @@ def test_a_list_of_images_of_any_sizes(model: AdaptiveModel) -> None:
         (torch.rand(2, 4, 32, 32), r"\[2, 4, 32, 32\]; give a tensor \[N, 3, H, W\]"),
         (torch.rand(32, 32), r"\[32, 32\]; give a tensor"),
         (torch.rand(0, 3, 32, 32), "at least one pixel"),
-        (["street.jpg"], "image is str; give a tensor"),
+        (torch.rand(32, 40, 3), r"\[32, 40, 3\], its channels last; give a tensor .*an array \[H, W, 3\]"),
+        (np.zeros((3, 32, 32), np.uint8), r"image is an array \[3, 32, 32\]; give .*torch.from_numpy"),
+        (np.zeros((2, 32, 32, 3), np.uint8), r"image is an array \[2, 32, 32, 3\]; give .*a list of them"),
+        (np.zeros((32, 32, 4), np.uint8), "the image has 4 bands and the network takes 3"),
+        (np.zeros((0, 32, 3), np.uint8), r"the image holds an array \[0, 32, 3\]; give \[H, W\]"),
+        (np.full((32, 32, 3), 255.0), r"of float64 from 255 to 255; give uint8, .*divide 0..255 by 255"),
+        (np.full((32, 32, 3), np.nan), "from nan to nan"),
+        (np.full((32, 32, 3), 7), "image is an array of int64; give uint8, uint16, or floats in 0..1"),
+        (np.full((32, 32, 3), 1j), "image is an array of complex128; give uint8"),
+        ("missing.jpg", r"missing.jpg does not exist"),
+        (["missing.jpg"], r"missing.jpg does not exist"),
+        (b"street", r"image is a bytes; give a tensor .*the name of a file, or a list of images"),
+        ([0.5], "image is a float; give a tensor"),
+        (None, "image is a NoneType; give a tensor"),
+        (Path(__file__).parent, "is a folder, not an image file"),
     ],
 )
 def test_what_is_no_image_is_refused(model: AdaptiveModel, image: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         model(image, budget=0.4)
+
+
+@pytest.mark.parametrize(
+    "kind", ["name", "path", "pillow", "bytes", "grey", "uint16", "floats", "list", "rgba"]
+)
+def test_images_are_taken_as_files_hold_them(model: AdaptiveModel, kind: str, tmp_path: Path) -> None:
+    """The answer is that to what `foveal.read_image` makes of a file that holds the same."""
+    values = (picture(size=(96, 130))[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    path = tmp_path / "image.png"
+    made: dict[str, Any] = {
+        "uint16": values.astype(np.uint16) * 257,
+        "floats": (values / 255).astype(np.float32),
+    }
+    if kind in made:
+        np.save(path := tmp_path / "image.npy", made[kind])
+    elif kind == "rgba":
+        Image.fromarray(np.dstack([values, values[:, :, 0]])).save(path)
+    else:
+        Image.fromarray(values[:, :, 0] if kind == "grey" else values).save(path)
+    with Image.open(path) if kind in ("pillow", "rgba") else nullcontext() as opened:
+        given = {"name": str(path), "path": path, "pillow": opened, "rgba": opened, "bytes": values, **made}
+        given |= {"grey": values[:, :, 0], "list": [str(path), values]}
+        found = model(given[kind], budget=0.4)
+    expected = model(foveal.read_image(path), budget=0.4)
+    for one in found if kind == "list" else [found]:
+        assert torch.equal(one.logits, expected.logits)
+        assert torch.equal(one.work, expected.work)
+    if kind != "list":
+        overlaid = expected.overlay(foveal.read_image(path)).tobytes()
+        assert kind in ("pillow", "rgba") or expected.overlay(given[kind]).tobytes() == overlaid
+    assert not torch.equal(model(torch.zeros(3, 96, 130), budget=0.4).logits, expected.logits)
+
+
+def test_a_network_of_one_channel_takes_a_photo(tmp_path: Path) -> None:
+    model = foveal.adapt(lively(UNet(1)))
+    photo = (picture(size=(96, 130))[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    expected = model(foveal.read_image(tmp_path / "a.png", channels=1), budget=0.4)
+    assert torch.equal(model(photo, budget=0.4).logits, expected.logits)
+
+
+def test_a_damaged_image_of_pillow_is_refused(model: AdaptiveModel, tmp_path: Path) -> None:
+    Image.effect_noise((64, 64), 50).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:900])
+    with (
+        Image.open(tmp_path / "b.png") as image,
+        pytest.raises(ValueError, match="the image is damaged or cut"),
+    ):
+        model(image, budget=0.4)
+
+
+def test_calibration_takes_files(tmp_path: Path) -> None:
+    model, again = foveal.adapt(lively(Strided())), foveal.adapt(lively(Strided()))
+    files = [tmp_path / f"{number}.png" for number in range(2)]
+    for number, file in enumerate(files):
+        save_image(picture(size=(128, 160), count=number + 1)[number], file)
+    found, expected = model.calibrate(files), again.calibrate([foveal.read_image(file) for file in files])
+    assert found.images == expected.images == 2
+    assert found.class_weights == expected.class_weights
 
 
 def test_the_result_says_everything(out: AdaptiveResult) -> None:

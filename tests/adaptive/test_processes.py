@@ -16,7 +16,8 @@ from foreign import Attending, Segmented, UNet, lively, picture
 from foveal.adaptive import AdaptiveModel
 from own_data import write_own
 
-STARTS = pytest.mark.parametrize("start", ["spawn", "forkserver"])
+STARTS = pytest.mark.parametrize("start", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
+"""Both send the model; a process that is spawned imports everything anew, so one test does it every time."""
 
 
 def segment(model: AdaptiveModel, answers: Any) -> None:
@@ -33,9 +34,16 @@ def test_a_model_in_workers_of_a_data_loader(start: str) -> None:
     assert torch.equal(torch.cat(list(loader)), alone)
 
 
-@STARTS
-@pytest.mark.parametrize("network", [UNet(), Attending()], ids=["compiled", "layers"])
-def test_a_model_in_a_process_of_its_own(start: str, network: nn.Module) -> None:
+@pytest.mark.parametrize(
+    ("network", "start"),
+    [
+        pytest.param(UNet(), "spawn", id="compiled-spawn"),
+        pytest.param(UNet(), "forkserver", id="compiled-forkserver"),
+        pytest.param(Attending(), "spawn", id="layers-spawn", marks=pytest.mark.slow),
+        pytest.param(Attending(), "forkserver", id="layers-forkserver"),
+    ],
+)
+def test_a_model_in_a_process_of_its_own(network: nn.Module, start: str) -> None:
     """The child loads the kernels and compiles the network by itself: addresses are not sent."""
     model = foveal.adapt(lively(network))
     context = multiprocessing.get_context(start)

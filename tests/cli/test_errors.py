@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -79,20 +81,42 @@ def test_all_text_is_written_in_one_place() -> None:
 
 READ = """
 import sys
-from foveal.data.image import read_image
+from foveal.data.image import ImageError, read_image
 for path in sys.argv[1:]:
-    read_image(path)
+    try:
+        read_image(path)
+    except ImageError as error:
+        print(error, file=sys.stderr)
 """
 
 
-def test_what_pillow_warns_of_is_not_heard(tmp_path: Path) -> None:
+def damaged_array(path: Path, old: bytes, new: bytes) -> str:
+    """Write an array whose header is damaged, of which NumPy or Python warns; return what is warned of."""
+    np.save(path, np.zeros((24, 32), np.uint8))
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with pytest.raises((ValueError, SyntaxError)):
+            np.load(path)
+    return str(heard[0].message)
+
+
+def test_what_pillow_and_numpy_warn_of_is_not_heard(tmp_path: Path) -> None:
     noise = Image.effect_noise((40, 30), 50)
     exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01\0\0\0\x01"
     noise.save(tmp_path / "exif.jpg", exif=exif)
     noise.convert("P").save(tmp_path / "palette.png", transparency=bytes(range(256)))
-    files = [str(tmp_path / name) for name in ("exif.jpg", "palette.png")]
+    damages = {"a.npy": (b"(24, 32)", b"(24L,92)"), "b.npy": (b"(24, 32)", b"(2or 432)")}
+    heard = [damaged_array(tmp_path / name, *damage) for name, damage in damages.items()]
+    assert heard[0].startswith("Reading `.npy`") and heard[1] == "invalid decimal literal"
+    files = [str(tmp_path / name) for name in ("exif.jpg", "palette.png", *damages)]
     with pytest.warns(UserWarning), Image.open(files[0]) as image:  # this is what would be heard
         image.getexif()
     command = [sys.executable, "-W", "default::UserWarning", "-c", READ, *files]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert done.stderr == ""
+    said = done.stderr.splitlines()
+    assert len(said) == len(damages)
+    for line, name in zip(said, damages, strict=True):
+        assert line.startswith(f"{tmp_path / name} is no array, or damaged (")

@@ -1,4 +1,7 @@
-"""A full disk at every write of every command: the old file whole, nothing left, one sentence."""
+"""A full disk at every write of every command: the old file whole, nothing left, one sentence.
+
+`FOVEAL_FULL_DISKS` is the number of writes of every command that fail, evenly spaced, 4 by default.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from foveal.hub.export import export_program
 from samples import nano
 
 ARE_PARTS = ".part"
+DISKS = int(os.environ.get("FOVEAL_FULL_DISKS", "4"))
 
 
 class Disk:
@@ -145,7 +149,7 @@ def check_failure(result: Result, name: str, use: Disk, last: bool) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 + 30 * DISKS)
 def test_a_full_disk_loses_nothing_at_any_write_of_a_command(name: str, place: Path) -> None:
     for _ in range(2):  # the first run finds what later ones know
         for path in place.glob("run/*") if name == "train" else ():
@@ -156,8 +160,7 @@ def test_a_full_disk_loses_nothing_at_any_write_of_a_command(name: str, place: P
     assert uses.count >= 3, "it writes a file, flushes it and puts it in its place"
     first = files(place)
     again = (*words(name, place), *(("--resume",) if name == "train" else ()))
-    most = int(os.environ.get("FOVEAL_FULL_DISKS", "4"))
-    for at in sorted({k * uses.count // most for k in range(most)} | {0, uses.count - 1}):
+    for at in sorted({k * uses.count // DISKS for k in range(DISKS)} | {0, uses.count - 1}):
         for path in place.glob("run/*") if name == "train" else ():  # it would have nothing to do
             path.unlink()
         before = files(place) if name == "train" else first

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -123,6 +124,41 @@ def test_what_is_not_as_it_was_built_is_built_anew_once(damage: Damage, calls: P
     assert path.read_text() == "library\n" and builds(calls) == 2
     found = path.lstat()
     assert found.st_uid == os.geteuid() and not found.st_mode & 0o022 and not path.is_symlink()
+
+
+def test_what_a_killed_build_left_is_deleted_an_hour_later(calls: Path, tmp_path: Path) -> None:
+    """Of this user, of a process that is gone, in the cache: all else stays, what a link points to too."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    dead, old = process.pid, time.time() - 2 * native.LONG_DEAD
+    cache = tmp_path / "cache"
+    left = cache / f"build-{dead}-left"
+    young, alive = cache / f"build-{dead}-young", cache / f"build-{os.getpid()}-alive"
+    others = [cache / name for name in ("build-x-y", "build-", "tmp12345", f"kernels-{dead}-1")]
+    for path in (left, young, alive, *others, elsewhere := tmp_path / f"build-{dead}-elsewhere"):
+        path.mkdir(parents=True)
+        (path / "a.o").write_text("half of it")
+        os.utime(path, (old, old))
+    young.touch()
+    cache.chmod(0o700)
+    (link := cache / f"build-{dead}-link").symlink_to(elsewhere)
+    (left / "link").symlink_to(elsewhere)
+    os.utime(left, (old, old))
+    library_path = build(path=tmp_path / "own.so")
+    assert left.is_dir(), "in a folder of the user's own nothing is looked for"
+    assert library_path.parent == tmp_path and build().parent == cache
+    assert not left.exists()
+    assert all((path / "a.o").is_file() for path in (young, alive, *others, elsewhere, link))
+    assert not [path for path in cache.glob(f"build-{os.getpid()}-*") if path != alive]
+
+
+def test_the_folder_of_a_build_names_its_process(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(
+        native, "_run", lambda words: seen.append(words[-1]) or subprocess.run(words, check=True)
+    )
+    build()
+    assert seen and all(f"/build-{os.getpid()}-" in name for name in seen[:-1])
 
 
 @needs_root

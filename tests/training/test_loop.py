@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import forked
 from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches
 from foveal.methods import Aim, Dense, SegBlocks, TrainableSegmenter
@@ -124,23 +125,16 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(
     assert [path.name for path in tmp_path.glob(".*part*")] == []
 
 
-def test_a_run_survives_kill_9(tmp_path: Path, whole: Callable[[str], dict[str, Tensor]]) -> None:
-    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"import test_loop; test_loop.run_slowly('mixed', {str(tmp_path)!r})"],
-        env={**os.environ, "PYTHONPATH": paths},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def test_a_run_survives_kill_9(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, whole: Callable[[str], dict[str, Tensor]]
+) -> None:
+    process = forked.start(tmp_path_factory.mktemp("said"), run_slowly, "mixed", str(tmp_path))
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip() == "4":
-                break
+        while process.returncode is None and "4\n" not in process.stdout:
+            time.sleep(0.001)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
+        process.kill()
+    assert process.returncode == -signal.SIGKILL, process.stderr
     assert resumed_step(tmp_path) in (SAVE_EVERY, 2 * SAVE_EVERY)
     start("mixed", tmp_path)
     assert_same(load_file(tmp_path / CHECKPOINT), whole("mixed"))

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import signal
-import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import forked
 from commands import refused, run, small_recipe
 from foveal.training.log import read_history
 from foveal.training.loop import CHECKPOINT, resumed_step
 from foveal.training.run import alone
 
 STEPS = 4
-HOLDER = """
-import sys
-from pathlib import Path
-from foveal.training.run import alone
 
-with alone(Path(sys.argv[1])):
-    print("in", flush=True)
-    sys.stdin.readline()
-"""
+
+def hold_folder(folder: Path) -> None:
+    """Train in a folder for ever; for another process, which is killed."""
+    with alone(folder):
+        sys.stdout.write("in\n")
+        time.sleep(600)
 
 
 @pytest.fixture
@@ -51,17 +49,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_second_training_is_refused_until_the_first_one_ends_however_it_does(
     recipe: Path, folder: Path
 ) -> None:
-    words = [sys.executable, "-c", HOLDER, str(folder)]
-    holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder = forked.start(recipe.parent, hold_folder, folder)
     try:
-        assert holder.stdout is not None and holder.stdout.readline() == "in\n"
+        while holder.returncode is None and holder.stdout != "in\n":
+            time.sleep(0.01)
         for more in ((), ("--resume",)):
             sentence = refused(run("train", recipe, "--run", folder, *more))
             assert sentence.startswith(f"{folder}: another training runs in this folder")
         assert [path.name for path in folder.iterdir()] == [".lock"]
     finally:
-        holder.send_signal(signal.SIGKILL)
-        holder.communicate()
+        holder.kill()
     assert run("train", recipe, "--run", folder).exit_code == 0
 
 
@@ -215,15 +212,19 @@ def test_a_log_that_cannot_grow_is_cut_back_to_its_last_line(
     assert [json.loads(line)["step"] for line in lines] == [0, 1]
 
 
+def train_on_a_small_disk(recipe: Path, folder: Path) -> None:
+    """Train where no file may grow beyond a size."""
+    import resource  # there is none on Windows
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, -1))
+    forked.command("train", recipe, "--run", folder, "--threads", 1)
+
+
 def test_a_whole_training_on_a_disk_that_is_full_has_no_traceback(recipe: Path, folder: Path) -> None:
     """The system itself refuses: files may not grow beyond what a log takes."""
-    program = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "from foveal.cli import app; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, -1)); app()"
-    )
-    words = [sys.executable, "-c", program, "train", str(recipe), "--run", str(folder), "--threads", "1"]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=300, env=os.environ.copy())
-    assert result.returncode == 2, result.stderr
+    result = forked.start(recipe.parent, train_on_a_small_disk, recipe, folder)
+    assert result.wait(300) == 2, result.stderr
     assert "Traceback" not in result.stderr
     assert result.stderr.strip().splitlines()[-1] == (
         f"foveal: {folder / CHECKPOINT} cannot be written (File too large); no checkpoint was written before"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,14 +13,15 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+import forked
 from commands import parsed, refused, run, small_recipe
+from forked import Forked
 from foveal.hub.checkpoint import load_model
 from foveal.training.loop import CHECKPOINT, resumed_step
 
 STEPS = 8
 LONG = 24
 """Steps of a run that is to be killed: it must still be going when a busy machine comes to it."""
-COMMAND = [sys.executable, "-m", "foveal", "train"]
 
 
 @pytest.fixture
@@ -40,24 +39,22 @@ def recipe(tmp_path: Path) -> Path:
 # Kills
 
 
-def start(recipe: Path, folder: Path) -> subprocess.Popen[bytes]:
-    """Start a run in a process of its own; importing TensorBoard would take longer than the run."""
-    (recipe.parent / "tensorboard.py").write_text("raise ImportError")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(recipe.parent)}
-    words = [*COMMAND, str(recipe), "--run", str(folder), "--resume", "--threads", "1"]
-    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def start(recipe: Path, folder: Path) -> Forked:
+    """Start a run in a process of its own."""
+    words = "train", recipe, "--run", folder, "--resume", "--threads", 1
+    return forked.start(recipe.parent, forked.command, *words)
 
 
-def wait_for(process: subprocess.Popen[bytes], folder: Path, step: int, saving: bool) -> None:
+def wait_for(process: Forked, folder: Path, step: int, saving: bool) -> None:
     """Wait until a step was logged or, if so, until the next checkpoint is being written."""
     log, part = folder / "log.jsonl", folder / ".checkpoint.part.safetensors"
-    while process.poll() is None:
+    while process.returncode is None:
         if log.exists() and log.read_bytes().count(b"\n") > step and (part.exists() or not saving):
             return
         time.sleep(0.001)
 
 
-@pytest.mark.timeout(600)  # some 30 s where nothing else runs; most of it is importing torch four times
+@pytest.mark.timeout(600)
 def test_a_command_that_is_killed_again_and_again_ends_like_one_that_is_not(
     long_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,8 +68,7 @@ def test_a_command_that_is_killed_again_and_again_ends_like_one_that_is_not(
             time.sleep(0 if saving else chance.uniform(0, 0.03))
         finally:
             process.kill()
-            process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        assert process.returncode == -signal.SIGKILL, process.stderr
         seen.append(resumed_step(killed))
     assert seen == sorted(seen)
     assert seen[0] >= 1 and seen[-1] < LONG

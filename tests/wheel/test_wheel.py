@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from foveal.data.image import save_image
 from foveal.data.synthetic import street
+from foveal.kernels.flags import MACHINES
 from foveal.models import create_model
 from foveal.program import CoarseToFineRun, compile_network
 
@@ -40,17 +42,23 @@ finally:
 """Runs the command line, and says at the end where the package lies and which kernels it loaded."""
 
 
-def build_wheel(folder: Path, prebuilt: bool) -> Path:
-    """Build the wheel of this checkout into a folder."""
+def build_wheel(folder: Path, prebuilt: str) -> Path:
+    """Build the wheel of this checkout into a folder, with the kernels for some processors: all for "1"."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
         cwd=ROOT,
-        env={**os.environ, "FOVEAL_PREBUILT": str(int(prebuilt))},
+        env={**os.environ, "FOVEAL_PREBUILT": prebuilt},
         check=True,
         capture_output=True,
     )
     (wheel,) = folder.iterdir()  # and nothing that the build left behind
     return wheel
+
+
+def libraries(wheel: Path) -> list[str]:
+    """List the kernels in a wheel."""
+    with ZipFile(wheel) as files:
+        return sorted(Path(name).name for name in files.namelist() if name.endswith(".so"))
 
 
 @dataclass(frozen=True)
@@ -100,14 +108,14 @@ def segment_with(wheel: Path, folder: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def pure_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_wheel(tmp_path_factory.mktemp("pure"), prebuilt=False)
+    return build_wheel(tmp_path_factory.mktemp("pure"), "0")
 
 
 @pytest.fixture(scope="module")
 def prebuilt_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not sys.platform.startswith("linux") or shutil.which("gcc") is None:
         pytest.skip("kernels are prebuilt on Linux with gcc")
-    return build_wheel(tmp_path_factory.mktemp("prebuilt"), prebuilt=True)
+    return build_wheel(tmp_path_factory.mktemp("prebuilt"), MACHINES[platform.machine()][0])
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +138,7 @@ def test_prebuilt_kernels_are_loaded_without_a_compiler(
     prebuilt_wheel: Path, pure: Run, tmp_path: Path
 ) -> None:
     assert "-py3-none-linux_" in prebuilt_wheel.name
+    assert libraries(prebuilt_wheel) == [f"foveal-linux-{MACHINES[platform.machine()][0]}.so"]
     with ZipFile(prebuilt_wheel) as files:
         assert not any(name.endswith(".o") for name in files.namelist())
     run = segment_with(prebuilt_wheel, tmp_path)
@@ -137,6 +146,21 @@ def test_prebuilt_kernels_are_loaded_without_a_compiler(
     assert run.warnings == []
     assert float((run.labels == pure.labels).double().mean()) > 0.999  # logits may be equal but for rounding
     assert (run.row["work"], run.row["levels"]) == (pure.row["work"], pure.row["levels"])
+
+
+@pytest.mark.slow  # `make wheel` builds them all as well
+def test_every_processor_of_a_machine_is_prebuilt(prebuilt_wheel: Path, tmp_path: Path) -> None:
+    targets = MACHINES[platform.machine()]
+    assert libraries(build_wheel(tmp_path, "1")) == sorted(f"foveal-linux-{name}.so" for name in targets)
+
+
+def test_a_processor_that_there_is_none_of_is_refused(tmp_path: Path) -> None:
+    if not sys.platform.startswith("linux") or platform.machine() not in MACHINES:
+        pytest.skip("kernels are prebuilt on Linux")
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        build_wheel(tmp_path, "x86-64-v9")
+    assert b"FOVEAL_PREBUILT names x86-64-v9; give 1, or some of " in failed.value.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_pure_wheel_says_once_what_is_lost_without_a_compiler(pure: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 from torch import nn
@@ -107,7 +108,7 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
             method, precision or level.
     """
     if not isinstance(network, nn.Module):
-        raise TypeError(f"network is a {type(network).__name__}; give a torch.nn.Module")
+        raise TypeError(f"network is {_what(network)}")
     check_finite(network.state_dict(), f"network {type(network).__name__}", masks=mask_buffers(network))
     if refusal := recognise(network).refusal:
         raise ValueError(refusal)
@@ -118,6 +119,24 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
         )
     if type(level) is not int or not 0 <= level <= MOST_LEVEL:
         raise ValueError(f"coarse_level is {level!r}; give a level from 0, full resolution, to {MOST_LEVEL}")
+
+
+def _what(network: Any) -> str:
+    """Say what was given for a network, and what to give."""
+    if isinstance(network, type):
+        name = network.__name__
+        return f"the class {name}; give an instance, such as {name}() with its trained weights"
+    kind = type(network).__name__
+    if isinstance(network, str | PathLike):
+        return (
+            f"the {kind} {shorten(repr(network), 60)}; give a torch.nn.Module, such as "
+            "foveal.load_model(name).network, or open a saved model with foveal.AdaptiveModel.from_pretrained"
+        )
+    if isinstance(network, Mapping):
+        return f"a {kind}, perhaps of weights; make the torch.nn.Module, and network.load_state_dict(weights)"
+    if isinstance(getattr(network, "network", None), nn.Module):
+        return f"a {kind}; give its network, a torch.nn.Module"
+    return f"a {kind}; give a torch.nn.Module"
 
 
 def _copy(network: nn.Module) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -16,6 +16,9 @@ from foveal.calibration.engine import int8_scales
 from foveal.calibration.latency import on_tiles
 from foveal.calibration.profile import CalibrationProfile
 from foveal.methods import CoarseToFineConfig
+
+if TYPE_CHECKING:
+    from foveal.adaptive.images import OneImage
 
 SCORES = ("weighted_entropy", "regional_entropy")
 """Scores to choose from."""
@@ -31,7 +34,7 @@ class PreparedImages(Sequence[Tensor]):
         prepare: Makes a batch for the network of one.
     """
 
-    def __init__(self, images: Sequence[Tensor], prepare: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, images: Sequence[OneImage], prepare: Callable[[OneImage], Tensor]) -> None:
         self.images, self.prepare = images, prepare
 
     def __len__(self) -> int:

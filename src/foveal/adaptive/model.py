@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from foveal.adaptive import files
 from foveal.adaptive.calibrating import PreparedImages, Progress, calibrate
 from foveal.adaptive.engine import build_engine, stamp_of
+from foveal.adaptive.images import batch_of, is_one
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.request import Answerer, Request
-from foveal.adaptive.result import AdaptiveResult, Images, TypedCall, levels_of, nothing_wanted
+from foveal.adaptive.result import AdaptiveResult, TypedCall, levels_of, nothing_wanted
 from foveal.adaptive.spec import Specification
 from foveal.calibration.engine import Engine, Precision
 from foveal.calibration.latency import on_tiles
@@ -27,8 +28,11 @@ from foveal.geometry.mask import read_mask
 from foveal.geometry.plan import SKIP
 from foveal.hub.checkpoint import Compiled
 from foveal.methods import Prediction
-from foveal.methods.base import check_tensor, refuse_tracing
+from foveal.methods.base import refuse_tracing
 from foveal.storage.labels import VOID
+
+if TYPE_CHECKING:
+    from foveal.adaptive.images import Images, OneImage
 
 
 class AdaptiveModel(TypedCall, ModelHubMixin):
@@ -94,8 +98,8 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         """Segment images. Exactly one limit is given; another one with the next call costs nothing.
 
         Args:
-            image: Images [N, C, H, W] or one [C, H, W], RGB in 0..1 or bytes; or a list of [C, H, W] of any
-                sizes.
+            image: Images [N, C, H, W] or one [C, H, W], RGB in 0..1 or bytes; the name of a file, an image of
+                Pillow, or an array [H, W, C], as `foveal.read_image` reads such files; or a list of them.
             budget: Share of the dense work, above 0 and at most 1.
             latency_ms: Time per image [ms]; this machine is measured the first time.
             risk: Expected disagreement with the dense network, a share; after `calibrate`.
@@ -119,7 +123,7 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         request = Request.read(
             always_adapt, budget=budget, latency_ms=latency_ms, risk=risk, threshold=threshold
         )
-        if isinstance(image, str) or not isinstance(image, Sequence):  # one batch, or what is no image at all
+        if is_one(image):
             return self._segment(image, request, mask, mask_share)
         if not isinstance(mask, Sequence | Tensor | None):
             raise ValueError(f"mask is a {type(mask).__name__}; give a list with one mask per image")
@@ -130,12 +134,15 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         return [self._segment(one, request, wanted, mask_share) for one, wanted in pairs]
 
     def calibrate(
-        self, images: Sequence[Tensor], precision: Precision | None = None, report: Progress | None = None
+        self,
+        images: Sequence[OneImage],
+        precision: Precision | None = None,
+        report: Progress | None = None,
     ) -> CalibrationProfile:
         """Measure how the network refines best and what that costs in agreement; no labels needed.
 
         Args:
-            images: Images [C, H, W] like those that will come, in 0..1 or bytes, of any sizes.
+            images: Images like those that will come, of any sizes, as they are given to a call.
             precision: What runs from now on; for "int8" ranges are found too. As before if None.
             report: Told what is done, how far it is, and the total.
 
@@ -145,8 +152,11 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         Raises:
             ValueError: The images do not fit or are too small, or there is no program in the precision.
         """
-        if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
-            raise ValueError(f"images are a {type(images).__name__}; give a list of tensors [C, H, W]")
+        if isinstance(images, str) or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+            raise ValueError(
+                f"images are a {type(images).__name__}; give a list of tensors [C, H, W], names of files, "
+                "or images of Pillow or NumPy"
+            )
         spec = self.spec if precision is None else replace(self.spec, precision=precision)
         prepared = PreparedImages(images, lambda image: self._padded(self._batch(image)))
         found = calibrate(self.prepared, spec, prepared, report)
@@ -155,7 +165,7 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         return found
 
     def _segment(
-        self, image: Tensor, request: Request, given_mask: Tensor | None, mask_share: float
+        self, image: OneImage, request: Request, given_mask: Tensor | None, mask_share: float
     ) -> AdaptiveResult:
         """Segment one batch."""
         raw = self._batch(image)
@@ -200,29 +210,13 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         _ = found.labels
         return found
 
-    def _batch(self, image: Tensor) -> Tensor:
+    def _batch(self, image: OneImage) -> Tensor:
         """Bring images to [N, C, H, W] as the network has its channels, in its precision.
 
         Raises:
             ValueError: They are no such images.
         """
-        channels = self.spec.shape.in_channels
-        if isinstance(image, Tensor):
-            check_tensor(image)
-        batch = image[None] if isinstance(image, Tensor) and image.ndim == 3 else image
-        if (
-            not isinstance(batch, Tensor)
-            or batch.ndim != 4
-            or batch.shape[1] != channels
-            or not batch.numel()
-        ):
-            given = (
-                f"{batch.dtype} {list(image.shape)}" if isinstance(batch, Tensor) else type(image).__name__
-            )
-            raise ValueError(
-                f"image is {given}; give a tensor [N, {channels}, H, W] or [{channels}, H, W] with at least "
-                "one pixel, floats in 0..1 or bytes, or a list of images"
-            )
+        batch = batch_of(image, self.spec.shape.in_channels)
         like = next(iter(self.network.parameters()), torch.empty(0))
         batch = self.spec.preprocess.arrange(batch.to(like.device), like.dtype)
         return batch.contiguous(memory_format=torch.channels_last)

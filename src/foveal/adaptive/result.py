@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 import torch
 from torch import Tensor, nn
 
+from foveal.adaptive import images as given_images
 from foveal.cost import count_macs
 from foveal.geometry.plan import SKIP, Plan, grid
 from foveal.methods import Prediction
@@ -19,7 +20,7 @@ from foveal.storage.pictures import Colour, figure, label_picture, lay_over
 if TYPE_CHECKING:
     from PIL import Image
 
-Images = Tensor | Sequence[Tensor]
+    from foveal.adaptive.images import Images, OneImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,17 +89,19 @@ class AdaptiveResult:
         """Return the labels of one image as a picture with a palette."""
         return label_picture(self.labels[index].cpu(), self.palette)
 
-    def overlay(self, image: Tensor, opacity: float = 0.5, index: int = 0) -> Image.Image:
+    def overlay(self, image: OneImage, opacity: float = 0.5, index: int = 0) -> Image.Image:
         """Lay the colours of the labels over an image.
 
         Args:
-            image: The image [3, H, W], or the batch [N, 3, H, W], bytes or floats in 0..1.
+            image: The image as it was given: [3, H, W] or the batch [N, 3, H, W], bytes or floats in 0..1, an
+                array, a file, ...
             opacity: Share of the labels' colours; places without a label stay as they are.
             index: Which image of the batch.
 
         Raises:
             ValueError: It is no colour image of the labels' size.
         """
+        image = given_images.read(image, 3)
         one = image[index] if image.ndim == 4 else image
         return lay_over(self.labels[index].cpu(), self.palette, one.detach().cpu(), opacity)
 
@@ -157,10 +160,12 @@ class TypedCall(nn.Module):
     if TYPE_CHECKING:  # what `forward` returns, by what it is given
 
         @overload
-        def __call__(self, image: Tensor, **limits: Unpack[Limits]) -> AdaptiveResult: ...
+        def __call__(  # type: ignore[overload-overlap] # the name of a file is a sequence too
+            self, image: OneImage, **limits: Unpack[Limits]
+        ) -> AdaptiveResult: ...
 
         @overload
-        def __call__(self, image: Sequence[Tensor], **limits: Unpack[Limits]) -> list[AdaptiveResult]: ...
+        def __call__(self, image: Sequence[OneImage], **limits: Unpack[Limits]) -> list[AdaptiveResult]: ...
 
         def __call__(self, image: Images, **limits: Unpack[Limits]) -> AdaptiveResult | list[AdaptiveResult]:
             """Segment images: see `forward`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ MOST_BANDS = 64
 """More bands than this are rows of an array whose bands come first."""
 NODATA_TAG, ALPHA = "GDAL_NODATA", (1, 2)
 """TIFF tag of the value that means nothing, and the kinds of extra samples that are transparency."""
+
+# What NumPy and Python's parser say about the header of an array, beside our sentence or the array itself. As
+# in `decode`, the filters hold for the process; these are of this module, and of text without a file.
+warnings.filterwarnings("ignore", "Reading `.npy`", UserWarning, __name__.replace(".", r"\."))
+warnings.filterwarnings("ignore", category=SyntaxWarning, module="<unknown>")
 
 Array = np.ndarray[Any, Any]
 
@@ -156,6 +162,26 @@ def read_raster(path: str | Path) -> Raster:
     return replace(_of_pillow(path, upright(decode(path))), nodata=nodata)
 
 
+def take_image(image: Image.Image | Array) -> Raster:
+    """Take an image that is in memory, as `read_raster` takes a file that holds it.
+
+    Args:
+        image: Image of Pillow, or array [H, W] or [H, W, B].
+
+    Raises:
+        ImageError: It is damaged, too large, or no image.
+    """
+    name = Path("the image")
+    if isinstance(image, Image.Image):
+        _check_pixels(name, *image.size)
+        try:
+            image.load()
+        except Exception as error:  # as many types as in decode
+            raise ImageError(f"{name} is damaged or cut short ({error}).") from None
+        return _of_pillow(name, upright(image))
+    return _checked(Raster(name, _with_bands(name, image)))
+
+
 def _of_pillow(path: Path, image: Image.Image) -> Raster:
     """Take what Pillow decoded."""
     if image.mode == "F" or image.mode.startswith("I"):
@@ -226,6 +252,11 @@ def _load_array(path: Path) -> Array:
         values = np.load(path, allow_pickle=False)
     except Exception as error:  # whatever a damaged file makes of NumPy
         raise ImageError(f"{path} is no array, or damaged ({' '.join(str(error).split())[:200]}).") from None
+    return _with_bands(path, values)
+
+
+def _with_bands(path: Path, values: Array) -> Array:
+    """Bring an array to [H, W, B]."""
     if values.ndim == 2:
         values = values[:, :, None]
     if values.ndim != 3 or values.shape[2] > MOST_BANDS or values.size == 0:

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -44,6 +45,10 @@ HEADERS = Path(__file__).parents[1] / "include"
 
 PREFIX = "kernels-"
 """Before the key and the digest of a library in the cache."""
+SCRATCH = "build-"
+"""Before the number of the process that builds in a folder of the cache, and a name of its own."""
+LONG_DEAD = 3600
+"""Age from which a folder of a process that is gone is deleted [s]; a build often writes a file."""
 
 
 class CannotBuild(RuntimeError):
@@ -156,7 +161,9 @@ def build(target: str = "native", path: Path | None = None, extra: Sequence[str]
         return found
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place) as scratch:
+        if not path:
+            _clean(place)
+        with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=place) as scratch:
             linked = _compile(compiler, [architecture(target), *extra], openmp, Path(scratch))
             linked.chmod(linked.stat().st_mode & ~0o022)
             return linked.replace(path or place / _name(key, linked))
@@ -171,6 +178,29 @@ def build(target: str = "native", path: Path | None = None, extra: Sequence[str]
             f"the kernels cannot be built in {place} with {compiler[0]} ({error}); name a folder that can be "
             "written in FOVEAL_CACHE, and a compiler in CC"
         ) from None
+
+
+def _clean(place: Path) -> None:
+    """Delete what killed builds left in the cache: folders of this user, by their names, of nobody alive."""
+    for path in place.glob(f"{SCRATCH}*-*"):
+        number = path.name.removeprefix(SCRATCH).partition("-")[0]
+        with suppress(OSError):
+            ours = path.is_dir() and not trouble(path) and number.isdecimal()
+            if ours and time.time() - path.stat().st_mtime > LONG_DEAD and not _lives(int(number)):
+                shutil.rmtree(path)
+
+
+def _lives(number: int) -> bool:
+    """Whether there may be a process of a number on this machine."""
+    if not hasattr(os, "geteuid"):  # such a system has no signal that only asks
+        return True
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or a number that no process has
+        return True
+    return True
 
 
 def _compiler() -> list[str]:
