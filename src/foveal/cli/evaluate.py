@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foveal.cli.errors import echo_json, say
+from foveal.cli.frames import Frames, measure_frames
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
 from foveal.cli.model_options import ModelArgument, open_model
 from foveal.cli.options import (
@@ -29,7 +30,6 @@ from foveal.cli.options import (
     make_folder,
     prepare,
 )
-from foveal.cli.video import Frames, measure_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
