@@ -32,7 +32,7 @@ class Sound:
         self._next: Any = None
         self._filter: Any = None
         self.codec: str = self._stream.codec_context.name.removesuffix("float")
-        self.start = Fraction(0)
+        self.start, self._last = Fraction(0), Fraction(-1, 10**6)
 
     @property
     def refusal(self) -> str:
@@ -53,7 +53,8 @@ class Sound:
     def until(self, seconds: Fraction) -> list[Any]:
         """Return the next packets that begin before a time [s]; where the sound is damaged, it ends.
 
-        What begins before the first frame is left out, so that both begin together.
+        What begins before the first frame is left out, so that both begin together; and what does not begin
+        after the packet before it.
         """
         found: list[Any] = []
         while (packet := self._next or self._read()) is not None:
@@ -63,7 +64,8 @@ class Sound:
                 self._next = packet
                 break
             self._next = None
-            if begins >= 0:
+            if begins > self._last:
+                self._last = begins
                 moved = round(self.start / unit)
                 packet.pts -= moved
                 packet.dts = packet.pts if packet.dts is None else packet.dts - moved

@@ -91,7 +91,12 @@ class ImageSequence:
 
 @dataclass
 class _Stamps:
-    """Makes time stamps that only grow: a file may lack some, or repeat them."""
+    """Makes time stamps that only grow: a file may lack some, repeat them, or begin anew in the middle.
+
+    Attributes:
+        step: Usual time between two frames; what is more than two of them before the last frame is of a
+            clock that began anew.
+    """
 
     step: int
     last: int | None = None
@@ -104,7 +109,9 @@ class _Stamps:
         guess = 0 if self.last is None else self.last + self.step
         found = guess if stamp is None else stamp - self.first
         if self.last is not None and found <= self.last:
-            found = self.last + 1
+            if stamp is not None and found < self.last - 2 * self.step:
+                self.first, found = stamp - guess, guess
+            found = max(found, self.last + 1)
         self.last = found
         return found
 
@@ -134,7 +141,8 @@ class VideoFile:
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Yield the frames, turned upright."""
-        stamps, index = _Stamps(max(1, round(1 / (self.clock.rate * self.clock.unit)))), 0
+        step = max(1, round(1 / (self.clock.rate * self.clock.unit)))
+        stamps, index = _Stamps(step), 0
         frames = iter(self._container.decode(self._stream))
         while True:
             try:
