@@ -7,7 +7,10 @@ Source   Verelst and Tuytelaars, "BlockCopy: High-Resolution Video Processing wi
          Propagation and Online Policies", ICCV 2021.
 Differs  the budget is kept in every frame, also in the first one, whose places are coarse where it does not
          pay for more (`first_budget`); blocks are ranked, or drawn as in the paper; a block whose pixels are
-         those that were computed is copied without asking; blocks of any size and images of any size.
+         those that were computed is copied without asking; blocks of any size and images of any size. The
+         policy begins from a prior, change, uncertainty and age, to which it adds what it learns, and a
+         block is rewarded for what it told more than the others (`prior`; none: as in the paper). Blocks
+         are of one tile, as small beside a frame of 480x360 as the paper's are beside one of 2048x1024.
 """
 
 from __future__ import annotations
@@ -62,7 +65,7 @@ class BlockCopyConfig(MethodConfig):
     prior: str = setting(
         "staleness", "What the online policy begins from: staleness (change, uncertainty, age), or none."
     )
-    learn_every: int = setting(4, "Frames between two steps of learning online; 0 for none.", 0, 1_000_000)
+    learn_every: int = setting(1, "Frames between two steps of learning online; 0 for none.", 0, 1_000_000)
 
     def __post_init__(self) -> None:
         super().__post_init__()

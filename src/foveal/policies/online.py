@@ -89,7 +89,7 @@ class OnlinePolicyNet(nn.Module):
         side: Samples on a block's side: 4, 8, 16 or 32.
     """
 
-    def __init__(self, channels: int, width: int = 32, side: int = SIDES[1]) -> None:
+    def __init__(self, channels: int, width: int, side: int) -> None:
         super().__init__()
         halvings = (side // prod(STEPS)).bit_length() - 1
         strides = [2 if k < halvings else 1 for k in range(LAST)]
@@ -189,7 +189,7 @@ class OnlinePolicy:
 
     def start(self, streams: int, channels: int, share: Tensor) -> dict[str, Tensor]:
         """Return the state after first frames that computed a share of their blocks [N]."""
-        weights = policy_net(channels, self.width, self.seed).state_dict()
+        weights = policy_net(channels, self.width, self.seed, SIDES[1]).state_dict()
         if self.has_prior:
             last = list(weights)[-2:]  # weight and bias of the last convolution
             weights = {name: torch.zeros_like(x) if name in last else x for name, x in weights.items()}
@@ -277,7 +277,7 @@ class OnlinePolicy:
 
 
 @cache
-def policy_net(channels: int, width: int, seed: int, side: int = SIDES[1]) -> OnlinePolicyNet:
+def policy_net(channels: int, width: int, seed: int, side: int) -> OnlinePolicyNet:
     """Return the network with its first weights, which follow from the seed; nobody changes them."""
     with torch.random.fork_rng(devices=()), torch.inference_mode(False):
         torch.manual_seed(seed)
