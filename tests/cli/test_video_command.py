@@ -190,16 +190,17 @@ def test_a_clip_is_evaluated_with_flicker_and_controls(tmp_path: Path) -> None:
     call = ("evaluate", model, "--data", f"folder:{data}", "--timed", 0)
     asked = ("--method", "video_coarse_to_fine", "--budget", 0.5)
     rows = parsed(run(*call, *asked, "--video", "clip", "--baseline", "--json"))
-    assert [row["method"] for row in rows] == [
-        "dense", "video_coarse_to_fine", "blockcopy", "blockcopy", "coarse_to_fine", "key_frames",
-    ]  # fmt: skip
+    names = "dense video_coarse_to_fine blockcopy blockcopy coarse_to_fine key_frames key_frames"
+    assert [row["method"] for row in rows] == names.split()
     for row in rows:
         assert row["images"] == 3 and 0 <= row["flicker"] <= 1 and row["memory_bytes"] >= 0
     text = run(*call, *asked, "--video", "clip").stdout
     assert "flickers" in text and "3 frames" in text
     still = parsed(run(*call, *asked, "--video", "static", "--limit", 4, "--json"))
     assert [row["images"] for row in still] == [4, 4]
-    assert "give clip or static" in refused(run(*call, *asked, "--video", "film"))
+    turning = parsed(run(*call, *asked, "--video", "pan", "--limit", 4, "--json"))
+    assert [row["images"] for row in turning] == [4, 4]
+    assert "give clip, static or pan" in refused(run(*call, *asked, "--video", "film"))
     assert "leave it out with --video" in refused(
         run(*call, *asked, "--video", "clip", "--out", tmp_path / "o")
     )

@@ -55,7 +55,8 @@ BaselineOption = Annotated[
 VideoOption = Annotated[
     str | None,
     typer.Option(
-        help="clip: the images in order are the frames of one video; static: a still camera is made of them."
+        help="clip: the images in order are the frames of one video; static: a still camera is made of them; "
+        "pan: one that turns."
     ),
 ]
 

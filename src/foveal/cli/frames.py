@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from foveal.calibration.engine import Engine
     from foveal.data.pairs import Dataset
     from foveal.evaluation.tally import Entry
+    from foveal.evaluation.video import Clip
     from foveal.hub.checkpoint import Model
     from foveal.methods import AdaptiveSegmenter
 
-VIDEOS = ("clip", "static")
+VIDEOS = ("clip", "static", "pan")
 FRAMES = 60
 """Frames of a video that is made of photos."""
 
@@ -27,7 +28,8 @@ class Frames:
     """What is measured over frames.
 
     Attributes:
-        video: "clip", the images are the frames; or "static", a still camera is made of them.
+        video: "clip", the images are the frames; "static", a still camera is made of them; "pan", one that
+            turns.
         controls: Budgets that get rows of controls.
         timed: Frames that are timed.
         limit: Frames at most.
@@ -47,7 +49,7 @@ class Frames:
             ValueError: There is no such kind of video, or something is.
         """
         if self.video not in VIDEOS:
-            raise ValueError(f"--video is '{self.video}'; give {' or '.join(VIDEOS)}")
+            raise ValueError(f"--video is '{self.video}'; give {', '.join(VIDEOS[:-1])} or {VIDEOS[-1]}")
         wrong = [name for name, value in others.items() if value]
         if wrong:
             raise ValueError(f"{' and '.join(wrong)} is for single images; leave it out with --video")
@@ -57,17 +59,27 @@ class Frames:
 
 def measure_frames(loaded: Model, engine: Engine, data: Dataset, entries: list[Entry], how: Frames) -> None:
     """Measure rows over the frames of a video, and write them."""
-    from foveal.data.static_camera import static_camera
-    from foveal.evaluation.video import Clip, evaluate_video
+    from foveal.evaluation.video import evaluate_video
     from foveal.reporting.evaluation_text import video_table
 
-    clip: Clip = data if how.video == "clip" else static_camera(data, how.limit or FRAMES)
+    clip: Clip = _clip(data, how)
     asked = [*entries, *_controls(loaded, engine, how.controls)]
     rows = evaluate_video(engine.dense(), clip, asked, how.timed, how.limit, counter("frames"))
     if how.json:
         echo_json(rows)
     else:
         say(video_table(rows))
+
+
+def _clip(data: Dataset, how: Frames) -> Clip:
+    """Return the frames: the images themselves, or a camera's that is made of them."""
+    from foveal.data.moving_camera import MovingCamera
+    from foveal.data.static_camera import static_camera
+
+    if how.video == "clip":
+        return data
+    still = static_camera(data, how.limit or FRAMES)
+    return still if how.video == "static" else MovingCamera(still)
 
 
 def _controls(loaded: Model, engine: Engine, budgets: list[float]) -> list[Entry]:
@@ -85,7 +97,7 @@ def _controls(loaded: Model, engine: Engine, budgets: list[float]) -> list[Entry
             made = engine.make(name, config)
             policy, make = str(config.settings["policy"]), partial(_given, made)
             rows.append(Entry(name, policy, share, make, settings=config.settings))
-        rows.append(key_frames(engine.dense().dense(), share))
+        rows += [key_frames(engine.dense().dense(), share, shift) for shift in (False, True)]
     return rows
 
 

@@ -80,8 +80,9 @@ def video(
 ) -> None:
     """Segment a video, computing only what changes.
 
-    The first frame of a scene is computed in full, unless --first-budget says otherwise. With --json, every
-    frame is one line. Ctrl-C ends the video there; what was written can be played.
+    The first frame of a scene is computed in full, with --latency by a quarter, unless --first-budget says
+    otherwise. With --json, every frame is one line. Ctrl-C ends the video there; what was written can be
+    played.
     """
     from foveal.inference.video import open_sink, open_source
 

@@ -19,6 +19,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -235,7 +236,19 @@ def _macs_of_block(net: nn.Module, side: int) -> int:
     return found
 
 
+_COUNTED: WeakKeyDictionary[nn.Module, dict[int, float]] = WeakKeyDictionary()
+"""What networks take for a pixel of a block [MAC]: methods of many budgets are made from one network."""
+
+
 def _macs_of_pixel(network: nn.Module, block: int) -> float:
+    """Return what the network takes for a pixel [MAC], counted once."""
+    counted = _COUNTED.setdefault(network, {})
+    if block not in counted:
+        counted[block] = _count_pixel(network, block)
+    return counted[block]
+
+
+def _count_pixel(network: nn.Module, block: int) -> float:
     """Count what the network takes for a pixel [MAC], by running it on one block."""
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
     channels = int(getattr(network, "in_channels", 3))
