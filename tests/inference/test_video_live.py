@@ -59,7 +59,7 @@ def test_the_oldest_are_dropped_and_counted() -> None:
     assert [(frame.index, frame.dropped) for frame in found] == [(999, 998), (1000, 0)]
     camera.burst()
     assert [(frame.index, frame.dropped) for frame in frames] == [(1001, 0)]
-    assert live.dropped == 998
+    assert live.dropped == 998 and list(live) == []
     live.close()
     assert camera.closed
 

@@ -40,9 +40,9 @@ class Live:
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Yield the frames that are not dropped, as soon as they are there."""
-        if not self._reader.is_alive():
+        before = self.dropped
+        if self._reader.ident is None:
             self._reader.start()
-        before = 0
         while True:
             with self._news:
                 self._news.wait_for(lambda: self._waiting or self._ended)
