@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from commands import parsed, refused, run, small_model
+from commands import lines_of, parsed, refused, run, small_model
 from foveal.data.image import save_image
 from foveal.tiles.video import VideoMemory
 from samples import write_folder
 
-LINE = {"frame", "seconds", "size", "work", "ms", "kept", "levels", "memory_bytes"}
+LINE = {"frame", "seconds", "size", "work", "ms", "kept", "levels", "memory_bytes", "dropped"}
 
 
 @pytest.fixture
@@ -40,17 +39,13 @@ def frames(tmp_path: Path) -> Path:
     return folder
 
 
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def test_every_frame_is_a_line_and_the_first_is_seen_in_full(
     model: Path, frames: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "maps"
     result = run("video", frames, "-o", out, "--model", model, "--budget", 0.4, "--fps", 10, "--json")
     assert result.exit_code == 0, result.output
-    rows = lines(result.stdout)
+    rows = lines_of(result.stdout)
     assert [row["frame"] for row in rows] == list(range(5)) and set(rows[0]) == LINE
     assert rows[0]["work"] == 1.0 and max(row["work"] for row in rows[1:]) < 0.5
     assert [row["seconds"] for row in rows] == [0.0, 0.1, 0.2, 0.3, 0.4]
@@ -79,9 +74,9 @@ def test_what_is_known_goes_on_from_a_file(model: Path, frames: Path, tmp_path: 
         "--limit",
         1,
     )
-    assert lines(run(*call).stdout)[0]["work"] == 1.0
+    assert lines_of(run(*call).stdout)[0]["work"] == 1.0
     assert VideoMemory.load(kept).size == (96, 160)
-    assert lines(run(*call).stdout)[0]["work"] == 0.0
+    assert lines_of(run(*call).stdout)[0]["work"] == 0.0
     assert "is written by --method" in refused(run(*call, "--method", "dense"))
 
 
@@ -96,6 +91,46 @@ def test_what_cannot_be_done_is_one_sentence(model: Path, frames: Path, tmp_path
         ((frames, "-o", out, "--fps", "nan"), "fps"),
     ):
         assert sentence in refused(run("video", *words, "--model", model, "--quiet"))
+
+
+def test_a_mean_over_the_frames_and_a_time_are_kept(model: Path, frames: Path, tmp_path: Path) -> None:
+    call = ("video", frames, "-o", tmp_path / "maps", "--model", model, "--fps", 10)
+    rows = lines_of(run(*call, "--long-run", 0.3, "--budget", 0.5, "--json").stdout)
+    works = [row["work"] for row in rows]
+    assert works[0] == 1.0 and all(work <= 0.15 + 32 * 32 / (96 * 160) for work in works[1:4])
+    result = run(*call, "--latency", 2000)
+    assert "95 % within" in result.stdout and "(limit 2000)" in result.stdout
+    rows = lines_of(run(*call, "--latency", 2000, "--json").stdout)
+    assert rows[0]["work"] <= 0.25 + 32 * 32 / (96 * 160)  # nothing is known of its time
+    slow = lines_of(run(*call, "--latency", 0.001, "--method", "coarse_to_fine", "--json").stdout)
+    assert len(slow) == 5 and slow[-1]["work"] < 0.3
+
+
+def test_limits_that_are_none_are_one_sentence(model: Path, frames: Path, tmp_path: Path) -> None:
+    for words, sentence in (
+        (("--long-run", 0.3, "--budget", 0.2), "at most 0.2, the most of a frame"),
+        (("--long-run", 0), "above 0"),
+        (("--long-run", "nan"), "--long-run is nan"),
+        (("--long-run", 0.2, "--method", "coarse_to_fine"), "--long-run is kept by --method"),
+        (("--latency", 0), "give milliseconds above 0"),
+        (("--latency", "inf"), "give milliseconds above 0"),
+        (("--latency", 10, "--method", "dense"), "can spend less"),
+        (("--latency", 10, "--budget", 2), "budget is 2"),
+    ):
+        call = ("video", frames, "-o", tmp_path / "maps", "--model", model, "--quiet", *words)
+        assert sentence in refused(run(*call))
+
+
+def test_frames_that_come_too_fast_are_dropped_where_it_is_asked_for(
+    model: Path, frames: Path, tmp_path: Path
+) -> None:
+    call = ("video", frames, "-o", tmp_path / "maps", "--model", model, "--fps", 1000)
+    result = run(*call, "--live", "--json")
+    rows = lines_of(result.stdout)
+    dropped = sum(row["dropped"] for row in rows)
+    assert rows[-1]["frame"] == 4 and len(rows) + dropped == 5
+    assert (f"{dropped} frames dropped" in result.stderr) is bool(dropped)
+    assert [row["dropped"] for row in lines_of(run(*call, "--json").stdout)] == [0] * 5
 
 
 def test_a_video_over_itself_is_refused(model: Path, frames: Path, tmp_path: Path) -> None:
@@ -155,16 +190,17 @@ def test_a_clip_is_evaluated_with_flicker_and_controls(tmp_path: Path) -> None:
     call = ("evaluate", model, "--data", f"folder:{data}", "--timed", 0)
     asked = ("--method", "video_coarse_to_fine", "--budget", 0.5)
     rows = parsed(run(*call, *asked, "--video", "clip", "--baseline", "--json"))
-    assert [row["method"] for row in rows] == [
-        "dense", "video_coarse_to_fine", "blockcopy", "blockcopy", "coarse_to_fine", "key_frames",
-    ]  # fmt: skip
+    names = "dense video_coarse_to_fine blockcopy blockcopy coarse_to_fine key_frames key_frames"
+    assert [row["method"] for row in rows] == names.split()
     for row in rows:
         assert row["images"] == 3 and 0 <= row["flicker"] <= 1 and row["memory_bytes"] >= 0
     text = run(*call, *asked, "--video", "clip").stdout
     assert "flickers" in text and "3 frames" in text
     still = parsed(run(*call, *asked, "--video", "static", "--limit", 4, "--json"))
     assert [row["images"] for row in still] == [4, 4]
-    assert "give clip or static" in refused(run(*call, *asked, "--video", "film"))
+    turning = parsed(run(*call, *asked, "--video", "pan", "--limit", 4, "--json"))
+    assert [row["images"] for row in turning] == [4, 4]
+    assert "give clip, static or pan" in refused(run(*call, *asked, "--video", "film"))
     assert "leave it out with --video" in refused(
         run(*call, *asked, "--video", "clip", "--out", tmp_path / "o")
     )

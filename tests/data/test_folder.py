@@ -61,6 +61,21 @@ def test_all_splits_have_the_same_classes(split: Path) -> None:
     assert train.name_of(0) == "train_image" and val.name_of(0) == "val_image"
 
 
+def test_clips_are_splits_whose_frames_are_in_order(
+    tmp_path: Path, write_image: Writer, write_labels: Writer
+) -> None:
+    for clip, frames in (("dog", (2, 10, 1)), ("swan", (0,))):
+        for k in frames:
+            write_image(f"images/{clip}/{k:05d}.png")
+            write_labels(f"masks/{clip}/{k:05d}.png", 0, 0, 255, 255, 0, 255)
+    write_classes(tmp_path, {"classes": ["background", "foreground"]})
+    data = open_dataset(f"folder:{tmp_path}", "dog")
+    assert [data.name_of(k) for k in range(3)] == ["00001", "00002", "00010"]
+    assert data[0][1].unique().tolist() == [0, 1]  # 255 is the foreground
+    joined = open_dataset(f"folder:{tmp_path}", "swan+dog")
+    assert [pair.image.parent.name for pair in joined.pairs] == ["swan", "dog", "dog", "dog"]
+
+
 def test_split_images_may_share_a_mask_folder(
     tmp_path: Path, write_image: Writer, write_labels: Writer
 ) -> None:

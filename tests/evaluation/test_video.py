@@ -76,3 +76,22 @@ def test_key_frames_give_their_answer_to_the_frames_after() -> None:
     assert [work for work, _ in answers] == [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     assert torch.equal(answers[3][1], answers[5][1]) and not torch.equal(answers[2][1], answers[3][1])
     assert "at least 1" in error_of(lambda: KeyFrames(nano(5), 0))
+
+
+def test_answers_of_key_frames_move_with_the_picture() -> None:
+    """A network that sees single pixels: a moved answer is that of the moved picture, but for its edge."""
+    network = torch.nn.Conv2d(3, 5, 1)
+    generator = torch.Generator().manual_seed(3)
+    whole = torch.nn.functional.interpolate(torch.rand(1, 3, 30, 40, generator=generator), (120, 160))
+    frames = [whole[:, :, 10 + k : 90 + k, 20 + 3 * k : 120 + 3 * k] for k in range(4)]
+    kept, moved = KeyFrames(network, 4).eval(), KeyFrames(network, 4, shift=True).eval()
+    with torch.no_grad():
+        for method, right in ((kept, False), (moved, True)):
+            memory = None
+            for k, frame in enumerate(frames):
+                found = method(frame, memory)
+                memory = found.memory
+                expected = network(frame).argmax(1)
+                same = (found.labels == expected)[:, : 80 - k, : 100 - 3 * k]
+                assert float(found.trace.work) == float(k == 0)
+                assert bool(same.all()) is (right or k == 0)

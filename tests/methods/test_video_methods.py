@@ -131,6 +131,17 @@ def test_the_policy_counts_and_learns_and_its_budget_holds() -> None:
     assert int(last.state["frames"]) == 5
 
 
+def test_with_a_prior_every_block_is_computed_in_the_end() -> None:
+    """Frames that differ everywhere by noise: what is computed again and again must not starve the rest."""
+    generator = torch.Generator().manual_seed(1)
+    frames = [(scene() + 0.03 * torch.rand(scene().shape, generator=generator)) for _ in range(24)]
+    for prior, all_of_them in (("staleness", True), ("none", False)):
+        found = go(blocks(prior=prior, budget=0.3, block_tiles=1, learn_every=4), frames)
+        memory = found[-1].memory
+        assert isinstance(memory, VideoMemory)
+        assert (int(memory.age.max()) < 23) is all_of_them
+
+
 def test_a_policy_that_the_budget_does_not_pay_for_is_said_so() -> None:
     method = blocks(policy_width=64, budget=0.3)
     assert "the policy alone takes" in error_of(lambda: go(method, [scene(0), scene(1)]))
@@ -161,4 +172,5 @@ def test_every_policy_of_blocks_runs(policy: str) -> None:
 def test_settings_that_are_none_are_refused() -> None:
     assert "policy of blocks" in error_of(lambda: blocks(policy="nobody"))
     assert "choice of blocks" in error_of(lambda: blocks(choice="all"))
+    assert "prior of the online policy" in error_of(lambda: blocks(prior="good"))
     assert "score of uncertainty" in error_of(lambda: ours(policy="detail"))

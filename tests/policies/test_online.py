@@ -9,7 +9,20 @@ from torch.func import functional_call
 
 from foveal.objectives.information_gain import block_maxima, segmentation_gain
 from foveal.objectives.policy_gradient import reinforce
-from foveal.policies.online import SQUARE, WEIGHT, Frame, OnlinePolicy, channels_of, policy_net
+from foveal.policies.online import (
+    REACH,
+    SIDES,
+    SQUARE,
+    WEIGHT,
+    Frame,
+    OnlinePolicy,
+    beyond_mean,
+    channels_of,
+    policy_net,
+    samples_of,
+)
+from foveal.policies.protocol import View
+from foveal.policies.temporal import staleness
 
 POLICY = OnlinePolicy(width=4, every=1, rate=1e-2)
 BLOCK = 32
@@ -64,7 +77,7 @@ def test_a_step_is_that_of_pytorchs_rmsprop_on_the_reinforce_loss() -> None:
     seen, state = frame(1), start(1)
     after, computed = torch.randn_like(seen.logits), seen.computed.flip(1)
     found = learned(state, seen, after, computed)
-    net = policy_net(seen.channels, 4, 0)
+    net = policy_net(seen.channels, 4, 0, seen.side)
     weights = {
         k.removeprefix(WEIGHT): v[0].clone().requires_grad_()
         for k, v in state.items()
@@ -129,3 +142,80 @@ def test_draws_are_those_of_the_state() -> None:
     later = POLICY.draw(POLICY.counted(state, first), logits)
     assert torch.equal(first, again) and not torch.equal(first, later)
     assert bool(POLICY.draw(state, logits + 50).all()) and not bool(POLICY.draw(state, logits - 50).any())
+
+
+@pytest.mark.parametrize(
+    ("block", "side"), [(128, 32), (64, 16), (32, 8), (16, 4), (8, 4), (1, 4), (96, 16), (1024, 32)]
+)
+def test_the_network_sees_a_quarter_of_the_resolution_and_has_a_logit_a_block(block: int, side: int) -> None:
+    assert samples_of(block) == side
+    net = policy_net(5, 2, 0, side)
+    for rows, columns in ((3, 4), (1, 1)):
+        assert net(torch.rand(1, 5, side * rows, side * columns)).shape == (1, rows, columns)
+
+
+def test_weights_are_of_one_shape_whatever_the_blocks() -> None:
+    shapes = [
+        {k: v.shape for k, v in policy_net(5, 2, 0, side).state_dict().items()} for side in (4, 8, 16, 32)
+    ]
+    assert all(shape == shapes[0] for shape in shapes) and SIDES == (4, 32)
+
+
+def test_gains_count_beyond_their_mean_and_in_deviations() -> None:
+    gain = torch.tensor([[[1.0, 3.0, 9.0, 50.0]], [[2.0, 2.0, 2.0, 2.0]]])
+    computed = torch.tensor([[[True, True, True, False]], [[True, True, False, False]]])
+    found = beyond_mean(gain, computed)
+    counted = found[0, 0, :3]
+    assert float(counted.mean()) == pytest.approx(0, abs=1e-6)
+    assert float(counted.std(correction=0)) == pytest.approx(1)
+    assert counted.argsort().tolist() == [0, 1, 2] and float(found[0, 0, 3]) == 0
+    assert not found[1].any()  # all alike
+    assert not beyond_mean(gain, torch.zeros_like(computed)).any()
+
+
+def with_prior(seen: Frame) -> tuple[OnlinePolicy, Frame, dict[str, Tensor]]:
+    policy = OnlinePolicy(width=4, every=1, rate=1e-2, has_prior=True)
+    prior = torch.linspace(-1, 1, seen.computed.numel()).view(seen.computed.shape)
+    state = policy.start(1, seen.channels, torch.full((1,), 0.4))
+    return policy, Frame(seen.image, seen.picture, seen.logits, seen.computed, BLOCK, prior), state
+
+
+def test_logits_begin_as_the_prior_and_learning_moves_them_no_further_than_its_reach() -> None:
+    policy, seen, state = with_prior(frame(1))
+    some, computed = torch.tensor([True]), torch.ones_like(seen.computed)
+    assert seen.prior is not None
+    assert torch.equal(policy.logits(state, seen, some), seen.prior)
+    after = seen.logits.clone()
+    after[:, :, :, :8] *= -1  # the first column of blocks is answered anew
+    target = torch.full((1,), 0.4, dtype=torch.float64)
+    for _ in range(60):
+        state = policy.learn(state, seen, after, computed, computed, target)
+    moved = (policy.logits(state, seen, some) - seen.prior)[0]
+    assert float(moved.abs().max()) <= REACH
+    assert float(moved[:, 0].mean()) > float(moved[:, 1:].mean()) + 0.1
+
+
+def test_what_is_computed_is_not_rewarded_for_being_computed() -> None:
+    """Blocks that tell all the same keep their logits: none becomes likelier because it was chosen before."""
+    policy, seen, state = with_prior(frame(1))
+    some = torch.tensor([True])
+    target = torch.full((1,), 0.4, dtype=torch.float64)
+    found = policy.learn(state, seen, seen.logits, seen.computed, torch.ones_like(seen.computed), target)
+    assert torch.equal(policy.logits(found, seen, some), policy.logits(state, seen, some))
+
+
+def test_staleness_grows_with_change_uncertainty_and_age() -> None:
+    image = torch.full((1, 3, 64, 64), 0.5)
+    picture = image.clone()
+    picture[:, :, :32, :32] += 0.1
+    picture[:, :, 32:, :] += 0.01
+    logits = torch.zeros(1, 5, 16, 16)
+    logits[:, 0] = 4.0
+    logits[:, :, 8:, 8:] = 0.0  # uncertain at the bottom right
+    age = torch.tensor([[[1, 1], [1, 1]]])
+    view = View(image, logits, previous=picture)
+    first = staleness(view, age, 32)[0]
+    assert float(first[0, 0]) > float(first[1, 0]) > float(first[0, 1])
+    assert float(first[1, 1]) > float(first[1, 0])
+    older = staleness(view, age * 4, 32)[0]
+    torch.testing.assert_close(older - first, torch.full((2, 2), 4.0).log())

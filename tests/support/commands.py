@@ -68,3 +68,8 @@ def refused(result: Result) -> str:
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("foveal: ")
     return lines[0].removeprefix("foveal: ")
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    """Read JSON that has a line for everything."""
+    return [json.loads(line) for line in text.splitlines()]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from foveal.cli.errors import echo_json, say
+from foveal.cli.frames import Frames, measure_frames
 from foveal.cli.method_options import MethodsCommand, Settings, combinations, given_settings
 from foveal.cli.model_options import ModelArgument, open_model
 from foveal.cli.options import (
@@ -29,7 +30,6 @@ from foveal.cli.options import (
     make_folder,
     prepare,
 )
-from foveal.cli.video import Frames, measure_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,8 @@ BaselineOption = Annotated[
 VideoOption = Annotated[
     str | None,
     typer.Option(
-        help="clip: the images in order are the frames of one video; static: a still camera is made of them."
+        help="clip: the images in order are the frames of one video; static: a still camera is made of them; "
+        "pan: one that turns."
     ),
 ]
 

@@ -1,13 +1,12 @@
-"""`foveal video`: labels and a line about every frame; and what `foveal evaluate --video` measures."""
+"""`foveal video`: labels and a line about every frame."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
+from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,28 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveal.cli.errors import echo_json, say
-from foveal.cli.method_options import MethodCommand, Settings, given_settings
+from foveal.cli.limits import Limits, make_paced
+from foveal.cli.method_options import MethodCommand, given_settings
 from foveal.cli.model_options import ModelOption, open_model
-from foveal.cli.options import BudgetOption, JsonOption, ThreadsOption, announce, counter, prepare
+from foveal.cli.options import BudgetOption, JsonOption, ThreadsOption, announce, prepare
 
 if TYPE_CHECKING:
-    from foveal.calibration.engine import Engine
-    from foveal.data.pairs import Dataset
-    from foveal.evaluation.tally import Entry
-    from foveal.hub.checkpoint import Model
-    from foveal.inference.video import FrameResult, Sink, Source
-    from foveal.methods import AdaptiveSegmenter
+    from foveal.inference.video import FrameResult, Paced, Sink, Sound, Source
     from foveal.tiles.memory import Memory
 
-VIDEOS = ("clip", "static")
-FRAMES = 60
-"""Frames of a video that is made of photos."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 TIMED = 1000
 """Frames whose times are kept."""
-FIRST = 1.0
-"""Budget of a first frame: everything is seen once, and later frames pay only for what changes."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -55,6 +45,24 @@ def video(
         str, typer.Option(help="Adaptive method; see `foveal methods`.")
     ] = "video_coarse_to_fine",
     budget: BudgetOption = None,
+    long_run: Annotated[
+        float | None,
+        typer.Option(
+            help="Mean share of the dense work over the frames: still moments save for busy ones. Then "
+            "--budget is the most of a frame, 1 if absent."
+        ),
+    ] = None,
+    latency: Annotated[
+        float | None,
+        typer.Option(help="Time that 95 of 100 frames may take [ms], kept by what the last ones took."),
+    ] = None,
+    live: Annotated[
+        bool | None,
+        typer.Option(
+            help="Drop the oldest of the frames that wait; default for devices and live streams. A file is "
+            "played at its own times."
+        ),
+    ] = None,
     view: Annotated[str, typer.Option(help="overlay: labels over the frames; labels: alone.")] = "overlay",
     fps: Annotated[
         float | None, typer.Option(min=0.001, max=1000, help="Frames a second of images; default 25.")
@@ -72,22 +80,24 @@ def video(
 ) -> None:
     """Segment a video, computing only what changes.
 
-    The first frame of a scene is computed in full, unless --first-budget says otherwise. With --json, every
-    frame is one line. Ctrl-C ends the video there; what was written can be played.
+    The first frame of a scene is computed in full, with --latency by a quarter, unless --first-budget says
+    otherwise. With --json, every frame is one line. Ctrl-C ends the video there; what was written can be
+    played.
     """
     from foveal.inference.video import open_sink, open_source
 
     loaded = open_model(ctx, model)
-    made = make_method(loaded, method, budget, given_settings(ctx), silent=quiet)
+    limits = Limits(budget, long_run, latency)
+    made = make_paced(loaded, method, limits, given_settings(ctx), silent=quiet)
     if memory is not None:
         _check_memory(method)
     rate = None if fps is None else Fraction(fps).limit_denominator(1001)
-    with closing(open_source(source, rate)) as frames:
+    with closing(_in_time(open_source(source, rate), live)) as frames:
         if Path(source).exists() and out.exists() and out.samefile(source):
             raise ValueError(f"-o {out} is the video itself; give another file")
-        sink = open_sink(out, view, loaded.card.palette, frames.clock)
+        sink = open_sink(out, view, loaded.card.palette, frames.clock, _carried(frames, out, quiet))
         prepare(threads)
-        report = StreamReport(json, quiet or json, limit or frames.count)
+        report = StreamReport(json, quiet or json, limit or frames.count, latency)
         with closing(sink):
             last = _run(made, frames, sink, report, _before(memory), limit)
     if memory is not None:
@@ -98,33 +108,6 @@ def video(
         raise typer.Exit(INTERRUPTED)
 
 
-def make_method(
-    loaded: Model, method: str, budget: float | None, settings: Settings, silent: bool = False
-) -> AdaptiveSegmenter:
-    """Make what segments frames; first frames get everything, where the method can be told.
-
-    Raises:
-        ValueError: There is no such method or setting, or the network takes other images than colour.
-    """
-    from foveal.calibration.configure import configure
-    from foveal.calibration.engine import find_engine
-    from foveal.methods import METHODS, MethodConfig, Resources
-    from foveal.methods.config import settings_of
-    from foveal.storage.names import find
-
-    channels = getattr(loaded.network, "in_channels", 3)
-    if channels != 3:
-        raise ValueError(f"{loaded.name} takes images of {channels} channels and videos have 3")
-    known = settings_of(find(method, METHODS, "method").Config)
-    if "first_budget" in known:
-        settings = {"first_budget": FIRST, **settings}
-    share = MethodConfig.budget if budget is None else budget
-    engine = find_engine(loaded)
-    if engine.warning and not silent:
-        announce(engine.warning)
-    return engine.make(method, configure(loaded, method, share, settings), Resources(loaded.policy))
-
-
 @dataclass
 class StreamReport:
     """What is said while frames go by, and at the end.
@@ -133,7 +116,9 @@ class StreamReport:
         lines: Whether every frame is a line of JSON.
         hidden: Whether there is no progress bar.
         total: Frames that are expected.
+        latency: Time that a frame may take [ms], if there is a limit.
         frames: Frames so far.
+        dropped: Frames that were dropped.
         work: Sum of their work.
         times: Time of the last frames [ms].
         bytes: Largest memory between frames [B].
@@ -143,7 +128,9 @@ class StreamReport:
     lines: bool
     hidden: bool
     total: int | None
+    latency: float | None = None
     frames: int = 0
+    dropped: int = 0
     work: float = 0.0
     times: deque[float] = field(default_factory=lambda: deque(maxlen=TIMED))
     bytes: int = 0
@@ -155,12 +142,17 @@ class StreamReport:
             return f"interrupted before the first frame; {out} was not written"
         ms, share = median(self.times), self.work / self.frames
         text = f"{self.frames} frames, work {share:.3f} of dense, {ms:.1f} ms a frame"
+        if self.latency is not None:
+            slow = sorted(self.times)[ceil(0.95 * len(self.times)) - 1]
+            text += f", 95 % within {slow:.1f} ms (limit {self.latency:g})"
+        if self.dropped:
+            text += f", {self.dropped} frames dropped"
         memory = f", {self.bytes / 2**20:.1f} MiB between frames" if self.bytes else ""
         return f"{text}{memory}; {'interrupted, ' * self.interrupted}wrote {out}"
 
 
 def _run(
-    method: AdaptiveSegmenter,
+    method: Paced,
     frames: Source,
     sink: Sink,
     report: StreamReport,
@@ -179,7 +171,7 @@ def _run(
     bar: Any = tqdm(total=report.total, unit="frame", file=sys.stderr, disable=hidden, leave=False)
     try:
         with closing(bar):
-            for result in segment_frames(method, islice(frames, limit), memory):
+            for result in segment_frames(method, islice(frames, limit), memory, method.took):
                 sink.write(result.frame, result.labels)
                 memory = result.memory
                 _count(result, frames, report)
@@ -197,9 +189,30 @@ def _count(result: FrameResult, frames: Source, report: StreamReport) -> None:
     row = result.row(frames.clock)
     report.frames, report.work = report.frames + 1, report.work + result.work
     report.times.append(result.ms)
+    report.dropped += row.dropped
     report.bytes = max(report.bytes, row.memory_bytes)
     if report.lines:
         echo_json(row, line=True)
+
+
+def _in_time(source: Source, live: bool | None) -> Source:
+    """Let frames be dropped where they do not wait, or where it is asked for."""
+    from foveal.inference.video import Live, Played, is_live
+
+    waits = not is_live(source.name)
+    if not (live or (live is None and not waits)):
+        return source
+    return Live(Played(source) if waits else source)
+
+
+def _carried(frames: Source, out: Path, quiet: bool) -> Sound | None:
+    """Return the sound that goes into a video that is written; say so where it cannot."""
+    sound = frames.sound if out.suffix and not out.is_dir() else None
+    if sound is not None and sound.refusal:
+        if not quiet:
+            announce(f"{sound.refusal}; the video is written without sound")
+        return None
+    return sound
 
 
 def _before(file: Path | None) -> Memory | None:
@@ -228,75 +241,3 @@ def _keep(last: Memory | None, file: Path) -> None:
 
     if isinstance(last, VideoMemory):
         last.save(file)
-
-
-@dataclass(frozen=True)
-class Frames:
-    """What is measured over frames.
-
-    Attributes:
-        video: "clip", the images are the frames; or "static", a still camera is made of them.
-        controls: Budgets that get rows of controls.
-        timed: Frames that are timed.
-        limit: Frames at most.
-        json: Whether rows are written as JSON.
-    """
-
-    video: str
-    controls: list[float]
-    timed: int
-    limit: int | None
-    json: bool
-
-    def checked(self, others: Mapping[str, object], threads: int | None) -> Frames:
-        """Return it if nothing is given that is for single images; and set the number of threads.
-
-        Raises:
-            ValueError: There is no such kind of video, or something is.
-        """
-        if self.video not in VIDEOS:
-            raise ValueError(f"--video is '{self.video}'; give {' or '.join(VIDEOS)}")
-        wrong = [name for name, value in others.items() if value]
-        if wrong:
-            raise ValueError(f"{' and '.join(wrong)} is for single images; leave it out with --video")
-        prepare(threads)
-        return self
-
-
-def measure_frames(loaded: Model, engine: Engine, data: Dataset, entries: list[Entry], how: Frames) -> None:
-    """Measure rows over the frames of a video, and write them."""
-    from foveal.data.static_camera import static_camera
-    from foveal.evaluation.video import Clip, evaluate_video
-    from foveal.reporting.evaluation_text import video_table
-
-    clip: Clip = data if how.video == "clip" else static_camera(data, how.limit or FRAMES)
-    asked = [*entries, *_controls(loaded, engine, how.controls)]
-    rows = evaluate_video(engine.dense(), clip, asked, how.timed, how.limit, counter("frames"))
-    if how.json:
-        echo_json(rows)
-    else:
-        say(video_table(rows))
-
-
-def _controls(loaded: Model, engine: Engine, budgets: list[float]) -> list[Entry]:
-    """Make rows of the same budgets: key frames, simple blocks, and coarse to fine frame by frame."""
-    from foveal.calibration.configure import configure
-    from foveal.evaluation.baselines import key_frames
-    from foveal.evaluation.tally import Entry
-
-    first = {"first_budget": 1.0, "block_tiles": 1}
-    simple = [("blockcopy", {**first, "policy": name}) for name in ("difference", "random")]
-    rows: list[Entry] = []
-    for share in (share for share in dict.fromkeys(budgets) if share < 1):
-        for name, settings in (*simple, ("coarse_to_fine", {})):
-            config = configure(loaded, name, share, settings)
-            made = engine.make(name, config)
-            policy, make = str(config.settings["policy"]), partial(_given, made)
-            rows.append(Entry(name, policy, share, make, settings=config.settings))
-        rows.append(key_frames(engine.dense().dense(), share))
-    return rows
-
-
-def _given(method: AdaptiveSegmenter, target: object) -> AdaptiveSegmenter:
-    """Return a method whatever the labels are."""
-    return method

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from foveal.evaluation.tally import Entry
+from foveal.geometry.motion import global_shift, shifted
 from foveal.geometry.plan import Plan
 from foveal.methods import AdaptiveSegmenter, MethodConfig, Prediction, Resources, Step, Trace
 from foveal.methods.base import check_image
 from foveal.methods.scaling import enlarge_logits, pixel_share, shrink, shrunk_size
+from foveal.ops import upsample
 from foveal.tiles.memory import Memory, Record
 from foveal.tiles.video import VideoMemory, check_memory
 
@@ -75,6 +78,7 @@ class KeyFrames(AdaptiveSegmenter):
     Args:
         network: Module from images [N, 3, H, W] to logits.
         every: Frames from one that is computed to the next.
+        shift: Whether the answer moves with the picture, by whole pixels, where all of it moves.
 
     Raises:
         ValueError: The number of frames is below 1.
@@ -82,11 +86,11 @@ class KeyFrames(AdaptiveSegmenter):
 
     uses_memory = True
 
-    def __init__(self, network: nn.Module, every: int) -> None:
+    def __init__(self, network: nn.Module, every: int, shift: bool = False) -> None:
         super().__init__()
         if every < 1:
             raise ValueError(f"every is {every}; give a number of frames of at least 1")
-        self.network, self.every = network, every
+        self.network, self.every, self.shift = network, every, shift
 
     @classmethod
     def from_config(
@@ -103,7 +107,8 @@ class KeyFrames(AdaptiveSegmenter):
         work = torch.zeros(len(image), dtype=torch.float64)
         if before is not None and age < self.every:
             after = replace(before, age=before.age + 1)
-            return Prediction(after.logits, size, Trace((Step("kept", work),)), after)
+            logits = _moved(after, image) if self.shift else after.logits
+            return Prediction(logits, size, Trace((Step("kept", work),)), after)
         logits = self.network(image)
         layout = Plan.uniform(len(image), size, tile).layout
         answer, name = Record("answer", logits), type(self).__name__
@@ -124,7 +129,24 @@ class KeyFrames(AdaptiveSegmenter):
         check_image(image, self.network)
 
 
-def key_frames(network: nn.Module, work: float) -> Entry:
-    """Make the row of a dense network on as many frames as a share of the work pays for."""
-    method = KeyFrames(network, max(1, round(1 / work))).eval()
-    return Entry("key_frames", f"every {method.every}", round(1 / method.every, 4), lambda target: method)
+def _moved(key: VideoMemory, image: Tensor) -> Tensor:
+    """Return the logits of a key frame where its picture has moved to, at full resolution [N, K, H, W]."""
+    grey = [x.detach().float().mean(1).cpu().numpy() for x in (key.picture, image)]
+    logits = upsample(key.logits, key.size)
+    found = [
+        shifted(logits[n].cpu().numpy(), global_shift(grey[0][n], grey[1][n])) for n in range(len(image))
+    ]
+    return torch.from_numpy(np.stack(found)).to(logits)
+
+
+def key_frames(network: nn.Module, work: float, shift: bool = False) -> Entry:
+    """Make the row of a dense network on as many frames as a share of the work pays for.
+
+    Args:
+        network: Module from images [N, 3, H, W] to logits.
+        work: Share of the work, in the mean.
+        shift: Whether answers move with the picture.
+    """
+    method = KeyFrames(network, max(1, round(1 / work)), shift).eval()
+    how = f"every {method.every}{', shifted' * shift}"
+    return Entry("key_frames", how, round(1 / method.every, 4), lambda target: method)

@@ -7,7 +7,10 @@ Source   Verelst and Tuytelaars, "BlockCopy: High-Resolution Video Processing wi
          Propagation and Online Policies", ICCV 2021.
 Differs  the budget is kept in every frame, also in the first one, whose places are coarse where it does not
          pay for more (`first_budget`); blocks are ranked, or drawn as in the paper; a block whose pixels are
-         those that were computed is copied without asking; blocks of any size and images of any size.
+         those that were computed is copied without asking; blocks of any size and images of any size. The
+         policy begins from a prior, change, uncertainty and age, to which it adds what it learns, and a
+         block is rewarded for what it told more than the others (`prior`; none: as in the paper). Blocks
+         are of one tile, as small beside a frame of 480x360 as the paper's are beside one of 2048x1024.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +31,8 @@ from foveal.methods.frames import FrameSegmenter
 from foveal.methods.prediction import Prediction, Step
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import Score, per_cell
-from foveal.policies.online import THUMBNAIL, Frame, OnlinePolicy, channels_of, policy_net
-from foveal.policies.temporal import BLOCK_SCORES, differs
+from foveal.policies.online import Frame, OnlinePolicy, channels_of, policy_net
+from foveal.policies.temporal import BLOCK_SCORES, differs, staleness
 from foveal.storage.names import find
 from foveal.storage.schema import MOST_LEVEL, MOST_TILE
 from foveal.tiles.video import VideoMemory
@@ -36,6 +40,8 @@ from foveal.tiles.video import VideoMemory
 ONLINE = "online"
 CHOICES = {"rank": False, "sample": True}
 """Whether blocks are drawn."""
+PRIORS = {"staleness": True, "none": False}
+"""Whether the online policy begins from a score that it has not to learn."""
 LEARNING = 2
 """What a step of learning takes beside the decision, in decisions: gradients of weights and of features."""
 
@@ -51,18 +57,22 @@ class BlockCopyConfig(MethodConfig):
     coarse_level: int = setting(
         2, "Level of the places of a first frame that its budget does not refine.", 0, MOST_LEVEL
     )
-    block_tiles: int = setting(4, "Tiles on the side of a block, which is computed or copied as one.", 1, 64)
+    block_tiles: int = setting(1, "Tiles on the side of a block, which is computed or copied as one.", 1, 64)
     first_budget: float | None = setting(
         None, "Share of the dense work for a frame without a memory; the budget of all if absent.", 0.0, 1.0
     )
     choice: str = setting("rank", "rank: blocks of the highest probability; sample: drawn, as in the paper.")
-    policy_width: int = setting(32, "Channels of the first layer of the online policy.", 1, 1024)
-    learn_every: int = setting(4, "Frames between two steps of learning online; 0 for none.", 0, 1_000_000)
+    policy_width: int = setting(8, "Channels of the first layer of the online policy.", 1, 1024)
+    prior: str = setting(
+        "staleness", "What the online policy begins from: staleness (change, uncertainty, age), or none."
+    )
+    learn_every: int = setting(1, "Frames between two steps of learning online; 0 for none.", 0, 1_000_000)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         find(self.policy, _policies(), "policy of blocks")
         find(self.choice, CHOICES, "choice of blocks")
+        find(self.prior, PRIORS, "prior of the online policy")
 
 
 class BlockCopy(FrameSegmenter):
@@ -88,7 +98,8 @@ class BlockCopy(FrameSegmenter):
         self.online: OnlinePolicy | None = None
         self.score: Score | None = _policies()[config.policy]
         if self.score is None:
-            self.online = OnlinePolicy(config.policy_width, every=config.learn_every)
+            prior = PRIORS[config.prior]
+            self.online = OnlinePolicy(config.policy_width, every=config.learn_every, has_prior=prior)
             self._macs_of_pixel = _macs_of_pixel(network, self.block)
 
     def _next_frame(self, image: Tensor, before: VideoMemory) -> Prediction:
@@ -116,7 +127,16 @@ class BlockCopy(FrameSegmenter):
     def _frame(self, image: Tensor, before: VideoMemory) -> Frame:
         last = (before.age == 0).float()
         blocks = nn.functional.max_pool2d(last[:, None], self.config.block_tiles, ceil_mode=True)[:, 0] > 0
-        return Frame(image, before.picture, before.logits, blocks, self.block)
+        frame = Frame(image, before.picture, before.logits, blocks, self.block)
+        if self.online is None or not self.online.has_prior:
+            return frame
+        oldest = nn.functional.max_pool2d(
+            before.age[:, None].float(), self.config.block_tiles, ceil_mode=True
+        )
+        view = View(image, before.logits, previous=before.picture)
+        stale = staleness(view, oldest[:, 0].cpu() + 1, self.block)
+        middle = stale.flatten(1).quantile(1 - self.budget, dim=1)  # half a chance where the budget ends
+        return replace(frame, prior=stale - middle[:, None, None])
 
     def _judge(self, frame: Frame, before: VideoMemory, changed: Tensor) -> tuple[Tensor, Tensor]:
         """Return a logit per block [N, Bh, Bw], positive to compute it, and the work of the decision [N]."""
@@ -144,9 +164,9 @@ class BlockCopy(FrameSegmenter):
     def _decision(self, frame: Frame) -> float:
         """Return the work of one decision, as a share of the dense network's on the frame."""
         assert self.online is not None, "nothing else is paid for"
-        net = policy_net(frame.channels, self.online.width, self.online.seed)
+        net = policy_net(frame.channels, self.online.width, self.online.seed, frame.side)
         blocks = frame.computed[0].numel()
-        return blocks * _macs_of_block(net) / (self._macs_of_pixel * prod(frame.size))
+        return blocks * _macs_of_block(net, frame.side) / (self._macs_of_pixel * prod(frame.size))
 
     def _choose(
         self, frame: Frame, state: Mapping[str, Tensor], logits: Tensor, changed: Tensor, left: Tensor
@@ -155,7 +175,7 @@ class BlockCopy(FrameSegmenter):
         if self.online is not None and CHOICES[self.config.choice] and self.budget < 1:
             wanted = changed & self.online.draw(state, logits)
         else:
-            wanted = changed & (logits > 0)
+            wanted = changed
         if self.budget >= 1:
             return wanted
         costs = _tiles_of_blocks(frame.size, self.tile, self.config.block_tiles)
@@ -205,9 +225,9 @@ def _tiles_of_blocks(size: tuple[int, int], tile: int, block_tiles: int) -> Tens
     return rows[:, None] * columns
 
 
-def _macs_of_block(net: nn.Module) -> int:
+def _macs_of_block(net: nn.Module, side: int) -> int:
     """Count what the policy takes for one block [MAC], from the shapes of its weights."""
-    found, side = 0, THUMBNAIL
+    found = 0
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d):
             shortcut = name.endswith("shortcut.0")
@@ -216,7 +236,19 @@ def _macs_of_block(net: nn.Module) -> int:
     return found
 
 
+_COUNTED: WeakKeyDictionary[nn.Module, dict[int, float]] = WeakKeyDictionary()
+"""What networks take for a pixel of a block [MAC]: methods of many budgets are made from one network."""
+
+
 def _macs_of_pixel(network: nn.Module, block: int) -> float:
+    """Return what the network takes for a pixel [MAC], counted once."""
+    counted = _COUNTED.setdefault(network, {})
+    if block not in counted:
+        counted[block] = _count_pixel(network, block)
+    return counted[block]
+
+
+def _count_pixel(network: nn.Module, block: int) -> float:
     """Count what the network takes for a pixel [MAC], by running it on one block."""
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
     channels = int(getattr(network, "in_channels", 3))

@@ -6,7 +6,9 @@ cost are a value, one for every stream: `start` makes it, `learn` returns the ne
 
 Source: Verelst and Tuytelaars, "BlockCopy", ICCV 2021, sections 3.2 and 3.3, and the released code.
 Differs: the image is averaged, not picked, and the last answer enters as probabilities, whose range does not
-depend on the network; any image size; a step of learning takes the gradient of one frame.
+depend on the network; any image size; a step of learning takes the gradient of one frame. With a prior, which
+the paper has not: logits begin as the prior's, what is learned is added and bounded, and a block is rewarded
+for what it told more than the other computed ones, in deviations of this frame.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +26,16 @@ from torch.nn import functional as F
 from foveal.objectives.information_gain import Reward, block_maxima, segmentation_gain, signed_square
 from foveal.objectives.policy_gradient import reinforce
 
-THUMBNAIL = 32
-"""Samples on a block's side in what the network sees: its total stride."""
+REDUCED = 4
+"""Side of the squares of pixels that the network sees one sample of, as in the paper [px]."""
+SIDES = (4, 32)
+"""Least and most samples on a block's side: the total stride of the network."""
 STEPS = (1, 2, 2)
 """Strides of the residual blocks; their widths double."""
+LAST = 3
+"""Convolutions after them, of stride 2 as far as the total stride asks for it."""
+REACH = 2.0
+"""Most that learning adds to the logit of a prior, or takes: what is old is computed in the end."""
 SMOOTHING, EPSILON = 0.99, 1e-8
 """Of the optimiser's mean square, as PyTorch's RMSprop has them."""
 WEIGHT, SQUARE = "weight.", "square."
@@ -72,24 +81,31 @@ class ResidualBlock(nn.Module):
 
 
 class OnlinePolicyNet(nn.Module):
-    """Maps what is known of frames [N, C, 32 Bh, 32 Bw] to a logit per block [N, Bh, Bw].
+    """Maps what is known of frames [N, C, side Bh, side Bw] to a logit per block [N, Bh, Bw].
 
     Args:
         channels: Channels of what is known.
         width: Channels of the first convolution, 32 in the paper.
+        side: Samples on a block's side: 4, 8, 16 or 32.
     """
 
-    def __init__(self, channels: int, width: int = 32) -> None:
+    def __init__(self, channels: int, width: int, side: int) -> None:
         super().__init__()
+        halvings = (side // prod(STEPS)).bit_length() - 1
+        strides = [2 if k < halvings else 1 for k in range(LAST)]
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), FrameNorm(width)]
         layers += [nn.ReLU()]
         incoming = width
         for step, stride in enumerate(STEPS):
             layers += [ResidualBlock(incoming, width << step, stride)]
             incoming = width << step
-        for _ in range(2):
-            layers += [nn.Conv2d(incoming, incoming, 3, 2, 1, bias=False), FrameNorm(incoming), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(incoming, 1, 3, 2, 1))
+        for stride in strides[:-1]:
+            layers += [
+                nn.Conv2d(incoming, incoming, 3, stride, 1, bias=False),
+                FrameNorm(incoming),
+                nn.ReLU(),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(incoming, 1, 3, strides[-1], 1))
 
     def forward(self, known: Tensor) -> Tensor:
         """Return the logits of computing a block."""
@@ -107,6 +123,7 @@ class Frame:
         logits: The last answer [N, K, h, w].
         computed: Which blocks the last frame computed [N, Bh, Bw].
         block: Side of a block [px].
+        prior: Logits of computing a block that learning begins from [N, Bh, Bw]; None for 0.
     """
 
     image: Tensor
@@ -114,6 +131,7 @@ class Frame:
     logits: Tensor
     computed: Tensor
     block: int
+    prior: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -125,10 +143,15 @@ class Frame:
         """Channels of the thumbnail."""
         return channels_of(self.image.shape[1], self.logits.shape[1])
 
+    @property
+    def side(self) -> int:
+        """Samples on a block's side in the thumbnail."""
+        return samples_of(self.block)
+
     def thumbnail(self) -> Tensor:
-        """Return everything at 32 samples a block, in single precision [N, C, 32 Bh, 32 Bw]."""
+        """Return everything at a quarter of the resolution, about [N, C, side Bh, side Bw], float32."""
         rows, columns = self.computed.shape[1:]
-        sides = rows * THUMBNAIL, columns * THUMBNAIL
+        sides = rows * self.side, columns * self.side
         rim = (0, columns * self.block - self.size[1], 0, rows * self.block - self.size[0])
         seen = F.pad(torch.cat([self.image, self.picture], 1).float(), rim, mode="replicate")
         answer = F.interpolate(self.logits.float().softmax(1), self.size, mode="nearest")
@@ -151,6 +174,7 @@ class OnlinePolicy:
         every: Frames between two steps of learning; 0 never learns.
         seed: Of the first weights, and of what is drawn.
         reward: Says what a computed place told.
+        has_prior: Whether frames have a prior; the first weights then add nothing to it.
     """
 
     width: int = 32
@@ -161,10 +185,14 @@ class OnlinePolicy:
     every: int = 4
     seed: int = 0
     reward: Reward = segmentation_gain
+    has_prior: bool = False
 
     def start(self, streams: int, channels: int, share: Tensor) -> dict[str, Tensor]:
         """Return the state after first frames that computed a share of their blocks [N]."""
-        weights = policy_net(channels, self.width, self.seed).state_dict()
+        weights = policy_net(channels, self.width, self.seed, SIDES[1]).state_dict()
+        if self.has_prior:
+            last = list(weights)[-2:]  # weight and bias of the last convolution
+            weights = {name: torch.zeros_like(x) if name in last else x for name, x in weights.items()}
         state = {WEIGHT + name: x.expand(streams, *x.shape).clone() for name, x in weights.items()}
         state |= {SQUARE + name: torch.zeros_like(state[WEIGHT + name]) for name in weights}
         return state | {"cost": share.double(), "frames": torch.ones(streams, dtype=torch.int64)}
@@ -180,7 +208,7 @@ class OnlinePolicy:
         thumbnail = frame.thumbnail() if bool(chosen.any()) else None
         for n in chosen.nonzero().flatten().tolist():
             assert thumbnail is not None, "was made for those that are chosen"
-            found[n] = self._run(_weights(state, n, frame.image.device), thumbnail[n : n + 1])[0].cpu()
+            found[n] = self._run(_weights(state, n, frame.image.device), frame, n, thumbnail)
         return found
 
     def draw(self, state: State, logits: Tensor) -> Tensor:
@@ -211,6 +239,7 @@ class OnlinePolicy:
             target: Share of the blocks to compute [N].
         """
         gain = block_maxima(self.reward(frame.logits, after), frame.size, frame.block).cpu()
+        gain = beyond_mean(gain, computed & decided) if self.has_prior else gain
         bonus = self.gamma * signed_square(target, state["cost"]).float()
         worth, found = gain + bonus[:, None, None], dict(state)
         with torch.inference_mode(False), torch.enable_grad():
@@ -221,7 +250,7 @@ class OnlinePolicy:
                     name: w.clone().requires_grad_()
                     for name, w in _weights(state, n, thumbnail.device).items()
                 }
-                logits = self._run(weights, thumbnail[n : n + 1])[0].cpu()
+                logits = self._run(weights, frame, n, thumbnail)
                 asked = decided[n]
                 loss = reinforce(logits[asked], computed[n][asked], worth[n][asked])
                 slopes = torch.autograd.grad(loss, list(weights.values()))
@@ -237,19 +266,41 @@ class OnlinePolicy:
             weight[n] -= self.rate * slope / (square[n].sqrt() + EPSILON)
             state[WEIGHT + name], state[SQUARE + name] = weight, square
 
-    def _run(self, weights: Mapping[str, Tensor], thumbnail: Tensor) -> Tensor:
-        net = policy_net(thumbnail.shape[1], self.width, self.seed)
+    def _run(self, weights: Mapping[str, Tensor], frame: Frame, n: int, thumbnail: Tensor) -> Tensor:
+        """Return the logits of one stream [Bh, Bw], on the CPU."""
+        net = policy_net(thumbnail.shape[1], self.width, self.seed, frame.side)
         with torch.autocast(thumbnail.device.type, enabled=False):
-            found: Tensor = functional_call(net, dict(weights), (thumbnail,))
-        return found
+            learned: Tensor = functional_call(net, dict(weights), (thumbnail[n : n + 1],))[0].cpu()
+        if frame.prior is None:
+            return learned
+        return frame.prior[n].clone() + REACH * torch.tanh(learned / REACH)
 
 
 @cache
-def policy_net(channels: int, width: int, seed: int) -> OnlinePolicyNet:
+def policy_net(channels: int, width: int, seed: int, side: int) -> OnlinePolicyNet:
     """Return the network with its first weights, which follow from the seed; nobody changes them."""
     with torch.random.fork_rng(devices=()), torch.inference_mode(False):
         torch.manual_seed(seed)
-        return OnlinePolicyNet(channels, width).eval().requires_grad_(False)
+        return OnlinePolicyNet(channels, width, side).eval().requires_grad_(False)
+
+
+def samples_of(block: int) -> int:
+    """Return the samples on the side of a block of so many pixels: a power of two, about a quarter."""
+    least, most = SIDES
+    return int(min(most, max(least, 1 << (max(1, block // REDUCED).bit_length() - 1))))
+
+
+def beyond_mean(gain: Tensor, computed: Tensor) -> Tensor:
+    """Return what computed blocks gained beyond their mean, in deviations; 0 for the others [N, Bh, Bw].
+
+    Every gain is positive: without the mean, what is computed at all would become likelier.
+    """
+    counted = computed.to(gain)
+    count = counted.sum((1, 2), keepdim=True).clamp(min=1)
+    mean = (gain * counted).sum((1, 2), keepdim=True) / count
+    beyond = (gain - mean) * counted
+    deviation = (beyond.square().sum((1, 2), keepdim=True) / count).sqrt()
+    return beyond / deviation.clamp(min=1e-6)
 
 
 def channels_of(channels: int, classes: int) -> int:

@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.geometry.plan import grid
-from foveal.policies.budgeted import Score
+from foveal.policies.budgeted import Score, per_cell
 from foveal.policies.controls import chance
 from foveal.policies.protocol import View
+from foveal.policies.uncertainty import weighted_entropy
 
 PATCH = 4
 """Side of the squares that pixels are averaged over before they are compared: noise is not change [px]."""
@@ -19,6 +20,8 @@ ALIKE = 0.5
 """Least correlation of two thumbnails of one scene."""
 APART = 0.06
 """Least mean absolute difference of two thumbnails of different scenes [0..1]: what moves is a small part."""
+CERTAIN = 0.1
+"""Uncertainty that every block has beside its own, in means of the frame."""
 FLAT = 1e-3
 """Deviation below which a thumbnail has no structure to compare [0..1]."""
 
@@ -78,6 +81,25 @@ def difference(view: View) -> Tensor:
             "a score by difference needs the last frame; give it to a method that keeps a memory"
         )
     return (view.image - view.previous).abs().mean(1)
+
+
+def staleness(view: View, age: Tensor, block: int) -> Tensor:
+    """Return how much a new answer of every block is likely to tell, as a logarithm [N, Bh, Bw], on the CPU.
+
+    It is the root of the change of the pixels, times the uncertainty of the answer, both in means of the
+    frame, times the age: what differs where nothing is uncertain tells little, and nothing is left for good.
+
+    Args:
+        view: Frames, the pixels that were last computed, and the last answer.
+        age: Frames since every block was computed, the next one counted [N, Bh, Bw].
+        block: Side of a block [px].
+    """
+    changed, uncertain = (
+        per_cell(density, view.size, block).cpu().float()
+        for density in (difference(view), weighted_entropy(view))
+    )
+    changed, uncertain = (x / x.mean((1, 2), keepdim=True).clamp(min=1e-12) for x in (changed, uncertain))
+    return changed.clamp(min=1e-6).log() / 2 + (uncertain + CERTAIN).log() + age.clamp(min=1).log()
 
 
 BLOCK_SCORES: dict[str, Score] = {"difference": difference, "random": chance}

@@ -36,12 +36,14 @@ class VideoFrame:
     Attributes:
         pixels: RGB [H, W, 3], uint8.
         stamp: When it is shown, in units of the clock.
-        index: Its number, from 0.
+        index: Its number, from 0; those that were dropped count.
+        dropped: Frames right before it that were dropped.
     """
 
     pixels: Pixels
     stamp: int
     index: int
+    dropped: int = 0
 
     @property
     def size(self) -> tuple[int, int]:

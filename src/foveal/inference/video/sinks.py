@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foveal.data.image import save_labels
 from foveal.inference.video.frames import Clock, VideoFrame, import_av
+from foveal.inference.video.sound import Sound
 from foveal.storage.pictures import Colour, label_picture, lay_over
 from foveal.storage.reading import shorten
 
@@ -20,8 +21,10 @@ CODECS = ("libx264", "mpeg4")
 """Encoders, the first that PyAV has is used."""
 VIEWS = ("overlay", "labels")
 SUFFIXES = (".mp4", ".m4v", ".mov")
-FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+FRAGMENTS = "frag_keyframe+empty_moov+default_base_moof"
 """A file that ends anywhere is playable up to its last fragment."""
+LATER = "+delay_moov"
+"""Sound: what its decoder needs is known from its first packets, and the file's head waits for them."""
 SECONDS = 1
 """Length of a fragment, about [s]."""
 QUALITY = {"crf": "20", "preset": "veryfast"}
@@ -41,7 +44,9 @@ class Sink(Protocol):
         """Finish: what was written can be read."""
 
 
-def open_sink(out: Path, view: str, palette: Sequence[Colour], clock: Clock) -> Sink:
+def open_sink(
+    out: Path, view: str, palette: Sequence[Colour], clock: Clock, sound: Sound | None = None
+) -> Sink:
     """Prepare an output; nothing is written before the first frame.
 
     Args:
@@ -49,6 +54,7 @@ def open_sink(out: Path, view: str, palette: Sequence[Colour], clock: Clock) -> 
         view: "overlay", the labels over the frame; or "labels", their colours alone.
         palette: Colour of every class.
         clock: When frames are shown.
+        sound: Sound to copy into a video file, which can carry it.
 
     Raises:
         ValueError: The suffix or the view is none of these, or the folder is not there.
@@ -61,7 +67,7 @@ def open_sink(out: Path, view: str, palette: Sequence[Colour], clock: Clock) -> 
         raise ValueError(f"-o {out} is no {', '.join(SUFFIXES)}; give a file of that kind, or a folder")
     if not out.parent.is_dir():
         raise ValueError(f"-o {out} cannot be written; make the folder {out.parent} first")
-    return VideoWriter(out, view, palette, clock)
+    return VideoWriter(out, view, palette, clock, sound)
 
 
 class LabelFolder:
@@ -83,14 +89,18 @@ class VideoWriter:
     """Writes a fragmented MP4, H.264 if it can be had.
 
     The picture has the sides of the first frame, one more where they are odd: the edge is repeated. Later
-    frames of another size are fitted into it.
+    frames of another size are fitted into it. Sound is copied up to the end of the last frame.
     """
 
-    def __init__(self, out: Path, view: str, palette: Sequence[Colour], clock: Clock) -> None:
-        self.out, self.view, self.palette, self.clock = out, view, palette, clock
+    def __init__(
+        self, out: Path, view: str, palette: Sequence[Colour], clock: Clock, sound: Sound | None = None
+    ) -> None:
+        self.out, self.view, self.palette, self.clock, self.sound = out, view, palette, clock, sound
         self._av = import_av()
         self._container: Any = None
         self._stream: Any = None
+        self._heard: Any = None
+        self._last = Fraction(0)
 
     def write(self, frame: VideoFrame, labels: Tensor) -> None:
         """Encode one frame."""
@@ -99,8 +109,10 @@ class VideoWriter:
                 self._open(*frame.size)
             picture = self._fitted(self._drawn(frame, labels))
             made = self._av.VideoFrame.from_ndarray(picture, format="rgb24")
-            made.pts, made.time_base = round(frame.stamp * self.clock.unit / self._unit), self._unit
+            self._last = frame.stamp * self.clock.unit
+            made.pts, made.time_base = round(self._last / self._unit), self._unit
             self._container.mux(self._stream.encode(made))
+            self._hear(self._last)
         except (self._av.error.FFmpegError, OSError) as error:
             raise OSError(f"{self.out} cannot be written ({shorten(error)})") from None
 
@@ -109,13 +121,21 @@ class VideoWriter:
         if self._container is None:
             return
         self._container.mux(self._stream.encode(None))
+        self._hear(self._last + 1 / self.clock.rate)
         self._container.close()
         self._container = None
+
+    def _hear(self, seconds: Fraction) -> None:
+        """Copy the sound up to a time [s]."""
+        for packet in self.sound.until(seconds) if self.sound is not None else ():
+            packet.stream = self._heard
+            self._container.mux(packet)
 
     def _open(self, height: int, width: int) -> None:
         codec = next(name for name in CODECS if name in self._av.codecs_available)
         self._unit = max(self.clock.unit, Fraction(1, MOST_UNITS))
-        container = self._av.open(str(self.out), "w", format="mp4", options=FRAGMENTS)
+        options = {"movflags": FRAGMENTS + (LATER if self.sound is not None else "")}
+        container = self._av.open(str(self.out), "w", format="mp4", options=options)
         stream = container.add_stream(codec, rate=self.clock.rate.limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         stream.codec_context.time_base = self._unit
@@ -124,6 +144,8 @@ class VideoWriter:
             stream.options = QUALITY
         else:
             stream.bit_rate = MPEG4_BITS * width * height
+        if self.sound is not None:
+            self._heard = self.sound.stream_in(container)
         self._container, self._stream = container, stream
 
     def _drawn(self, frame: VideoFrame, labels: Tensor) -> Image.Image:

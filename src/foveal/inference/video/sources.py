@@ -13,6 +13,7 @@ import torch
 
 from foveal.data.image import IMAGE_SUFFIXES, list_images, looks_like_image, read_image
 from foveal.inference.video.frames import NAMED_RATE, Clock, VideoFrame, import_av
+from foveal.inference.video.sound import Sound
 from foveal.storage.reading import shorten
 
 TURN = 90
@@ -28,11 +29,13 @@ class Source(Protocol):
         name: What the user gave.
         clock: When frames are shown.
         count: Frames that there are said to be; None if nobody says.
+        sound: Sound that goes with the frames; None if there is none, or it cannot be read again.
     """
 
     name: str
     clock: Clock
     count: int | None
+    sound: Sound | None
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Yield the frames, one in memory at a time.
@@ -74,6 +77,7 @@ class ImageSequence:
         self.name, self.clock = name, Clock(1 / rate, rate)
         self.files = [path for path in list_images(name) if looks_like_image(path)]
         self.count: int | None = len(self.files)
+        self.sound: Sound | None = None
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Yield the images."""
@@ -87,7 +91,12 @@ class ImageSequence:
 
 @dataclass
 class _Stamps:
-    """Makes time stamps that only grow: a file may lack some, or repeat them."""
+    """Makes time stamps that only grow: a file may lack some, repeat them, or begin anew in the middle.
+
+    Attributes:
+        step: Usual time between two frames; what is more than two of them before the last frame is of a
+            clock that began anew.
+    """
 
     step: int
     last: int | None = None
@@ -100,7 +109,9 @@ class _Stamps:
         guess = 0 if self.last is None else self.last + self.step
         found = guess if stamp is None else stamp - self.first
         if self.last is not None and found <= self.last:
-            found = self.last + 1
+            if stamp is not None and found < self.last - 2 * self.step:
+                self.first, found = stamp - guess, guess
+            found = max(found, self.last + 1)
         self.last = found
         return found
 
@@ -114,6 +125,7 @@ class VideoFile:
             self._container: Any = self._av.open(name)
         except (self._av.error.FFmpegError, OSError, ValueError) as error:
             raise ValueError(f"{name} cannot be opened as a video ({_said(error)})") from None
+        self.sound: Sound | None = None
         streams = self._container.streams.video
         if not streams:
             kinds = _kinds(self._container)
@@ -124,10 +136,13 @@ class VideoFile:
         rate = self._stream.average_rate or self._stream.guessed_rate or NAMED_RATE
         self.clock = Clock(Fraction(self._stream.time_base or 1 / rate), Fraction(rate))
         self.count: int | None = self._stream.frames or None
+        if Path(name).is_file() and self._container.streams.audio:
+            self.sound = Sound(name)
 
     def __iter__(self) -> Iterator[VideoFrame]:
         """Yield the frames, turned upright."""
-        stamps, index = _Stamps(max(1, round(1 / (self.clock.rate * self.clock.unit)))), 0
+        step = max(1, round(1 / (self.clock.rate * self.clock.unit)))
+        stamps, index = _Stamps(step), 0
         frames = iter(self._container.decode(self._stream))
         while True:
             try:
@@ -137,7 +152,10 @@ class VideoFile:
                 pixels = self._upright(frame)
             except (self._av.error.FFmpegError, OSError, ValueError) as error:
                 raise ValueError(f"{self.name} is damaged after {index} frames ({_said(error)})") from None
-            yield VideoFrame(pixels, stamps.next(frame.pts), index)
+            stamp = stamps.next(frame.pts)
+            if self.sound is not None and not index:
+                self.sound.start = (stamps.first or 0) * self.clock.unit
+            yield VideoFrame(pixels, stamp, index)
             index += 1
         if not index:
             raise ValueError(f"{self.name} has no frame that can be read")
@@ -145,6 +163,8 @@ class VideoFile:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+        if self.sound is not None:
+            self.sound.close()
 
     def _upright(self, frame: Any) -> Any:
         if frame.width * frame.height > PIXELS:

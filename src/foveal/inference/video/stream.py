@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +12,13 @@ from torch import Tensor
 from foveal.geometry.plan import SKIP
 from foveal.inference.result import level_shares
 from foveal.inference.video.frames import Clock, VideoFrame
-from foveal.methods import AdaptiveSegmenter, Prediction
+from foveal.methods import Prediction
 from foveal.tiles.memory import Memory
 from foveal.tiles.video import VideoMemory
+
+Method = Callable[[Tensor, Memory | None], Prediction]
+"""Segments the next frame [1, 3, H, W], given what the last one left."""
+Took = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class FrameResult:
             kept=round(shares.get(SKIP, 0.0), 4),
             levels={str(level): round(share, 4) for level, share in shares.items() if level != SKIP},
             memory_bytes=0 if self.memory is None else self.memory.bytes,
+            dropped=self.frame.dropped,
         )
 
 
@@ -65,6 +70,7 @@ class FrameRow:
         kept: Share of the cells that kept their answer.
         levels: Share of the cells that were computed at every level.
         memory_bytes: What is kept for the next frame [B].
+        dropped: Frames right before it that were dropped.
     """
 
     frame: int
@@ -75,10 +81,15 @@ class FrameRow:
     kept: float
     levels: dict[str, float]
     memory_bytes: int
+    dropped: int
 
 
 def segment_frames(
-    method: AdaptiveSegmenter, frames: Iterable[VideoFrame], memory: Memory | None = None
+    method: Method,
+    frames: Iterable[VideoFrame],
+    memory: Memory | None = None,
+    took: Took = lambda work, ms: None,
+    now: Callable[[], float] = time.perf_counter,
 ) -> Iterator[FrameResult]:
     """Segment the frames of a video, one in memory at a time.
 
@@ -88,6 +99,8 @@ def segment_frames(
         method: What segments a frame, in evaluation mode.
         frames: The frames.
         memory: What an earlier part of the video left.
+        took: Called after every frame with its share of the dense work and its time [ms].
+        now: Returns the time [s].
 
     Raises:
         ValueError: The method refuses a frame, or the frames end in an error.
@@ -96,18 +109,18 @@ def segment_frames(
     for frame in frames:
         if size is not None and frame.size != size:
             memory = memory.restarted() if isinstance(memory, VideoMemory) else None
-        size, start = frame.size, time.perf_counter()
+        size, start = frame.size, now()
         prediction = _segment(method, frame, memory)
         labels = prediction.labels[0]
-        ms = 1000 * (time.perf_counter() - start)
+        ms = 1000 * (now() - start)
         memory = prediction.memory
         plan, work = prediction.trace.plan, float(prediction.trace.work[0])
+        took(work, ms)
         yield FrameResult(frame, labels, work, None if plan is None else plan.levels[0], memory, ms)
 
 
 @torch.no_grad()
-def _segment(method: AdaptiveSegmenter, frame: VideoFrame, memory: Memory | None) -> Prediction:
+def _segment(method: Method, frame: VideoFrame, memory: Memory | None) -> Prediction:
     prediction = method(frame.image, memory)
     _ = prediction.labels
-    assert isinstance(prediction, Prediction), "methods return predictions"
     return prediction
