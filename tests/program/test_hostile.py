@@ -62,7 +62,7 @@ def exported(name: str, precision: str) -> bytes:
     torch.manual_seed(0)
     network, multiple = (nano(), 1) if name == "nano" else (lively(EveryStep()), 8)
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    program = compile_network(network, DENSE_MODULES.get(name, ()), multiple)
+    program = compile_network(network, DENSE_MODULES.get(name), multiple)
     if precision == "int8":
         program = in_int8(program, find_scales(program, [image.numpy()]))
     with tempfile.TemporaryDirectory() as folder:
