@@ -61,6 +61,24 @@ def test_all_of_the_network_keeps_the_budget(model: foveal.AdaptiveModel, budget
     assert float(part.work.mean()) < 0.97 * budget, "tiles get less than the budget"
 
 
+class WithContext(WithAttention):
+    """Convolutions with ordinary layers between them that are said to see the whole map."""
+
+    def __init__(self) -> None:
+        super().__init__(48, 1)
+        self.attention = nn.Sequential(nn.Conv2d(16, 48, 3, padding=4, dilation=4), nn.Conv2d(48, 16, 1))
+
+
+@pytest.mark.parametrize("budget", [0.5, 0.8])
+def test_a_program_keeps_the_budget(budget: float) -> None:
+    model = foveal.adapt(lively(WithContext()), dense_modules=("attention",))
+    assert model.spec.dense_modules and not model.engine.why_not
+    dense = model(IMAGE, budget=1.0).macs
+    part = model(IMAGE, budget=budget, always_adapt=True)
+    assert part.macs / dense == pytest.approx(budget, rel=0.03)
+    assert float(part.work.mean()) < 0.97 * budget, "tiles get less than the budget"
+
+
 def test_a_budget_between_what_plans_take_is_refused_with_the_nearest() -> None:
     model = foveal.adapt(lively(WithAttention(96, 1)))
     dense = model(IMAGE, budget=1.0).macs

@@ -10,6 +10,8 @@ from torch import Tensor
 from foveal.calibration.latency import Setup, on_tiles, picture
 from foveal.cost import count_macs
 from foveal.methods import AdaptiveSegmenter
+from foveal.program import Program
+from foveal.program.spec import BINS, CONVOLVE, DEPTHWISE, ENLARGE, RESAMPLE, TILED, WHOLE
 from foveal.storage.reading import shorten
 
 TOLERANCE = 0.01
@@ -18,12 +20,14 @@ USED = 0.5
 """Share of a budget that a plan must use: one that uses less leaves images coarse, and is refused."""
 ROUNDS = 8
 """Halvings of what is not known yet."""
+GRAIN = 0.02
+"""Share of a program's multiplications on whole maps up to which budgets are not corrected."""
 
 
 def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
     """Return the share of the work that tiles may take, so that all of the network keeps the budget.
 
-    It is counted on a generated picture. A program needs no correction: what its context module takes
+    It is counted on a generated picture. A program whose whole maps take little needs no correction: that
     is within the grain of a tile.
 
     Args:
@@ -34,7 +38,9 @@ def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
         ValueError: No plan comes near the budget; the message says which budgets plans keep.
     """
     engine, asked = setup.engine, setup.config.budget
-    if engine.program is not None or not getattr(engine.model.network, "dense_modules", ()):
+    if not getattr(engine.model.network, "dense_modules", ()):
+        return asked
+    if engine.program is not None and _whole_share(engine.program) <= GRAIN:
         return asked
     if not setup.adjustable or setup.is_dense(size):
         return asked
@@ -65,6 +71,19 @@ def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
         f"{_taken(setup, size)}, so that plans take {_up(spent)} or less, or {_up(above)} or more; give one "
         "of these"
     )
+
+
+def _whole_share(program: Program) -> float:
+    """Count the share of a dense run's multiplications that steps on whole maps take."""
+    maps, found = program.tables.maps, {WHOLE: 0.0, TILED: 0.0, BINS: 0.0}
+    for step in program.tables.steps:
+        given, out = maps[step.input], maps[step.out]
+        side = (out.up / out.down if out.down else 1) / out.stride
+        if step.kind in (CONVOLVE, DEPTHWISE, RESAMPLE, ENLARGE):
+            within = given.channels / step.factor if step.kind == CONVOLVE else 1
+            taps = 4 if step.kind in (RESAMPLE, ENLARGE) else step.rows * step.columns
+            found[out.kind] += taps * within * out.channels * side**2
+    return found[WHOLE] / max(found[WHOLE] + found[TILED], 1e-9)
 
 
 def _taken(setup: Setup, size: tuple[int, int]) -> str:
