@@ -66,7 +66,7 @@ class WithContext(WithAttention):
 
     def __init__(self) -> None:
         super().__init__(48, 1)
-        self.attention = nn.Sequential(nn.Conv2d(16, 48, 3, padding=4, dilation=4), nn.Conv2d(48, 16, 1))
+        self.attention = nn.Sequential(nn.Conv2d(16, 24, 3, padding=4, dilation=4), nn.Conv2d(24, 16, 1))
 
 
 @pytest.mark.parametrize("budget", [0.5, 0.8])

@@ -53,8 +53,10 @@ def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
     near = max(TOLERANCE * asked, setup.tile**2 / math.prod(size))
     low, high = setup.least_work(size), setup.share(size)
     spent, above = share(low), high
-    if spent > asked:
+    if low > asked:
         return asked  # refused by the policy, in its words
+    if spent > asked:
+        raise ValueError(f"{_taken(setup, size)}, so that plans take {_up(spent)} or more; give that")
     middle = max(low, asked)
     for _ in range(ROUNDS):
         found = share(middle)
