@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from foveal.calibration.engine import Engine
 from foveal.calibration.latency import Setup, on_tiles, picture
 from foveal.cost import count_macs
 from foveal.methods import AdaptiveSegmenter
@@ -38,11 +39,7 @@ def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
         ValueError: No plan comes near the budget; the message says which budgets plans keep.
     """
     engine, asked = setup.engine, setup.config.budget
-    if not getattr(engine.model.network, "dense_modules", ()):
-        return asked
-    if engine.program is not None and _whole_share(engine.program) <= GRAIN:
-        return asked
-    if not setup.adjustable or setup.is_dense(size):
+    if not _counts(engine) or not setup.adjustable or setup.is_dense(size):
         return asked
     image = engine.sent(picture(size, engine.channels))
     dense = _count(engine.dense(), image, setup.name)
@@ -73,6 +70,12 @@ def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
         f"{_taken(setup, size)}, so that plans take {_up(spent)} or less, or {_up(above)} or more; give one "
         "of these"
     )
+
+
+def _counts(engine: Engine) -> bool:
+    """Whether modules that see the whole map take a share of the work that a budget must count."""
+    seen = getattr(engine.model.network, "dense_modules", ())
+    return bool(seen) and (engine.program is None or _whole_share(engine.program) > GRAIN)
 
 
 def _whole_share(program: Program) -> float:
