@@ -20,6 +20,8 @@ from foveal.tiles import NoTileRule, TileTensor, split
 from foveal.tiles.tensor import SURVEY
 
 CHANNELS = 8
+SMALL = 128, 128
+"""An image in which attention takes a sixteenth of what it takes by default."""
 
 
 class Attention(nn.Module):
@@ -86,7 +88,7 @@ class Breaking(nn.Module):
 
 
 def test_all_operations_without_a_rule_are_found_in_one_run() -> None:
-    report = check(Network())
+    report = check(Network(), SMALL)
     found = {(finding.operation.split()[0], finding.module) for finding in report.findings}
     assert found >= {
         ("matmul", "attention"),
@@ -98,7 +100,7 @@ def test_all_operations_without_a_rule_are_found_in_one_run() -> None:
 
 def test_the_suggested_dense_modules_are_few_and_work() -> None:
     network = Network().eval()
-    report = check(network)
+    report = check(network, SMALL)
     assert report.dense_modules == ("attention", "context.mirror")
     assert report.equal
     method = SegBlocks(copy.deepcopy(network), create_policy("detail", 0.5), report.dense_modules).eval()
@@ -109,14 +111,14 @@ def test_the_suggested_dense_modules_are_few_and_work() -> None:
 def test_the_network_is_left_as_it_is() -> None:
     network = Network().train()
     before = copy.deepcopy(network.state_dict())
-    check(network)
+    check(network, SMALL)
     assert network.training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert not any("forward" in vars(module) for module in network.modules())
 
 
 def test_no_survey_goes_on_afterwards() -> None:
-    check(Network())
+    check(Network(), SMALL)
     assert SURVEY.get() is None
     tiles = split(torch.rand(1, 3, 64, 64), Plan.uniform(1, (64, 64), 32))
     with pytest.raises(NoTileRule, match="flip has no rule"):

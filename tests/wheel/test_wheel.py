@@ -83,10 +83,21 @@ class Run:
 def segment_with(wheel: Path, folder: Path) -> Run:
     """Install a wheel beside the packages that are there, and segment a street without a compiler."""
     package, empty = folder / "package", folder / "empty"
-    install = ["-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(package), str(wheel)]
+    install = [
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-index",
+        "--no-compile",
+        "--target",
+        str(package),
+        str(wheel),
+    ]
     subprocess.run([sys.executable, *install], check=True, capture_output=True)
     empty.mkdir()
-    save_image(street(3, (180, 240))[0], folder / "street.png")
+    save_image(street(3, (120, 160))[0], folder / "street.png")
     words = ["segment", str(folder / "street.png"), "--budget", "0.5", "--json", "--out", str(folder)]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *words],

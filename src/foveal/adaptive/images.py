@@ -15,12 +15,13 @@ from foveal.methods.base import check_tensor
 
 if TYPE_CHECKING:
     from PIL import Image
+    from typing_extensions import TypeIs
 
     OneImage = Tensor | np.ndarray[Any, Any] | Image.Image | str | PathLike[str]
     Images = OneImage | Sequence[OneImage]
 
 
-def is_one(images: Any) -> bool:
+def is_one(images: Images) -> TypeIs[OneImage]:
     """Whether something is one image or batch, or what is no image at all, and not several images."""
     return isinstance(images, str | bytes) or not isinstance(images, Sequence)
 

@@ -101,8 +101,8 @@ class AdaptiveResult:
         Raises:
             ValueError: It is no colour image of the labels' size.
         """
-        image = given_images.read(image, 3)
-        one = image[index] if image.ndim == 4 else image
+        given = given_images.read(image, 3)
+        one = given[index] if given.ndim == 4 else given
         return lay_over(self.labels[index].cpu(), self.palette, one.detach().cpu(), opacity)
 
     def _repr_html_(self) -> str:
