@@ -122,7 +122,7 @@ class Softmax(nn.Module):
 class WideWindows(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 13, padding=6, groups=4))
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 13, padding=6, groups=8))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from families import FAMILIES
+from families import DENSE_MODULES, FAMILIES
 from foreign import lively
 from foveal.fusion import fuse
 from foveal.ops import classify
@@ -25,6 +25,7 @@ from foveal.program.compile import compile_fused
 from foveal.program.quantise import find_scales, in_bf16, in_int8
 from foveal.program.spec import Request, Reuse, native
 from foveal.program.stream import SceneBegins
+from foveal.tiles import run_dense
 from foveal.tiles.video import compute
 from strategies import random_plan
 
@@ -86,8 +87,11 @@ def test_random_plans_over_frames(name: str, size: tuple[int, int], program, til
 def test_families_over_frames(family: str) -> None:
     torch.manual_seed(0)
     network, multiple = lively(FAMILIES[family][0]()), FAMILIES[family][1]
-    fused = fuse(network, multiple=multiple)
-    made = compile_fused(fused, multiple=multiple)
+    names = DENSE_MODULES.get(family, ())
+    fused = fuse(network, names, multiple)
+    for part in names:
+        run_dense(fused.get_submodule(part))
+    made = compile_fused(fused, names, multiple)
     check_frames(
         made, fused, (104, 144) if multiple > 1 else (75, 101), 1, 16, 1 if "coarse" in family else 3
     )

@@ -17,7 +17,9 @@ from foveal.compatibility.lockstep import judge
 from foveal.compatibility.survey import with_dense
 from foveal.data.dataset import open_dataset
 from foveal.geometry.plan import Plan
+from foveal.kernels import build
 from foveal.ops import compose_tiles, halve
+from foveal.program import PlannedRun, compile_network
 from foveal.tiles import split
 from studies.networks import cgnet, espnet, espnetv2
 
@@ -37,6 +39,8 @@ NARROW: dict[str, Callable[[], nn.Module]] = {
     "espnetv2": lambda: espnetv2.ESPNetv2(6, 5, (16, 32, 64, 128), (1, 1)),
 }
 """Small ones of the same parts."""
+MULTIPLE = {"cgnet": 1, "espnet": 8, "espnetv2": 64}
+"""What sides must be multiples of [px]: at a coarse level, of so much more."""
 SIZE, TILE = (192, 256), 32
 
 
@@ -83,6 +87,22 @@ def test_narrow_networks_on_tiles_equal_dense_ones(name: str) -> None:
     plan = Plan(levels, TILE, SIZE)
     found = tiled(split(image, plan)).dense()
     torch.testing.assert_close(found, judge(network, parts, images, plan), rtol=0, atol=1e-9)
+
+
+@pytest.mark.skipif(not build.available(), reason="no compiler")
+@pytest.mark.parametrize("name", NARROW)
+@torch.no_grad()
+def test_narrow_networks_are_programs(name: str) -> None:
+    torch.manual_seed(0)
+    network = lively(NARROW[name]())
+    parts = espnetv2.whole_map_parts(network) if isinstance(network, espnetv2.ESPNetv2) else ()
+    program, image = compile_network(network, parts, MULTIPLE[name]), torch.rand(1, 3, *SIZE)
+    levels = torch.full((1, SIZE[0] // TILE, SIZE[1] // TILE), 2, dtype=torch.int8)
+    levels[:, :4, :4], levels[:, :2, 2:4] = 1, 0
+    expected = with_dense(network, parts)(split(image, Plan(levels, TILE, SIZE))).dense()
+    found = program.run(image, PlannedRun(levels.numpy(), TILE), logits=True).logits
+    found = F.interpolate(torch.from_numpy(found).permute(0, 3, 1, 2), expected.shape[2:], mode="bilinear")
+    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-4
 
 
 def test_only_scales_of_no_whole_stride_see_the_whole_map() -> None:

@@ -181,8 +181,11 @@ def test_plain_maps_beside_tiles_are_cut() -> None:
     assert_both_laws(run, random_map((13, 21)))
     levels = torch.zeros(2, 2, 3, dtype=torch.int8)
     levels[1] = 1
-    with pytest.raises(TypeError, match="in a batch whose images have different finest levels"):
-        run(split(random_map((16, 16)), Plan(levels[:, :, :2], 8, (16, 16))))
+    image, levels = random_map((16, 16)), levels[:, :, :2]
+    both = run(split(image, Plan(levels, 8, (16, 16)))).dense()
+    for n in range(2):  # whose finest levels are different ones
+        alone = run(split(image[n : n + 1], Plan(levels[n : n + 1], 8, (16, 16)))).dense()
+        torch.testing.assert_close(both[n : n + 1], alone)
 
 
 class Enlarging(nn.Module):

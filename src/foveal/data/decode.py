@@ -69,7 +69,7 @@ def check_file(path: Path) -> None:
     if path.is_dir():
         raise ImageError(f"{path} is a folder, not an image file.")
     if not path.exists():
-        raise ImageError(f"{path} does not exist.")
+        raise ImageError(f"{path} does not exist; give the name of an image file.")
     if not path.is_file():
         raise ImageError(f"{path} is no regular file.")
     if path.stat().st_size == 0:

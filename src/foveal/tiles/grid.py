@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 GRID_RULES: dict[Any, Callable[..., Any]] = {}
@@ -58,6 +57,5 @@ def as_grid(x: Tensor, source: Any) -> Grid:
 def as_plain(value: Any) -> Any:
     """Give grids among arguments as the plain tensors that they are."""
     if isinstance(value, Grid):
-        with torch._C.DisableTorchFunctionSubclass():
-            return value.as_subclass(Tensor)
+        return Tensor.__torch_function__(Tensor.as_subclass, (Tensor,), (value, Tensor))
     return type(value)(map(as_plain, value)) if type(value) in (list, tuple) else value
