@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import foveal
-from conformance import Networks, assert_close, make
+from conformance import Networks, answers, assert_close, make
 from foreign import UNet, lively, picture
 from foveal.adaptive.opening import describe
 from foveal.calibration.engine import find_engine
@@ -48,15 +48,6 @@ def moving(frames: int = 5, streams: int = 2) -> list[Tensor]:
         frame[:, :, 20:60, 10 + 20 * k : 50 + 20 * k] = torch.rand(streams, 3, 1, 1)
         frame[:, :, 100:, :60] += 0.05 * torch.randn(streams, 3, 50, 60)
         found.append(frame)
-    return found
-
-
-@torch.no_grad()
-def answers(method: AdaptiveSegmenter, frames: list[Tensor]) -> list[Prediction]:
-    """Segment a video."""
-    found: list[Prediction] = []
-    for frame in frames:
-        found.append(method(frame, found[-1].memory if found else None))
     return found
 
 

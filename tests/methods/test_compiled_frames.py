@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformance import CLASSES, Networks, assert_close, make
+from conformance import CLASSES, Networks, answers, assert_close, make
 from foveal.calibration.engine import find_engine
 from foveal.cost import count_macs
 from foveal.data.pairs import default_palette
@@ -73,15 +73,6 @@ def video(size: tuple[int, int] = SIZE, frames: int = 9, streams: int = 1, cut: 
         frame[:, :, size[0] // 2 :, :60] += 0.03 * noise
         frame[:, :, :20, size[1] // 2 :] += 0.001 * k
         found.append(frame.clamp(0, 1))
-    return found
-
-
-@torch.no_grad()
-def answers(method: AdaptiveSegmenter, frames: list[Tensor]) -> list[Prediction]:
-    """Segment a video."""
-    found: list[Prediction] = []
-    for frame in frames:
-        found.append(method(frame, found[-1].memory if found else None))
     return found
 
 

@@ -67,6 +67,15 @@ def answer(method: AdaptiveSegmenter, image: Tensor) -> Prediction:
     return method(image)
 
 
+@torch.no_grad()
+def answers(method: AdaptiveSegmenter, frames: list[Tensor]) -> list[Prediction]:
+    """Segment a video, the memory of a frame given on to the next."""
+    found: list[Prediction] = []
+    for frame in frames:
+        found.append(method(frame, found[-1].memory if found else None))
+    return found
+
+
 def assert_close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
     """Compare values; the tolerance is a share of the largest magnitude."""
     assert found.shape == expected.shape
