@@ -60,9 +60,7 @@ def video() -> str:
     ]
     for row in rows:
         seen = "static camera" if row["images"] == min(r["images"] for r in rows) else "15 Hz, driving"
-        name = (
-            row["method"] if row["method"] in ("dense", "key_frames") else f"{row['method']}, {row['policy']}"
-        )
+        name = row["method"] if row["method"] == "dense" else f"{row['method']}, {row['policy']}"
         works = " | ".join(f"{row[key]:.3f}" for key in ("work", "work_later"))
         scores = f"{100 * row['miou']:.1f} | {row['flicker']:.2%} | {row['agreement']:.1%}"
         lines.append(f"| {seen}, {row['images']} | {name} | {row['budget']:g} | {works} | {scores} |")
