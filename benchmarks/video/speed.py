@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -186,7 +188,13 @@ def main() -> None:
         scales = int8_scales(plain, seen) if precision == "int8" else None
         engine = plain if precision == "f32" else plain.in_precision(precision, scales)
         rows += [measure(engine, v, asked.frames, print) for v in videos(asked.sizes, asked.frames)]
-    record = asdict(describe_machine()) | {"model": MODEL, "method": METHOD, "rows": rows}
+    place = f"benchmarks/video/{asked.out.name}"
+    record = asdict(describe_machine()) | {
+        "command": "python " + shlex.join(["benchmarks/video/speed.py", place, *sys.argv[2:]]),
+        "model": MODEL,
+        "method": METHOD,
+        "rows": rows,
+    }
     write_atomically(asked.out, json.dumps(record, indent=1) + "\n")
     print(f"wrote {asked.out}: {len(rows)} rows")
 

@@ -59,6 +59,28 @@ def test_the_text_says_what_it_took(model: Path, frames: Path, tmp_path: Path) -
     assert run(*call, "--quiet").stdout == ""
 
 
+def test_frames_run_in_other_precisions(model: Path, frames: Path, tmp_path: Path) -> None:
+    sizes = {}
+    for precision in ("f32", "bf16"):
+        call = (
+            "video",
+            frames,
+            "-o",
+            tmp_path / precision,
+            "--model",
+            model,
+            "--precision",
+            precision,
+            "--json",
+        )
+        rows = lines_of(run(*call).stdout)
+        assert len(rows) == 5
+        sizes[precision] = rows[-1]["memory_bytes"]
+    assert sizes["bf16"] < sizes["f32"], "maps stay in their own number format"
+    unknown = ("video", frames, "-o", tmp_path / "x", "--model", model, "--precision", "int8")
+    assert "foveal adapt" in refused(run(*unknown))
+
+
 def test_what_is_known_goes_on_from_a_file(model: Path, frames: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept.safetensors"
     call = (

@@ -16,6 +16,7 @@ from foveal.data.pairs import default_palette
 from foveal.inference.video import Clock, VideoFrame, open_sink, open_source, segment_frames
 from foveal.tiles.video import VideoMemory
 from samples import error_of
+from videos import read
 
 av: Any = pytest.importorskip("av")
 SIZE = (48, 64)
@@ -44,14 +45,6 @@ def write(
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return path
-
-
-def read(path: Path) -> list[VideoFrame]:
-    source = open_source(str(path))
-    try:
-        return list(source)
-    finally:
-        source.close()
 
 
 def seconds(path: Path) -> list[float]:

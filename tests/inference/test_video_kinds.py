@@ -12,6 +12,7 @@ import pytest
 from commands import lines_of, refused, run, small_model
 from foveal.inference.video import VideoFrame, open_source
 from samples import error_of
+from videos import read
 
 av: Any = pytest.importorskip("av")
 SIZE = (48, 64)
@@ -41,14 +42,6 @@ def write(path: Path, frames: int, size: tuple[int, int] = SIZE, **wishes: Any) 
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return path
-
-
-def read(path: Path) -> list[VideoFrame]:
-    source = open_source(str(path))
-    try:
-        return list(source)
-    finally:
-        source.close()
 
 
 def corners(frame: VideoFrame) -> list[bool]:

@@ -160,6 +160,14 @@ def test_a_pixel_that_is_no_number_is_found_where_images_are_shrunk(
     assert "images hold NaN or infinity" in error_of(lambda: program.run(image, shrunk_to=(60, 90)))
 
 
+def test_an_image_too_wide_to_shrink_is_refused(network: torch.nn.Module) -> None:
+    """Samples of a line are counted in 32 bits; the image is one number, seen again and again."""
+    one = np.zeros((1, 1, 1, 3), np.uint8)
+    wide = np.lib.stride_tricks.as_strided(one, (1, 1, 1 << 30, 3), (0, 0, 0, 1))
+    program = compile_network(network)
+    assert "too wide" in error_of(lambda: program.run(wide, shrunk_to=(1, 64)))
+
+
 def test_what_cannot_be_shrunk_is_refused(network: torch.nn.Module) -> None:
     program, image = compile_network(network), torch.rand(1, 3, 90, 130)
     mask = np.ones((1, 2, 3), np.uint8)

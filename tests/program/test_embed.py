@@ -74,6 +74,8 @@ def library() -> ctypes.CDLL:
     found.foveal_free.argtypes = found.foveal_classes.argtypes = found.foveal_tile.argtypes = [
         ctypes.c_void_p
     ]
+    found.foveal_shrunk.argtypes = [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_double]
+    found.foveal_shrunk.argtypes += [ctypes.c_void_p] * 2
     found.foveal_name.restype = found.foveal_class_name.restype = ctypes.c_char_p
     found.foveal_name.argtypes = [ctypes.c_void_p]
     found.foveal_class_name.argtypes = found.foveal_class_color.argtypes = [ctypes.c_void_p, ctypes.c_int32]
@@ -242,6 +244,10 @@ def test_c_shrinks_images_as_python_does(
                     np.testing.assert_array_equal(ours.labels[0], found["labels"])
                     assert ours.work[0] == pytest.approx(result.work)
         for scale in (-0.5, 1.5, float("nan"), 0.001):
+            sides = ctypes.c_int32(), ctypes.c_int32()
+            places = (ctypes.addressof(side) for side in sides)
+            library.foveal_shrunk(program, 150, 210, ctypes.c_double(scale), *map(ctypes.c_void_p, places))
+            assert [side.value for side in sides] == [150, 210]
             status, result, _ = run(library, program, given, Options(2, 0, 1, 0.4, None, scale), (5, 7))
             assert (status, b"scale must be 0, or a share" in result.error) == (-2, True)
     finally:

@@ -8,11 +8,9 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from foveal.cli.method_options import Settings
-from foveal.cli.options import announce
 
 if TYPE_CHECKING:
     from foveal.calibration.engine import Engine
-    from foveal.hub.checkpoint import Model
     from foveal.inference.video import Paced
     from foveal.methods import AdaptiveSegmenter
 
@@ -58,7 +56,7 @@ class Limits:
         return usual if self.budget is None else self.budget
 
 
-def make_paced(loaded: Model, method: str, limits: Limits, settings: Settings, silent: bool) -> Paced:
+def make_paced(engine: Engine, method: str, limits: Limits, settings: Settings) -> Paced:
     """Make what segments frames.
 
     First frames get everything, where the method can be told; with a latency no more than there is time for.
@@ -67,14 +65,13 @@ def make_paced(loaded: Model, method: str, limits: Limits, settings: Settings, s
         ValueError: There is no such method or setting, it cannot keep a limit, or the network takes other
             images than colour.
     """
-    from foveal.calibration.engine import find_engine
     from foveal.inference.video import Latency, LongRun, Pace, Paced
     from foveal.methods import METHODS
     from foveal.storage.names import find
 
-    channels = getattr(loaded.network, "in_channels", 3)
-    if channels != 3:
-        raise ValueError(f"{loaded.name} takes images of {channels} channels and videos have 3")
+    if engine.channels != 3:
+        name, channels = engine.model.name, engine.channels
+        raise ValueError(f"{name} takes images of {channels} channels and videos have 3")
     kind = find(method, METHODS, "method")
     if limits.long_run is not None and not kind.uses_memory:
         able = ", ".join(name for name, other in METHODS.items() if other.uses_memory)
@@ -86,9 +83,6 @@ def make_paced(loaded: Model, method: str, limits: Limits, settings: Settings, s
         paces.append(LongRun(limits.long_run))
     if limits.latency is not None:
         paces.append(Latency(limits.latency))
-    engine = find_engine(loaded)
-    if engine.warning and not silent:
-        announce(engine.warning)
     make = partial(_make, engine, method, settings, limits.latency is not None)
     return Paced(make, paces, limits.most, kind.uses_memory)
 

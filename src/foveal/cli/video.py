@@ -17,7 +17,7 @@ from foveal.cli.errors import echo_json, say
 from foveal.cli.limits import Limits, make_paced
 from foveal.cli.method_options import MethodCommand, given_settings
 from foveal.cli.model_options import ModelOption, open_model
-from foveal.cli.options import BudgetOption, JsonOption, ThreadsOption, announce, prepare
+from foveal.cli.options import BudgetOption, JsonOption, PrecisionOption, ThreadsOption, announce, prepare
 
 if TYPE_CHECKING:
     from foveal.inference.video import FrameResult, Paced, Sink, Sound, Source
@@ -72,6 +72,7 @@ def video(
         Path | None,
         typer.Option(help="File of what is kept between frames: read if it is there, written at the end."),
     ] = None,
+    precision: PrecisionOption = "f32",
     threads: ThreadsOption = None,
     json: JsonOption = False,
     quiet: Annotated[
@@ -84,11 +85,14 @@ def video(
     otherwise. With --json, every frame is one line. Ctrl-C ends the video there; what was written can be
     played.
     """
+    from foveal.calibration.engine import find_engine
     from foveal.inference.video import open_sink, open_source
 
-    loaded = open_model(ctx, model)
-    limits = Limits(budget, long_run, latency)
-    made = make_paced(loaded, method, limits, given_settings(ctx), silent=quiet)
+    loaded, limits = open_model(ctx, model), Limits(budget, long_run, latency)
+    engine = find_engine(loaded, precision)
+    made = make_paced(engine, method, limits, given_settings(ctx))
+    if engine.warning and not quiet:
+        announce(engine.warning)
     if memory is not None:
         _check_memory(method)
     rate = None if fps is None else Fraction(fps).limit_denominator(1001)

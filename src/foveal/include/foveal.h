@@ -91,7 +91,7 @@ FOVEAL_API int32_t foveal_tile(const FovealProgram *program);
 /* Rows and columns of the tiles of an image: the shape of a mask and of levels. `tile` 0 as in the options. */
 FOVEAL_API void foveal_grid(const FovealProgram *program, int32_t height, int32_t width, int32_t tile, int32_t *rows, int32_t *columns);
 
-/* Height and width of the image that runs at a scale; `scale` 0 as in the options. */
+/* Height and width of the image that runs at a scale; 0 as in the options, and what foveal_run refuses as 1. */
 FOVEAL_API void foveal_shrunk(const FovealProgram *program, int32_t height, int32_t width, double scale, int32_t *small_height, int32_t *small_width);
 
 /* Segment an image. */

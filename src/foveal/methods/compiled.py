@@ -13,8 +13,8 @@ from foveal.kernels.build import tell
 from foveal.methods.base import AdaptiveSegmenter, WrappingMethod, check_shape
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.ops.classify.spec import factor_of
-from foveal.program.run import Program, ProgramResult, logits_grid
-from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, Settings
+from foveal.program.run import Program, ProgramResult
+from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, Settings, logits_grid
 
 if TYPE_CHECKING:
     from foveal.tiles.memory import Memory

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from foveal.program.builder import Tables
+from foveal.program.cells import checked_cells
 from foveal.program.file import read_tables, write_tables
 from foveal.program.info import ProgramInfo, RunDefaults
 from foveal.program.settings import (
@@ -22,7 +23,7 @@ from foveal.program.settings import (
     ReuseRun,
     SegBlocksRun,
     Settings,
-    enlarged_grid,
+    logits_grid,
 )
 from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 
@@ -173,10 +174,10 @@ class Program:
             ValueError: As of `run`.
         """
         defaults = RunDefaults() if self.info is None else self.info.run
-        array = np.asarray(image)
-        take_image(Request(), array, self.channels)
-        size = array.shape[2:] if array.dtype == np.float32 else array.shape[1:3]
-        sides = defaults.sides((int(size[0]), int(size[1])))
+        array, like = np.asarray(image), Request()
+        take_image(like, array, self.channels)
+        size = like.height, like.width
+        sides = defaults.sides(size)
         share = math.prod(sides) / math.prod(size)
         shrunk_to = None if sides == size else sides
         found = self.run(
@@ -231,18 +232,6 @@ class Program:
         self._call(request)
 
 
-def logits_grid(size: tuple[int, int], sides: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Return rows and columns of the logits of images of `size` [px] that run at `sides` [px].
-
-    Args:
-        size: Height and width of the images that come in.
-        sides: What they are shrunk to; the same if they are not.
-        stride: Pixels of the image that runs per sample of its logits.
-    """
-    inner = -(-sides[0] // stride), -(-sides[1] // stride)
-    return inner if sides == size else enlarged_grid(inner, size)
-
-
 def load_program(path: str | Path) -> Program:
     """Read a program that `Program.save` wrote; PyTorch is not needed.
 
@@ -289,42 +278,6 @@ def fill_request(request: Request, settings: Settings) -> None:
         request.direct, request.isolated = int(settings.direct), settings.isolated_gain
         request.shared, request.has_threshold = int(settings.shared), int(settings.threshold is not None)
         request.threshold = settings.threshold or 0.0
-
-
-def checked_cells(name: str, values: Array, cells: tuple[int, ...], kind: type) -> Array:
-    """Return a plan or a mask as native code reads it.
-
-    Raises:
-        ValueError: It has other cells, or is a plan that is no quadtree.
-    """
-    if tuple(values.shape) != cells:
-        raise ValueError(f"{name} is {list(values.shape)}; these images have cells {list(cells)}")
-    array: Array = np.ascontiguousarray(values, dtype=kind)
-    if kind is np.int8:
-        _check_plan(array)
-    return array
-
-
-def _check_plan(levels: Array) -> None:
-    """Refuse levels that are no quadtree: native code would write beyond its tiles."""
-    if levels.min() < -1 or levels.max() > 7:
-        raise ValueError(f"levels are {levels.min()} to {levels.max()}; a program has -1 (skip) to 7")
-    rows, columns = np.indices(levels.shape[1:])
-    side = 1 << np.maximum(levels, 0).astype(np.int64)
-    first = levels[np.arange(len(levels))[:, None, None], rows - rows % side, columns - columns % side]
-    counts = {level: int((levels == level).sum()) for level in range(1, int(levels.max()) + 1)}
-    covered = {level: _covered(levels, level) for level in counts}
-    if (first != levels).any() or counts != covered:
-        raise ValueError("levels are no quadtree: a level-l tile covers an aligned square of 2^l x 2^l cells")
-
-
-def _covered(levels: Array, level: int) -> int:
-    """Count the cells in the squares whose first cell has a level."""
-    side = 1 << level
-    images, rows, columns = (levels[:, ::side, ::side] == level).nonzero()
-    tall = np.minimum(side, levels.shape[1] - rows * side)
-    wide = np.minimum(side, levels.shape[2] - columns * side)
-    return int((tall * wide).sum()) if len(images) else 0
 
 
 def usable_threads() -> int:

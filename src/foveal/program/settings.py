@@ -177,3 +177,15 @@ def enlarged_grid(grid: tuple[int, int], size: tuple[int, int]) -> tuple[int, in
     """
     grids = [(-(-size[0] // stride), -(-size[1] // stride)) for stride in ENLARGED]
     return next((found for found in grids if grid[0] <= found[0] and grid[1] <= found[1]), grids[-1])
+
+
+def logits_grid(size: tuple[int, int], sides: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Return rows and columns of the logits of images of `size` [px] that run at `sides` [px].
+
+    Args:
+        size: Height and width of the images that come in.
+        sides: What they are shrunk to; the same if they are not.
+        stride: Pixels of the image that runs per sample of its logits.
+    """
+    inner = -(-sides[0] // stride), -(-sides[1] // stride)
+    return inner if sides == size else enlarged_grid(inner, size)

@@ -43,9 +43,11 @@ OWN = Sides()
 
 
 def _bounded(up: int, down: int, more: int, least: int) -> Sides | None:
-    part = gcd(
-        up, down
-    )  # floor((a s + b) / d) is that of a / k, floor(b / k) and d / k where k divides a and d
+    """Return a rule in its lowest terms; None beyond the bounds.
+
+    Where k divides both a and d, floor((a s + b) / d) is floor((a / k s + floor(b / k)) / (d / k)).
+    """
+    part = gcd(up, down)
     up, down, more = up // part, down // part, more // part
     if (up, down, more) == (1, 1, 0) and least <= 1:
         return OWN

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from foveal.program.cells import checked_cells
 from foveal.program.content import Content, KeptMap
 from foveal.program.run import (
     PHASES,
     Array,
     Program,
-    checked_cells,
     fill_request,
     take_image,
     usable_threads,

@@ -87,8 +87,10 @@ static int32_t shrunk_side(int32_t side, double scale) {
     return small < 1 ? 1 : (int32_t)small;
 }
 
+static int is_scale(double scale) { return scale >= FOVEAL_LEAST_SCALE && scale <= 1; }
+
 void foveal_shrunk(const FovealProgram *p, int32_t height, int32_t width, double scale, int32_t *small_height, int32_t *small_width) {
-    const double share = scale == 0 ? p->info.scale : scale;
+    const double share = scale == 0 ? p->info.scale : is_scale(scale) ? scale : 1;
     *small_height = shrunk_side(height, share), *small_width = shrunk_side(width, share);
 }
 
@@ -144,7 +146,7 @@ int32_t foveal_run(FovealProgram *p, const FovealImage *image, const FovealOptio
         return refuse(result, "method must be FOVEAL_DENSE, FOVEAL_SEGBLOCKS or FOVEAL_COARSE_TO_FINE");
     if (options->method != FOVEAL_DENSE && !(options->budget > 0 && options->budget <= 1))
         return refuse(result, "budget must be above 0 and at most 1, a share of the dense work");
-    if (options->scale != 0 && !(options->scale >= FOVEAL_LEAST_SCALE && options->scale <= 1))
+    if (options->scale != 0 && !is_scale(options->scale))
         return refuse(result, "scale must be 0, or a share of the image's sides between 0.01 and 1");
     if (image->height < 1 || image->width < 1) return refuse(result, "images are empty");
     Request q = request_of(p, image, options, result);

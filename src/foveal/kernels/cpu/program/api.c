@@ -236,6 +236,7 @@ int request_check(const Program *p, Request *q) {
     if ((int64_t)q->images * q->height * q->width > INT32_MAX) return request_refuse(q, "the images have too many pixels for one run; split them");
     if ((q->full_height || q->full_width) && (q->full_height < 1 || q->full_width < 1 || (int64_t)q->images * q->full_height * q->full_width > INT32_MAX))
         return request_refuse(q, "the images have too many pixels for one run; split them");
+    if (q->full_width > INT32_MAX / p->head.colours) return request_refuse(q, "the images are too wide; split them");
     if (q->full_height && q->mask) return request_refuse(q, "images that are shrunk take no mask");
     if (!bins_fit(p, q)) return request_refuse(q, "the images are too long for their width or height; split them");
     return 0;

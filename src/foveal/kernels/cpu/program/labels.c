@@ -42,9 +42,8 @@ static void blank(const Run *r, int64_t image, int32_t y, uint8_t *labels, float
 }
 
 static int32_t factor_of(const Run *r, int32_t rows, int32_t columns) {
-    const Request *q = r->request;
-    const int32_t height = scaled(r) ? q->full_height : q->height, width = scaled(r) ? q->full_width : q->width;
-    const int32_t down = (height - 1) / rows + 1, across = (width - 1) / columns + 1, least = down > across ? down : across;
+    const Sides s = labelled_sides(r);
+    const int32_t down = (s.rows - 1) / rows + 1, across = (s.columns - 1) / columns + 1, least = down > across ? down : across;
     int32_t factor = 1;
     while (factor < least) factor *= 2;
     return factor;
@@ -57,7 +56,7 @@ void label_step(Run *r, const float *logits, int32_t rows, int32_t columns, Team
     const int32_t classes = r->program->head.classes, factor = factor_of(r, rows, columns);
     const int64_t padded = padded_columns(columns), plane = padded * classes;
     float *upper = r->scratch[team.thread], *lower = upper + plane;
-    const int32_t height = scaled(r) ? q->full_height : q->height, width = scaled(r) ? q->full_width : q->width;
+    const int32_t height = labelled_sides(r).rows, width = labelled_sides(r).columns;
     const Band band = {upper, lower, padded, classes, columns, factor, width};
     if (!q->labels && !q->confidence) return;
     for (int64_t task; (task = take(&team)) < (int64_t)q->images * (rows + 1);) {

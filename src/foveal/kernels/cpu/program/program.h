@@ -326,6 +326,7 @@ int decide_refinement(Run *r, const float *cells, int32_t level, int8_t *levels)
 
 /* scale.c */
 int scaled(const Run *r);
+Sides labelled_sides(const Run *r);
 int prepare_scale(Run *r);
 void shrink_input(Run *r, Team team);
 void enlarge_logits(Run *r, const float *logits, int32_t rows, int32_t columns, Team team);

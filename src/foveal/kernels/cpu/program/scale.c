@@ -5,6 +5,12 @@ enum { COARSEST = 4 }; /* logits are enlarged to the first of the strides 4, 2 a
 
 int scaled(const Run *r) { return r->request->full_height > 0; }
 
+/* Sides of the images that come in, which labels have. */
+Sides labelled_sides(const Run *r) {
+    const Request *q = r->request;
+    return scaled(r) ? (Sides){q->full_height, q->full_width} : (Sides){q->height, q->width};
+}
+
 /* Whether logits of so many rows and columns fit into those of a stride of the images that come in. */
 static int keeps(const Request *q, int32_t rows, int32_t columns, int32_t stride) {
     return rows <= extent(q->full_height, stride) && columns <= extent(q->full_width, stride);

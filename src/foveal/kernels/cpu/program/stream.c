@@ -163,6 +163,15 @@ static int64_t find_window(const Stream *s, int64_t count) {
     return found;
 }
 
+/* Let the cells under a tile, which `to` describes now, know its new slot. */
+static void rename_owner(Stream *s, int64_t from, int64_t to) {
+    const int64_t span = (int64_t)1 << s->level[to], below = s->row[to] + span, right = s->column[to] + span;
+    int64_t *owner = s->owner + s->image[to] * s->rows * s->columns;
+    for (int64_t y = s->row[to]; y < below && y < s->rows; y++)
+        for (int64_t x = s->column[to]; x < right && x < s->columns; x++)
+            if (owner[y * s->columns + x] == from) owner[y * s->columns + x] = to;
+}
+
 /* Note that the tiles in a window move to free slots outside it. There are enough of these: every tile that stays and
    every new one owns a cell that no other has, and there is a slot for every cell. */
 static void clear_window(Stream *s, int64_t first, int64_t count) {
@@ -175,12 +184,7 @@ static void clear_window(Stream *s, int64_t first, int64_t count) {
         s->image[free] = s->image[k], s->level[free] = s->level[k], s->row[free] = s->row[k], s->column[free] = s->column[k];
         s->image[k] = -1;
     }
-    for (int64_t k = 0; k < s->slots; k++)
-        for (int64_t m = 0; s->owner[k] >= first && s->owner[k] < first + count && m < s->moves; m++)
-            if (s->owner[k] == s->from[m]) {
-                s->owner[k] = s->to[m];
-                break;
-            }
+    for (int64_t m = 0; m < s->moves; m++) rename_owner(s, s->from[m], s->to[m]);
 }
 
 /* Give the tiles of a decision slots one after the other, and count their work; 0, or -1 without memory. */
