@@ -3,6 +3,7 @@
    The threads live as long as a run, so a program can be used in any thread and after a fork, and needs no
    OpenMP. Members wait for each other by spinning for a moment, then they yield their core. */
 #include <sched.h>
+#include "platform/cores.h"
 #include "program/program.h"
 
 enum { SPINS = 4000 };
@@ -63,6 +64,7 @@ void team_run(Run *r, void (*work)(Run *, Team)) {
     for (; started < r->threads; started++) {
         members[started] = (Member){r, work, {started, 1, &r->next}};
         if (pthread_create(&threads[started], NULL, enter, &members[started])) break;
+        leave_this_core(threads[started]);
     }
     r->threads = started;
     __atomic_store_n(&r->go, 1, __ATOMIC_RELEASE);
