@@ -119,7 +119,7 @@ def describe(model: AdaptiveModel, file: Path | None = None) -> AdaptedModel:
     """Describe an adaptive model as commands know trained networks."""
     found = describe_model(model.prepared, model.spec, file)
     return AdaptedModel(
-        found.name, found.network, found.card, found.policy, found.file, model.compiled, model.spec
+        found.name, found.network, found.card, found.policy, found.file, model.compiled, spec=model.spec
     )
 
 
@@ -136,7 +136,7 @@ def save_copy(model: Model, folder: Path) -> Model:
     Its card says tile and levels, also where they were changed after it was opened.
     """
     if not isinstance(model, AdaptedModel):
-        path = save_model(model.network, model.card, folder / WEIGHTS, policy=model.policy)
+        path = save_model(model.network, model.card, folder / WEIGHTS, policy=model.policy, exits=model.exits)
         return load_model(path)
     assert model.spec is not None, "is set where one is made"
     spec = replace(model.spec, tile=model.card.tile, coarse_level=model.card.coarse_level)

@@ -22,7 +22,7 @@ from foveal.calibration.latency import Setup
 from foveal.cost import alternate
 from foveal.geometry.mask import Mask, read_mask
 from foveal.kernels.threads import let_threads_go
-from foveal.methods import AdaptiveSegmenter, MethodConfig, Resources
+from foveal.methods import AdaptiveSegmenter, MethodConfig
 from foveal.methods.scaling import (
     Shrinking,
     Size,
@@ -204,7 +204,7 @@ class AdaptiveContender:
         Raises:
             ValueError: The config does not fit the network, or the precision not the method.
         """
-        resources = Resources(self.engine.model.policy)
+        resources = self.engine.model.resources
         if self.mask is None:
             return self.engine.make(self.name, self.config, resources)
         setup = Setup(self.engine, self.name, self.config, resources)

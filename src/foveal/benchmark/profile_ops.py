@@ -33,7 +33,7 @@ from foveal.cost import Timing, alternate, count_macs
 from foveal.fusion import CannotFuse, fuse
 from foveal.fusion.layers import Convolve
 from foveal.geometry.plan import Plan
-from foveal.methods import METHODS, Resources, SegBlocks, SegBlocksConfig
+from foveal.methods import METHODS, SegBlocks, SegBlocksConfig
 from foveal.methods.base import check_image
 from foveal.ops import Convolution, classify, tuning
 from foveal.ops.convolve.autotune import choose
@@ -125,7 +125,7 @@ def _method(network: nn.Module, task: Task) -> SegBlocks:
     if METHODS.get(name) is not SegBlocks:
         raise ValueError(f"operations are timed on the one plan of the method segblocks, given '{name}'")
     assert isinstance(config, SegBlocksConfig), "settings are those of the method"
-    return SegBlocks.from_config(network, config, Resources(task.model.policy)).eval()
+    return SegBlocks.from_config(network, config, task.model.resources).eval()
 
 
 def _measure(network: fx.GraphModule, image: Tensor, plan: Plan, repeat: int) -> dict[str, _Side]:

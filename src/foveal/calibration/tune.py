@@ -27,7 +27,7 @@ from foveal.calibration.tuned import TunedRow, TunedSettings
 from foveal.cost import alternate, settle
 from foveal.data.pairs import Dataset
 from foveal.hub.fingerprint import fingerprint
-from foveal.methods import AdaptiveSegmenter, Resources
+from foveal.methods import AdaptiveSegmenter
 from foveal.methods.scaling import Size
 from foveal.objectives.confusion import Confusion
 from foveal.ops import tuning
@@ -200,7 +200,7 @@ class _Race:
         """Make the method of every candidate."""
         for each in candidates:
             engine = engines[each.precision]
-            made = engine.make(each.method, each.config, Resources(engine.model.policy))
+            made = engine.make(each.method, each.config, engine.model.resources)
             self.entries.append(_Entry(each, made, Confusion(classes)))
 
     def run(self, say: Say) -> list[tuple[int, int]]:

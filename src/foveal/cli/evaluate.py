@@ -225,7 +225,7 @@ def entry(loaded: Model, engine: Engine, chosen: Chosen, budget: float) -> Entry
             tile=_cell(method, config),
             settings=config.settings,
         )
-    made = engine.make(method, config, Resources(loaded.policy))
+    made = engine.make(method, config, loaded.resources)
     cell, settings = _cell(method, config), config.settings
     return Entry(method, policy, budget, lambda target: made, tile=cell, settings=settings)
 

@@ -91,11 +91,9 @@ def _make(engine: Engine, method: str, settings: Settings, timed: bool, share: f
     """Make the method for a budget."""
     from foveal.calibration.configure import configure
     from foveal.inference.video.pace import START
-    from foveal.methods import METHODS, Resources
+    from foveal.methods import METHODS
     from foveal.methods.config import settings_of
 
     if "first_budget" in settings_of(METHODS[method].Config):
         settings = {"first_budget": max(share, START) if timed else FIRST, **settings}
-    return engine.make(
-        method, configure(engine.model, method, share, settings), Resources(engine.model.policy)
-    )
+    return engine.make(method, configure(engine.model, method, share, settings), engine.model.resources)

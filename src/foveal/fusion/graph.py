@@ -75,16 +75,54 @@ def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None, multi
         return _fuse(network, names, multiple, opened=False)
 
 
-def _fuse(network: nn.Module, names: tuple[str, ...], multiple: int, opened: bool) -> nn.Module:
-    kind = _name(network)
+def trace(network: nn.Module, dense_modules: tuple[str, ...] | None = None, multiple: int = 1) -> Fused:
+    """Write a network as a graph that calls the network's own modules, layers not joined; for training too.
+
+    Nodes know the shapes of their maps, for an image of 128 x 192 px.
+    Activations of the network stop overwriting their inputs, since a graph may run them at another time, and
+    dropout is left out.
+
+    Args:
+        network: Module from images [N, C, H, W] to logits.
+        dense_modules: Submodules that become one node, by name; the network's `dense_modules` if absent.
+        multiple: Sides of images that will come are multiples of it [px].
+
+    Raises:
+        CannotFuse: As of `fuse`.
+    """
+    names = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
+    traced, (image, _) = _traced_alike(network, names, multiple, opened=False)
+    Shapes(traced).run(image)
+    own = copy.copy(without_overwriting(network))  # constants of the graph are kept beside the modules
+    for node in traced.graph.nodes:
+        if node.op == "get_attr" and not hasattr(own, str(node.target)):
+            setattr(own, str(node.target), getattr(traced, str(node.target)))
+    made = Fused(own, traced.graph, f"Traced{_name(network)}")
+    made.take(attributes_of(network))
+    simplify(made)
+    made.recompile()
+    return made
+
+
+def _traced_alike(
+    network: nn.Module, names: tuple[str, ...], multiple: int, opened: bool
+) -> tuple[Fused, tuple[Tensor, Any]]:
+    """Return the graph of a network for images of any size; and an image, with the network's answer."""
     image, other = (_image(network, *sample, multiple) for sample in SAMPLES)
     traced, expected = _traced(network, names, image, opened)
     differs = first_difference(traced, _traced(network, names, other, opened)[0])
     if differs is not None:
         raise CannotFuse(
-            f"{kind} computes numbers from the image's size in its own way before {place_of(differs)}, and "
-            "no graph can follow; let sizes come from the shapes of maps, by sums, products and quotients"
+            f"{_name(network)} computes numbers from the image's size in its own way before "
+            f"{place_of(differs)}, and no graph can follow; let sizes come from the shapes of maps, by sums, "
+            "products and quotients"
         )
+    return traced, (image, expected)
+
+
+def _fuse(network: nn.Module, names: tuple[str, ...], multiple: int, opened: bool) -> nn.Module:
+    kind = _name(network)
+    traced, (image, expected) = _traced_alike(network, names, multiple, opened)
     simplify(traced)
     # Nothing is overwritten, so maps may lie in memory in another order, which changes how sums are rounded.
     if not _same(_answer(Shapes(traced).run, image), expected, TRACED_ROUNDINGS):

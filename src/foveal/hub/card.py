@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import ConfigDict, Field
 
+from foveal.exits import ExitConfig
 from foveal.models import MODELS
 from foveal.policies import PolicyNet
 from foveal.storage.reading import read_json, refusal, shorten
@@ -31,6 +32,7 @@ class Card:
         max_level: Coarsest level that it was trained for.
         coarse_level: Level of the coarse pass, for methods that begin with one.
         policy: Arguments of the policy network that was trained with it; empty if there is none.
+        exits: Where it may be left, and the heads there that were trained with it, first to last.
         training: How it was trained and what it reached, in words and numbers.
         command: What trained it; empty if nobody said.
         commit: Of the checkout that trained it.
@@ -46,6 +48,7 @@ class Card:
     max_level: Level = 2
     coarse_level: Level = 2
     policy: dict[str, int] = field(default_factory=dict)
+    exits: Annotated[tuple[ExitConfig, ...], Field(max_length=64)] = ()
     training: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     commit: str = ""

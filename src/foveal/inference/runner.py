@@ -21,7 +21,7 @@ from foveal.cost import MacsByPlan, Timer, Timing, alternate, count_macs
 from foveal.geometry.mask import Mask, read_mask
 from foveal.geometry.plan import SKIP, grid
 from foveal.inference.result import Result
-from foveal.methods import MethodConfig, Prediction, Resources, Step
+from foveal.methods import MethodConfig, Prediction, Step
 from foveal.ops import upsample
 from foveal.storage.labels import VOID
 
@@ -70,7 +70,7 @@ class Runner:
         self._dense_macs: dict[tuple[int, int], int] = {}
         self._macs = MacsByPlan(_passes)
         self._dense = engine.dense()
-        resources = Resources(policy_network=model.policy)
+        resources = model.resources
         engine.make(method, config, resources)
         self.setup = Setup(engine, method, config, resources)
         self._whole = self.setup.make_dense()

@@ -9,6 +9,8 @@ from foveal.methods.compiled import CompiledMethod, CompiledNetwork
 from foveal.methods.compiled_frames import CompiledFrames
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
+from foveal.methods.layer_cascade import LayerCascade, LayerCascadeConfig
+from foveal.methods.mess import Mess, MessConfig
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.methods.segblocks import SegBlocks, SegBlocksConfig
 from foveal.methods.video_coarse_to_fine import VideoCoarseToFine, VideoCoarseToFineConfig
@@ -20,6 +22,8 @@ METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "coarse_to_fine": CoarseToFine,
     "blockcopy": BlockCopy,
     "video_coarse_to_fine": VideoCoarseToFine,
+    "layer_cascade": LayerCascade,
+    "mess": Mess,
 }
 
 __all__ = [
@@ -35,6 +39,10 @@ __all__ = [
     "CompiledNetwork",
     "Dense",
     "DenseConfig",
+    "LayerCascade",
+    "LayerCascadeConfig",
+    "Mess",
+    "MessConfig",
     "MethodConfig",
     "MethodTraining",
     "Prediction",

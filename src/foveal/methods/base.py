@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
         network: The ordinary network that the method runs.
         Config: Its settings.
         decides_from: What the decision looks at, in words.
+        decides_for: The smallest thing that work is spent on or not: a tile, or an image.
         supports_risk: Whether a tolerated disagreement can choose what is spent (a `threshold` setting).
         is_anytime: Whether complete predictions come one after the other (`stream`).
         supports_masks: Whether places can be left out (`masked`).
@@ -44,6 +45,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
     network: nn.Module
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     decides_from: ClassVar[str] = "nothing"
+    decides_for: ClassVar[Literal["tile", "image"]] = "tile"
     supports_risk: ClassVar[bool] = False
     is_anytime: ClassVar[bool] = False
     supports_masks: ClassVar[bool] = False

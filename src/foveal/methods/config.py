@@ -14,6 +14,7 @@ from foveal.program.settings import Settings
 from foveal.storage.schema import Level, Tile
 
 if TYPE_CHECKING:
+    from foveal.exits import Exits
     from foveal.policies.learned import PolicyNet
 
 
@@ -140,10 +141,12 @@ class Resources:
     Attributes:
         policy_network: Trained together with the network.
         labels: True labels of the images [N, H, W]; only an oracle looks at them.
+        exits: Heads where the network may be left.
     """
 
     policy_network: PolicyNet | None = None
     labels: Tensor | None = None
+    exits: Exits | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,25 @@ def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
     return (goal.exp() * (goal - log)).sum(1).mean()
 
 
+def filtered_divergence(logits: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+    """Mean divergence from a teacher's class probabilities over the labelled pixels that it has right.
+
+    Args:
+        logits: [N, K, h, w], brought to the size of the labels bilinearly, as the teacher's are.
+        teacher: Logits of the teacher.
+        target: Labels [N, H, W], bytes or whole numbers; 255 is ignored.
+
+    Source: positive filtering distillation, Kouris et al., "Multi-Exit Semantic Segmentation Networks",
+    ECCV 2022.
+    """
+    size = target.shape[-2:]
+    ours, theirs = (F.interpolate(x.float(), size=size, mode="bilinear") for x in (logits, teacher))
+    log, goal = ours.log_softmax(1), theirs.log_softmax(1)
+    labelled = target.long() != VOID
+    right = labelled & (theirs.argmax(1) == target.long())
+    return ((goal.exp() * (goal - log)).sum(1) * right).sum() / labelled.sum().clamp(min=1)
+
+
 def balanced_weights(shares: Tensor, power: float = 0.5) -> Tensor:
     """Weights [K] that grow as classes get rarer: (median share / share) ^ power.
 

@@ -9,6 +9,16 @@ from foveal.tiles import statistics as statistics
 from foveal.tiles import windows as windows
 from foveal.tiles.dense import run_dense
 from foveal.tiles.memory import Memory, NetworkChanged
+from foveal.tiles.retile import retile
 from foveal.tiles.tensor import NoTileRule, TileTensor, WrongGeometry, split
 
-__all__ = ["Memory", "NetworkChanged", "NoTileRule", "TileTensor", "WrongGeometry", "run_dense", "split"]
+__all__ = [
+    "Memory",
+    "NetworkChanged",
+    "NoTileRule",
+    "TileTensor",
+    "WrongGeometry",
+    "retile",
+    "run_dense",
+    "split",
+]

@@ -14,6 +14,7 @@ from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches, class_shares
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.synthetic import StreetScenes
+from foveal.exits import Exits
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import save_model
 from foveal.methods import METHODS, Aim, TrainableSegmenter
@@ -76,6 +77,7 @@ def save_run(
     """
     policy = next((part for part in method.modules() if isinstance(part, Learned)), None)
     net = policy.net if policy else None
+    exits = next((part for part in method.modules() if isinstance(part, Exits)), None)
     adapted = save_adapted(recipe, run, method, dataset)
     if adapted is not None:
         return adapted
@@ -87,11 +89,12 @@ def save_run(
         max_level=recipe.method.max_level,
         coarse_level=recipe.method.coarse_level,
         policy=net.config if net else {},
+        exits=exits.configs if exits else (),
         training={"recipe": recipe.as_dict()},
         **(origin or {}),
     )
     network, path = cast(SegmentationNetwork, method.network), run / "model.safetensors"
-    return save_model(network, card, path, half=True, policy=net)
+    return save_model(network, card, path, half=True, policy=net, exits=exits)
 
 
 def _network(recipe: Recipe, dataset: Dataset, batches: Batches, fresh: bool) -> nn.Module:

@@ -1,0 +1,278 @@
+"""A network in stages: its graph, cut where it may be left, so that a stage runs when it is asked for.
+
+The network is traced (torch.fx), not rewritten: the graph calls the network's own modules, so training the
+stages trains the network. A place where it may be left is a map that everything deeper goes through: between
+two residual blocks, say, but not beside a shortcut. What does not lead to a place runs as late as it can:
+the lateral convolutions of a decoder, for instance, in the last stage, for what has got so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from foveal.cost import count_macs
+from foveal.fusion.graph import CannotFuse, trace
+from foveal.fusion.layers import Convolve
+from foveal.storage.names import find
+
+SAMPLE = (128, 192)
+"""Sides of the image that shapes and costs are taken from [px]."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A map of a network that everything deeper goes through.
+
+    Attributes:
+        name: Module that it comes out of.
+        channels: Channels of the map.
+        stride: Pixels of the image per sample.
+        node: Name of the node in the graph.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    node: str
+
+
+class Stages(nn.Module):
+    """A network that runs stage by stage.
+
+    Args:
+        network: Module from images [N, C, H, W] to logits [N, K, h, w]; or what `foveal.fuse` made of one.
+        names: Modules after which it may be left, first to last; the usual ones if absent.
+
+    Attributes:
+        places: Where it may be left.
+        stride: Pixels of the image per sample of the network's own logits.
+        classes: Logits K.
+        is_fused: Whether layers are joined, so that it is for inference alone.
+
+    Raises:
+        ValueError: The network cannot be traced, has no such places, or they are in another order.
+    """
+
+    def __init__(self, network: nn.Module, names: Sequence[str] | None = None) -> None:
+        super().__init__()
+        kind = type(network).__name__
+        try:
+            self.traced = network if isinstance(network, fx.GraphModule) else trace(network)
+        except CannotFuse as error:
+            raise ValueError(f"{kind} cannot be cut into stages: {error}") from None
+        found = {place.name: place for place in _places(self.traced)}
+        given = [place.name for place in _usual(list(found.values()))] if names is None else list(names)
+        chosen = [find(name, found, "place in the network that all of it goes through") for name in given]
+        order = [name for name in found if name in given]
+        if not given or given != order:
+            raise ValueError(
+                f"exits of {kind} are after {', '.join(given) or 'nothing'}; give modules in the order in "
+                f"which they run, each once: {', '.join(found) or 'there are none'}"
+            )
+        self.places = tuple(chosen)
+        answer = _shape(_output(self.traced))
+        self.classes, self.stride = answer[1], _height(self.traced) // answer[2]
+        self.is_fused = any(isinstance(module, Convolve) for module in self.traced.modules())
+        self._parts, self._kept = _cut(self.traced, [place.node for place in chosen])
+        self._count = _macs(self, _image(network))
+
+    @classmethod
+    def places_of(cls, network: nn.Module) -> tuple[Place, ...]:
+        """List all places where a network may be left, first to last.
+
+        Raises:
+            ValueError: The network cannot be traced.
+        """
+        try:
+            traced = network if isinstance(network, fx.GraphModule) else trace(network)
+        except CannotFuse as error:
+            raise ValueError(f"{type(network).__name__} cannot be cut into stages: {error}") from None
+        return tuple(_places(traced))
+
+    def __len__(self) -> int:
+        """Count the stages, one more than places."""
+        return len(self._parts)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Share of the network's convolutions and products that every stage takes, of a whole image."""
+        return tuple(count / sum(self._count) for count in self._count)
+
+    @property
+    def macs_per_pixel(self) -> float:
+        """Multiply-accumulates of the whole network per pixel of an image."""
+        return sum(self._count) / (SAMPLE[0] * SAMPLE[1])
+
+    def start(self, image: Any) -> dict[str, Any]:
+        """Return what the first stage is given: images [N, C, H, W], or their tiles."""
+        return {next(node.name for node in self.traced.graph.nodes if node.op == "placeholder"): image}
+
+    def run(self, stage: int, values: dict[str, Any]) -> dict[str, Any]:
+        """Run a stage.
+
+        Args:
+            stage: Its number, from 0.
+            values: What the stage before it has left.
+
+        Returns:
+            What later stages need, the map at the stage's place among it; after the last stage the logits.
+        """
+        known, last = dict(values), len(self._parts) - 1
+        nodes = {node.name: node for node in self.traced.graph.nodes}
+        for name in self._parts[stage]:
+            known[name] = self._compute(nodes[name], known)
+            for used in self._kept[name]:
+                known.pop(used, None)
+        return {"logits": known[_output(self.traced).name]} if stage == last else known
+
+    def at(self, stage: int, values: dict[str, Any]) -> Any:
+        """Return the map at the end of a stage, from what it left."""
+        return values[self.places[stage].node]
+
+    def _compute(self, node: fx.Node, known: dict[str, Any]) -> Any:
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: known[n.name])
+        if node.op == "call_module":
+            return self.traced.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        if node.op == "get_attr":
+            return _attribute(self.traced, str(node.target))
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
+    for name in path.split("."):
+        root = getattr(root, name)
+    return root
+
+
+def _image(network: nn.Module) -> Tensor:
+    like = next((p for p in network.parameters()), next(iter(network.buffers()), torch.empty(0)))
+    stride = max(int(getattr(network, "coarsest_stride", 1)), int(getattr(network, "multiple", 1)))
+    sides = [-(-side // stride) * stride for side in SAMPLE]
+    return torch.zeros(1, int(getattr(network, "in_channels", 3)), *sides).to(like)
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    """Return the shape of a map [N, C, H, W] in the sample that was traced; nothing for what is no map."""
+    shape = node.meta.get("shape") or ()
+    return tuple(shape) if len(shape) == 4 else ()
+
+
+def _height(traced: fx.GraphModule) -> int:
+    return next(_shape(node)[2] for node in traced.graph.nodes if node.op == "placeholder")
+
+
+def _output(traced: fx.GraphModule) -> fx.Node:
+    """Return the node of the logits.
+
+    Raises:
+        ValueError: The network returns something else than one map.
+    """
+    found = next(node for node in traced.graph.nodes if node.op == "output").args[0]
+    if not isinstance(found, fx.Node):
+        raise ValueError("the network returns several maps; give one that returns its logits alone")
+    return found
+
+
+def _places(traced: fx.GraphModule) -> list[Place]:
+    """Find the maps that every path from the image to the coarsest map goes through, first to last."""
+    height, end = _height(traced), _output(traced)
+    nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
+    maps = [node for node in nodes if min(_shape(node)[2:], default=0) > 1 and node is not end]
+    if not maps:
+        return []
+    coarsest = min(_shape(node)[2] for node in maps)
+    deepest = next(node for node in reversed(maps) if _shape(node)[2] == coarsest)
+    through, names = _dominators(traced, deepest), _names(nodes)
+    return [
+        Place(names[node], _shape(node)[1], height // _shape(node)[2], node.name)
+        for node in maps
+        if node in through and node in names and height % _shape(node)[2] == 0
+    ]
+
+
+def _dominators(traced: fx.GraphModule, target: fx.Node) -> set[fx.Node]:
+    """Return the nodes that every path from the image to a node goes through, the node among them."""
+    found: dict[fx.Node, set[fx.Node] | None] = {}
+    for node in traced.graph.nodes:
+        if node.op == "placeholder":
+            found[node] = {node}
+            continue
+        before = [found[n] for n in node.all_input_nodes if found.get(n) is not None]
+        found[node] = {node}.union(set.intersection(*before)) if before else None  # type: ignore[arg-type]
+    return found[target] or set()
+
+
+def _names(nodes: Sequence[fx.Node]) -> dict[fx.Node, str]:
+    """Name nodes by the outermost module that they are the last of; others have no name."""
+    last: dict[str, fx.Node] = {}
+    for node in nodes:
+        for path in node.meta.get("nn_module_stack", ()):
+            last[str(path)] = node
+    outwards = sorted(last.items(), key=lambda item: -item[0].count("."))
+    return {node: path for path, node in outwards if path}
+
+
+def _usual(places: Sequence[Place]) -> list[Place]:
+    """Choose the last two blocks before a change of stride, all but the last change."""
+    found = []
+    for stride in sorted({place.stride for place in places})[:-1]:
+        there = [place for place in places if place.stride == stride]
+        depth = min(place.name.count(".") for place in there)
+        found.append([place for place in there if place.name.count(".") == depth][-1])
+    return found[-2:]
+
+
+def _cut(
+    traced: fx.GraphModule, exits: Sequence[str]
+) -> tuple[tuple[tuple[str, ...], ...], dict[str, tuple[str, ...]]]:
+    """Give every node to the latest stage that has time for it.
+
+    Returns:
+        The nodes of every stage; and what is not needed any more after a node, by its name.
+    """
+    nodes = [node for node in traced.graph.nodes if node.op != "placeholder"]
+    stage: dict[fx.Node, int] = {}
+    for node in reversed(nodes):
+        users = [stage[user] for user in node.users if user in stage]
+        own = exits.index(node.name) if node.name in exits else len(exits)
+        stage[node] = min([own, *users])
+    parts = tuple(
+        tuple(n.name for n in nodes if stage[n] == k and n.op != "output") for k in range(len(exits) + 1)
+    )
+    order = [name for part in parts for name in part]
+    place = {name: k for k, name in enumerate(order)}
+    done: dict[str, list[str]] = {name: [] for name in order}
+    output = _output(traced)
+    for node in traced.graph.nodes:
+        users = [place[user.name] for user in node.users if user.name in place]
+        if users and node is not output:
+            done[order[max(users)]].append(node.name)
+    return parts, {name: tuple(names) for name, names in done.items()}
+
+
+@torch.no_grad()
+def _macs(stages: Stages, image: Tensor) -> list[int]:
+    """Count the convolutions and products of every stage, of one image."""
+    training = [module for module in stages.modules() if module.training]
+    stages.eval()
+    values, found = stages.start(image), []
+    for stage in range(len(stages)):
+        left: list[dict[str, Any]] = []
+        macs = count_macs(partial(_append, left, stages.run, stage, values))
+        found.append(macs.convolution + macs.product)
+        values = left[0]
+    for module in training:
+        module.training = True
+    return found
+
+
+def _append(found: list[Any], run: Callable[..., Any], *args: Any) -> None:
+    found.append(run(*args))

@@ -1,0 +1,177 @@
+"""What methods that may leave a network before its end have in common."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from foveal.cost import count_macs
+from foveal.exits import ExitConfig, Exits, Stages
+from foveal.fusion.graph import fuse_part
+from foveal.methods.base import TrainableSegmenter, check_image, mark_dense_modules
+from foveal.methods.config import Aim, MethodTraining, Resources
+from foveal.methods.prediction import Prediction
+from foveal.storage.schema import Name
+
+UNTRAINED = 0
+"""Seed of heads that nobody has trained."""
+
+
+class StagedTraining(MethodTraining):
+    """Section [method] of a recipe for networks with exits."""
+
+    places: Annotated[tuple[Name, ...], Field(max_length=64, strict=False)] = ()
+    """Modules after which the network may be left, first to last; the usual ones if absent."""
+    width: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Channels of every head."""
+    blocks: Annotated[int, Field(ge=0, le=8)] = 0
+    """Residual blocks of every head."""
+    dilation: Annotated[int, Field(ge=1, le=16)] = 1
+    """Dilation of the convolutions of every head."""
+    kind: Literal["fcn", "aspp"] = "fcn"
+    """Kind of every head."""
+    frozen: bool = False
+    """Whether the network stays as it is, and only the heads learn."""
+
+    @property
+    def freezes_network(self) -> bool:
+        """Whether only the heads learn."""
+        return self.frozen
+
+    @property
+    def head(self) -> ExitConfig:
+        """Shape of every head."""
+        return ExitConfig("", 0, self.width, self.blocks, self.dilation, self.kind)
+
+
+class StagedSegmenter(TrainableSegmenter):
+    """Runs an ordinary network stage by stage, and may leave it at an exit.
+
+    Args:
+        network: Module from images [N, C, H, W] to logits [N, K, h, w].
+        exits: Heads where it may be left; fresh ones at the usual places if absent.
+        dense_modules: Names of the submodules that must see the whole map; the network's own if absent.
+
+    Attributes:
+        stages: The network in stages.
+        exits: The heads, which belong to its weights.
+        shares: Share of the dense network's convolutions that every stage takes, without heads.
+        head_shares: Share that the head at the end of every stage but the last takes.
+        aim: What training minimises.
+
+    Raises:
+        ValueError: The network cannot be cut into stages, or the heads are of another one.
+    """
+
+    is_anytime = True
+
+    def __init__(
+        self, network: nn.Module, exits: Exits | None = None, dense_modules: tuple[str, ...] | None = None
+    ) -> None:
+        super().__init__()
+        mark_dense_modules(network, dense_modules)
+        self.network = network
+        self.stages = Stages(network, None if exits is None else exits.places)
+        self.exits = Exits.of(self.stages, seed=UNTRAINED) if exits is None else exits
+        self.exits.check_fit(self.stages)
+        self.heads = self._heads()
+        self.shares, self.head_shares = self.stages.shares, self._head_shares()
+        self.aim = Aim()
+
+    @classmethod
+    def from_config(cls, network: nn.Module, config: Any, resources: Resources | None = None) -> Self:
+        """Take the heads that were trained with the network, if there are any."""
+        return cls(network, config, None if resources is None else resources.exits)  # type: ignore[arg-type]
+
+    @classmethod
+    def exits_for(cls, network: nn.Module, training: StagedTraining, aim: Aim) -> Exits:
+        """Make fresh heads as a recipe says."""
+        mark_dense_modules(network)
+        network.requires_grad_(not training.frozen)
+        return Exits.of(Stages(network, training.places or None), training.head, aim.seed)
+
+    def forward(self, image: Tensor, memory: Any = None) -> Prediction:
+        """Segment images [N, C, H, W] in 0..1; a memory is not used, every image is seen anew."""
+        return last(self.stream(image))
+
+    def stream(self, image: Tensor) -> Iterator[Prediction]:
+        """Yield a complete prediction at every exit that is reached; the last is that of `forward`."""
+        raise NotImplementedError
+
+    def dense(self) -> nn.Module:
+        """Return the network."""
+        return self.network
+
+    def rest_after(self, stage: int) -> float:
+        """Return the share of the dense work that follows a stage and its head, later heads included."""
+        return sum(self.shares[stage + 1 :]) + sum(self.head_shares[stage + 1 :])
+
+    def enlarged(self, logits: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
+        """Bring logits of an exit to the finest stride of all, so that answers can be put together.
+
+        Args:
+            logits: [N, K, h, w].
+            stride: Pixels of the image per sample.
+            size: Height and width of the images [px].
+        """
+        factor = stride // self.finest
+        if factor > 1:
+            logits = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
+        return logits[:, :, : -(-size[0] // self.finest), : -(-size[1] // self.finest)]
+
+    @property
+    def finest(self) -> int:
+        """Pixels per sample of the answer, the finest of all exits and of the network itself."""
+        return min(self.stages.stride, *(place.stride for place in self.stages.places))
+
+    def exit_logits(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the logits of all exits, at their own strides, and those of the network, for training."""
+        values, found = self.stages.start(image), []
+        for stage, head in enumerate(self.heads):
+            values = self.stages.run(stage, values)
+            found.append(head(self.stages.at(stage, values)))
+        return found, self.stages.run(len(self.heads), values)["logits"]
+
+    def _checked(self, image: Tensor) -> tuple[int, int]:
+        return check_image(image, self.network)
+
+    def _heads(self) -> nn.ModuleList:
+        """Join the layers of the heads where those of the network are joined."""
+        if not self.stages.is_fused:
+            return self.exits.heads
+        self.exits.eval()
+        return nn.ModuleList(
+            fuse_part(head, map_) for head, map_ in zip(self.exits, self._maps(), strict=True)
+        )
+
+    def _maps(self) -> list[Tensor]:
+        """Make a map for every head, as large as that of an image of 64 x 64 px."""
+        like = next(self.exits.parameters())
+        sides = [max(1, 64 // place.stride) for place in self.stages.places]
+        return [
+            torch.rand(1, p.channels, n, n, generator=torch.Generator().manual_seed(0)).to(like)
+            for p, n in zip(self.stages.places, sides, strict=True)
+        ]
+
+    def _head_shares(self) -> tuple[float, ...]:
+        training, found = [m for m in self.heads.modules() if m.training], []
+        self.heads.eval()
+        for place, head, map_ in zip(self.stages.places, self.heads, self._maps(), strict=True):
+            macs = count_macs(partial(head, map_))
+            pixels = map_.shape[2] * map_.shape[3] * place.stride**2
+            found.append((macs.convolution + macs.product) / pixels / self.stages.macs_per_pixel)
+        for module in training:
+            module.training = True
+        return tuple(found)
+
+
+def last(answers: Iterator[Prediction]) -> Prediction:
+    """Return the last answer; one after the other, so that earlier features are let go."""
+    return deque(answers, maxlen=1)[0]
