@@ -38,7 +38,7 @@ ARROWS: dict[str, str] = {
     "inference": "storage geometry ops tiles data cost methods hub calibration",
     "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
     "calibration",
-    "training": "storage tiles models data objectives policies methods hub calibration adaptive",
+    "training": "storage tiles models data objectives policies exits methods hub calibration adaptive",
     "reporting": "storage geometry data cost calibration benchmark evaluation inference",
 }
 """For every folder the folders that it may import, lower floors only."""

@@ -22,7 +22,9 @@ from samples import headless
 from strategies import random_size, sources
 
 ABLE = [name for name, kind in METHODS.items() if kind.supports_masks]
-WAYS = [(name, how) for how in ("modules", "program") for name in ABLE]
+NOT_COMPILED = {"layer_cascade"}
+"""Methods that programs do not have."""
+WAYS = [(n, how) for how in ("modules", "program") for n in ABLE if how != "program" or n not in NOT_COMPILED]
 TILE, SIZE = 16, (128, 160)
 STRIDE = 4
 """Image pixels per sample of the logits of the network without context, which sees 7 px around."""

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from foveal.fusion import fuse
 from foveal.methods import METHODS, AdaptiveSegmenter, Prediction, TrainableSegmenter
 from foveal.methods.config import settings_of
-from samples import headless, nano
+from foveal.methods.staged import StagedSegmenter
+from samples import headless, nano, tower
 
 NAMES = list(METHODS)
 ADAPTIVE = [name for name in NAMES if name != "dense"]
+BY_TILES = [name for name in ADAPTIVE if METHODS[name].decides_for == "tile"]
 TRAINABLE = [name for name in NAMES if issubclass(METHODS[name], TrainableSegmenter)]
 CLASSES = 5
 
@@ -37,9 +39,10 @@ class Networks:
         """Make a bundled architecture with global context."""
         return self._made(lambda: nano(CLASSES))
 
-    def headless(self) -> Any:
-        """Make a network of stride 4 without global context."""
-        return self._made(lambda: headless(CLASSES))
+    def headless(self, name: str = "") -> Any:
+        """Make a network of stride 4 without global context; a deep one for methods that leave it early."""
+        staged = name in METHODS and issubclass(METHODS[name], StagedSegmenter)
+        return self._made(lambda: (tower if staged else headless)(CLASSES))
 
 
 def make(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,17 @@ def headless(classes: int = 5, dropout: float = 0.0) -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(8, classes, 3, padding=1),
     ).eval()
+
+
+def tower(classes: int = 5) -> nn.Sequential:
+    """Make a network of stride 16 without global context, most of which comes after its strides 4 and 8."""
+    widths = (3, 8, 16, 64, 128)
+    layers: list[nn.Module] = []
+    for incoming, width in pairwise(widths):
+        layers.append(nn.Sequential(nn.Conv2d(incoming, width, 3, 2, 1), nn.ReLU()))
+    for _ in range(3):
+        layers.append(nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU()))
+    return nn.Sequential(*layers, nn.Conv2d(width, classes, 1)).eval()
 
 
 def nano(classes: int = 5) -> SegmentationNetwork:

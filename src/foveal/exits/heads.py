@@ -8,7 +8,7 @@ Atrous Convolution", 2017, without its pooling of the whole image.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -110,18 +110,22 @@ class Exits(nn.Module):
 
         Args:
             stages: The network.
-            like: Shape of every head; place and channels are those of the network.
+            like: Shape of every head; place and channels are those of the network. If absent, heads are no
+                wider than the maps that they are given.
             seed: Of the weights.
         """
-        shape = asdict(like or ExitConfig(""))
         configs = [
-            ExitConfig(**shape | {"place": place.name, "channels": place.channels}) for place in stages.places
+            replace(
+                like or ExitConfig("", width=min(ExitConfig.width, place.channels)),
+                place=place.name,
+                channels=place.channels,
+            )
+            for place in stages.places
         ]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             made = cls(configs, stages.classes)
-        reference = next(stages.parameters(), next(stages.buffers(), torch.empty(0)))
-        return made.to(reference)
+        return made.to(stages.like)
 
     @property
     def places(self) -> tuple[str, ...]:

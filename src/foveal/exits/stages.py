@@ -8,6 +8,7 @@ the lateral convolutions of a decoder, for instance, in the last stage, for what
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -61,25 +62,25 @@ class Stages(nn.Module):
 
     def __init__(self, network: nn.Module, names: Sequence[str] | None = None) -> None:
         super().__init__()
-        kind = type(network).__name__
-        try:
-            self.traced = network if isinstance(network, fx.GraphModule) else trace(network)
-        except CannotFuse as error:
-            raise ValueError(f"{kind} cannot be cut into stages: {error}") from None
-        found = {place.name: place for place in _places(self.traced)}
+        traced = _traced(network)
+        found = {place.name: place for place in _places(traced)}
         given = [place.name for place in _usual(list(found.values()))] if names is None else list(names)
         chosen = [find(name, found, "place in the network that all of it goes through") for name in given]
-        order = [name for name in found if name in given]
-        if not given or given != order:
+        if not given or given != [name for name in found if name in given]:
             raise ValueError(
-                f"exits of {kind} are after {', '.join(given) or 'nothing'}; give modules in the order in "
-                f"which they run, each once: {', '.join(found) or 'there are none'}"
+                f"exits of {type(network).__name__} are after {', '.join(given) or 'nothing'}; give modules "
+                f"in the order in which they run, each once: {', '.join(found) or 'there are none'}"
             )
         self.places = tuple(chosen)
-        answer = _shape(_output(self.traced))
-        self.classes, self.stride = answer[1], _height(self.traced) // answer[2]
-        self.is_fused = any(isinstance(module, Convolve) for module in self.traced.modules())
-        self._parts, self._kept = _cut(self.traced, [place.node for place in chosen])
+        answer = _shape(_output(traced))
+        self.classes, self.stride = answer[1], _height(traced) // answer[2]
+        self.is_fused = any(isinstance(module, Convolve) for module in network.modules())
+        self._network = (network,)  # not a part: its weights are those of whoever has the network
+        for name, value in vars(traced)["_buffers"].items():
+            if not hasattr(network, name):
+                self.register_buffer(name, value, persistent=False)
+        self._graph, self._answer = traced.graph, _output(traced).name
+        self._parts, self._last_uses = _cut(traced, [place.node for place in chosen])
         self._count = _macs(self, _image(network))
 
     @classmethod
@@ -89,11 +90,7 @@ class Stages(nn.Module):
         Raises:
             ValueError: The network cannot be traced.
         """
-        try:
-            traced = network if isinstance(network, fx.GraphModule) else trace(network)
-        except CannotFuse as error:
-            raise ValueError(f"{type(network).__name__} cannot be cut into stages: {error}") from None
-        return tuple(_places(traced))
+        return tuple(_places(_traced(network)))
 
     def __len__(self) -> int:
         """Count the stages, one more than places."""
@@ -109,9 +106,15 @@ class Stages(nn.Module):
         """Multiply-accumulates of the whole network per pixel of an image."""
         return sum(self._count) / (SAMPLE[0] * SAMPLE[1])
 
+    @property
+    def like(self) -> Tensor:
+        """Some weights of the network, for their precision and device."""
+        network = self._network[0]
+        return next(network.parameters(), next(network.buffers(), torch.empty(0)))
+
     def start(self, image: Any) -> dict[str, Any]:
         """Return what the first stage is given: images [N, C, H, W], or their tiles."""
-        return {next(node.name for node in self.traced.graph.nodes if node.op == "placeholder"): image}
+        return {next(node.name for node in self._graph.nodes if node.op == "placeholder"): image}
 
     def run(self, stage: int, values: dict[str, Any]) -> dict[str, Any]:
         """Run a stage.
@@ -121,35 +124,44 @@ class Stages(nn.Module):
             values: What the stage before it has left.
 
         Returns:
-            What later stages need, the map at the stage's place among it; after the last stage the logits.
+            What later stages need, the map at the stage's end among it.
         """
-        known, last = dict(values), len(self._parts) - 1
-        nodes = {node.name: node for node in self.traced.graph.nodes}
+        known = dict(values)
+        nodes = {node.name: node for node in self._graph.nodes}
         for name in self._parts[stage]:
             known[name] = self._compute(nodes[name], known)
-            for used in self._kept[name]:
+            for used in self._last_uses[name]:
                 known.pop(used, None)
-        return {"logits": known[_output(self.traced).name]} if stage == last else known
+        return known
 
     def at(self, stage: int, values: dict[str, Any]) -> Any:
-        """Return the map at the end of a stage, from what it left."""
-        return values[self.places[stage].node]
+        """Return the map at the end of a stage, from what it left; the logits after the last one."""
+        return values[self.places[stage].node if stage < len(self.places) else self._answer]
 
     def _compute(self, node: fx.Node, known: dict[str, Any]) -> Any:
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: known[n.name])
         if node.op == "call_module":
-            return self.traced.get_submodule(str(node.target))(*args, **kwargs)
+            return self._network[0].get_submodule(str(node.target))(*args, **kwargs)
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.op == "get_attr":
-            return _attribute(self.traced, str(node.target))
+            owner = self if hasattr(self, str(node.target)) else self._network[0]
+            return operator.attrgetter(str(node.target))(owner)
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
-def _attribute(root: nn.Module, path: str) -> Any:
-    for name in path.split("."):
-        root = getattr(root, name)
-    return root
+def _traced(network: nn.Module) -> fx.GraphModule:
+    """Return a network as a graph.
+
+    Raises:
+        ValueError: It cannot be traced.
+    """
+    if isinstance(network, fx.GraphModule):
+        return network
+    try:
+        return trace(network)
+    except CannotFuse as error:
+        raise ValueError(f"{type(network).__name__} cannot be cut into stages: {error}") from None
 
 
 def _image(network: nn.Module) -> Tensor:
@@ -261,8 +273,9 @@ def _cut(
 @torch.no_grad()
 def _macs(stages: Stages, image: Tensor) -> list[int]:
     """Count the convolutions and products of every stage, of one image."""
-    training = [module for module in stages.modules() if module.training]
-    stages.eval()
+    network = stages._network[0]
+    training = [module for module in network.modules() if module.training]
+    network.eval()
     values, found = stages.start(image), []
     for stage in range(len(stages)):
         left: list[dict[str, Any]] = []

@@ -38,13 +38,13 @@ class Fused(fx.GraphModule):
         """Copy everything."""
         twin = super().__deepcopy__(memo)
         type(twin).__name__ = type(self).__name__  # the class is the twin's own
-        attributes = copy.deepcopy(vars(self)["_taken"], memo)
+        attributes = copy.deepcopy(vars(self).get("_taken", {}), memo)
         vars(twin).update(attributes, _taken=attributes)
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the code, as torch.fx does, and what it would forget."""
-        return _restored, (super().__reduce__(), type(self).__name__, vars(self)["_taken"])
+        return _restored, (super().__reduce__(), type(self).__name__, vars(self).get("_taken", {}))
 
 
 def _restored(pickled: tuple[Any, Any], name: str, attributes: dict[str, object]) -> Fused:

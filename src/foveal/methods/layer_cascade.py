@@ -27,7 +27,7 @@ from foveal.geometry.squares import group_squares
 from foveal.methods.base import check_tile
 from foveal.methods.config import Aim, MethodConfig, setting
 from foveal.methods.prediction import Prediction, Step, Trace, check_logits
-from foveal.methods.staged import StagedSegmenter, StagedTraining, last
+from foveal.methods.staged import ROUNDING, StagedSegmenter, StagedTraining, last
 from foveal.objectives.segmentation import cross_entropy
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
@@ -209,7 +209,7 @@ class LayerCascade(StagedSegmenter):
 
     def _check_least(self, size: tuple[int, int], budget: float) -> None:
         least = self.least_work(size)
-        if least > budget:
+        if least > budget + ROUNDING:
             raise ValueError(
                 f"budget is {budget:g} and the first stage with its exit takes {least:.3g} of the dense "
                 "work; raise the budget, or train exits at earlier places"
@@ -218,7 +218,7 @@ class LayerCascade(StagedSegmenter):
     def _logits(self, stage: int, values: dict[str, Any], size: tuple[int, int]) -> Tensor:
         """Return the logits at the end of a stage, at the finest stride."""
         if stage == len(self.heads):
-            return self.enlarged(values["logits"].dense(), self.stages.stride, size)
+            return self.enlarged(self.stages.at(stage, values).dense(), self.stages.stride, size)
         tiles = self.heads[stage](self.stages.at(stage, values))
         return self.enlarged(tiles.dense(), self.stages.places[stage].stride, size)
 

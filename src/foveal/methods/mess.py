@@ -24,7 +24,7 @@ from foveal.exits import Exits
 from foveal.geometry.plan import check_budget
 from foveal.methods.config import Aim, MethodConfig, setting
 from foveal.methods.prediction import Prediction, Step, Trace, check_logits
-from foveal.methods.staged import StagedSegmenter, StagedTraining
+from foveal.methods.staged import ROUNDING, StagedSegmenter, StagedTraining
 from foveal.objectives.segmentation import cross_entropy, filtered_divergence
 
 EDGE = 8
@@ -95,23 +95,22 @@ class Mess(StagedSegmenter):
         size, last = self._checked(image), self._deepest()
         asked = [k for k in range(last + 1) if k == last or self.config.threshold is not None]
         if last == len(self.heads) and len(asked) == 1:
-            yield Prediction(self._end(image, size), size, self._trace([1.0] * len(image), [0] * len(image)))
+            yield Prediction(self._end(image, size), size, _trace([1.0] * len(image)))
             return
         inside, work = torch.arange(len(image)), [0.0] * len(image)
-        left = [len(self.heads)] * len(image)
         values, answer = self.stages.start(image), torch.zeros(0)
         for stage in range(last + 1):
             values = self.stages.run(stage, values)
-            share = self.shares[stage] + (self.head_shares[stage] if stage in asked[: len(self.heads)] else 0)
+            head = self.head_shares[stage] if stage in asked and stage < len(self.heads) else 0.0
+            share = self.shares[stage] + head
             for n in inside.tolist():
-                work[n] += share if stage < len(self.heads) else self.shares[stage]
-                left[n] = len(self.heads) - stage
+                work[n] += share
             if stage not in asked:
                 continue
             found = self._logits(stage, values, size)
             check_logits(found)
             answer = answer.index_copy(0, inside.to(found.device), found) if answer.numel() else found
-            yield Prediction(answer, size, self._trace(work, left))
+            yield Prediction(answer, size, _trace(work))
             stays = ~self.leaves(found) if stage < last else torch.zeros(0, dtype=torch.bool)
             if not bool(stays.any()):
                 return
@@ -168,7 +167,7 @@ class Mess(StagedSegmenter):
         asks = self.config.threshold is not None
         for stage in range(len(self.heads), -1, -1):
             heads = self.head_shares[: stage + 1] if asks else self.head_shares[stage : stage + 1]
-            if self.budget >= 1 or sum(self.shares[: stage + 1]) + sum(heads) <= self.budget:
+            if self.budget >= 1 or sum(self.shares[: stage + 1]) + sum(heads) <= self.budget + ROUNDING:
                 return stage
         raise ValueError(
             f"budget is {self.budget:g} and the first exit takes {self.least_work((1, 1)):.3g} of the dense "
@@ -182,14 +181,9 @@ class Mess(StagedSegmenter):
 
     def _logits(self, stage: int, values: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
         if stage == len(self.heads):
-            return self.enlarged(values["logits"], self.stages.stride, size)
+            return self.enlarged(self.stages.at(stage, values), self.stages.stride, size)
         place = self.stages.places[stage]
         return self.enlarged(self.heads[stage](self.stages.at(stage, values)), place.stride, size)
-
-    def _trace(self, work: list[float], left: list[int]) -> Trace:
-        """Say what images cost, and how many stages they left out."""
-        depth = torch.tensor(left, dtype=torch.int8)[:, None, None]
-        return Trace((Step("network", torch.tensor(work, dtype=torch.float64)),), depth)
 
     def _edges(self, label: Tensor) -> Tensor:
         """Mark the samples [N, h, w] beside which the label changes."""
@@ -197,6 +191,10 @@ class Mess(StagedSegmenter):
         values = label[:, None].float()
         most = F.max_pool2d(values, 2 * reach + 1, 1, reach)
         return (most != -F.max_pool2d(-values, 2 * reach + 1, 1, reach))[:, 0]
+
+
+def _trace(work: list[float]) -> Trace:
+    return Trace((Step("network", torch.tensor(work, dtype=torch.float64)),))
 
 
 def _of(value: object, images: Tensor) -> object:

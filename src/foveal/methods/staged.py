@@ -22,6 +22,8 @@ from foveal.storage.schema import Name
 
 UNTRAINED = 0
 """Seed of heads that nobody has trained."""
+ROUNDING = 1e-9
+"""Shares of work that differ by less are equal."""
 
 
 class StagedTraining(MethodTraining):
@@ -81,7 +83,7 @@ class StagedSegmenter(TrainableSegmenter):
         self.stages = Stages(network, None if exits is None else exits.places)
         self.exits = Exits.of(self.stages, seed=UNTRAINED) if exits is None else exits
         self.exits.check_fit(self.stages)
-        self.heads = self._heads()
+        self._joined = self._join_heads()
         self.shares, self.head_shares = self.stages.shares, self._head_shares()
         self.aim = Aim()
 
@@ -137,19 +139,22 @@ class StagedSegmenter(TrainableSegmenter):
         for stage, head in enumerate(self.heads):
             values = self.stages.run(stage, values)
             found.append(head(self.stages.at(stage, values)))
-        return found, self.stages.run(len(self.heads), values)["logits"]
+        last_stage = len(self.heads)
+        return found, self.stages.at(last_stage, self.stages.run(last_stage, values))
 
     def _checked(self, image: Tensor) -> tuple[int, int]:
         return check_image(image, self.network)
 
-    def _heads(self) -> nn.ModuleList:
-        """Join the layers of the heads where those of the network are joined."""
+    @property
+    def heads(self) -> nn.ModuleList:
+        """The heads as they run, with their layers joined where those of the network are."""
+        return self.exits.heads if self._joined is None else self._joined
+
+    def _join_heads(self) -> nn.ModuleList | None:
         if not self.stages.is_fused:
-            return self.exits.heads
+            return None
         self.exits.eval()
-        return nn.ModuleList(
-            fuse_part(head, map_) for head, map_ in zip(self.exits, self._maps(), strict=True)
-        )
+        return nn.ModuleList(fuse_part(head, x) for head, x in zip(self.exits, self._maps(), strict=True))
 
     def _maps(self) -> list[Tensor]:
         """Make a map for every head, as large as that of an image of 64 x 64 px."""
