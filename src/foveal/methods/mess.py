@@ -11,7 +11,7 @@ Differs  of any network, cut where all of it goes through. Heads learn all in ev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -39,6 +39,9 @@ class MessConfig(MethodConfig):
         None, "Share of the pixels that must be sure for an image to leave; no exit is asked if absent.", 0, 1
     )
     pixel_threshold: float = setting(0.9, "Probability from which a pixel is sure.", 0, 1)
+    exits: str = setting(
+        "", "Numbers of the exits that are there, such as 1,3; all that were trained if absent."
+    )
     edge_weight: float = setting(0.5, "Weight of pixels beside a predicted edge; 1 as all others.", 0, 1000)
 
     @property
@@ -81,6 +84,7 @@ class Mess(StagedSegmenter):
     ) -> None:
         super().__init__(network, exits, dense_modules)
         self.config, self.budget = config, check_budget(config.budget)
+        self.there = _numbers(config.exits, len(self.exits))
         self.training_part = MessTraining()
 
     @classmethod
@@ -93,8 +97,8 @@ class Mess(StagedSegmenter):
     def stream(self, image: Tensor) -> Iterator[Prediction]:
         """Yield a prediction at every exit that is asked; the last is that of `forward`."""
         size, last = self._checked(image), self._deepest()
-        asked = [k for k in range(last + 1) if k == last or self.config.threshold is not None]
-        if last == len(self.heads) and len(asked) == 1:
+        asked = [*self._asked_before(last), last]
+        if asked == [len(self.heads)]:
             yield Prediction(self._end(image, size), size, _trace([1.0] * len(image)))
             return
         inside, work = torch.arange(len(image)), [0.0] * len(image)
@@ -120,9 +124,7 @@ class Mess(StagedSegmenter):
     def leaves(self, logits: Tensor) -> Tensor:
         """Say which images an exit is sure enough of [N], by its logits [N, K, h, w] at the finest stride."""
         threshold = self.config.threshold
-        if threshold is None or threshold >= 1:
-            return torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
-        return self.confidence(logits) >= threshold
+        return self.confidence(logits) >= (2.0 if threshold is None else threshold)
 
     def confidence(self, logits: Tensor) -> Tensor:
         """Return the share of the pixels that an exit is sure of [N], those beside edges weighing less."""
@@ -137,7 +139,16 @@ class Mess(StagedSegmenter):
 
     def least_work(self, size: tuple[int, int]) -> float:
         """Return the work of the cheapest exit."""
-        return self.shares[0] + self.head_shares[0]
+        return self.work_of(self.there[:1]) if self.there else 1.0
+
+    def work_of(self, asked: Sequence[int]) -> float:
+        """Return the share of the dense work up to the last of some exits, with the heads of all of them.
+
+        Args:
+            asked: Numbers of exits from 0, in order; the end of the network has the number after the last.
+        """
+        heads = sum(self.head_shares[k] for k in asked if k < len(self.heads))
+        return sum(self.shares[: asked[-1] + 1]) + heads
 
     def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the cross entropy of the end and of every exit; on a frozen network that of the exits alone.
@@ -164,15 +175,18 @@ class Mess(StagedSegmenter):
         Raises:
             ValueError: It does not even pay for the first exit.
         """
-        asks = self.config.threshold is not None
-        for stage in range(len(self.heads), -1, -1):
-            heads = self.head_shares[: stage + 1] if asks else self.head_shares[stage : stage + 1]
-            if self.budget >= 1 or sum(self.shares[: stage + 1]) + sum(heads) <= self.budget + ROUNDING:
-                return stage
+        for last in (len(self.heads), *reversed(self.there)):
+            if self.budget >= 1 or self.work_of([*self._asked_before(last), last]) <= self.budget + ROUNDING:
+                return last
         raise ValueError(
             f"budget is {self.budget:g} and the first exit takes {self.least_work((1, 1)):.3g} of the dense "
             "work; raise the budget, or train exits at earlier places"
         )
+
+    def _asked_before(self, last: int) -> list[int]:
+        """Return the exits before a stage that are asked: none where no image can leave."""
+        threshold = self.config.threshold
+        return [] if threshold is None or threshold >= 1 else [k for k in self.there if k < last]
 
     def _end(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         logits = self.network(image)
@@ -191,6 +205,21 @@ class Mess(StagedSegmenter):
         values = label[:, None].float()
         most = F.max_pool2d(values, 2 * reach + 1, 1, reach)
         return (most != -F.max_pool2d(-values, 2 * reach + 1, 1, reach))[:, 0]
+
+
+def _numbers(text: str, count: int) -> tuple[int, ...]:
+    """Read numbers of exits, counted from 1; return them counted from 0, in order.
+
+    Raises:
+        ValueError: They are no numbers of exits that the network has.
+    """
+    given = [part.strip() for part in text.split(",")] if text else [str(k + 1) for k in range(count)]
+    numbers = sorted({int(part) - 1 for part in given if part.isdecimal()})
+    if len(numbers) < len(given) or numbers[0] < 0 or numbers[-1] >= count:
+        raise ValueError(
+            f"exits is {text}; give numbers of exits from 1 to {count}, each once, such as 1,{count}"
+        )
+    return tuple(numbers)
 
 
 def _trace(work: list[float]) -> Trace:
