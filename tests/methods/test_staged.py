@@ -244,7 +244,8 @@ def test_the_end_teaches_where_it_is_right() -> None:
 
 def saved(path: Path, classes: Sequence[str] = "abcde") -> tuple[nn.Module, Exits, Path]:
     network = lively(nano(len(classes)), torch.rand(3, *SIZE))
-    exits = Exits.of(Stages(network), ExitConfig("", width=16), seed=5)
+    places = ["encoder.stages.0", "encoder"]  # of 32 and 112 channels
+    exits = Exits.of(Stages(network, places), ExitConfig("", width=16), seed=5)
     palette = default_palette(len(classes))
     card = Card("swiftnet_nano", tuple(classes), palette, exits=exits.configs)
     return network, exits, save_model(network, card, path / "model", exits=exits)

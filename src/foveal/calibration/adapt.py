@@ -22,7 +22,6 @@ from foveal.calibration.risk import RiskTable, measure
 from foveal.cost import alternate
 from foveal.geometry.plan import Plan
 from foveal.hub.checkpoint import Model
-from foveal.hub.fingerprint import fingerprint
 from foveal.methods import (
     AdaptiveSegmenter,
     CoarseToFine,
@@ -87,7 +86,7 @@ def adapt(
         risk = study.risk(weights)
         curve = study.curve(weights)
     return CalibrationProfile(
-        weights=fingerprint(model.network),
+        weights=model.weights,
         config=config,
         class_weights=tuple(round(w, 6) for w in weights.tolist()),
         images=len(images),

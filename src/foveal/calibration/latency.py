@@ -20,7 +20,6 @@ from foveal import __version__
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.calibration.engine import Engine
 from foveal.cost import alternate
-from foveal.hub.fingerprint import fingerprint
 from foveal.kernels.build import built
 from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig, Resources
 from foveal.methods.scaling import config_within, pixel_share
@@ -144,7 +143,7 @@ class Setup:
     @cached_property
     def weights(self) -> str:
         """Fingerprint of the trained numbers."""
-        return fingerprint(self.engine.model.network)
+        return self.engine.model.weights
 
     @property
     def key(self) -> str:

@@ -26,7 +26,6 @@ from foveal.calibration.latency import on_tiles
 from foveal.calibration.tuned import TunedRow, TunedSettings
 from foveal.cost import alternate, settle
 from foveal.data.pairs import Dataset
-from foveal.hub.fingerprint import fingerprint
 from foveal.methods import AdaptiveSegmenter
 from foveal.methods.scaling import Size
 from foveal.objectives.confusion import Confusion
@@ -281,7 +280,7 @@ class _Race:
             raise ValueError(f"no pixel of {self.data.name} has a label; tune needs some, adapt does without")
         whole = next(e for e in self.entries if e.candidate.shrinks_alone and e.candidate.config.scale == 1)
         settings = TunedSettings(
-            fingerprint(engine.model.network),
+            engine.model.weights,
             self.data.name,
             len(self.order),
             size,

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from foveal.cli import adapt, bench, evaluate, frontier, reproduce, segment, show, train, tune, video
+from foveal.cli import adapt, bench, evaluate, frontier, reproduce, search, segment, show, train, tune, video
 from foveal.cli.errors import CommandGroup, say
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it once: large tensors in huge pages
@@ -29,6 +29,7 @@ segment.add_to(app)
 video.add_to(app)
 adapt.add_to(app)
 tune.add_to(app)
+search.add_to(app)
 show.add_to(app)
 evaluate.add_to(app)
 train.add_to(app)

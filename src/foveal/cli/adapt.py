@@ -174,11 +174,10 @@ def _distil(loaded: Model, images: Images, config: CoarseToFineConfig, steps: in
 
     A run belongs to the weights that it started from: those of another network would go unnoticed.
     """
-    from foveal.hub.fingerprint import fingerprint
     from foveal.training.distillation import distil
     from foveal.training.loop import Schedule, resumed_step
 
-    run = out / f"run-{fingerprint(loaded.network)[:8]}"
+    run = out / f"run-{loaded.weights[:8]}"
     schedule = Schedule(steps, RATE, 0.5, warmup=min(30, steps), average=0.99, freeze_norms=True)
     first = resumed_step(run)
     announce(f"self-distillation, {steps} steps on {len(images)} images, from step {first}")

@@ -16,8 +16,10 @@ from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from foveal.exits.stages import Stages
-from foveal.storage.schema import MOST_CHANNELS, Name
+from foveal.storage.schema import Name
 
+MOST_MAP_CHANNELS, MOST_WIDTH = 65536, 4096
+"""More would take gigabytes before anything runs."""
 RATES = (1, 2, 4)
 """Dilations of the branches of an aspp head, in its own dilation."""
 
@@ -38,8 +40,8 @@ class ExitConfig:
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     place: Name
-    channels: Annotated[int, Field(ge=0, le=MOST_CHANNELS)] = 0
-    width: Annotated[int, Field(ge=1, le=4096)] = 64
+    channels: Annotated[int, Field(ge=0, le=MOST_MAP_CHANNELS)] = 0
+    width: Annotated[int, Field(ge=1, le=MOST_WIDTH)] = 64
     blocks: Annotated[int, Field(ge=0, le=8)] = 0
     dilation: Annotated[int, Field(ge=1, le=16)] = 1
     kind: Literal["fcn", "aspp"] = "fcn"

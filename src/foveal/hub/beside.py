@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from foveal.hub.checkpoint import Model
-from foveal.hub.fingerprint import fingerprint
 from foveal.storage.reading import refusal
 from foveal.storage.schema import read_as
 from foveal.storage.store import Record, Store
@@ -87,7 +86,7 @@ class Beside(Generic[T]):
             NotMeasured: Nothing was found yet, or for other weights.
             Unusable: What is there is damaged, and the other place has nothing either.
         """
-        weights = fingerprint(model.network)
+        weights = model.weights
         problems: list[ValueError] = []
         for store, key in self._places(model, weights):
             try:

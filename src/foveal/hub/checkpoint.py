@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from foveal.cost import relative_macs
 from foveal.exits import Exits
 from foveal.hub.card import Card, CheckpointError
+from foveal.hub.fingerprint import fingerprint
 from foveal.methods import Resources
 from foveal.models import SegmentationNetwork, create_model
 from foveal.policies import PolicyNet
@@ -64,6 +66,14 @@ class Model:
     file: Path | None = None
     compiled: Compiled | None = field(default=None, repr=False, compare=False)
     exits: Exits | None = None
+
+    @property
+    def weights(self) -> str:
+        """Fingerprint of its network, and of its exits if it has any: what was measured for both."""
+        own = fingerprint(self.network)
+        if self.exits is None:
+            return own
+        return hashlib.sha256(f"{own} {fingerprint(self.exits)}".encode()).hexdigest()
 
     @property
     def resources(self) -> Resources:
