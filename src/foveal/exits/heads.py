@@ -129,6 +129,13 @@ class Exits(nn.Module):
             made = cls(configs, stages.classes)
         return made.to(stages.like)
 
+    def only(self, numbers: Sequence[int]) -> Exits:
+        """Return some of the heads, by their numbers from 0; they stay the same modules."""
+        with torch.device("meta"):
+            made = Exits([self.configs[k] for k in numbers], self.classes)
+        made.heads = nn.ModuleList(self.heads[k] for k in numbers)
+        return made.train(self.training)
+
     @property
     def places(self) -> tuple[str, ...]:
         """Modules after which the network may be left."""

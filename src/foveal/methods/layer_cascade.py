@@ -27,7 +27,7 @@ from foveal.geometry.squares import group_squares
 from foveal.methods.base import check_tile
 from foveal.methods.config import Aim, MethodConfig, setting
 from foveal.methods.prediction import Prediction, Step, Trace, check_logits
-from foveal.methods.staged import ROUNDING, StagedSegmenter, StagedTraining, last
+from foveal.methods.staged import EXITS, ROUNDING, StagedSegmenter, StagedTraining, last
 from foveal.objectives.segmentation import cross_entropy
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
@@ -55,6 +55,8 @@ class LayerCascadeConfig(MethodConfig):
         0.5, "Share of what an exit lets through that a budget expects to pass the next one too.", 0, 1
     )
 
+    exits: str = setting("", EXITS)
+
     @property
     def is_dense(self) -> bool:
         """Whether everything goes through the whole network: a threshold may settle some of it earlier."""
@@ -63,7 +65,7 @@ class LayerCascadeConfig(MethodConfig):
     @property
     def time_key(self) -> tuple[object, ...]:
         """Tile, and the level of what is settled."""
-        return self.tile, self.settled_level
+        return self.tile, self.settled_level, self.exits
 
 
 class LayerCascadeTraining(StagedTraining):
@@ -102,7 +104,7 @@ class LayerCascade(StagedSegmenter):
         exits: Exits | None = None,
         dense_modules: tuple[str, ...] | None = None,
     ) -> None:
-        super().__init__(network, exits, dense_modules)
+        super().__init__(network, exits, config.exits, dense_modules)
         able = {name: entry.score for name, entry in POLICIES.items() if entry.needs_pass and entry.score}
         self.config, self.score = config, find(config.policy, able, "policy that goes by an answer")
         self.budget, self.tile = check_budget(config.budget), check_tile(network, config.tile)

@@ -24,7 +24,7 @@ from foveal.exits import Exits
 from foveal.geometry.plan import check_budget
 from foveal.methods.config import Aim, MethodConfig, setting
 from foveal.methods.prediction import Prediction, Step, Trace, check_logits
-from foveal.methods.staged import ROUNDING, StagedSegmenter, StagedTraining
+from foveal.methods.staged import EXITS, ROUNDING, StagedSegmenter, StagedTraining
 from foveal.objectives.segmentation import cross_entropy, filtered_divergence
 
 EDGE = 8
@@ -39,10 +39,13 @@ class MessConfig(MethodConfig):
         None, "Share of the pixels that must be sure for an image to leave; no exit is asked if absent.", 0, 1
     )
     pixel_threshold: float = setting(0.9, "Probability from which a pixel is sure.", 0, 1)
-    exits: str = setting(
-        "", "Numbers of the exits that are there, such as 1,3; all that were trained if absent."
-    )
+    exits: str = setting("", EXITS)
     edge_weight: float = setting(0.5, "Weight of pixels beside a predicted edge; 1 as all others.", 0, 1000)
+
+    @property
+    def time_key(self) -> tuple[object, ...]:
+        """Which exits there are, and whether they are asked."""
+        return self.exits, self.threshold is None
 
     @property
     def is_dense(self) -> bool:
@@ -82,9 +85,8 @@ class Mess(StagedSegmenter):
         exits: Exits | None = None,
         dense_modules: tuple[str, ...] | None = None,
     ) -> None:
-        super().__init__(network, exits, dense_modules)
+        super().__init__(network, exits, config.exits, dense_modules)
         self.config, self.budget = config, check_budget(config.budget)
-        self.there = _numbers(config.exits, len(self.exits))
         self.training_part = MessTraining()
 
     @classmethod
@@ -139,7 +141,7 @@ class Mess(StagedSegmenter):
 
     def least_work(self, size: tuple[int, int]) -> float:
         """Return the work of the cheapest exit."""
-        return self.work_of(self.there[:1]) if self.there else 1.0
+        return self.work_of([0])
 
     def work_of(self, asked: Sequence[int]) -> float:
         """Return the share of the dense work up to the last of some exits, with the heads of all of them.
@@ -175,7 +177,7 @@ class Mess(StagedSegmenter):
         Raises:
             ValueError: It does not even pay for the first exit.
         """
-        for last in (len(self.heads), *reversed(self.there)):
+        for last in range(len(self.heads), -1, -1):
             if self.budget >= 1 or self.work_of([*self._asked_before(last), last]) <= self.budget + ROUNDING:
                 return last
         raise ValueError(
@@ -184,9 +186,9 @@ class Mess(StagedSegmenter):
         )
 
     def _asked_before(self, last: int) -> list[int]:
-        """Return the exits before a stage that are asked: none where no image can leave."""
+        """Return the exits before a stage that are asked; none if no image can leave."""
         threshold = self.config.threshold
-        return [] if threshold is None or threshold >= 1 else [k for k in self.there if k < last]
+        return [] if threshold is None or threshold >= 1 else list(range(last))
 
     def _end(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         logits = self.network(image)
@@ -205,21 +207,6 @@ class Mess(StagedSegmenter):
         values = label[:, None].float()
         most = F.max_pool2d(values, 2 * reach + 1, 1, reach)
         return (most != -F.max_pool2d(-values, 2 * reach + 1, 1, reach))[:, 0]
-
-
-def _numbers(text: str, count: int) -> tuple[int, ...]:
-    """Read numbers of exits, counted from 1; return them counted from 0, in order.
-
-    Raises:
-        ValueError: They are no numbers of exits that the network has.
-    """
-    given = [part.strip() for part in text.split(",")] if text else [str(k + 1) for k in range(count)]
-    numbers = sorted({int(part) - 1 for part in given if part.isdecimal()})
-    if len(numbers) < len(given) or numbers[0] < 0 or numbers[-1] >= count:
-        raise ValueError(
-            f"exits is {text}; give numbers of exits from 1 to {count}, each once, such as 1,{count}"
-        )
-    return tuple(numbers)
 
 
 def _trace(work: list[float]) -> Trace:

@@ -20,6 +20,8 @@ from foveal.methods.config import Aim, MethodTraining, Resources
 from foveal.methods.prediction import Prediction
 from foveal.storage.schema import Name
 
+EXITS = "Numbers of the exits that are used, such as 1,3; all that were trained if absent."
+"""Description of the setting."""
 UNTRAINED = 0
 """Seed of heads that nobody has trained."""
 ROUNDING = 1e-9
@@ -59,6 +61,7 @@ class StagedSegmenter(TrainableSegmenter):
     Args:
         network: Module from images [N, C, H, W] to logits [N, K, h, w].
         exits: Heads where it may be left; fresh ones at the usual places if absent.
+        numbers: Numbers of those that are used, from 1, such as "1,3"; all if empty.
         dense_modules: Names of the submodules that must see the whole map; the network's own if absent.
 
     Attributes:
@@ -75,13 +78,19 @@ class StagedSegmenter(TrainableSegmenter):
     is_anytime = True
 
     def __init__(
-        self, network: nn.Module, exits: Exits | None = None, dense_modules: tuple[str, ...] | None = None
+        self,
+        network: nn.Module,
+        exits: Exits | None = None,
+        numbers: str = "",
+        dense_modules: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         mark_dense_modules(network, dense_modules)
         self.network = network
-        self.stages = Stages(network, None if exits is None else exits.places)
-        self.exits = Exits.of(self.stages, seed=UNTRAINED) if exits is None else exits
+        self.exits = Exits.of(Stages(network), seed=UNTRAINED) if exits is None else exits
+        if numbers:
+            self.exits = self.exits.only(numbered(numbers, len(self.exits)))
+        self.stages = Stages(network, self.exits.places)
         self.exits.check_fit(self.stages)
         self._joined = self._join_heads()
         self.shares, self.head_shares = self.stages.shares, self._head_shares()
@@ -175,6 +184,21 @@ class StagedSegmenter(TrainableSegmenter):
         for module in training:
             module.training = True
         return tuple(found)
+
+
+def numbered(text: str, count: int) -> list[int]:
+    """Read numbers of exits, counted from 1; return them counted from 0, in order.
+
+    Raises:
+        ValueError: They are no numbers of exits that there are.
+    """
+    given = [part.strip() for part in text.split(",")]
+    numbers = sorted({int(part) - 1 for part in given if part.isdecimal()})
+    if len(numbers) < len(given) or numbers[0] < 0 or numbers[-1] >= count:
+        raise ValueError(
+            f"exits is {text}; give numbers of exits from 1 to {count}, each once, such as 1,{count}"
+        )
+    return numbers
 
 
 def last(answers: Iterator[Prediction]) -> Prediction:
