@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from foveal.cost import relative_macs
 from foveal.hub.card import Card, CheckpointError
 from foveal.models import SegmentationNetwork, create_model
-from foveal.policies import PolicyNet
+from foveal.policies import AnswerGate, PolicyNet
 from foveal.program import Program
 from foveal.storage.atomic import replacing_all
 from foveal.storage.names import suggestion
 from foveal.storage.reading import shorten
 from foveal.storage.tensors import read_tensors
 
-POLICY = "policy."
-"""Names of a policy network's weights start with it."""
+POLICY, GATE = "policy.", "gate."
+"""Names of a policy network's weights, and of a gate's, start with it."""
 BUNDLED = Path(__file__).parent / "weights"
 
 
@@ -52,6 +52,8 @@ class Model:
         policy: The policy network that belongs to it.
         file: The file it comes from.
         compiled: What has been made of it; None before it is compiled.
+        gate: What weighs its answer and that of a small network, trained for the two.
+        small: A small network for the same classes, if it was given one.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Model:
     policy: PolicyNet | None = None
     file: Path | None = None
     compiled: Compiled | None = field(default=None, repr=False, compare=False)
+    gate: AnswerGate | None = field(default=None, kw_only=True)
+    small: Model | None = field(default=None, repr=False, kw_only=True)
 
 
 def bundled() -> dict[str, Path]:
@@ -73,6 +77,7 @@ def save_model(
     path: str | Path,
     half: bool = False,
     policy: PolicyNet | None = None,
+    gate: AnswerGate | None = None,
 ) -> Path:
     """Write weights and card.
 
@@ -83,6 +88,7 @@ def save_model(
         half: Store the weights in half precision, all but those that are too large for it: half the file, and
             logits that differ by about a thousandth.
         policy: A policy network to store with it; the card has its arguments.
+        gate: A gate to store with it, as the policy network.
 
     Returns:
         The weights file.
@@ -93,8 +99,9 @@ def save_model(
     path = Path(path).with_suffix(".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = network.state_dict()
-    if policy is not None:
-        tensors |= {f"{POLICY}{key}": value for key, value in policy.state_dict().items()}
+    for prefix, part in ((POLICY, policy), (GATE, gate)):
+        if part is not None:
+            tensors |= {f"{prefix}{key}": value for key, value in part.state_dict().items()}
     state = {
         key: (_halved(value) if half else value).cpu().contiguous()
         for key, value in tensors.items()
@@ -120,32 +127,40 @@ def load_model(name: str | Path) -> Model:
     network = create_model(card.network, len(card.classes))
     try:
         policy = PolicyNet(**card.policy).eval() if card.policy else None
+        gate = AnswerGate(**card.gate).eval() if card.gate else None
         state = {key: value.float() for key, value in stored.items()}
-        ours = {key: state.pop(key) for key in list(state) if key.startswith(POLICY)}
+        parts = {
+            prefix: {key: state.pop(key) for key in list(state) if key.startswith(prefix)}
+            for prefix in (POLICY, GATE)
+        }
         missing, unexpected = network.load_state_dict(state, strict=False)
+        for prefix, part in ((POLICY, policy), (GATE, gate)):
+            if part is not None:
+                ours = {key.removeprefix(prefix): value for key, value in parts[prefix].items()}
+                found = part.load_state_dict(ours, strict=False)
+                missing += [prefix + key for key in found[0]]
+                unexpected += [prefix + key for key in found[1]]
         if policy is not None:
-            found = policy.load_state_dict({k.removeprefix(POLICY): v for k, v in ours.items()}, strict=False)
-            missing += [POLICY + key for key in found[0]]
-            unexpected += [POLICY + key for key in found[1]]
             policy.share = relative_macs(policy, network, (math.lcm(2 * policy.block, 64),) * 2)
     except (RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged, or of another network ({shorten(error)})") from None
-    _check_policy(bool(ours), card, path)
+    _check_part("policy network", bool(parts[POLICY]), bool(card.policy), path)
+    _check_part("gate", bool(parts[GATE]), bool(card.gate), path)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise CheckpointError(
             f"{path}: does not fit {card.network}; missing {missing[:3]}, unexpected {unexpected[:3]}"
         )
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(path.stem, network, card, policy, path)
+    return Model(path.stem, network, card, policy, path, gate=gate)
 
 
-def _check_policy(held: bool, card: Card, path: Path) -> None:
-    """Refuse a policy network that is on the card or in the file, but not in both."""
-    if held != bool(card.policy):
+def _check_part(name: str, held: bool, said: bool, path: Path) -> None:
+    """Refuse a policy network or a gate that is on the card or in the file, but not in both."""
+    if held != said:
         where = ("holds", "lacks") if held else ("lacks", "has")
         raise CheckpointError(
-            f"{path}: the file {where[0]} the weights of a policy network that its card {where[1]}; give the "
+            f"{path}: the file {where[0]} the weights of a {name} that its card {where[1]}; give the "
             "two files that were saved together"
         )
 

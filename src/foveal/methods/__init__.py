@@ -9,6 +9,7 @@ from foveal.methods.compiled import CompiledMethod, CompiledNetwork
 from foveal.methods.compiled_frames import CompiledFrames
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
+from foveal.methods.model_select import ModelSelect, ModelSelectConfig
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.methods.segblocks import SegBlocks, SegBlocksConfig
 from foveal.methods.video_coarse_to_fine import VideoCoarseToFine, VideoCoarseToFineConfig
@@ -20,6 +21,7 @@ METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "coarse_to_fine": CoarseToFine,
     "blockcopy": BlockCopy,
     "video_coarse_to_fine": VideoCoarseToFine,
+    "model_select": ModelSelect,
 }
 
 __all__ = [
@@ -37,6 +39,8 @@ __all__ = [
     "DenseConfig",
     "MethodConfig",
     "MethodTraining",
+    "ModelSelect",
+    "ModelSelectConfig",
     "Prediction",
     "Refinement",
     "Resources",

@@ -7,13 +7,14 @@ from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveal.geometry.plan import check_budget
 from foveal.program.settings import Settings
 from foveal.storage.schema import Level, Tile
 
 if TYPE_CHECKING:
+    from foveal.policies.answers import AnswerGate
     from foveal.policies.learned import PolicyNet
 
 
@@ -140,10 +141,14 @@ class Resources:
     Attributes:
         policy_network: Trained together with the network.
         labels: True labels of the images [N, H, W]; only an oracle looks at them.
+        small: A small network for the same classes, from images to logits; a method may ask it first.
+        gate: What weighs the answers of the two networks, trained for them.
     """
 
     policy_network: PolicyNet | None = None
     labels: Tensor | None = None
+    small: nn.Module | None = None
+    gate: AnswerGate | None = None
 
 
 @dataclass(frozen=True)
@@ -154,11 +159,13 @@ class Aim:
         class_weight: Weight of every class in the loss [K].
         hardest: Share of the pixels, the hardest, that count.
         seed: Seed of new parts, such as a policy network.
+        small: A small network for the same classes, for a method that asks it first.
     """
 
     class_weight: Tensor | None = None
     hardest: float = 1.0
     seed: int = 0
+    small: nn.Module | None = None
 
 
 class MethodTraining(BaseModel):
