@@ -294,6 +294,7 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         pretrained_model_name_or_path: str | Path,
         *,
         network: nn.Module | None = None,
+        small: nn.Module | None = None,
         trust_source: bool = False,
         **options: Any,
     ) -> AdaptiveModel:
@@ -302,6 +303,7 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         Args:
             pretrained_model_name_or_path: Folder, or repository OWNER/NAME of the Hugging Face Hub.
             network: The network, with any weights; made as the file says if None.
+            small: The small network of the model, if it has one, in the same way.
             trust_source: Whether any function that the file names may be called to make the network; else
                 only classes of known libraries.
             options: Those of huggingface_hub: revision, token, cache_dir, local_files_only, ...
@@ -311,17 +313,20 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
             ValueError: The network cannot be made, and none was given.
         """
         files.check_name(pretrained_model_name_or_path)
-        more: Any = {**options, "network": network, "trust_source": trust_source}
+        more: Any = {**options, "network": network, "small": small, "trust_source": trust_source}
         return super().from_pretrained(pretrained_model_name_or_path, **more)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> AdaptiveModel:
         """Read what `save_pretrained` wrote, from a folder or a repository."""
         network, trusted = options.pop("network", None), options.pop("trust_source", False)
+        given = options.pop("small", None)
         folder = files.find_folder(model_id, options)
         network, spec = files.load(folder, network, trusted)
         beside = folder / files.SMALL
-        small = cls.from_pretrained(beside, trust_source=trusted) if beside.is_dir() else None
+        small = None
+        if beside.is_dir():
+            small = cls.from_pretrained(beside, network=given, trust_source=trusted)
         model = cls(network, spec, small=small)
         model.profile = files.load_profile(folder, model.prepared, spec)
         model.tuned = files.load_tuned(folder, model.prepared, spec)

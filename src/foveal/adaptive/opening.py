@@ -29,7 +29,7 @@ from foveal.storage.finite import check_finite, mask_buffers
 from foveal.storage.reading import read_json, shorten
 from foveal.storage.tensors import read_tensors
 
-UNNAMED = re.compile(r"class \d+")
+UNNAMED = re.compile(r"class[ _]\d+")
 """Name of a class that nobody named."""
 NESTED = "state_dict", "model_state_dict", "model"
 """Where training scripts keep the weights within what they save."""

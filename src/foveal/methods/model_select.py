@@ -51,7 +51,7 @@ CHOICES: dict[str, Mapping[str, Any]] = {
 }
 """What settings of words may be."""
 COUNTED, GRAIN = 256, 64
-"""Largest side of an image that MACs are counted on, and what its sides are multiples of [px]."""
+"""Largest side of an image that MACs are counted on, and what sides are multiples of [px]."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,10 @@ class ModelSelectConfig(MethodConfig):
     policy: str = setting("entropy", "Score of the small network's answer; see `foveal policies`.")
     tile: int = setting(32, "Side of a tile [px].", 1, MOST_TILE)
     region_tiles: int = setting(1, "Tiles on the side of a region, which is looked at again as one.", 1, 64)
-    margin_tiles: int = setting(1, "Tiles around a region that are computed for it and not used.", 0, 64)
-    context: str = setting("skip", "What the large network sees beyond: skip, nothing; coarse, all of it.")
+    margin_tiles: int = setting(0, "Tiles around a region that are computed for it and not used.", 0, 64)
+    context: str | None = setting(
+        None, "What the large network sees beyond: skip, nothing; coarse, all, as beside a --small if absent."
+    )
     coarse_level: int = setting(
         2, "Level of that coarse view, and of the first pass without a small network.", 0, MOST_LEVEL
     )
@@ -76,7 +78,8 @@ class ModelSelectConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, known in CHOICES.items():
-            find(getattr(self, name), known, f"{name} of model_select")
+            if getattr(self, name) is not None:
+                find(getattr(self, name), known, f"{name} of model_select")
         if self.blend == "feather" and not self.margin_tiles:
             raise ValueError("blend is feather and margin_tiles 0; give a margin to pass over, or hard")
 
@@ -85,11 +88,10 @@ class ModelSelectConfig(MethodConfig):
         """Whether the large network runs everywhere: above 0, a threshold may leave something out."""
         return super().is_dense and (self.threshold is None or self.threshold <= 0)
 
-    @property
-    def regions(self) -> Regions:
-        """How regions are computed."""
-        beyond = self.coarse_level if self.context == "coarse" else SKIP
-        return Regions(self.region_tiles, self.margin_tiles, beyond)
+    def regions(self, paired: bool) -> Regions:
+        """Say how regions are computed, beside a small network of its own or without one."""
+        coarse = paired if self.context is None else self.context == "coarse"
+        return Regions(self.region_tiles, self.margin_tiles, self.coarse_level if coarse else SKIP)
 
     @property
     def joining(self) -> Joining:
@@ -99,7 +101,7 @@ class ModelSelectConfig(MethodConfig):
     @property
     def time_key(self) -> tuple[object, ...]:
         """Everything but what says which regions are taken."""
-        return self.tile, self.regions, self.coarse_level, self.small_level, self.blend, self.fusion
+        return self.tile, self.regions(True), self.coarse_level, self.small_level, self.blend, self.fusion
 
 
 class ModelSelectTraining(MethodTraining):
@@ -114,10 +116,10 @@ class ModelSelectTraining(MethodTraining):
     """Score that regions are ranked by."""
     region_tiles: Annotated[int, Field(ge=1, le=64)] = 1
     """Tiles on the side of a region."""
-    margin_tiles: Annotated[int, Field(ge=0, le=64)] = 1
+    margin_tiles: Annotated[int, Field(ge=0, le=64)] = 0
     """Tiles around a region that are computed for it."""
-    context: Literal["skip", "coarse"] = "skip"
-    """What the large network sees beyond."""
+    context: Literal["skip", "coarse"] | None = None
+    """What the large network sees beyond; coarse beside a small network if absent."""
     small_level: Annotated[int, Field(ge=0, le=MOST_LEVEL)] = 0
     """Level at which the small network sees the image."""
     gate_width: Annotated[int, Field(ge=1, le=WIDEST)] = 64
@@ -176,9 +178,8 @@ class ModelSelect(TrainableSegmenter):
         config = config or ModelSelectConfig()
         self.network, self.small, self.gate, self.config = network, small, gate, config
         self.budget, self.tile = check_budget(config.budget), check_tile(network, config.tile)
-        self.policy = RegionPolicy(
-            SCORES[config.policy], config.regions, config.tile, config.budget, config.threshold
-        )
+        score, regions = SCORES[config.policy], config.regions(small is not None)
+        self.policy = RegionPolicy(score, regions, config.tile, config.budget, config.threshold)
         self.aim, self.shares = Aim(), ModelSelectTraining().shares
         self._known_shares: dict[tuple[int, int], float] = {}
         if config.fusion == "gated" and gate is None:
