@@ -8,7 +8,6 @@ of their scores for as long as the whole fits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.geometry.plan import SKIP
-from foveal.geometry.planner import spread
 from foveal.geometry.squares import group_squares, sum_squares
 
-TRIES = 32
-"""Regions that do not fit any more, after which the search for one that does ends."""
+PROBES = 16
+"""Choices whose tiles are counted at once."""
+ROUNDS = 4
+"""Times that so many of the regions after the last one are tried, whether one of them still fits."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,20 @@ class Regions:
             )
 
     def levels(self, chosen: Tensor) -> Tensor:
-        """Return the level of every cell [Gh, Gw], int8, where cells are chosen [Gh, Gw], bool."""
-        if not bool(chosen.any()):
-            return torch.full(chosen.shape, SKIP, dtype=torch.int8)
-        near = self._near(chosen)
+        """Return the level of every cell [N, Gh, Gw], int8, where cells are chosen [N, Gh, Gw], bool."""
+        near = chosen
+        if self.margin:
+            near = F.max_pool2d(chosen[:, None].float(), 2 * self.margin + 1, 1, self.margin)[:, 0] > 0
         if self.level == SKIP:
             return torch.where(near, 0, SKIP).to(torch.int8)
         levels = torch.zeros(chosen.shape, dtype=torch.int8)
         for level in range(1, self.level + 1):  # squares without a chosen cell lie in smaller ones without
-            free = ~group_squares(near[None], 2**level).any(-1)[0]
-            levels[spread(free, 2**level, near)] = level
-        return levels
+            free = ~group_squares(near, 2**level).any(-1)
+            levels[_spread(free, 2**level, near)] = level
+        return torch.where(chosen.any(2).any(1)[:, None, None], levels, SKIP).to(torch.int8)
 
     def used(self, chosen: Tensor, levels: Tensor) -> Tensor:
-        """Say which cells [.., Gh, Gw] get the close answer: those chosen; without a margin all at level 0.
+        """Say which cells [N, Gh, Gw] get the close answer: those chosen; without a margin all at level 0.
 
         Beside coarse tiles some cells come to level 0 because a chosen one lies in their square; without a
         margin their answer is as good.
@@ -70,17 +70,17 @@ class Regions:
 
     def rates(self, scores: Tensor) -> Tensor:
         """Return the mean score [rows, columns] of the cells [Gh, Gw] of every region."""
-        ones = torch.ones_like(scores)
-        return sum_squares(scores, self.side) / sum_squares(ones, self.side)
+        return sum_squares(scores, self.side) / sum_squares(torch.ones_like(scores), self.side)
 
     def best(self, scores: Tensor, count: int) -> Tensor:
         """Choose the `count` regions of the highest mean score; return their cells [Gh, Gw], bool."""
-        return self._cells(self._order(self.rates(scores))[:count], scores)
+        ranks = _ranks(self.rates(scores))
+        return _spread((ranks < count)[None], self.side, scores)[0]
 
     def choose(self, scores: Tensor, tiles: float, threshold: float | None = None) -> Tensor:
         """Choose regions in falling order of their mean score, as far as all that is computed fits.
 
-        One that does not fit is passed over for the next that does. Equals come in reading order.
+        Some of those after the first that does not fit are tried too. Equals come in reading order.
 
         Args:
             scores: Of every cell [Gh, Gw].
@@ -96,54 +96,49 @@ class Regions:
         if math.isnan(tiles) or math.isnan(threshold or 0.0):
             raise ValueError(f"tiles is {tiles} and threshold {threshold}; give numbers")
         rates = self.rates(scores)
-        order = self._order(rates)
-        if threshold is not None:
-            order = order[: int((rates >= threshold).sum())]
+        ranks = _ranks(rates)
+        most = rates.numel() if threshold is None else int((rates >= threshold).sum())
 
-        chosen = torch.zeros(0, dtype=torch.int64)
-        for _ in range(TRIES):
+        low, high = 0, most + 1  # so many first ones fit, and so many do not, or there are none
+        while high - low > 1:
+            probes = torch.linspace(low + 1, high - 1, min(PROBES, high - low - 1)).long()
+            fits = self._fit(ranks < probes[:, None, None], scores, tiles)
+            low, high = max([low, *probes[fits].tolist()]), min([high, *probes[~fits].tolist()])
 
-            def fits(count: int, kept: Tensor = chosen, rest: Tensor = order) -> bool:
-                cells = self._cells(torch.cat([kept, rest[:count]]), scores)
-                return count_tiles(self.levels(cells)) <= tiles
-
-            count = _longest(fits, len(order))
-            chosen, order = torch.cat([chosen, order[:count]]), order[count + 1 :]
-            if not len(order) or count_tiles(self.levels(self._cells(chosen, scores))) + 1 > tiles:
+        chosen, after = ranks < low, low + 1
+        for _ in range(ROUNDS):
+            last = min(after + PROBES, most)
+            if after >= last:
                 break
-        return self._cells(chosen, scores)
+            more = ranks == torch.arange(after, last)[:, None, None]
+            fits = self._fit(chosen | more, scores, tiles)
+            first = int(fits.int().argmax()) if bool(fits.any()) else last - after
+            chosen = chosen | more[first] if first < last - after else chosen
+            after += first + 1
+        return _spread(chosen[None], self.side, scores)[0]
 
-    def _order(self, rates: Tensor) -> Tensor:
-        return rates.flatten().argsort(descending=True, stable=True)
-
-    def _cells(self, regions: Tensor, like: Tensor) -> Tensor:
-        """Return the cells of regions, which are given by their numbers in reading order."""
-        rows, columns = (-(-side // self.side) for side in like.shape)
-        mask = torch.zeros(rows * columns, dtype=torch.bool)
-        mask[regions] = True
-        return spread(mask.view(rows, columns), self.side, like)
-
-    def _near(self, chosen: Tensor) -> Tensor:
-        """Return the cells that are chosen or in a margin."""
-        if not self.margin:
-            return chosen
-        return F.max_pool2d(chosen[None].float(), 2 * self.margin + 1, 1, self.margin)[0] > 0
+    def _fit(self, chosen: Tensor, like: Tensor, tiles: float) -> Tensor:
+        """Say of several choices of regions [N, rows, columns] whether they fit [N]."""
+        return count_tiles(self.levels(_spread(chosen, self.side, like))) <= tiles
 
 
-def count_tiles(levels: Tensor) -> int:
-    """Count the tiles of a plan of one image, by the level of every cell [Gh, Gw]."""
-    return sum(
-        int((levels[:: 2**level, :: 2**level] == level).sum()) for level in range(int(levels.max()) + 1)
-    )
+def count_tiles(levels: Tensor) -> Tensor:
+    """Count the tiles [N] of plans, by the level of every cell [N, Gh, Gw]."""
+    found = torch.zeros(len(levels), dtype=torch.int64)
+    for level in range(int(levels.max()) + 1):
+        found += (levels[:, :: 2**level, :: 2**level] == level).sum((1, 2))
+    return found
 
 
-def _longest(fits: Callable[[int], bool], most: int) -> int:
-    """Return the largest number up to `most` that fits, if all smaller ones do; 0 fits without asking."""
-    low, step = 0, 1
-    while low + step <= most and fits(low + step):
-        low, step = low + step, 2 * step
-    high = min(most + 1, low + step)  # does not fit, or is beyond the last
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+def _ranks(rates: Tensor) -> Tensor:
+    """Return the place of every entry in falling order, shaped like them; equals in reading order."""
+    order = rates.flatten().argsort(descending=True, stable=True)
+    ranks = torch.empty_like(order)
+    ranks[order] = torch.arange(len(order))
+    return ranks.view(rates.shape)
+
+
+def _spread(x: Tensor, side: int, like: Tensor) -> Tensor:
+    """Repeat every entry [N, rows, columns] over a square of `side`, cut to the sides of `like`."""
+    wide = x.repeat_interleave(side, 1).repeat_interleave(side, 2) if side > 1 else x
+    return wide[:, : like.shape[-2], : like.shape[-1]]

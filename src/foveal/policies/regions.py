@@ -80,6 +80,6 @@ class RegionPolicy:
         return per_cell(found if isinstance(found, Tensor) else found[0], view.size, self.tile).cpu()
 
     def _again(self, chosen: Tensor, view: View, wanted: Tensor | None = None) -> Again:
-        plan = Plan(torch.stack([self.regions.levels(cells) for cells in chosen]), self.tile, view.size)
+        plan = Plan(self.regions.levels(chosen), self.tile, view.size)
         plan = plan if wanted is None else plan.only(wanted)
         return Again(self.regions.used(chosen, plan.levels) & (plan.levels == 0), plan)
