@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from foveal.kernels import build
 from foveal.methods import METHODS, Aim, CompiledMethod, ModelSelect, ModelSelectConfig
 from foveal.methods.model_select import ModelSelectTraining
 from foveal.ops import classify, halve
-from samples import Scenes, error_of, lively, nano, write_folder
+from samples import Scenes, error_of, headless, lively, nano, write_folder
 
 SIZE, TILE = (160, 224), 16
 CONTEXTS = [("skip", 1), ("skip", 0), ("coarse", 0), ("coarse", 1)]
@@ -412,3 +413,59 @@ def test_it_is_listed() -> None:
     row = next(row for row in parsed(run("methods", "--json")) if row["name"] == "model_select")
     assert "Huang" in row["source"] and row["adapts"].startswith("which of two networks")
     assert METHODS["model_select"].supports_risk
+
+
+# Laws, for a pair: the tests of laws run the method without a small network
+
+
+def test_a_pair_decides_for_every_image_alone_and_always_alike() -> None:
+    method, image = select(0.5, context=None), shot(3)
+    image[1] *= 0.2
+    together, again = answer(method, image), answer(method, image)
+    assert torch.equal(together.logits, again.logits)
+    for n in range(3):
+        alone = answer(method, image[n : n + 1])
+        assert torch.equal(alone.trace.levels[0], together.trace.levels[n])
+        assert_close(alone.logits[0], together.logits[n])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (33, 47), (97, 131), (1, 97)])
+def test_a_pair_takes_any_size(size: tuple[int, int]) -> None:
+    method, image = select(0.6, context=None), torch.rand(1, 3, *size)
+    found = answer(method, image)
+    assert found.labels.shape == (1, *size) and float(found.trace.work) <= 0.6
+
+
+def test_a_networks_statistics_stay_when_work_is_counted() -> None:
+    method = select(0.5, small=headless())
+    method.train()
+    before = {key: value.clone() for key, value in method.small.state_dict().items()}
+    assert 0 < method.least_work(SIZE) < 1
+    assert all(torch.equal(value, before[key]) for key, value in method.small.state_dict().items())
+
+
+def test_what_is_left_is_what_the_large_network_did_not_answer() -> None:
+    few, many = (select(budget, margin_tiles=0) for budget in (0.2, 0.8))
+    left = [float(m.remaining_gain(shot(), answer(m, shot())).mean()) for m in (few, many)]
+    assert left[0] > 2 * left[1] > 0
+    everything = select(1.0)
+    assert everything.remaining_gain(shot(), answer(everything, shot())).tolist() == [0, 0]
+
+
+def test_a_count_within_a_count_is_not_part_of_it() -> None:
+    net, image = headless(), torch.rand(1, 3, 32, 32)
+    once = count_macs(lambda: net(image))
+
+    def run() -> None:
+        assert count_macs(lambda: net(image)) == once
+        net(image)
+
+    assert count_macs(run) == once
+
+
+def test_both_networks_run_in_another_precision(tmp_path: Path) -> None:
+    large, small = (load_model(path) for path in pair_of_models(tmp_path))
+    engine = find_engine(replace(large, small=small), "bf16")
+    assert engine.small is not None and engine.small.precision == "bf16"
+    made = engine.make("model_select", ModelSelectConfig(0.6, small_level=1))
+    assert answer(made, shot()).labels.shape == (2, *SIZE)

@@ -50,8 +50,8 @@ CHOICES: dict[str, Mapping[str, Any]] = {
     "fusion": FUSIONS,
 }
 """What settings of words may be."""
-COUNTED, GRAIN = 256, 64
-"""Largest side of an image that MACs are counted on, and what sides are multiples of [px]."""
+COUNTED = 256
+"""Largest side of an image that MACs are counted on [px]."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,11 @@ class ModelSelectConfig(MethodConfig):
     context: str | None = setting(
         None, "What the large network sees beyond: skip, nothing; coarse, all, as beside a --small if absent."
     )
-    coarse_level: int = setting(
-        2, "Level of that coarse view, and of the first pass without a small network.", 0, MOST_LEVEL
-    )
+    coarse_level: int = setting(2, "Level of that view, and of a first pass without --small.", 0, MOST_LEVEL)
     small_level: int = setting(0, "Level at which the small network sees the image.", 0, MOST_LEVEL)
     blend: str = setting("hard", "hard, or feather: answers pass into one another over the margin.")
     fusion: str = setting("replace", "Whose answer a region gets: replace, sharper, or gated (trained).")
-    threshold: float | None = setting(
-        None, "Mean uncertainty from which a region is looked at again; as many as fit if absent."
-    )
+    threshold: float | None = setting(None, "Mean uncertainty from which a region is looked at again.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,13 +101,12 @@ class ModelSelectConfig(MethodConfig):
 
 
 class ModelSelectTraining(MethodTraining):
-    """Section [method] of a recipe: a gate between two networks that stay as they are, or the networks."""
+    """Section [method] of a recipe: it trains a gate between two networks, or the networks."""
 
     small: str = ""
-    """Small network: a bundled model, file, run, folder or module:function; empty for the network itself,
-    on the reduced image."""
+    """Small network: bundled, file, run, folder or module:function; empty for the same, reduced."""
     fusion: Literal["replace", "gated"] = "gated"
-    """gated trains a gate, replace the networks."""
+    """gated trains a gate, and networks stay as they are; replace trains the networks."""
     policy: Literal[*SCORES] = "entropy"  # type: ignore[valid-type]
     """Score that regions are ranked by."""
     region_tiles: Annotated[int, Field(ge=1, le=64)] = 1
@@ -144,7 +139,7 @@ class ModelSelectTraining(MethodTraining):
 class ModelSelect(TrainableSegmenter):
     """Runs a small network on the whole image, and a large one on tiles of the regions it is uncertain of.
 
-    Where both may answer, logits are log probabilities: those of two networks have no common scale.
+    Where both may answer, logits are log probabilities.
 
     Args:
         network: The large network, a module from images [N, C, H, W] to logits [N, K, h, w].
@@ -154,8 +149,7 @@ class ModelSelect(TrainableSegmenter):
 
     Attributes:
         policy: Says which regions are looked at again.
-        aim: What training minimises.
-        shares: Shares of the regions that are looked at again in training.
+        aim, shares: What training minimises, and the shares of the regions that it looks at again.
 
     Raises:
         ValueError: The networks have other channels or classes, tiles do not fit, or the gate is missing.
@@ -207,7 +201,7 @@ class ModelSelect(TrainableSegmenter):
     def for_training(cls, network: nn.Module, training: ModelSelectTraining, aim: Aim) -> Self:
         """Train a gate between two networks that stay as they are, or the networks."""
         names = {f.name for f in fields(ModelSelectConfig)} & set(type(training).model_fields)
-        config, gate = ModelSelectConfig(**{name: getattr(training, name) for name in names}), None
+        config, gate = cls.Config(**{name: getattr(training, name) for name in names}), None
         if training.fusion == "gated":
             torch.manual_seed(aim.seed)
             gate = AnswerGate(int(getattr(network, "classes", 0)), training.gate_width)
@@ -234,8 +228,7 @@ class ModelSelect(TrainableSegmenter):
         """Segment images [N, C, H, W], where cells are wanted [N, Gh, Gw], with what runs the large network.
 
         Raises:
-            ValueError: The budget does not pay for the first answer, the networks have other classes, or
-                images or logits are none.
+            ValueError: The budget does not pay for the first answer, or images or logits are none.
         """
         size = check_image(image, self.network)
         if self._sees_all(size):
@@ -272,11 +265,17 @@ class ModelSelect(TrainableSegmenter):
         level = 0 if self._sees_all(size) else self.config.coarse_level
         return float(Plan.uniform(1, size, self.tile, level).work)
 
-    def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the cross entropy of what is trained.
+    def remaining_gain(self, image: Tensor, prediction: Prediction) -> Tensor:
+        """Return the score per pixel where the large network did not answer [N]."""
+        held = prediction.trace.levels
+        if held is None or len(prediction.trace.steps) == 1:
+            return super().remaining_gain(image, prediction)
+        return self.policy.left(View(image, logits=prediction.logits), held != 0)
 
-        With a gate that is the answer of both networks where regions are looked at again; without one, that
-        of the small network everywhere, and of the large one there.
+    def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the cross entropy of the gate's answer where regions are looked at again.
+
+        Without a gate, of the large network's answer there, and of the small one's everywhere.
         """
         size, (low, high) = check_image(image, self.network), self.shares
         with torch.set_grad_enabled(self.gate is None and torch.is_grad_enabled()):
@@ -299,16 +298,16 @@ class ModelSelect(TrainableSegmenter):
         """Whether the large network runs everywhere at once: nothing is to be left out, or nothing saved."""
         if self.budget < 1 or (self.config.threshold or 0) <= 0:
             return self.budget >= 1
-        level = self.config.coarse_level
-        return self.small is None and float(Plan.uniform(1, size, self.tile, level).work) >= 1
+        plan = Plan.uniform(1, size, self.tile, self.config.coarse_level)
+        return self.small is None and float(plan.work) >= 1
 
     def _first(self, image: Tensor, run: Run, wanted: Tensor | None = None) -> tuple[Tensor, Tensor, Step]:
-        """Return the first answer [N, K, h, w], the levels of its cells [N, Gh, Gw], and what it cost.
-
-        Cells that a network of its own answers have no level of the large one: SKIP.
-        """
-        size, level = (image.shape[2], image.shape[3]), self.config.coarse_level
-        plan = Plan.uniform(len(image), size, self.tile, SKIP if self.small else level).only(wanted)
+        """Return the first answer [N, K, h, w], the large network's levels [N, Gh, Gw], and what it cost."""
+        size, level = (
+            (image.shape[2], image.shape[3]),
+            self.config.coarse_level if self.small is None else SKIP,
+        )
+        plan = Plan.uniform(len(image), size, self.tile, level).only(wanted)
         if self.small is None:
             logits, step = run(image, plan), Step("coarse", plan.work, plan)
         else:
@@ -320,11 +319,10 @@ class ModelSelect(TrainableSegmenter):
     def _small_share(self, size: tuple[int, int]) -> float:
         """Return the MACs of the small network on images of `size` [px] as a share of the large one's.
 
-        Both are counted once on an empty image of at most `COUNTED` px a side: beyond, their share changes
-        only by what is cut at the edges.
+        Both are counted once, on `COUNTED` px a side at most: beyond, only what edges cut changes it.
         """
-        sides = min(COUNTED, size[0] + -size[0] % GRAIN), min(COUNTED, size[1] + -size[1] % GRAIN)
+        sides = min(COUNTED, size[0]), min(COUNTED, size[1])
         if sides not in self._known_shares:
-            small, level = self.small or self.network, self.config.small_level
+            small, level = self.network if self.small is None else self.small, self.config.small_level
             self._known_shares[sides] = relative_macs(small, self.network, sides, level)
         return self._known_shares[sides]

@@ -74,6 +74,12 @@ class RegionPolicy:
         count = max(1, round(share * self.regions.rates(scores[0]).numel()))
         return self._again(torch.stack([self.regions.best(each, count) for each in scores]), view)
 
+    def left(self, view: View, cells: Tensor) -> Tensor:
+        """Return the score per pixel of the images [N] in cells [N, Gh, Gw] alone."""
+        return (
+            (self._scores(view) * cells).sum((1, 2)).double() * self.tile**2 / (view.size[0] * view.size[1])
+        )
+
     def _scores(self, view: View) -> Tensor:
         """Return the score of every cell [N, Gh, Gw]; on the CPU, where sums have one order."""
         found = self.score(view)
