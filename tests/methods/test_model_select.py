@@ -347,6 +347,28 @@ def test_any_two_networks_are_paired(tmp_path: Path) -> None:
         assert torch.equal(everything.labels[0], large(image).argmax(1)[0].to(torch.uint8))
 
 
+class Halved(nn.Module):
+    """Two poolings and two enlargements beside the image: sides must be multiples of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.up = nn.AvgPool2d(4), nn.Upsample(scale_factor=4)
+        self.head = nn.Conv2d(6, 4, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(torch.cat([image, self.up(self.pool(image))], 1))
+
+
+def test_a_small_network_may_need_other_sides_than_the_large_one() -> None:
+    image = picture(3, (141, 183))
+    model = foveal.adapt(Strided(3).eval(), method="model_select", small=Halved().eval(), tile=16)
+    assert model.small is not None
+    assert (model.spec.shape.multiple, model.small.spec.shape.multiple) == (1, 4)
+    found = model(image, budget=0.9)
+    assert found.labels.shape == (1, 141, 183)
+    assert 0 < float(found.work) <= 0.9 and bool((found.levels == 0).any())
+
+
 def test_two_networks_for_other_classes_are_not_paired() -> None:
     text = error_of(lambda: foveal.adapt(UNet(3), method="model_select", small=Strided(3, 7)))
     assert text == (

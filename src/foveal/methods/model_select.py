@@ -303,10 +303,8 @@ class ModelSelect(TrainableSegmenter):
 
     def _first(self, image: Tensor, run: Run, wanted: Tensor | None = None) -> tuple[Tensor, Tensor, Step]:
         """Return the first answer [N, K, h, w], the large network's levels [N, Gh, Gw], and what it cost."""
-        size, level = (
-            (image.shape[2], image.shape[3]),
-            self.config.coarse_level if self.small is None else SKIP,
-        )
+        size, level = (image.shape[2], image.shape[3]), self.config.coarse_level
+        level = level if self.small is None else SKIP
         plan = Plan.uniform(len(image), size, self.tile, level).only(wanted)
         if self.small is None:
             logits, step = run(image, plan), Step("coarse", plan.work, plan)
