@@ -18,7 +18,7 @@ from foveal.data.pairs import Dataset, default_palette
 from foveal.data.synthetic import CLASSES
 from foveal.exits import ExitConfig, Exits, Stages
 from foveal.hub.card import Card
-from foveal.hub.checkpoint import load_model, save_model
+from foveal.hub.checkpoint import Parts, load_model, save_model
 from foveal.methods import Mess
 from foveal.objectives.confusion import Confusion
 from samples import lively, nano, write_folder
@@ -42,7 +42,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for head in exits:
             head.classify.weight.mul_(1000)
     card = Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES)), exits=exits.configs)
-    return save_model(network, card, tmp_path_factory.mktemp("model") / "model", exits=exits)
+    return save_model(network, card, tmp_path_factory.mktemp("model") / "model", parts=Parts(exits=exits))
 
 
 @pytest.fixture

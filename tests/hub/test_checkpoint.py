@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from foveal.cost import count_macs
 from foveal.hub.card import Card, CheckpointError
-from foveal.hub.checkpoint import bundled, load_model, save_model
+from foveal.hub.checkpoint import Parts, bundled, load_model, save_model
 from foveal.policies import Learned, PolicyNet, View
 from samples import nano, shaken
 
@@ -192,7 +192,7 @@ def with_policy(folder: Path, half: bool = False) -> tuple[PolicyNet, Path]:
     """Save a small network with a policy network of random weights."""
     net = shaken(PolicyNet(64, 8, 4)).eval()
     card = replace(CARD, tile=32, policy=net.config)
-    return net, save_model(nano(3), card, folder / "model", half, policy=net)
+    return net, save_model(nano(3), card, folder / "model", half, parts=Parts(net))
 
 
 def test_a_policy_network_is_saved_with_its_network_and_plans_alike(tmp_path: Path) -> None:

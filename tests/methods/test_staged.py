@@ -19,7 +19,7 @@ from foveal.exits import ExitConfig, Exits, Stages
 from foveal.fusion import fuse
 from foveal.geometry.plan import SKIP, grid
 from foveal.hub.card import Card, CheckpointError
-from foveal.hub.checkpoint import load_model, save_model
+from foveal.hub.checkpoint import Parts, load_model, save_model
 from foveal.methods import Aim, LayerCascade, LayerCascadeConfig, Mess, MessConfig
 from foveal.methods.layer_cascade import LayerCascadeTraining
 from foveal.methods.mess import MessTraining
@@ -248,7 +248,7 @@ def saved(path: Path, classes: Sequence[str] = "abcde") -> tuple[nn.Module, Exit
     exits = Exits.of(Stages(network, places), ExitConfig("", width=16), seed=5)
     palette = default_palette(len(classes))
     card = Card("swiftnet_nano", tuple(classes), palette, exits=exits.configs)
-    return network, exits, save_model(network, card, path / "model", exits=exits)
+    return network, exits, save_model(network, card, path / "model", parts=Parts(exits=exits))
 
 
 def test_exits_are_saved_with_the_network(tmp_path: Path, image: Tensor) -> None:

@@ -45,6 +45,7 @@ def adapt(  # noqa: PLR0913
     source: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     compile_now: bool = True,
+    small: nn.Module | None = None,
 ) -> AdaptiveModel:
     """Make an adaptive model of a trained network; no data needed.
 
@@ -69,6 +70,8 @@ def adapt(  # noqa: PLR0913
         source: "module:function" that makes the network again from a file; its own config if it has one.
         arguments: Keyword arguments of that function, as JSON has them.
         compile_now: Whether it is compiled now, so that what cannot be had is said; else when it is used.
+        small: A small trained network for the same classes, for method "model_select": a module as above, or
+            an adaptive model where it needs other preprocessing than it says itself.
 
     Raises:
         ValueError: The network holds NaN or infinity, fails on a plain image, gives no logits, or cannot run
@@ -93,10 +96,34 @@ def adapt(  # noqa: PLR0913
         type(network).__name__, shape, given, mixing, method, side, level, kept, names, colours, made_by
     )
     spec = replace(spec, scale=float(scale))
-    model = AdaptiveModel(network, spec)
+    model = AdaptiveModel(network, spec, small=_small(small, shape, names))
     if compile_now:
         _ = model.engine  # what cannot be had is said now, not with the first image
     return model
+
+
+def _small(given: nn.Module | None, shape: NetworkShape, classes: Sequence[str]) -> AdaptiveModel | None:
+    """Make an adaptive model of the small network.
+
+    Raises:
+        ValueError: It has other channels or classes than the large one, or cannot be adapted.
+        TypeError: It is no module.
+    """
+    if given is None:
+        return None
+    if isinstance(given, AdaptiveModel):
+        made = given
+    else:
+        made = adapt(given, method="dense", in_channels=shape.in_channels, compile_now=False)
+    theirs = made.spec.shape
+    if (theirs.classes, theirs.in_channels) != (shape.classes, shape.in_channels):
+        raise ValueError(
+            f"small has {theirs.in_channels} channels and {theirs.classes} classes, and the network "
+            f"{shape.in_channels} and {shape.classes}; give two networks for the same images and classes"
+        )
+    if not isinstance(given, AdaptiveModel):
+        made.spec = replace(made.spec, classes=tuple(classes))
+    return made
 
 
 def _check(network: Any, method: str, precision: str, level: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,24 @@ def describe_model(prepared: PreparedNetwork, spec: Specification, file: Path | 
     return Model(spec.name, whole.train(prepared.training), card, file=file)
 
 
-def build_engine(prepared: PreparedNetwork, spec: Specification, scales: Scales | None = None) -> Engine:
+def build_engine(
+    prepared: PreparedNetwork,
+    spec: Specification,
+    scales: Scales | None = None,
+    small: Model | None = None,
+) -> Engine:
     """Join the layers of a network, and compile it where that is possible.
 
     Args:
         prepared: The network with its preprocessing.
         spec: What is known about it; its precision is what the program computes in.
         scales: How the program is written in 8 bits, for int8.
+        small: A small network for the same classes.
 
     Raises:
         ValueError: A precision other than f32 is asked for, and there is no program in it.
     """
-    plain = find_engine(describe_model(prepared, spec))
+    plain = find_engine(replace(describe_model(prepared, spec), small=small))
     if spec.precision == "f32":
         return plain
     if spec.precision == "int8" and scales is None and plain.program is not None:

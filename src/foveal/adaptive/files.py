@@ -24,6 +24,8 @@ from foveal.storage.tensors import read_tensors
 
 TAGS = ["foveal", "adaptive-inference", "semantic-segmentation"]
 WEIGHTS, CONFIG, PAGE = "model.safetensors", "config.json", "README.md"
+SMALL = "small"
+"""Folder of the small network within that of the large one."""
 DTYPES = "float32", "float16", "bfloat16", "float64"
 
 

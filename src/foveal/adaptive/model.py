@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from foveal.adaptive import files
 from foveal.adaptive.calibrating import PreparedImages, Progress, calibrate
-from foveal.adaptive.engine import build_engine, stamp_of
+from foveal.adaptive.engine import build_engine, describe_model, stamp_of
 from foveal.adaptive.images import batch_of, is_one
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.request import Answerer, Request
@@ -26,7 +26,7 @@ from foveal.calibration.profile import CalibrationProfile
 from foveal.calibration.tuned import TunedSettings
 from foveal.geometry.mask import read_mask
 from foveal.geometry.plan import SKIP
-from foveal.hub.checkpoint import Compiled
+from foveal.hub.checkpoint import Compiled, Model
 from foveal.methods import Prediction
 from foveal.methods.base import refuse_tracing
 from foveal.storage.labels import VOID
@@ -42,21 +42,30 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         network: Module from images [N, C, H, W] to logits, or to something that holds them.
         spec: What is known about it.
         profile: What calibration found.
+        small: A small network for the same classes, as an adaptive model of its own.
 
     Attributes:
         prepared: The network with its preprocessing, as an ordinary module.
         spec: What is known about it.
         profile: What calibration found; None before `calibrate`.
         tuned: What `foveal tune` found on labelled images; None before.
+        small: The small network; None if it was given none.
     """
 
+    small: AdaptiveModel | None
+
     def __init__(
-        self, network: nn.Module, spec: Specification, profile: CalibrationProfile | None = None
+        self,
+        network: nn.Module,
+        spec: Specification,
+        profile: CalibrationProfile | None = None,
+        small: AdaptiveModel | None = None,
     ) -> None:
         super().__init__()
         self.prepared = PreparedNetwork(network, spec.shape, spec.preprocess, spec.dense_modules)
         self.spec, self.profile = spec, profile
         self.tuned: TunedSettings | None = None
+        self.small = small
         self._engine: Engine | None = None
         self._stamp: tuple[object, ...] = ()
         self._answerers: dict[Request, Answerer] = {}
@@ -70,17 +79,23 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
     @property
     def engine(self) -> Engine:
         """What runs: a compiled program, or the layers one by one, and then `why_not` says why."""
-        stamp = stamp_of(self.prepared)
+        stamp = self._weights_now()
         if self._engine is None or stamp != self._stamp:
             scales = self.profile.scales if self.profile else None
             self._forget()
-            self._engine, self._stamp = build_engine(self.prepared, self.spec, scales), stamp
+            beside = None if self.small is None else self.small.described()
+            self._engine = build_engine(self.prepared, self.spec, scales, beside)
+            self._stamp = stamp
         return self._engine
+
+    def described(self) -> Model:
+        """Return the model as calibration and latency know trained networks."""
+        return describe_model(self.prepared, self.spec)
 
     @property
     def compiled(self) -> Compiled | None:
         """What the engine has made of the network as it is; None before, and beyond f32."""
-        made = self._engine if self._stamp == stamp_of(self.prepared) else None
+        made = self._engine if self._stamp == self._weights_now() else None
         return None if made is None or made.precision != "f32" else made.made
 
     def forward(  # noqa: PLR0913
@@ -234,6 +249,11 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
             self._answerers[request] = Answerer(engine, self.spec, self.profile, request, self.tuned)
         return self._answerers[request]
 
+    def _weights_now(self) -> tuple[object, ...]:
+        """Say which weights the networks have."""
+        beside = () if self.small is None else stamp_of(self.small.prepared)
+        return (*stamp_of(self.prepared), *beside)
+
     def _forget(self) -> None:
         """Drop what follows from the weights."""
         self._engine, self._stamp, self._answerers = None, (), {}
@@ -265,6 +285,8 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write weights, what is known about them, what calibration found, and the page."""
         files.save(save_directory, self.prepared, self.spec, self.profile, self.tuned)
+        if self.small is not None:
+            self.small._save_pretrained(save_directory / files.SMALL)
 
     @classmethod
     def from_pretrained(
@@ -272,6 +294,7 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         pretrained_model_name_or_path: str | Path,
         *,
         network: nn.Module | None = None,
+        small: nn.Module | None = None,
         trust_source: bool = False,
         **options: Any,
     ) -> AdaptiveModel:
@@ -280,6 +303,7 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         Args:
             pretrained_model_name_or_path: Folder, or repository OWNER/NAME of the Hugging Face Hub.
             network: The network, with any weights; made as the file says if None.
+            small: The small network of the model, if it has one, in the same way.
             trust_source: Whether any function that the file names may be called to make the network; else
                 only classes of known libraries.
             options: Those of huggingface_hub: revision, token, cache_dir, local_files_only, ...
@@ -289,16 +313,21 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
             ValueError: The network cannot be made, and none was given.
         """
         files.check_name(pretrained_model_name_or_path)
-        more: Any = {**options, "network": network, "trust_source": trust_source}
+        more: Any = {**options, "network": network, "small": small, "trust_source": trust_source}
         return super().from_pretrained(pretrained_model_name_or_path, **more)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> AdaptiveModel:
         """Read what `save_pretrained` wrote, from a folder or a repository."""
         network, trusted = options.pop("network", None), options.pop("trust_source", False)
+        given = options.pop("small", None)
         folder = files.find_folder(model_id, options)
         network, spec = files.load(folder, network, trusted)
-        model = cls(network, spec)
+        beside = folder / files.SMALL
+        small = None
+        if beside.is_dir():
+            small = cls.from_pretrained(beside, network=given, trust_source=trusted)
+        model = cls(network, spec, small=small)
         model.profile = files.load_profile(folder, model.prepared, spec)
         model.tuned = files.load_tuned(folder, model.prepared, spec)
         return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,9 +26,11 @@ from foveal.hub.untrained import random_model
 from foveal.methods.padding import PaddedNetwork
 from foveal.models import MODELS
 from foveal.storage.finite import check_finite, mask_buffers
-from foveal.storage.reading import read_json
+from foveal.storage.reading import read_json, shorten
 from foveal.storage.tensors import read_tensors
 
+UNNAMED = re.compile(r"class[ _]\d+")
+"""Name of a class that nobody named."""
 NESTED = "state_dict", "model_state_dict", "model"
 """Where training scripts keep the weights within what they save."""
 
@@ -55,6 +58,7 @@ class Reference:
         classes: Names of the classes of what the function makes.
         value_range: Values that are 0 and 1 in its images; those of the kind of file if None.
         device: Where it runs.
+        small: Name of a small network for the same classes, for a method that asks it first.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Reference:
     classes: tuple[str, ...] = ()
     value_range: tuple[float, float] | None = None
     device: str = "cpu"
+    small: str = ""
 
 
 def open_model(reference: Reference | str, untrained: bool = False) -> Model:
@@ -93,7 +98,32 @@ def open_model(reference: Reference | str, untrained: bool = False) -> Model:
         found = _bundled(given.name, untrained)
     found.network.to(device)
     kept = found.compiled if device.type == "cpu" else None  # programs run on the CPU
-    return _with_wishes(replace(found, compiled=kept), given)
+    found = _with_wishes(replace(found, compiled=kept), given)
+    if not given.small:
+        return found
+    return with_small(found, open_model(Reference(given.small, trusted=given.trusted, device=given.device)))
+
+
+def with_small(large: Model, small: Model) -> Model:
+    """Give a network a small one for the same classes.
+
+    Raises:
+        ValueError: It has other classes, or takes images of other channels.
+    """
+    ours, theirs = small.card.classes, large.card.classes
+    named = not any(UNNAMED.fullmatch(name) for name in (*ours, *theirs))
+    if len(ours) != len(theirs) or (named and ours != theirs):
+        raise ValueError(
+            f"{small.name} knows {len(ours)} classes ({shorten(', '.join(ours), 80)}) and {large.name} "
+            f"{len(theirs)} ({shorten(', '.join(theirs), 80)}); give two networks for the same classes"
+        )
+    channels = [getattr(model.network, "in_channels", COLOUR.channels) for model in (small, large)]
+    if channels[0] != channels[1]:
+        raise ValueError(
+            f"{small.name} takes images of {channels[0]} channels and {large.name} of {channels[1]}; give "
+            "two networks for the same images"
+        )
+    return replace(large, small=small)
 
 
 def open_network(reference: Reference | str) -> nn.Module:
@@ -118,8 +148,16 @@ def open_network(reference: Reference | str) -> nn.Module:
 def describe(model: AdaptiveModel, file: Path | None = None) -> AdaptedModel:
     """Describe an adaptive model as commands know trained networks."""
     found = describe_model(model.prepared, model.spec, file)
+    small = None if model.small is None else describe(model.small)
     return AdaptedModel(
-        found.name, found.network, found.card, found.policy, found.file, model.compiled, spec=model.spec
+        found.name,
+        found.network,
+        found.card,
+        found.policy,
+        found.file,
+        model.compiled,
+        spec=model.spec,
+        small=small,
     )
 
 
@@ -136,7 +174,7 @@ def save_copy(model: Model, folder: Path) -> Model:
     Its card says tile and levels, also where they were changed after it was opened.
     """
     if not isinstance(model, AdaptedModel):
-        path = save_model(model.network, model.card, folder / WEIGHTS, policy=model.policy, exits=model.exits)
+        path = save_model(model.network, model.card, folder / WEIGHTS, parts=model.parts)
         return load_model(path)
     assert model.spec is not None, "is set where one is made"
     spec = replace(model.spec, tile=model.card.tile, coarse_level=model.card.coarse_level)

@@ -58,9 +58,7 @@ def measure_peaks(task: Task, contenders: Sequence[AdaptiveContender]) -> Peaks:
     model = task.model
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_model(
-            model.network, model.card, folder / "model", half=False, policy=model.policy, exits=model.exits
-        )
+        save_model(model.network, model.card, folder / "model", half=False, parts=model.parts)
         save_file({"image": task.image.contiguous()}, folder / "image.safetensors")
         dense = peak_mb(_load_dense, folder, keep=task.keep)
         return Peaks(dense, tuple(peak_mb(_load_method, folder, row, keep=task.keep) for row in asked))

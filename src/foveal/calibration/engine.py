@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from foveal.calibration.profile import load_profile
+from foveal.calibration.profile import find_profile, load_profile
 from foveal.fusion import CannotFuse, fuse
 from foveal.hub.checkpoint import Compiled, Model
 from foveal.methods import (
@@ -48,6 +48,7 @@ class Engine:
         precision: What the program computes in.
         scales: How the program is written in 8 bits; None in another precision.
         why_not: Why there is no program, in a sentence; empty with one.
+        small: What runs the small network that the model was given; None if it was given none.
     """
 
     model: Model = field(repr=False)
@@ -56,6 +57,7 @@ class Engine:
     precision: Precision = "f32"
     scales: Scales | None = field(default=None, repr=False)
     why_not: str = ""
+    small: Engine | None = field(default=None, repr=False)
 
     def make(
         self, method: str, config: MethodConfig, resources: Resources | None = None
@@ -69,7 +71,8 @@ class Engine:
         if config.scale < 1:
             within = partial(self.make, method, resources=resources)
             return ScaledMethod(config, within, self.dense()).eval()
-        made = find(method, METHODS, "method").from_config(self.network, config, resources).eval()
+        kind, given = find(method, METHODS, "method"), self._completed(resources)
+        made = kind.from_config(self.network, config, given).eval()
         settings = config.program_run()
         if self.program is not None and isinstance(made, FrameSegmenter):
             decides = settings if isinstance(settings, ReuseRun) else None
@@ -82,6 +85,12 @@ class Engine:
                 "--precision out, or give another method or policy"
             )
         return self._for_any_image(made, config.reduced_by, config.whole("tile", 1))
+
+    def _completed(self, resources: Resources | None) -> Resources:
+        """Add the small network, compiled where it can be, and the gate of the model."""
+        given = resources or Resources()
+        small = self.small.dense().dense() if given.small is None and self.small else given.small
+        return replace(given, small=small, gate=given.gate or self.model.gate)
 
     def dense(self) -> AdaptiveSegmenter:
         """Make the dense network."""
@@ -140,7 +149,19 @@ class Engine:
             program = in_bf16(self.program) if scales is None else in_int8(self.program, scales)
         except (NotCompiled, RuntimeError) as error:
             raise ValueError(f"{self.model.name} has no program in {kind}: {error}") from None
-        return replace(self, program=program, precision=kind, scales=scales)
+        small = None if self.small is None else self.small.as_well_in(kind)
+        return replace(self, program=program, precision=kind, scales=scales, small=small)
+
+    def as_well_in(self, precision: Precision) -> Engine:
+        """Return what runs a small network beside a large one in a precision.
+
+        That is int8 where it was adapted for it, else bf16; in f32 where it has no program.
+        """
+        if self.program is None:
+            return self
+        profile = find_profile(self.model) if precision == "int8" else None
+        ready = profile is not None and profile.scales is not None
+        return self.in_precision("int8" if ready else "bf16")
 
     @property
     def warning(self) -> str:
@@ -177,7 +198,8 @@ def find_engine(model: Model, precision: str = "f32", scales: Scales | None = No
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision}; give one of {', '.join(PRECISIONS)}")
     made = model.compiled or _compile(model.network)
-    plain = Engine(model, made.network, made.program, why_not=made.why_not)
+    small = None if model.small is None else find_engine(model.small)
+    plain = Engine(model, made.network, made.program, why_not=made.why_not, small=small)
     return plain if precision == "f32" else plain.in_precision(precision, scales)
 
 

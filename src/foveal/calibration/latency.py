@@ -150,6 +150,8 @@ class Setup:
         """Key of the cost model in `COSTS`: another one for anything that time depends on."""
         config, threads = self.config, torch.get_num_threads()
         parts = (self.weights, self.method, config.scale, *config.time_key, self.engine.name, threads)
+        if self.engine.small is not None:
+            parts = (*parts, self.engine.small.model.weights, self.engine.small.name)
         text = "\n".join(str(part) for part in (*parts, built(), torch.__version__, __version__))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -193,17 +193,18 @@ def _write_labels(entries: Sequence[Entry], dataset: Dataset, masks: Masks | Non
 
 
 def _check_risk(method: str) -> None:
-    """Check that a method can keep a risk.
+    """Check that a method is the one that `foveal adapt` finds risks of.
 
     Raises:
-        ValueError: It cannot, or there is none of that name.
+        ValueError: It is not, or there is none of that name.
     """
+    from foveal.calibration.profile import METHOD
     from foveal.methods import METHODS
     from foveal.storage.names import find
 
-    if not find(method, METHODS, "method").supports_risk:
-        able = ", ".join(name for name, kind in METHODS.items() if kind.supports_risk)
-        raise ValueError(f"--risk is kept by --method {able}, given {method}")
+    find(method, METHODS, "method")
+    if method != METHOD:
+        raise ValueError(f"--risk is kept by --method {METHOD}, given {method}")
 
 
 def entry(loaded: Model, engine: Engine, chosen: Chosen, budget: float) -> Entry:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
 
-from foveal.cli.model_options import ModelCommand
+from foveal.cli.model_options import SMALL, ModelCommand
 from foveal.cli.options import carried_options
 
 GIVEN = "foveal.settings"
@@ -41,6 +41,7 @@ class Declared:
 class MethodCommand(ModelCommand):
     """A command with an option for every setting of every method; methods are imported when it is used."""
 
+    options: ClassVar[dict[str, Any]] = {**ModelCommand.options, **SMALL}
     repeatable = False
     """Whether several values may follow an option."""
 

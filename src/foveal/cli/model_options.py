@@ -43,6 +43,13 @@ DEVICE: dict[str, Any] = {
     "device": Annotated[str | None, typer.Option(help="Where the network runs: cpu, cuda, cuda:1, mps.")],
 }
 
+SMALL: dict[str, Any] = {
+    "small": Annotated[
+        str | None,
+        typer.Option(help="Small network that model_select asks first; named as the model is."),
+    ],
+}
+
 
 class ShowCommand(Several):
     """A command that finds a network and does not run it on images."""
@@ -83,6 +90,7 @@ def reference(ctx: typer.Context, name: str) -> Reference:
         names,
         parse_range(given["range"]) if "range" in given else None,
         given.get("device", "cpu"),
+        given.get("small", ""),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,24 +46,36 @@ class Macs:
 
 
 def count_macs(run: Callable[[], Any]) -> Macs:
-    """Run something once without gradients, and count."""
+    """Run something once without gradients, and count; a count within another one is not part of that."""
     with torch.no_grad(), _Counter() as counter:
-        token = OBSERVER.set(counter.add)
+        token, inner = OBSERVER.set(counter.add), INNERMOST.set(counter)
         try:
             run()
         finally:
             OBSERVER.reset(token)
+            INNERMOST.reset(inner)
     return Macs(**counter.sums)
 
 
-def relative_macs(part: nn.Module, whole: nn.Module, size: tuple[int, int]) -> float:
+def relative_macs(part: nn.Module, whole: nn.Module, size: tuple[int, int], level: int = 0) -> float:
     """Count a network of images as a share of another, by running both on one small image of `size` [px].
+
+    The part sees it reduced by 2^level.
 
     It runs: to count on the meta device, PyTorch would load its compiler, which takes seconds.
     """
-    image = torch.zeros(1, 3, *size)
-    ours, theirs = (count_macs(partial(copy.deepcopy(net).eval(), image)) for net in (part, whole))
+    like = next(whole.parameters(), torch.empty(0))
+    channels = int(getattr(whole, "in_channels", 3))
+    image = torch.zeros(1, channels, *size, dtype=like.dtype, device=like.device)
+    reduced = image[:, :, :: 2**level, :: 2**level].contiguous()
+    # A copy of one in training mode: its statistics stay as they are.
+    small, large = (copy.deepcopy(net).eval() if net.training else net for net in (part, whole))
+    ours, theirs = count_macs(partial(small, reduced)), count_macs(partial(large, image))
     return ours.total / max(1, theirs.total)
+
+
+INNERMOST: ContextVar[_Counter | None] = ContextVar("innermost", default=None)
+"""The count that is going on now."""
 
 
 class _Counter(TorchDispatchMode):
@@ -88,6 +101,8 @@ class _Counter(TorchDispatchMode):
     ) -> Any:
         """Run an operation, and add its MACs to its kind."""
         kwargs = kwargs or {}
+        if INNERMOST.get() is not self:
+            return func(*args, **kwargs)
         operation = func._overloadpacket
         if operation not in flop_registry and operation not in BILINEAR:
             with self:

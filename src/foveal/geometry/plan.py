@@ -142,8 +142,10 @@ class Plan:
         """
         return cls(refine(scores, tile, size, budget, max_level, shared=True), tile, size)
 
-    def only(self, wanted: Tensor) -> Plan:
-        """Return the plan without the tiles in which no cell is wanted [N, Gh, Gw], bool."""
+    def only(self, wanted: Tensor | None) -> Plan:
+        """Return the plan without the tiles in which no cell is wanted [N, Gh, Gw], bool; all if None."""
+        if wanted is None:
+            return self
         levels, wanted = self.levels.clone(), wanted.cpu()
         for level in range(int(levels.max()) + 1):
             inside = group_squares(wanted, 2**level).any(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -11,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from foveal.exits import ExitConfig
 from foveal.models import MODELS
-from foveal.policies import PolicyNet
+from foveal.policies import AnswerGate, PolicyNet
 from foveal.storage.reading import read_json, refusal, shorten
 from foveal.storage.schema import MOST_CLASSES, Colour, Level, Name, Tile, read_as
 
@@ -33,6 +34,7 @@ class Card:
         coarse_level: Level of the coarse pass, for methods that begin with one.
         policy: Arguments of the policy network that was trained with it; empty if there is none.
         exits: Where it may be left, and the heads there that were trained with it, first to last.
+        gate: Arguments of the gate between its answer and a small network's; empty if there is none.
         training: How it was trained and what it reached, in words and numbers.
         command: What trained it; empty if nobody said.
         commit: Of the checkout that trained it.
@@ -49,6 +51,7 @@ class Card:
     coarse_level: Level = 2
     policy: dict[str, int] = field(default_factory=dict)
     exits: Annotated[tuple[ExitConfig, ...], Field(max_length=64)] = ()
+    gate: dict[str, int] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     commit: str = ""
@@ -67,21 +70,8 @@ class Card:
             return "it names no classes"
         if len(self.palette) != len(self.classes):
             return f"it needs a colour of three bytes for each of its {len(self.classes)} classes"
-        return self._policy_problem()
-
-    def _policy_problem(self) -> str:
-        if self.policy == {}:
-            return ""
-        if not set(self.policy) <= {"block", "width", "depth"}:
-            return (
-                f"policy is {shorten(self.policy, 60)}; it must have the keys block, width and depth, or none"
-            )
-        try:
-            with torch.device("meta"):
-                PolicyNet(**self.policy)
-        except ValueError as error:
-            return str(error)
-        return ""
+        found = _part_problem("policy", self.policy, PolicyNet, ("block", "width", "depth"))
+        return found or _part_problem("gate", self.gate, AnswerGate, ("classes", "width"))
 
     @classmethod
     def read(cls, path: Path) -> Card:
@@ -96,3 +86,18 @@ class Card:
         if problem:
             raise CheckpointError(refusal(path, what, problem))
         return card
+
+
+def _part_problem(name: str, given: dict[str, int], kind: Callable[..., object], keys: Sequence[str]) -> str:
+    """Say why a part that belongs to the network cannot be made of its arguments; nothing if it can."""
+    if given == {}:
+        return ""
+    if not set(given) <= set(keys):
+        said = f"{', '.join(keys[:-1])} and {keys[-1]}"
+        return f"{name} is {shorten(given, 60)}; it must have the keys {said}, or none"
+    try:
+        with torch.device("meta"):
+            kind(**given)
+    except (ValueError, TypeError) as error:
+        return str(error)
+    return ""

@@ -18,15 +18,15 @@ from foveal.hub.card import Card, CheckpointError
 from foveal.hub.fingerprint import fingerprint
 from foveal.methods import Resources
 from foveal.models import SegmentationNetwork, create_model
-from foveal.policies import PolicyNet
+from foveal.policies import AnswerGate, PolicyNet
 from foveal.program import Program
 from foveal.storage.atomic import replacing_all
 from foveal.storage.names import suggestion
 from foveal.storage.reading import shorten
 from foveal.storage.tensors import read_tensors
 
-POLICY, EXITS = "policy.", "exits."
-"""Names of the weights of a policy network, and of heads at exits, start with them."""
+PARTS = {"policy": "a policy network", "gate": "a gate", "exits": "exits"}
+"""What may belong to a network: the names of its weights start with it and a dot."""
 BUNDLED = Path(__file__).parent / "weights"
 
 
@@ -57,6 +57,8 @@ class Model:
         exits: Heads where it may be left, that belong to it.
         file: The file it comes from.
         compiled: What has been made of it; None before it is compiled.
+        gate: What weighs its answer and that of a small network, trained for the two.
+        small: A small network for the same classes, if it was given one.
     """
 
     name: str
@@ -65,7 +67,9 @@ class Model:
     policy: PolicyNet | None = None
     file: Path | None = None
     compiled: Compiled | None = field(default=None, repr=False, compare=False)
-    exits: Exits | None = None
+    gate: AnswerGate | None = field(default=None, kw_only=True)
+    exits: Exits | None = field(default=None, kw_only=True)
+    small: Model | None = field(default=None, repr=False, kw_only=True)
 
     @property
     def weights(self) -> str:
@@ -77,8 +81,13 @@ class Model:
 
     @property
     def resources(self) -> Resources:
-        """What methods may use besides the network."""
-        return Resources(policy_network=self.policy, exits=self.exits)
+        """What methods may use besides the network; a small network is the engine's."""
+        return Resources(policy_network=self.policy, gate=self.gate, exits=self.exits)
+
+    @property
+    def parts(self) -> Parts:
+        """What is stored with the network."""
+        return Parts(self.policy, self.gate, self.exits)
 
 
 def bundled() -> dict[str, Path]:
@@ -86,13 +95,41 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What was trained with a network and is stored with it; None for what there is not.
+
+    Attributes:
+        policy: A policy network; the card has its arguments.
+        gate: A gate between its answer and a small network's; the card has its arguments.
+        exits: Heads where it may be left; the card has their shapes.
+    """
+
+    policy: PolicyNet | None = None
+    gate: AnswerGate | None = None
+    exits: Exits | None = None
+
+    @classmethod
+    def of_card(cls, card: Card) -> Parts:
+        """Make what a card tells of, with fresh weights."""
+        return cls(
+            PolicyNet(**card.policy).eval() if card.policy else None,
+            AnswerGate(**card.gate).eval() if card.gate else None,
+            Exits(card.exits, len(card.classes)).eval() if card.exits else None,
+        )
+
+    @property
+    def known(self) -> dict[str, nn.Module | None]:
+        """All of them by name."""
+        return {name: getattr(self, name) for name in PARTS}
+
+
 def save_model(
     network: SegmentationNetwork,
     card: Card,
     path: str | Path,
     half: bool = False,
-    policy: PolicyNet | None = None,
-    exits: Exits | None = None,
+    parts: Parts | None = None,
 ) -> Path:
     """Write weights and card.
 
@@ -102,8 +139,7 @@ def save_model(
         path: File name; `.safetensors` and `.json` are put in the place of its suffix.
         half: Store the weights in half precision, all but those that are too large for it: half the file, and
             logits that differ by about a thousandth.
-        policy: A policy network to store with it; the card has its arguments.
-        exits: Heads to store with it; the card has their shapes.
+        parts: What else to store with it.
 
     Returns:
         The weights file.
@@ -114,9 +150,9 @@ def save_model(
     path = Path(path).with_suffix(".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = network.state_dict()
-    for prefix, part in ((POLICY, policy), (EXITS, exits)):
+    for name, part in (parts or Parts()).known.items():
         if part is not None:
-            tensors |= {f"{prefix}{key}": value for key, value in part.state_dict().items()}
+            tensors |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
     state = {
         key: (_halved(value) if half else value).cpu().contiguous()
         for key, value in tensors.items()
@@ -141,34 +177,34 @@ def load_model(name: str | Path) -> Model:
     stored, _ = read_tensors(path, "weights of a model", CheckpointError)
     network = create_model(card.network, len(card.classes))
     try:
-        policy = PolicyNet(**card.policy).eval() if card.policy else None
-        exits = Exits(card.exits, len(card.classes)).eval() if card.exits else None
+        parts = Parts.of_card(card)
         state = {key: value.float() for key, value in stored.items()}
-        held = {
-            prefix: {
-                key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)
-            }
-            for prefix in (POLICY, EXITS)
-        }
+        held = {name: _taken(state, f"{name}.") for name in PARTS}
         missing, unexpected = network.load_state_dict(state, strict=False)
-        for prefix, part in ((POLICY, policy), (EXITS, exits)):
+        for name, part in parts.known.items():
             if part is not None:
-                found = part.load_state_dict(held[prefix], strict=False)
-                missing += [prefix + key for key in found[0]]
-                unexpected += [prefix + key for key in found[1]]
+                found = part.load_state_dict(held[name], strict=False)
+                missing += [f"{name}.{key}" for key in found[0]]
+                unexpected += [f"{name}.{key}" for key in found[1]]
+        policy = parts.policy
         if policy is not None:
             policy.share = relative_macs(policy, network, (math.lcm(2 * policy.block, 64),) * 2)
     except (RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged, or of another network ({shorten(error)})") from None
-    _check_part("a policy network", bool(held[POLICY]), bool(card.policy), path)
-    _check_part("exits", bool(held[EXITS]), bool(card.exits), path)
+    for name, part in parts.known.items():
+        _check_part(PARTS[name], bool(held[name]), part is not None, path)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise CheckpointError(
             f"{path}: does not fit {card.network}; missing {missing[:3]}, unexpected {unexpected[:3]}"
         )
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(path.stem, network, card, policy, path, exits=exits)
+    return Model(path.stem, network, card, policy, path, gate=parts.gate, exits=parts.exits)
+
+
+def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take the tensors out whose names start with a prefix; return them without it."""
+    return {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
 
 
 def _check_part(what: str, held: bool, told: bool, path: Path) -> None:

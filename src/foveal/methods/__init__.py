@@ -11,6 +11,7 @@ from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
 from foveal.methods.layer_cascade import LayerCascade, LayerCascadeConfig
 from foveal.methods.mess import Mess, MessConfig
+from foveal.methods.model_select import ModelSelect, ModelSelectConfig
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.methods.segblocks import SegBlocks, SegBlocksConfig
 from foveal.methods.video_coarse_to_fine import VideoCoarseToFine, VideoCoarseToFineConfig
@@ -24,6 +25,7 @@ METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "video_coarse_to_fine": VideoCoarseToFine,
     "layer_cascade": LayerCascade,
     "mess": Mess,
+    "model_select": ModelSelect,
 }
 
 __all__ = [
@@ -45,6 +47,8 @@ __all__ = [
     "MessConfig",
     "MethodConfig",
     "MethodTraining",
+    "ModelSelect",
+    "ModelSelectConfig",
     "Prediction",
     "Refinement",
     "Resources",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -28,6 +29,16 @@ class PlansOnce(Protocol):
         """Return what the decision about images [N, C, H, W] cost, and the plan."""
 
 
+@runtime_checkable
+class MakesAnswer(PlansOnce, Protocol):
+    """A method that plans once, and makes its answer of the network's and of something more."""
+
+    def answer(
+        self, image: Tensor, run: Callable[[Tensor, Plan], Tensor], wanted: Tensor | None = None
+    ) -> Prediction:
+        """Segment images [N, C, H, W], where cells are wanted, with what runs the network on a plan."""
+
+
 class CompiledMethod(WrappingMethod):
     """Runs what a method would run as one native call.
 
@@ -50,6 +61,8 @@ class CompiledMethod(WrappingMethod):
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, C, H, W] in 0..1; a memory is not used."""
         size = check_shape(image, self.network)
+        if self._makes_answer is not None:
+            return self._makes_answer.answer(image, self._of_plan)
         earlier, settings = self._decided(image)
         found = self._run(image, settings)
         logits, labels = _logits(found), torch.from_numpy(found.labels)
@@ -59,6 +72,8 @@ class CompiledMethod(WrappingMethod):
     def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
         """Segment where cells are wanted; the program leaves the others out of every pass."""
         size = check_shape(image, self.network)
+        if self._makes_answer is not None:
+            return self._makes_answer.answer(image, self._of_plan, wanted)
         earlier, settings = self._decided(image)
         found = self._run(image, settings, wanted=wanted)
         step = Step("network", torch.from_numpy(found.work))
@@ -68,6 +83,8 @@ class CompiledMethod(WrappingMethod):
     def labels(self, image: Tensor) -> Tensor:
         """Return the class per pixel [N, H, W], uint8; the logits are not copied out of the program."""
         check_shape(image, self.network)
+        if self._makes_answer is not None:
+            return self._makes_answer.answer(image, self._of_plan).labels
         _, settings = self._decided(image)
         return torch.from_numpy(self._run(image, settings, logits=False).labels)
 
@@ -111,6 +128,14 @@ class CompiledMethod(WrappingMethod):
             tell("interpolation", 4 * (len(image) * self.program.channels * prod(sides) + prod(shape)))
         tell("interpolation", 4 * prod(shape) * factor**2 if factor > 1 else 0)
         return found
+
+    @property
+    def _makes_answer(self) -> MakesAnswer | None:
+        return self.method if self.settings is None and isinstance(self.method, MakesAnswer) else None
+
+    def _of_plan(self, image: Tensor, plan: Plan) -> Tensor:
+        """Run the tiles of a plan; return logits [N, K, h, w]."""
+        return _logits(_run(self.program, image, PlannedRun(plan.levels.numpy(), plan.tile), logits=True))
 
     def step_ms(self, image: Tensor) -> dict[str, float]:
         """Time every step of the program, the decision, the composition and the labels in one run [ms]."""

@@ -7,7 +7,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from foveal.geometry.plan import check_budget
 from foveal.program.settings import Settings
@@ -15,6 +15,7 @@ from foveal.storage.schema import Level, Tile
 
 if TYPE_CHECKING:
     from foveal.exits import Exits
+    from foveal.policies.answers import AnswerGate
     from foveal.policies.learned import PolicyNet
 
 
@@ -142,11 +143,15 @@ class Resources:
         policy_network: Trained together with the network.
         labels: True labels of the images [N, H, W]; only an oracle looks at them.
         exits: Heads where the network may be left.
+        small: A small network for the same classes, from images to logits; a method may ask it first.
+        gate: What weighs the answers of the two networks, trained for them.
     """
 
     policy_network: PolicyNet | None = None
     labels: Tensor | None = None
     exits: Exits | None = None
+    small: nn.Module | None = None
+    gate: AnswerGate | None = None
 
 
 @dataclass(frozen=True)
@@ -157,11 +162,13 @@ class Aim:
         class_weight: Weight of every class in the loss [K].
         hardest: Share of the pixels, the hardest, that count.
         seed: Seed of new parts, such as a policy network.
+        small: A small network for the same classes, for a method that asks it first.
     """
 
     class_weight: Tensor | None = None
     hardest: float = 1.0
     seed: int = 0
+    small: nn.Module | None = None
 
 
 class MethodTraining(BaseModel):

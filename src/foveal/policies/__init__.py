@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from foveal.geometry.plan import check_budget
+from foveal.policies.answers import AnswerGate
 from foveal.policies.budgeted import Score, ScoredPolicy
 from foveal.policies.controls import centre, chance, even
 from foveal.policies.detail import detail
@@ -20,6 +21,7 @@ from foveal.storage.names import find
 
 __all__ = [
     "POLICIES",
+    "AnswerGate",
     "Benefit",
     "Entry",
     "FunctionPolicy",

@@ -10,18 +10,19 @@ from typing import cast
 import torch
 from torch import nn
 
+from foveal.adaptive.opening import open_model
 from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches, class_shares
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.synthetic import StreetScenes
 from foveal.exits import Exits
 from foveal.hub.card import Card
-from foveal.hub.checkpoint import save_model
+from foveal.hub.checkpoint import Parts, save_model
 from foveal.methods import METHODS, Aim, TrainableSegmenter
 from foveal.models import SegmentationNetwork
 from foveal.models.weights import calibrate_norms, load_encoder
 from foveal.objectives.segmentation import balanced_weights
-from foveal.policies import Learned
+from foveal.policies import AnswerGate, Learned
 from foveal.training.config import Recipe
 from foveal.training.loop import Schedule, resumed_step
 from foveal.training.networks import create_adapted, create_plain, is_plain, recipe_format, save_adapted
@@ -53,7 +54,7 @@ def build_run(recipe: Recipe, run: Path) -> tuple[TrainableSegmenter, Batches, S
     schedule = Schedule(**shared | {"freeze_norms": frozen, "seed": recipe.seed})
     kind = METHODS[recipe.method.name]
     assert issubclass(kind, TrainableSegmenter), "a recipe names a method that can be trained"
-    aim = Aim(weight, train.hardest, recipe.seed)
+    aim = Aim(weight, train.hardest, recipe.seed, _small(recipe, dataset))
     return kind.for_training(network, recipe.method, aim), batches, schedule, dataset
 
 
@@ -76,8 +77,9 @@ def save_run(
         origin: Command, commit and machine for the card.
     """
     policy = next((part for part in method.modules() if isinstance(part, Learned)), None)
-    net = policy.net if policy else None
+    gate = next((part for part in method.modules() if isinstance(part, AnswerGate)), None)
     exits = next((part for part in method.modules() if isinstance(part, Exits)), None)
+    parts = Parts(policy.net if policy else None, gate, exits)
     adapted = save_adapted(recipe, run, method, dataset)
     if adapted is not None:
         return adapted
@@ -88,13 +90,32 @@ def save_run(
         tile=recipe.method.tile,
         max_level=recipe.method.max_level,
         coarse_level=recipe.method.coarse_level,
-        policy=net.config if net else {},
+        policy=parts.policy.config if parts.policy else {},
+        gate=gate.config if gate else {},
         exits=exits.configs if exits else (),
         training={"recipe": recipe.as_dict()},
         **(origin or {}),
     )
     network, path = cast(SegmentationNetwork, method.network), run / "model.safetensors"
-    return save_model(network, card, path, half=True, policy=net, exits=exits)
+    return save_model(network, card, path, half=True, parts=parts)
+
+
+def _small(recipe: Recipe, dataset: Dataset) -> nn.Module | None:
+    """Open the small network that the method of a recipe asks first; None if it names none.
+
+    Raises:
+        ValueError: There is none, or it has other classes than the data.
+    """
+    name = getattr(recipe.method, "small", "")
+    if not name:
+        return None
+    found = open_model(name)
+    if len(found.card.classes) != len(dataset.classes):
+        raise ValueError(
+            f"method.small {name} knows {len(found.card.classes)} classes and {dataset.name} has "
+            f"{len(dataset.classes)}; give a model that was trained on these classes"
+        )
+    return found.network
 
 
 def _network(recipe: Recipe, dataset: Dataset, batches: Batches, fresh: bool) -> nn.Module:

@@ -1,0 +1,63 @@
+"""Tables of docs/exits-and-cascades.md, from the JSON files in benchmarks/exits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "exits"
+BUDGETS = (0.3, 0.5, 0.7)
+ALONE = 2
+"""Place of the command of `model_select.json` that is given no small network."""
+Row = dict[str, Any]
+
+
+def commands(name: str) -> list[list[Row]]:
+    """Return the rows of a file by command: each begins with the dense network."""
+    found: list[list[Row]] = []
+    for row in json.loads((FOLDER / f"{name}.json").read_text())["rows"]:
+        if row["method"] == "dense":
+            found.append([])
+        found[-1].append(row)
+    return found
+
+
+def title(row: Row, alone: bool) -> str:
+    """Name what a row is about."""
+    if row["method"] != "model_select":
+        shown = {"coarse_to_fine": "coarse to fine", "static": "whole image reduced"}
+        return shown.get(row["method"], "SegBlocks, tiles at random")
+    settings = row["settings"]
+    if settings["fusion"] != "replace":
+        return {"sharper": "the lower entropy wins", "gated": "a trained gate weighs both"}[
+            settings["fusion"]
+        ]
+    if alone:
+        return "no small network, the large one reduced by 4"
+    if row["policy"] == "random":
+        return "regions at random"
+    if settings["context"] == "skip":
+        seen = "a margin of one tile" if settings["margin_tiles"] else "nothing"
+        return f"the large network sees {seen} around"
+    return "**model selection**"
+
+
+def selection() -> str:
+    """Return quality and agreement with the large network, a row each, for every budget."""
+    groups = [*commands("model_select"), *commands("model_select_gate")]
+    found: dict[str, dict[float, Row]] = {}
+    for place, group in enumerate(groups):
+        for row in group[1:]:
+            budget = row["work"] if row["method"] == "static" else row["budget"]
+            found.setdefault(title(row, place == ALONE), {})[round(budget, 1)] = row
+    shown = " | ".join(f"{budget:g}: mIoU | agreement" for budget in BUDGETS)
+    lines = [f"| work | {shown} |", "|---" * (1 + 2 * len(BUDGETS)) + "|"]
+    for name, rows in found.items():
+        cells = [f"{100 * rows[b]['miou']:.1f} | {100 * rows[b]['agreement']:.1f} %" for b in BUDGETS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    large, small = groups[0][0], groups[ALONE + 2][0]
+    share = small["macs"] / large["macs"]
+    alone, whole = (f"{100 * row['miou']:.1f} mIoU" for row in (small, large))
+    said = f"The small network alone has {alone} at {share:.1%} of the work, the large one {whole}; "
+    return "\n".join([*lines, "", f"{said}{large['images']} images."])
