@@ -99,9 +99,9 @@ def test_from_blocks_needs_whole_tiles() -> None:
 
 def test_a_decision_comes_to_the_cpu_once_and_nothing_later_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = []
-    monkeypatch.setattr(Tensor, "cpu", lambda x: moved.append(x) or x)
+    monkeypatch.setattr(Tensor, "cpu", lambda x: moved.append(x.clone()) or moved[-1])
     plan = Plan.uniform(1, (8, 8), 4)
-    assert len(moved) == 1
+    assert len(moved) == 1 and plan.levels is moved[0]
     assert float(plan.work) == 1 and len(plan.layout) == 4 and plan.layout.inside(4) is None
     assert len(moved) == 1
 
