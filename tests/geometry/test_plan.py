@@ -64,6 +64,7 @@ def test_shares_of_the_levels_sum_to_one() -> None:
         (torch.tensor([[[1, 1], [1, 0]]]), 4, (8, 8), "level-1 tile must cover an aligned square of 2x2"),
         (torch.tensor([[[0, 1, 1, 0], [0, 1, 1, 0]]]), 4, (8, 16), "an aligned square of 2x2 cells"),
         (torch.full((1, 4, 4), 2).index_fill(2, torch.tensor([3]), 0), 4, (16, 16), "level-2 .* 4x4 cells"),
+        (torch.full((1, 8, 8), 3).index_fill(2, torch.tensor([7]), 0), 4, (32, 32), "level-3 .* 8x8 cells"),
     ],
 )
 def test_what_is_no_plan_is_refused(levels: Tensor, tile: int, size: tuple[int, int], message: str) -> None:
