@@ -30,8 +30,8 @@ TESTS: dict[str, list[str]] = {
     "evaluation/metrics.py": ["tests/evaluation/test_metrics.py"],
     "calibration/risk/table.py": [f"tests/calibration/test_{name}.py" for name in ("risk", "coverage")],
     "calibration/risk/bounds.py": ["tests/calibration/test_bounds.py"],
-    "cost/by_plan.py": ["tests/cost", "tests/laws/test_law_03_cost.py"],
-    "cost/macs.py": ["tests/cost", "tests/laws/test_law_03_cost.py"],
+    "cost/by_plan.py": ["tests/cost/test_by_plan.py"],
+    "cost/macs.py": ["tests/cost/test_cost.py", "tests/cost/test_kernel_macs.py"],
     "cost/timing.py": ["tests/cost"],
 }
 """Files of the package, and the tests that must notice a change in them."""

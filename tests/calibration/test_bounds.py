@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import comb, exp, log
+from math import ceil, comb, exp, log
 
 import pytest
 import torch
@@ -116,17 +116,34 @@ def test_every_bound_pays_for_rare_images_that_were_not_seen() -> None:
     assert empirical_bernstein(nothing) == pytest.approx(7 * log(2 / DELTA) / (3 * 98))
 
 
-def test_hoeffding_bentkus_is_the_least_mean_with_a_small_p_value() -> None:
-    losses = torch.tensor([1.0] * 3 + [0.0] * 47, dtype=torch.float64)
-    found = hoeffding_bentkus(losses)
+@pytest.mark.parametrize(
+    ("losses", "heads"),
+    [
+        ([1.0] * 3 + [0.0] * 47, 3),
+        ([0.1] * 30, 3),  # their sum is a little more than 3 in double precision
+        ([0.25] * 9, 3),
+        ([0.5] * 7, 4),
+        ([0.02] * 200, 4),
+        ([0.9] * 40 + [1.0], 37),
+        ([0.0, 0.01], 1),
+    ],
+)
+@pytest.mark.parametrize("delta", [DELTA, 0.01])
+def test_hoeffding_bentkus_is_the_least_mean_with_a_small_p_value(
+    losses: list[float], heads: int, delta: float
+) -> None:
+    count, mean = len(losses), sum(losses) / len(losses)
+    assert heads == ceil(round(sum(losses), 9))
+    found = hoeffding_bentkus(torch.tensor(losses, dtype=torch.float64), delta)
 
-    def p_value(a: float) -> float:
-        heads = sum(comb(50, k) * a**k * (1 - a) ** (50 - k) for k in range(4))
-        divergence = 0.06 * log(0.06 / a) + 0.94 * log(0.94 / (1 - a))
-        return min(exp(-50 * divergence), exp(1) * heads)
+    def p_values(a: float) -> tuple[float, float]:
+        few = sum(comb(count, k) * a**k * (1 - a) ** (count - k) for k in range(heads + 1))
+        divergence = mean * log(mean / a) + (1 - mean) * log((1 - mean) / (1 - a))
+        return exp(-count * divergence), exp(1) * few
 
-    assert p_value(found) == pytest.approx(DELTA, rel=1e-6)
-    assert p_value(found - 1e-4) > DELTA
+    assert min(p_values(found)) == pytest.approx(delta, rel=1e-6)
+    assert min(p_values(found)) <= delta * (1 + 1e-12)  # from above
+    assert min(p_values(found - 1e-4)) > delta
 
 
 def test_empirical_bernstein_is_that_of_the_source() -> None:
@@ -135,24 +152,45 @@ def test_empirical_bernstein_is_that_of_the_source() -> None:
     assert empirical_bernstein(losses) == pytest.approx(0.25 + spread + 7 * log(20) / 297)
 
 
-def test_betting_needs_capital_of_one_over_delta_and_sees_no_order_of_files() -> None:
-    draw = Generator().manual_seed(4)
-    losses = steady(100, draw)
-    order = torch.randperm(100, generator=Generator().manual_seed(0))
-    capital, best, mean, variance = 1.0, 1.0, 0.5, 0.25
-    total, spread = 0.5, 0.25
-    found = betting(losses)
+def test_a_bound_that_nothing_is_known_about_is_one() -> None:
+    for bound in BOUNDS:
+        assert bound.of(torch.ones(40, dtype=torch.float64)) == 1
+    assert empirical_bernstein(torch.zeros(1, dtype=torch.float64)) == 1
+    assert empirical_bernstein(torch.full((40,), 0.9, dtype=torch.float64)) == 1
+    assert betting(torch.full((3,), 0.4, dtype=torch.float64)) == 1
+
+
+@pytest.mark.parametrize(("count", "delta"), [(100, DELTA), (8, DELTA), (12, 0.3), (60, 0.01)])
+def test_betting_needs_capital_of_one_over_delta(count: int, delta: float) -> None:
+    losses = steady(count, Generator().manual_seed(4))
+    order = torch.randperm(count, generator=Generator().manual_seed(0))
+    capital, best, variance, total, spread = 1.0, 0.0, 0.25, 0.5, 0.25
+    found = betting(losses, delta)
     for number, loss in enumerate(losses[order].tolist(), start=1):
-        stake = min(1.0, (2 * log(1 / DELTA) / (100 * variance)) ** 0.5)
+        stake = min(1.0, (2 * log(1 / delta) / (count * variance)) ** 0.5)
         capital *= 1 - stake * (loss - found)
         best = max(best, capital)
         total += loss
-        mean = total / (number + 1)
-        spread += (loss - mean) ** 2
+        spread += (loss - total / (number + 1)) ** 2
         variance = spread / (number + 1)
-    assert best == pytest.approx(1 / DELTA, rel=1e-6)
+    assert found < 1
+    assert best == pytest.approx(1 / delta, rel=1e-6)
+    assert best >= (1 - 1e-12) / delta  # from above
+
+
+def test_betting_sees_no_order_of_files() -> None:
+    losses = steady(100, Generator().manual_seed(4))
     sorted_ = [betting(losses.sort(descending=down).values) for down in (True, False)]
     assert sorted_[0] == pytest.approx(sorted_[1], rel=0.05)
+
+
+def test_a_gambler_keeps_the_most_that_he_had() -> None:
+    """Losses that come last and are large take capital away; the bound is that of the best moment."""
+    order = torch.randperm(60, generator=Generator().manual_seed(0))
+    losses = torch.zeros(60, dtype=torch.float64)
+    without = betting(losses)
+    losses[order[-1]] = 1.0
+    assert betting(losses) < 1.2 * without
 
 
 def test_bounds_are_named_once_and_say_what_they_promise() -> None:

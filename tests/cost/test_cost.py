@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from foveal.cost import Macs, Timing, alternate, count_macs, keep_memory, measure
+from foveal.cost import Macs, Timing, alternate, count_macs, keep_memory, measure, relative_macs
+from foveal.kernels.build import OBSERVER
 from foveal.methods import Dense, SegBlocks
 from foveal.models import create_model
 from foveal.policies import Uniform
@@ -163,3 +164,62 @@ def test_the_allocator_is_told_to_map_nothing_and_to_give_nothing_back(
     assert told == [(-4, 0), (-1, 2**31 - 1)][: len(told)] and len(told) == 1 + answers[0]
     monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace())
     assert keep_memory() is False
+
+
+def test_transposed_convolutions_cost_inputs_times_taps() -> None:
+    assert macs_of(nn.ConvTranspose2d(4, 6, 3, stride=2), 1, 4, 5, 7) == Macs(convolution=5 * 7 * 4 * 6 * 9)
+
+
+def test_shrinking_with_a_filter_costs_4_a_sample_too() -> None:
+    x = torch.rand(2, 3, 16, 16)
+    found = count_macs(lambda: F.interpolate(x, size=(5, 7), mode="bilinear", antialias=True))
+    assert found == Macs(interpolation=4 * 2 * 3 * 5 * 7)
+
+
+def test_all_kinds_are_counted_under_inference_mode() -> None:
+    x, weight = torch.rand(1, 3, 4, 4), torch.rand(2, 3)
+    with torch.inference_mode():
+        assert count_macs(lambda: F.linear(torch.rand(5, 3), weight)) == Macs(product=30)
+        assert count_macs(lambda: F.interpolate(x, size=(8, 8), mode="bilinear")) == Macs(interpolation=768)
+        assert count_macs(lambda: torch.einsum("ab,cb->ac", weight, weight)) == Macs(product=12)
+        assert count_macs(lambda: x.softmax(1).reshape(-1).sum()) == Macs()
+
+
+def test_what_is_counted_computes_what_it_does_alone() -> None:
+    x, found = torch.rand(2, 3), []
+
+    def run() -> torch.Tensor:
+        wide = x.to(torch.float64)
+        return torch.addmm(wide.new_ones(2, 2), wide, wide.new_full((3, 2), 0.25), beta=3, alpha=2)
+
+    assert count_macs(lambda: found.append(run())) == Macs(product=12)
+    assert found[0].dtype == torch.float64 and torch.equal(found[0], run())
+
+
+def test_kernels_are_observed_until_the_count_ends_and_then_by_who_counted_before() -> None:
+    seen = []
+
+    def kernel() -> None:
+        seen.append(OBSERVER.get())
+        OBSERVER.get()("interpolation", 5)
+
+    def outer() -> None:
+        kernel()
+        assert count_macs(lambda: [kernel(), kernel()]) == Macs(interpolation=10)
+        kernel()
+
+    assert count_macs(outer) == Macs(interpolation=10)
+    assert seen[0] == seen[3] != seen[1]
+    assert OBSERVER.get() is None
+    with pytest.raises(ZeroDivisionError):
+        count_macs(lambda: 1 / 0)
+    assert OBSERVER.get() is None
+
+
+def test_a_part_of_a_network_is_a_share_of_it_as_it_answers() -> None:
+    part, whole = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), nn.Conv2d(3, 8, 1)
+    assert relative_macs(part, whole, (1, 1)) == 0.25  # in training, one sample has no variance
+    assert part.training and int(part[1].num_batches_tracked) == 0
+    assert relative_macs(nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 1), (3, 5)) == 9 * 3 / 15
+    assert relative_macs(nn.Conv2d(3, 2, 1), nn.Identity(), (4, 5)) == 3 * 2 * 20
+    assert relative_macs(nn.Identity(), nn.Identity(), (4, 5)) == 0

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from random import Random
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,10 @@ from foveal.tiles import Memory
 from foveal.tiles.memory import join
 from reduced_maps import assert_same, dense_map, map_of, random_convolution, random_format, random_residual
 from strategies import random_plan, random_size, random_tiles
+
+# What compares imports much when it is first called: here, not in every process that is forked.
+np.testing.assert_array_equal(np.random.default_rng(0).random(1) < 1, [True])
+torch.testing.assert_close(torch.zeros(1), torch.zeros(1))
 
 CHANNELS = 1, 2, 3, 5, 8, 16, 17, 32, 40, 70
 

@@ -61,6 +61,19 @@ def test_geometries(kind: str, tmp_path: Path) -> None:
     assert ended["right"] > 0 or sum(ended.values()) < 10
 
 
+@pytest.mark.skipif(not build.available(), reason="no compiler")
+@pytest.mark.parametrize("kind", geometries.KINDS)
+def test_geometries_import_nothing_in_the_time_of_a_case(kind: str, tmp_path: Path) -> None:
+    def case(seed: int) -> str:
+        before = set(sys.modules)
+        geometries.case(kind, seed)
+        assert set(sys.modules) == before, sorted(set(sys.modules) - before)[:9]
+        return "right"
+
+    outcome = run_cases(case, range(6), math.inf, tmp_path)
+    assert not outcome.failed, outcome.failed
+
+
 def crash(seed: int) -> str:
     if seed == 2:
         ctypes.string_at(0)

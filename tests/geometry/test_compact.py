@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from foveal.geometry.compact import choose_compact, compact_gain, compact_order
 
@@ -19,12 +20,15 @@ def grid(seed: int, rows: int, columns: int, share: float = 1.0) -> tuple[Tensor
 
 def best(values: Tensor, isolated: float, count: int) -> float:
     """Try all sets of a size."""
-    found = 0.0
-    for chosen in combinations(range(values.numel()), count):
-        mask = torch.zeros(values.numel(), dtype=torch.bool)
-        mask[list(chosen)] = True
-        found = max(found, compact_gain(values, mask.view(values.shape), isolated))
-    return found
+    sets = torch.tensor(list(combinations(range(values.numel()), count)))
+    chosen = torch.zeros(len(sets), *values.shape, dtype=torch.float64)
+    chosen.flatten(1).scatter_(1, sets, 1.0)
+    around = torch.ones(1, 1, 3, 3, dtype=torch.float64)
+    around[0, 0, 1, 1] = 0
+    refined = conv2d(chosen[:, None], around, padding=1) / conv2d(
+        torch.ones_like(chosen[:1, None]), around, padding=1
+    )
+    return float((chosen * values * (isolated + (1 - isolated) * refined[:, 0])).sum((1, 2)).max())
 
 
 def highest(values: Tensor, count: int) -> Tensor:
@@ -85,3 +89,46 @@ def test_choices_are_nested_open_and_of_the_size_that_is_asked_for(
         assert not bool((chosen & ~is_open).any())
         assert not bool((before & ~chosen).any())
         before = chosen
+
+
+def whole_grid(seed: int, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Values whose shares among 3, 5 and 8 neighbours are whole, so that sums are exact; many are equal."""
+    draw = torch.Generator().manual_seed(seed)
+    values = 480.0 * torch.randint(0, 4, (rows, columns), generator=draw)
+    return values, torch.rand(rows, columns, generator=draw) < 0.7
+
+
+def test_a_set_gains_what_its_tiles_and_their_neighbours_say() -> None:
+    values, chosen = torch.tensor([[8.0, 80.0, 800.0], [1.0, 5.0, 7.0]]), torch.zeros(2, 3, dtype=torch.bool)
+    assert compact_gain(values, chosen, 0.25) == 0
+    chosen[0, 0] = chosen[0, 1] = chosen[1, 2] = True  # with 1 of 3, 2 of 5, 1 of 3 neighbours
+    expected = 8 * (0.25 + 0.75 / 3) + 80 * (0.25 + 0.75 * 2 / 5) + 7 * (0.25 + 0.75 / 3)
+    assert compact_gain(values, chosen, 0.25) == pytest.approx(expected, rel=1e-12)
+    assert (
+        compact_gain(torch.tensor([[3.0]]), torch.tensor([[True]]), 0.25) == 0.75
+    )  # there are no neighbours
+    assert compact_gain(torch.tensor([[4.0], [8.0]]), torch.tensor([[True], [True]]), 0.25) == 12
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 7), (6, 1), (2, 5), (5, 4)])
+def test_the_tile_that_loses_least_goes_and_of_equal_ones_the_later(rows: int, columns: int) -> None:
+    for seed in range(20):
+        values, is_open = whole_grid(seed, rows, columns)
+        left, gone = is_open.clone().flatten(), []
+
+        def after(k: int, left: Tensor = left, values: Tensor = values) -> float:
+            rest = left.clone()
+            rest[k] = False
+            return compact_gain(values, rest.view(values.shape), 0.25)
+
+        while left.any():
+            gone.append(max(left.nonzero().flatten().tolist(), key=lambda k: (after(k), k)))
+            left[gone[-1]] = False
+        assert compact_order(values, is_open, 0.25).tolist() == gone[::-1]
+
+
+def test_values_that_single_precision_tells_apart_only_after_a_sum_are_ordered() -> None:
+    values = torch.tensor([[2.0**24, 2.0**24 + 2, 2.0**24]])
+    values[0, 2] = 2.0**24 + 4
+    assert compact_order(values, values > 0, 1.0).tolist() == [2, 1, 0]
+    assert compact_order(values, values < 0, 1.0).dtype == torch.int64

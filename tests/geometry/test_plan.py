@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from random import Random
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from foveal.geometry.plan import SKIP, Plan
-from strategies import plans, sizes
+from foveal.geometry.plan import SKIP, Plan, overlay, shade
+from foveal.storage.schema import MOST_LEVEL
+from samples import error_of
+from strategies import plans, random_plan, sizes, sources
 
 
 @given(plan=plans(skip=True))
@@ -61,6 +64,7 @@ def test_shares_of_the_levels_sum_to_one() -> None:
         (torch.tensor([[[1, 1], [1, 0]]]), 4, (8, 8), "level-1 tile must cover an aligned square of 2x2"),
         (torch.tensor([[[0, 1, 1, 0], [0, 1, 1, 0]]]), 4, (8, 16), "an aligned square of 2x2 cells"),
         (torch.full((1, 4, 4), 2).index_fill(2, torch.tensor([3]), 0), 4, (16, 16), "level-2 .* 4x4 cells"),
+        (torch.full((1, 8, 8), 3).index_fill(2, torch.tensor([7]), 0), 4, (32, 32), "level-3 .* 8x8 cells"),
     ],
 )
 def test_what_is_no_plan_is_refused(levels: Tensor, tile: int, size: tuple[int, int], message: str) -> None:
@@ -96,9 +100,9 @@ def test_from_blocks_needs_whole_tiles() -> None:
 
 def test_a_decision_comes_to_the_cpu_once_and_nothing_later_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = []
-    monkeypatch.setattr(Tensor, "cpu", lambda x: moved.append(x) or x)
+    monkeypatch.setattr(Tensor, "cpu", lambda x: moved.append(x.clone()) or moved[-1])
     plan = Plan.uniform(1, (8, 8), 4)
-    assert len(moved) == 1
+    assert len(moved) == 1 and plan.levels is moved[0]
     assert float(plan.work) == 1 and len(plan.layout) == 4 and plan.layout.inside(4) is None
     assert len(moved) == 1
 
@@ -107,3 +111,83 @@ def test_a_layout_elsewhere_is_refused() -> None:
     layout = Plan.uniform(1, (8, 8), 4).layout
     with pytest.raises(ValueError, match="on meta; layouts live on the CPU"):
         replace(layout, owner=layout.owner.to("meta"))
+
+
+def test_the_smallest_plan_has_one_cell_of_one_pixel() -> None:
+    plan = Plan(torch.tensor([[[0]]]), 1, (1, 1))
+    assert plan.work.tolist() == [1.0] and len(plan.layout) == 1
+    assert Plan(torch.tensor([[[SKIP]]]), 1, (1, 1)).layout.owner.tolist() == [[[-1]]]
+
+
+def test_the_coarsest_level_is_accepted_and_none_beyond() -> None:
+    assert Plan.uniform(1, (9, 9), 4, MOST_LEVEL).tiles.tolist() == [1]
+    said = error_of(lambda: Plan.uniform(1, (9, 9), 4, MOST_LEVEL + 1))
+    assert said == f"a level is {MOST_LEVEL + 1}; give levels up to {MOST_LEVEL}"
+
+
+def test_refusals_say_what_to_do_to_their_end() -> None:
+    for levels in (torch.zeros(1, 2, 2), torch.full((1, 2, 2), -2), torch.zeros(0, 2, 2).long()):
+        said = "levels are integers: 0 full resolution, 1 half, ..., or SKIP (-1)"
+        assert error_of(lambda levels=levels: Plan(levels, 4, (8, 8))) == said
+    assert error_of(lambda: Plan(torch.tensor([[[1, 1], [1, 0]]]), 4, (8, 8))) == (
+        "a level-1 tile must cover an aligned square of 2x2 cells; "
+        "Plan.from_scores and Plan.from_blocks make valid plans"
+    )
+
+
+def test_levels_are_bytes_and_cells_are_at_full_resolution_unless_told() -> None:
+    plan = Plan.uniform(2, (8, 12), 4)
+    assert plan.levels.dtype == torch.int8 and plan.levels.eq(0).all()
+    blocks = Plan.from_blocks(torch.tensor([[[0, 1]]]), 16, 8, (16, 32))
+    assert blocks.levels.dtype == torch.int8 and blocks.tiles.tolist() == [5]
+
+
+def test_images_without_tiles_count_none() -> None:
+    plan = Plan(torch.tensor([[[0, 0]], [[SKIP, 0]], [[SKIP, SKIP]]]), 4, (4, 8))
+    assert plan.tiles.tolist() == [2, 1, 0]
+    assert plan.work.tolist() == [1.0, 0.5, 0.0]
+    assert plan.layout.computed == 3
+
+
+def test_shares_are_exact_beyond_single_precision() -> None:
+    levels = torch.zeros(1, 1, 3)
+    assert Plan(levels.long(), 4, (4, 12)).share(1) == 0
+    levels[0, 0, 0] = SKIP
+    assert Plan(levels.long(), 4, (4, 12)).share(SKIP) == 1 / 3
+
+
+@given(source=sources())
+def test_tiles_in_which_no_cell_is_wanted_are_left_out(source: Random) -> None:
+    size = source.randint(1, 36), source.randint(1, 36)
+    plan = random_plan(source, source.randint(1, 2), size, 4, source.randint(0, 3), source.choice([0.0, 0.3]))
+    draw = torch.Generator().manual_seed(source.randint(0, 2**30))
+    wanted = torch.rand(plan.levels.shape, generator=draw) < source.choice([0.03, 0.3])
+    before, levels = wanted.clone(), plan.levels.clone()
+    found = plan.only(wanted)
+    expected = torch.full_like(levels, SKIP)
+    for image, level, row, column in zip(
+        *(x.tolist() for x in (plan.layout.image, plan.layout.level, plan.layout.row, plan.layout.column)),
+        strict=True,
+    ):
+        square = image, slice(row, row + 2**level), slice(column, column + 2**level)
+        if wanted[square].any():
+            expected[square] = level
+    assert torch.equal(found.levels, expected)
+    assert (found.tile, found.size) == (plan.tile, plan.size)
+    assert torch.equal(wanted, before) and torch.equal(plan.levels, levels)
+
+
+def test_after_several_passes_a_cell_is_from_the_last_that_computed_it() -> None:
+    first, second, third = (
+        Plan(torch.tensor([levels]), 4, (8, 8))
+        for levels in ([[1, 1], [1, 1]], [[0, SKIP], [SKIP, SKIP]], [[SKIP, SKIP], [SKIP, 0]])
+    )
+    assert torch.equal(overlay([first]), first.levels)
+    assert overlay([first, second]).tolist() == [[[0, 1], [1, 1]]]
+    assert overlay([first, second, third]).tolist() == [[[0, 1], [1, 0]]]
+    assert overlay([second, third]).tolist() == [[[0, SKIP], [SKIP, 0]]]
+    assert overlay([second, first]).tolist() == [[[1, 1], [1, 1]]]
+
+
+def test_every_level_has_a_character() -> None:
+    assert [shade(level) for level in range(SKIP, MOST_LEVEL + 1)] == [" ", "█", "▒", "░", *"·" * 5]
