@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-EFFORT = 1.5e12
+EFFORT = 1.3e12
 """Multiplications that comparing may take: half a minute of two cores, a minute of one."""
 
 

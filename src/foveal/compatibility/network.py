@@ -95,7 +95,10 @@ class _Check:
             else:
                 sizes = [size, *self.ragged(tiled, size)]
                 sizes = [s for n, s in enumerate(sizes) if effort.spend(s, LEVEL_RUNS, least=n < 2)]
-                comparisons = tuple(c for each in sizes for c in self.levels(tiled, each))
+                for each in sizes:
+                    comparisons += tuple(self.levels(tiled, each))
+                    if any(c.error and not c.geometry for c in comparisons):
+                        break  # what fails fails at any size
                 if all(c.equal or c.geometry for c in comparisons):  # what is wrong stays wrong
                     mixed = tuple(self.mixtures(tiled, sizes, comparisons, effort))
                 share = self.share(image, (*declared, *dense), whole)
@@ -125,8 +128,7 @@ class _Check:
         half = max(1, self.tile // 2)
         candidates = [(height + 5, width + 13), (height + half, width), (height + self.tile, width)]
         if self.multiple > 1:
-            candidates = [(height + (self.multiple << PADDED), width)]
-            return (*candidates, (height + self.multiple, width))
+            return (height + self.multiple, width), (height + (self.multiple << PADDED), width)
         found: list[tuple[int, int]] = []
         for each in candidates:
             try:
@@ -238,13 +240,21 @@ class _Check:
         """Return a size that is no square, if the network takes one."""
         if size[0] != size[1]:
             return size
-        wide = (size[0], size[1] + (math.lcm(self.tile, self.multiple) << PADDED))
+        step = math.lcm(self.tile, self.multiple)
+        for shift in range(PADDED + 1) if self.multiple > 1 else (PADDED,):
+            wide = (size[0], size[1] + (step << shift))
+            if self.takes_reduced(wide) and not self.refused(tiled, wide):
+                return wide
+        return size
+
+    def takes_reduced(self, size: tuple[int, int]) -> bool:
+        """Whether the network takes an image of a size at coarser levels; it may have sides of its own."""
         try:
-            for level in range(PADDED + 1):
-                self.network(halve(self.image(wide), level))
-        except Exception:  # it has sides of its own
-            return size
-        return size if self.refused(tiled, wide) else wide
+            for level in range(PADDED, 0, -1):
+                self.network(halve(self.image(size), level))
+        except Exception:
+            return False
+        return True
 
     def mixture(self, tiled: nn.Module, plan: Plan, number: int, judged: bool) -> MixedRun:
         """Run one plan of two images; compare one of them with itself alone, and with what its plan means."""
