@@ -1,7 +1,9 @@
 """Try other people's networks on tiles, and write docs/networks.md: what runs, what it takes.
 
-    python scripts/networks.py                   # networks that benchmarks/networks/networks.json lacks
+    python scripts/networks.py                   # networks that benchmarks/networks/networks.json lacks, or
+                                                 # has no times of
     python scripts/networks.py --only 'Unet.*'   # those again whose name fits
+    python scripts/networks.py --only 'PAN.*' --untimed  # all but times, on a machine that others use too
     python scripts/networks.py --table           # the page alone, from the file
 
 Needs segmentation-models-pytorch, torchvision and transformers; weights are random, nothing is downloaded.
@@ -15,6 +17,7 @@ import importlib
 import json
 import re
 import resource
+import signal
 import subprocess
 import sys
 import warnings
@@ -37,7 +40,9 @@ ROOT = Path(__file__).resolve().parent.parent
 STORE, PAGE = ROOT / "benchmarks" / "networks" / "networks.json", ROOT / "docs" / "networks.md"
 SIZES = ((256, 256), (132, 164))
 TIMED, ROUNDS = (512, 768), 5
-BUDGET, SECONDS, CLASSES = 0.4, 600, 7
+BUDGET, CLASSES = 0.4, 7
+SECONDS, WAIT = 900, 3600
+"""What a network may take of the processor, and how long it is waited for where others compute too [s]."""
 MEMORY = 12 << 30
 """What a network may take [bytes]; more is a row that says so."""
 PLAIN = ("resnet18", "resnet34", "resnet50", "efficientnet-b0", "mobilenet_v2", "timm-regnety_002")
@@ -115,8 +120,9 @@ class Row:
         told: What is said where budget 0.4 leaves nothing to refine; empty if it does not.
         macs: Counted MACs at budget 0.4, as a share of the dense network's, coarse to fine.
         work: Share of the tiles' work that they took.
-        dense_ms: Time of the network in PyTorch on an image of `TIMED` px [ms], median of runs in turns.
-        ms: Time at budget 0.4 there [ms].
+        dense_ms: Time of the network in PyTorch on an image of `TIMED` px [ms], median of runs in turns; None
+            if it was not measured.
+        ms: Time at budget 0.4 there [ms]; None like the other.
         engine: "program", or why it runs layer by layer.
         versions: Of PyTorch and the library.
         commit: Of this project.
@@ -168,11 +174,12 @@ def make_transformers(family: str, settings: dict[str, Any]) -> nn.Module:
     return made
 
 
-def make_dpt() -> nn.Module:
-    """Make the DPT of segmentation_models_pytorch, on a small encoder that takes any size."""
+def make_dpt(dynamic: bool) -> nn.Module:
+    """Make the DPT of segmentation_models_pytorch, on a small encoder that takes one size or many."""
     import_torchvision()
     smp = importlib.import_module("segmentation_models_pytorch")
-    made: nn.Module = smp.DPT("tu-vit_tiny_patch16_224", encoder_weights=None, classes=CLASSES)
+    settings = {"encoder_weights": None, "classes": CLASSES, "dynamic_img_size": dynamic}
+    made: nn.Module = smp.DPT("tu-vit_tiny_patch16_224", **settings)
     return made
 
 
@@ -200,7 +207,8 @@ def networks() -> Iterator[tuple[str, str, Callable[[], nn.Module]]]:
                 f"{architecture}/{encoder}",
                 partial(make_smp, architecture, encoder),
             )
-    yield "segmentation_models_pytorch", "DPT/vit_tiny", make_dpt
+    yield "segmentation_models_pytorch", "DPT/vit_tiny", partial(make_dpt, False)
+    yield "segmentation_models_pytorch", "DPT/vit_tiny-dynamic", partial(make_dpt, True)
     for name in TORCHVISION:
         yield "torchvision", name, partial(make_torchvision, name)
     for name, (family, settings) in TRANSFORMERS.items():
@@ -228,8 +236,8 @@ def picture(size: tuple[int, int]) -> Tensor:
 
 
 @torch.no_grad()
-def try_network(library: str, name: str, make: Callable[[], nn.Module]) -> Row:
-    """Check a network, adapt it, and run both methods at two sizes."""
+def try_network(library: str, name: str, make: Callable[[], nn.Module], timed: bool) -> Row:
+    """Check a network, adapt it, run both methods at two sizes, and take the time of one."""
     import foveal
 
     warnings.filterwarnings("ignore")
@@ -265,40 +273,39 @@ def try_network(library: str, name: str, make: Callable[[], nn.Module]) -> Row:
     image = picture(TIMED)
     full, part = model(image, budget=1.0), model(image, budget=BUDGET, always_adapt=True)
     assert full.reason, "the dense network runs: what shares are of"
+    row = replace(row, macs=part.macs / full.macs, work=float(part.work.mean()))
+    if not timed:
+        return row
     runs = {
         "dense": lambda: model.prepared(image),
         "ours": lambda: model(image, budget=BUDGET, always_adapt=True),
     }
     with torch.no_grad():
         times = alternate(runs, ROUNDS, warmup=1)
-    return replace(
-        row,
-        macs=part.macs / full.macs,
-        work=float(part.work.mean()),
-        dense_ms=times["dense"].median,
-        ms=times["ours"].median,
-    )
+    return replace(row, dense_ms=times["dense"].median, ms=times["ours"].median)
 
 
 def _sentence(error: object) -> str:
     return re.sub(r"\S*site-packages/", "", " ".join(str(error).split()))[:300]
 
 
-def run_all(only: str) -> None:
+def run_all(only: str, timed: bool) -> None:
     """Try what is missing, or what `only` names, each in a process of its own; store every row at once."""
     rows = {row["name"]: row for row in _stored()}
     for library, name, _ in networks():
-        if name in rows if not only else not re.fullmatch(only, name):
+        if not re.fullmatch(only, name) if only else name in rows and not (timed and _untimed(rows[name])):
             continue
         print(f"{name} ...", flush=True)
-        words = [sys.executable, __file__, "--one", name]
+        words = [sys.executable, __file__, "--one", name, *(() if timed else ("--untimed",))]
         try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=SECONDS, check=False)
+            done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT, check=False)
             lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
             crash = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            if done.returncode == -signal.SIGXCPU:
+                crash = f"took more than {SECONDS} s of the processor"
             row = json.loads(lines[-1]) if lines else _failed(library, name, _sentence(crash))
         except subprocess.TimeoutExpired:
-            row = _failed(library, name, f"took more than {SECONDS} s")
+            row = _failed(library, name, f"took more than {WAIT} s")
         rows[name] = row
         ran = f"MACs {row['macs']:.3f}, dense {row['dense_modules']}, {row['engine']}" if row["macs"] else ""
         print("   ", row["refused"] or row["failed"] or row["told"] or ran)
@@ -310,6 +317,10 @@ def run_all(only: str) -> None:
 
 def _failed(library: str, name: str, why: str) -> dict[str, Any]:
     return asdict(Row(library, name, failed=why, commit=describe_machine().commit))
+
+
+def _untimed(row: dict[str, Any]) -> bool:
+    return row["macs"] is not None and row["ms"] is None
 
 
 def _stored() -> list[dict[str, Any]]:
@@ -328,8 +339,8 @@ multiplications at 256x256 px, which no budget saves. *Differs* is the largest d
 network with all tiles at one level, relative to its largest logit (-: no level of these sizes fits its
 tile). *MACs* are counted while `model(image,
 budget=0.4)` runs at 512x768 px, as a share of the dense network's. *ms* are the network in PyTorch there, and
-this call, on two cores in turns. Transformers whose attention leaves nothing to refine at budget 0.4 are told
-so, below.
+this call, on two cores in turns (-: not measured). Transformers whose attention leaves nothing to refine at
+budget 0.4 are told so, below.
 
 | network | encoder | dense modules | share | differs | MACs | ms, dense | ms | runs |
 |---|---|---|---|---|---|---|---|---|
@@ -345,12 +356,14 @@ def write_page() -> None:
     ran = [row for row in rows if not (row["refused"] or row["failed"] or row["told"])]
     good = sum(row["macs"] <= 0.45 for row in ran)
     compiled = sum(row["engine"] == "program" for row in ran)
-    gain = [row["dense_ms"] / row["ms"] for row in ran]
+    timed = [row for row in ran if not _untimed(row)]
+    gain = {row["name"]: row["dense_ms"] / row["ms"] for row in timed}
+    programs = [gain[row["name"]] for row in timed if row["engine"] == "program"]
     summary = (
         f"{len(ran)} of {len(rows)} networks run at budget 0.4, {compiled} of them as a program; {good} take "
-        f"at most 0.45 of the dense network's MACs. They take {median(gain):.1f} times less time in the "
-        f"median, {min(gain):.1f} at least and {max(gain):.1f} at most; as programs "
-        f"{median(g for g, row in zip(gain, ran, strict=True) if row['engine'] == 'program'):.1f}."
+        f"at most 0.45 of the dense network's MACs. {'They' if len(timed) == len(ran) else len(timed)} take "
+        f"{median(gain.values()):.1f} times less time in the median, {min(gain.values()):.1f} at least and "
+        f"{max(gain.values()):.1f} at most; as programs {median(programs):.1f}."
     )
     text = HEAD + "\n".join(map(_line, ran)) + f"\n\n{summary}\n"
     if missing:
@@ -377,8 +390,7 @@ def _line(row: dict[str, Any]) -> str:
     numbers = (
         "-" if row["difference"] is None else f"{row['difference']:.0e}",
         f"{row['macs']:.2f}",
-        f"{row['dense_ms']:.0f}",
-        f"{row['ms']:.0f}",
+        *("-" if row[key] is None else f"{row[key]:.0f}" for key in ("dense_ms", "ms")),
     )
     return f"| {' | '.join((network, encoder or '-', modules, share, *numbers, runs))} |"
 
@@ -388,15 +400,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="regular expression of names that run again")
     parser.add_argument("--one", default="", help="run one network and print its row")
+    parser.add_argument("--untimed", action="store_true", help="take no times: others use the machine too")
     parser.add_argument("--table", action="store_true", help="write the page alone")
     given = parser.parse_args()
     if given.one:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 60))
         library, name, make = next(entry for entry in networks() if entry[1] == given.one)
-        print(json.dumps(asdict(try_network(library, name, make))))
+        print(json.dumps(asdict(try_network(library, name, make, not given.untimed))))
         return
     if not given.table:
-        run_all(given.only)
+        run_all(given.only, not given.untimed)
     write_page()
 
 

@@ -60,7 +60,7 @@ def test_the_sentence_about_other_networks_has_the_figures_of_its_file() -> None
     rows = json.loads((ROOT / "benchmarks" / "networks" / "networks.json").read_text())["rows"]
     ran = [row for row in rows if row["macs"] is not None]
     programs = sum(row["engine"] == "program" for row in ran)
-    faster = median(row["dense_ms"] / row["ms"] for row in ran)
+    faster = median(row["dense_ms"] / row["ms"] for row in ran if row["ms"] is not None)
     said = " ".join(README.split())
     assert f"became of {len(rows)} networks" in said
     assert f"{len(ran)} run at budget 0.4, {programs} of them as one native call" in said

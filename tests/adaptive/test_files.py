@@ -12,6 +12,7 @@ import torch
 import foveal
 from foreign import Strided, UNet, lively, make_unet, picture
 from foveal.adaptive import AdaptiveModel
+from foveal.adaptive.opening import call_function
 from foveal.adaptive.source import Source, find_source
 from foveal.hub.card import CheckpointError
 
@@ -164,6 +165,30 @@ def test_a_library_says_how_its_networks_are_made(monkeypatch: pytest.MonkeyPatc
 def test_sources_that_make_nothing_are_said(source: Source, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         source.make(trusted=True)
+
+
+def test_a_library_that_does_not_import_is_said_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of networks that import torchvision where it was built for another torch."""
+    monkeypatch.chdir(tmp_path)
+    for name, error in (("misbuilt", "operator torchvision::nms does not exist"), ("broken", "no luck")):
+        Path(f"{name}.py").write_text(f"raise RuntimeError({error!r})")
+    helps = (
+        r"nms does not exist\); install the torchvision that was built for .*import_torchvision\(\) before"
+    )
+    with pytest.raises(
+        ValueError, match=f"misbuilt:make, which cannot be imported .*{helps}, or give network=net"
+    ):
+        Source("misbuilt:make").make(trusted=True)
+    with pytest.raises(ValueError, match=f"misbuilt:make gives no network .*{helps}$"):
+        call_function("misbuilt:make")
+    with pytest.raises(
+        ValueError, match=r"broken:make, which cannot be imported \(no luck\); install it, or"
+    ):
+        Source("broken:make").make(trusted=True)
+    with pytest.raises(ValueError, match=r"broken:make gives no network \(RuntimeError: no luck\)$"):
+        call_function("broken:make")
 
 
 def test_the_file_is_json(saved: Path) -> None:

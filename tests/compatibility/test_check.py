@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import foveal
+from foreign import Strided, in_dict, in_object, in_tuple
 from foveal.adaptive.opening import open_network
 from foveal.compatibility import Comparison, Finding, MixedRun, NetworkReport, check
 from foveal.cost import count_macs
@@ -180,7 +184,28 @@ class Named(nn.Conv2d):
 def test_a_dictionary_is_noted() -> None:
     report = check(Named(3, 5, 3, padding=1), (64, 64))
     assert report.equal
-    assert "OrderedDict" in report.notes[0]
+    assert report.notes == ("of the OrderedDict it returns, ['out'] is taken for logits",)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "place"),
+    [
+        (in_dict, "dict it returns, ['out'] is taken for logits"),
+        (in_tuple, "tuple it returns, [1] is taken for logits"),
+        (in_object, "SimpleNamespace it returns, .logits is taken for logits"),
+        (lambda x: {"aux": x * 2, "logits": [x]}, "dict it returns, ['logits'][0] is taken for logits"),
+    ],
+)
+def test_logits_are_taken_from_where_models_take_them(wrap: Callable[[Tensor], Any], place: str) -> None:
+    report = check(Strided(wrap=wrap), (64, 96))
+    assert report.equal and report.notes == (f"of the {place}",)
+    assert foveal.adapt(Strided(wrap=wrap), compile_now=False).spec.shape.outputs == 4
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x.flatten(2), lambda x: [x.flatten(2)], lambda x: {"out": None}])
+def test_what_holds_no_logits_is_refused(wrap: Callable[[Tensor], Any]) -> None:
+    with pytest.raises(ValueError, match=r"returns a .*; give one that returns logits \[N, K, H, W\]"):
+        check(Strided(wrap=wrap), (64, 96))
 
 
 def test_a_network_that_fails_by_itself_is_refused() -> None:
@@ -255,14 +280,14 @@ def test_what_is_wrong_at_a_coarser_level_only_is_found() -> None:
 
 
 class Whole(nn.Module):
-    """Returns a vector per image from a dense module, so nothing is a map any more."""
+    """Gets a row of tokens from a dense module, so nothing is a map of tiles any more."""
 
     def __init__(self) -> None:
         super().__init__()
         self.attention = Tokens()
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.attention(image)
+        return self.attention(image).unflatten(2, (64, -1))
 
 
 class Tokens(nn.Module):

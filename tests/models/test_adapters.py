@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import foveal
 from foreign import Strided, picture
 from foveal.adaptive.preprocess import as_preprocess, find_preprocess
-from foveal.adaptive.probe import follow
 from foveal.adaptive.source import Source, find_source
+from foveal.compatibility.logits import follow
 from foveal.models.adapters import ADAPTERS, Recognised, recognise, timm_segmenter
 
 SOURCE = Path(foveal.__file__).parent

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,9 +20,12 @@ from foveal.compatibility.survey import with_dense
 from foveal.data.dataset import open_dataset
 from foveal.geometry.plan import Plan
 from foveal.kernels import build
+from foveal.methods import CoarseToFine, Refinement
 from foveal.ops import compose_tiles, halve
-from foveal.program import PlannedRun, compile_network
+from foveal.policies import POLICIES
+from foveal.program import CoarseToFineRun, PlannedRun, Program, compile_network
 from foveal.tiles import split
+from strategies import random_plan
 from studies.networks import cgnet, espnet, espnetv2
 
 NAMES = Path(__file__).parent / "weights"
@@ -42,6 +47,12 @@ NARROW: dict[str, Callable[[], nn.Module]] = {
 MULTIPLE = {"cgnet": 1, "espnet": 8, "espnetv2": 64}
 """What sides must be multiples of [px]: at a coarse level, of so much more."""
 SIZE, TILE = (192, 256), 32
+RAGGED = {
+    "cgnet": ((203, 270), (75, 101)),
+    "espnet": ((200, 264), (72, 104)),
+    "espnetv2": ((192, 320), (64, 448)),
+}
+"""Sizes of which tiles hang over the edge, at level 0 or 1."""
 
 
 def as_wanted(module: Any, image: Tensor) -> Tensor:
@@ -89,20 +100,48 @@ def test_narrow_networks_on_tiles_equal_dense_ones(name: str) -> None:
     torch.testing.assert_close(found, judge(network, parts, images, plan), rtol=0, atol=1e-9)
 
 
-@pytest.mark.skipif(not build.available(), reason="no compiler")
-@pytest.mark.parametrize("name", NARROW)
-@torch.no_grad()
-def test_narrow_networks_are_programs(name: str) -> None:
+@cache
+def program_and_tiles(name: str) -> tuple[Program, nn.Module]:
+    """Make a narrow network twice: compiled, and for tiles in PyTorch."""
     torch.manual_seed(0)
     network = lively(NARROW[name]())
     parts = espnetv2.whole_map_parts(network) if isinstance(network, espnetv2.ESPNetv2) else ()
-    program, image = compile_network(network, parts, MULTIPLE[name]), torch.rand(1, 3, *SIZE)
-    levels = torch.full((1, SIZE[0] // TILE, SIZE[1] // TILE), 2, dtype=torch.int8)
-    levels[:, :4, :4], levels[:, :2, 2:4] = 1, 0
-    expected = with_dense(network, parts)(split(image, Plan(levels, TILE, SIZE))).dense()
-    found = program.run(image, PlannedRun(levels.numpy(), TILE), logits=True).logits
-    found = F.interpolate(torch.from_numpy(found).permute(0, 3, 1, 2), expected.shape[2:], mode="bilinear")
-    assert float((found - expected).abs().max() / expected.abs().max()) < 1e-4
+    return compile_network(network, parts, MULTIPLE[name]), with_dense(network, parts)
+
+
+def off(found: Any, expected: Tensor) -> float:
+    """Largest difference as a share of the largest logit."""
+    other = expected.permute(0, 2, 3, 1).numpy()
+    assert found.shape == other.shape
+    return float(abs(found - other).max() / abs(other).max())
+
+
+@pytest.mark.skipif(not build.available(), reason="no compiler")
+@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("seed", range(6))
+@torch.no_grad()
+def test_programs_of_narrow_networks_answer_as_tiles_do(name: str, seed: int) -> None:
+    """Law 15: random plans of up to three levels, skipped tiles, sides that no tile of a level divides."""
+    program, tiled = program_and_tiles(name)
+    source, size = Random(seed), RAGGED[name][seed // 3]
+    plan = random_plan(source, 2, size, TILE, seed % 3, source.choice([0.0, 0.3]))
+    image = torch.rand(2, 3, *size)
+    found = program.run(image, PlannedRun(plan.levels.numpy(), TILE), threads=1 + seed % 2, logits=True)
+    assert off(found.logits, tiled(split(image, plan)).dense()) < 1e-4
+
+
+@pytest.mark.skipif(not build.available(), reason="no compiler")
+@pytest.mark.parametrize("name", NARROW)
+@torch.no_grad()
+def test_programs_of_narrow_networks_refine_as_tiles_do(name: str) -> None:
+    """Law 15: later passes read borders, whole maps and averages of earlier ones, on a ragged image."""
+    program, tiled = program_and_tiles(name)
+    image = torch.rand(1, 3, *RAGGED[name][0])
+    expected = CoarseToFine(tiled, 0.7, TILE, 1, Refinement(POLICIES["entropy"].score))(image)
+    found = program.run(image, CoarseToFineRun(0.7, "entropy", TILE, 1), logits=True)
+    assert (found.levels == expected.trace.levels.numpy()).all()
+    assert {*found.levels.flatten().tolist()} == {0, 1}
+    assert off(found.logits, expected.logits) < 1e-4
 
 
 def test_only_scales_of_no_whole_stride_see_the_whole_map() -> None:

@@ -25,6 +25,7 @@ from foveal.hub.checkpoint import Model, load_model, save_model
 from foveal.hub.untrained import random_model
 from foveal.methods.padding import PaddedNetwork
 from foveal.models import MODELS
+from foveal.models.adapters import remedy
 from foveal.storage.finite import check_finite, mask_buffers
 from foveal.storage.reading import read_json, shorten
 from foveal.storage.tensors import read_tensors
@@ -234,7 +235,9 @@ def call_function(name: str, seed: int = 0) -> nn.Module:
             torch.manual_seed(seed)
             made = getattr(importlib.import_module(module), function)()
     except Exception as error:  # somebody else's code
-        raise ValueError(f"{name} gives no network ({type(error).__name__}: {_line(error)})") from None
+        known = remedy(error)
+        more = f"; {known}" if known else ""
+        raise ValueError(f"{name} gives no network ({type(error).__name__}: {_line(error)}){more}") from None
     if not isinstance(made, nn.Module):
         raise ValueError(f"{name} returns {made!r:.40}; give a function that returns a torch module")
     return made

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from foveal.adaptive.preprocess import Preprocess
-from foveal.adaptive.probe import NetworkShape, follow
+from foveal.adaptive.probe import NetworkShape
+from foveal.compatibility.logits import follow
 from foveal.models.adapters import settle
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -12,17 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from foveal.compatibility.logits import Path, follow, path_of
 from foveal.storage.schema import MOST_CHANNELS, MOST_CLASSES, Stride
 
 SIDES = 128, 256
 """Sides of the images whose maps are compared [px]: a map whose side grows alike has a stride."""
 RAGGED = 101, 75
 """An image whose sides are no multiple of anything [px]."""
-NAMES = "out", "logits"
-"""Where logits are looked for first in what a network returns."""
-
-Path = tuple[str | int, ...]
-"""Keys that lead to the logits in what a network returns; one that begins with a point is an attribute."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +51,6 @@ class NetworkShape:
         return max(2, self.outputs)
 
 
-def follow(answer: Any, path: Path) -> Any:
-    """Return the logits in what a network returned."""
-    for key in path:
-        answer = getattr(answer, key[1:]) if isinstance(key, str) and key[0] == "." else answer[key]
-    return answer
-
-
 @torch.no_grad()
 def find_shape(
     network: nn.Module, in_channels: int | None = None, multiple: int | None = None
@@ -82,12 +71,7 @@ def find_shape(
         with _Watch() as watch:
             answer = _run(network, channels, (side, side))
         runs.append(watch)
-    path = find_logits(answer)
-    if path is None:
-        raise ValueError(
-            f"the network returns {describe(answer)}; give one that returns logits [N, K, H, W], a dict or "
-            'tuple that holds them (key "out" or "logits"), or an object with .logits'
-        )
+    path = path_of(answer)
     logits = follow(answer, path)
     stride = _stride(logits, SIDES[-1])
     strides = [stride, *_strides(*(watch.maps for watch in runs))]
@@ -100,35 +84,6 @@ def find_shape(
 def channels_of(network: nn.Module) -> int:
     """Return how many channels the images of a network have: those of its first convolution, else 3."""
     return next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
-
-
-def find_logits(answer: Any) -> Path | None:
-    """Find the logits in what a network returned: those it names, else the first tensor of 4 dimensions."""
-    if isinstance(answer, Tensor):
-        return () if answer.ndim == 4 else None
-    for key, value in sorted(_parts(answer), key=lambda part: str(part[0]).lstrip(".") not in NAMES):
-        inner = find_logits(value)
-        if inner is not None:
-            return key, *inner
-    return None
-
-
-def describe(answer: Any) -> str:
-    """Say what a network returned."""
-    if isinstance(answer, Tensor):
-        return f"a tensor {list(answer.shape)}"
-    parts = [f"{key!r}: {describe(value)}" for key, value in _parts(answer)]
-    return f"a {type(answer).__name__}" + (f" of {', '.join(parts)}" if parts else "")
-
-
-def _parts(answer: Any) -> Iterator[tuple[str | int, Any]]:
-    """List what a structure holds, by key."""
-    if isinstance(answer, Mapping):
-        yield from ((key, value) for key, value in answer.items() if isinstance(key, str | int))
-    elif isinstance(answer, list | tuple):
-        yield from enumerate(answer)
-    elif hasattr(answer, "logits"):
-        yield ".logits", answer.logits
 
 
 def _run(network: nn.Module, channels: int, size: tuple[int, int]) -> Any:

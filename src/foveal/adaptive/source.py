@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 from torch import nn
 
-from foveal.models.adapters import ADAPTERS, recognise
+from foveal.models.adapters import ADAPTERS, recognise, remedy
+from foveal.storage.reading import shorten
 
 KNOWN = {"foveal:create_model"}
 """Functions that are called without asking; those of libraries that adapters know are, too."""
@@ -74,10 +75,10 @@ class Source:
         try:
             with importable():
                 maker = getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # somebody else's code
             raise ValueError(
-                f"the network is made by {self.function}, which cannot be imported ({error}); install it, or "
-                "give network=net with the network itself"
+                f"the network is made by {self.function}, which cannot be imported ({shorten(error, 200)}); "
+                f"{remedy(error) or 'install it'}, or give network=net with the network itself"
             ) from None
         adapter = next((each for each in ADAPTERS if each.may_call(self.function, maker)), None)
         if not (trusted or self.function in KNOWN or adapter):

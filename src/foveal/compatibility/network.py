@@ -11,9 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.compatibility.effort import Effort
 from foveal.compatibility.lockstep import NotJudged, judge
 from foveal.compatibility.logits import first_line, logits_of
+from foveal.compatibility.plans import mixed_levels, two_levels
 from foveal.compatibility.report import Comparison, MixedRun, NetworkReport
+from foveal.compatibility.rounding import apart, in_double, rounding
 from foveal.compatibility.survey import find_dense_modules, with_dense
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan, grid
@@ -28,6 +31,8 @@ PADDED = 2
 """Level up to which a network that asks for multiples must run on any of them."""
 MIXED = 2
 """Random plans that are tried at every size."""
+LEVEL_RUNS, MIXED_RUNS = 2.7, 4.4
+"""What comparing all levels of a size takes, and one random plan, in runs of the dense network there."""
 
 
 def check(
@@ -41,7 +46,9 @@ def check(
 
     Compared are all tiles at level 0 and at every coarser level with the dense network on the reduced image,
     and, where all of these are equal, random mixtures of levels with one dense network a level
-    (`foveal.compatibility.lockstep`), at `size` and at a ragged size near it.
+    (`foveal.compatibility.lockstep`), at `size` and at a ragged size near it. What is not equal in single
+    precision is compared in double precision too: rounding shrinks there, and a wrong rule does not. Of a
+    network that takes long less is compared (`foveal.compatibility.effort`), and a note says so.
 
     Args:
         network: Module from images [N, C, H, W] to logits; it is left as it is.
@@ -66,14 +73,15 @@ class _Check:
         self.source = torch.Generator().manual_seed(0)
 
     def run(self, size: tuple[int, int]) -> NetworkReport:
-        image = self.image(size)
+        image, answers = self.image(size), list[Any]()
         try:
-            answer = self.network(image)
+            whole = count_macs(lambda: answers.append(self.network(image))).total
         except Exception as error:
             raise ValueError(f"the network fails on a plain image of {size[0]}x{size[1]}: {error}") from None
-        _, notes = logits_of(answer)
+        _, notes = logits_of(answers.pop())
+        effort = Effort(whole, size)
         declared = tuple(getattr(self.network, "dense_modules", ()))
-        findings, dense = find_dense_modules(self.network, image, self.two_levels(size), declared)
+        findings, dense = find_dense_modules(self.network, image, two_levels(size, self.tile), declared)
         comparisons: tuple[Comparison, ...] = ()
         mixed: tuple[MixedRun, ...] = ()
         share = macs = None
@@ -85,13 +93,16 @@ class _Check:
                 notes += (f"with dense_modules={names} all before the logits runs dense: nothing is saved",)
                 dense, all_dense = None, True
             else:
-                sizes = (size, *self.ragged(tiled, size))
-                comparisons = tuple(c for each in sizes for c in self.levels(tiled, each))
-                right = all(c.equal or c.geometry for c in comparisons)
-                for each in sizes if right else ():  # they take the longest, and what is wrong stays wrong
-                    mixed += tuple(self.mixtures(tiled, each, comparisons))
-                share = self.share(image, (*declared, *dense))
-                macs = self.macs(tiled, image)
+                sizes = [size, *self.ragged(tiled, size)]
+                sizes = [s for n, s in enumerate(sizes) if effort.spend(s, LEVEL_RUNS, least=n < 2)]
+                for each in sizes:
+                    comparisons += tuple(self.levels(tiled, each))
+                    if any(c.error and not c.geometry for c in comparisons):
+                        break  # what fails fails at any size
+                if all(c.equal or c.geometry for c in comparisons):  # what is wrong stays wrong
+                    mixed = tuple(self.mixtures(tiled, sizes, comparisons, effort))
+                share = self.share(image, (*declared, *dense), whole)
+                macs = self.macs(tiled, image) / max(1, whole)
         return NetworkReport(
             network=type(self.network).__name__,
             tile=self.tile,
@@ -103,7 +114,7 @@ class _Check:
             dense_share=share,
             macs=macs,
             budget=BUDGET,
-            notes=notes,
+            notes=(*notes, *effort.notes),
             all_dense=all_dense,
         )
 
@@ -111,22 +122,13 @@ class _Check:
         like = next(iter(self.network.parameters()), torch.empty(0))
         return torch.rand(images, self.channels, *size, generator=self.source).to(like)
 
-    def two_levels(self, size: tuple[int, int]) -> Plan:
-        """Everything at level 0, one corner at level 1 if there is room."""
-        rows, columns = grid(size, self.tile)
-        levels = torch.zeros(1, rows, columns, dtype=torch.int8)
-        if rows * columns > 4:
-            levels[:, :2, :2] = 1
-        return Plan(levels, self.tile, size)
-
     def ragged(self, tiled: nn.Module, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
         """Sizes near another that the network takes and that are no multiple: any, and half a tile."""
         height, width = size
         half = max(1, self.tile // 2)
         candidates = [(height + 5, width + 13), (height + half, width), (height + self.tile, width)]
         if self.multiple > 1:
-            candidates = [(height + (self.multiple << PADDED), width)]
-            return (*candidates, (height + self.multiple, width))
+            return (height + self.multiple, width), (height + (self.multiple << PADDED), width)
         found: list[tuple[int, int]] = []
         for each in candidates:
             try:
@@ -140,12 +142,12 @@ class _Check:
 
     def runs_dense(self, tiled: nn.Module, size: tuple[int, int]) -> bool:
         """Whether the logits are a plain tensor, so that nothing is left to compose."""
-        return isinstance(logits_of(tiled(split(self.image(size), self.two_levels(size))))[0], Tensor)
+        return isinstance(logits_of(tiled(split(self.image(size), two_levels(size, self.tile))))[0], Tensor)
 
     def refused(self, tiled: nn.Module, size: tuple[int, int]) -> bool:
         """Whether tiles of an image of a size have the wrong geometry."""
         try:
-            tiled(split(self.image(size), self.two_levels(size)))
+            tiled(split(self.image(size), two_levels(size, self.tile)))
         except Exception as error:  # whatever else fails is found and told when the levels are compared
             return isinstance(error, NoTileRule)
         return False
@@ -172,16 +174,34 @@ class _Check:
             what = f"the network itself refuses the image reduced to {sides}: {first_line(error)}"
             return Comparison(size, level, None, 0.0, f"{what}; give images of larger multiples", True)
         scale = float(dense.abs().max())
-        token = EXACT.set(True)
         try:
-            out = logits_of(tiled(split(image, Plan.uniform(1, size, self.tile, level))))[0]
-            map_ = compose_tiles(out.tiles, out.layout, level)
-            difference = float((map_ - dense).abs().max()) if map_.shape == dense.shape else float("inf")
+            difference = apart(self.uniform(tiled, image, level), dense)
         except Exception as error:
             return Comparison(size, level, None, scale, first_line(error), isinstance(error, WrongGeometry))
+        found = Comparison(size, level, difference, scale)
+        if found.near or not math.isfinite(difference):
+            return found
+        return replace(found, rounding=self.rounding(tiled, image, level, dense))
+
+    def uniform(self, tiled: nn.Module, image: Tensor, level: int) -> Tensor:
+        """Return the logits of an image with all tiles at a level, as the dense network has them there."""
+        plan = Plan.uniform(1, (image.shape[2], image.shape[3]), self.tile, level)
+        token = EXACT.set(True)
+        try:
+            out = logits_of(tiled(split(image, plan)))[0]
         finally:
             EXACT.reset(token)
-        return Comparison(size, level, difference, scale)
+        return compose_tiles(out.tiles, out.layout, level)
+
+    def rounding(self, tiled: nn.Module, image: Tensor, level: int, dense: Tensor) -> float:
+        """Return the difference that rounding explains, by the same comparison in double precision."""
+        try:
+            network, image = in_double(self.network), image.double()
+            double = logits_of(network(halve(image, level) if level else image))[0]
+            tiles = self.uniform(with_dense(network, self.dense_names(tiled)), image, level)
+        except Exception:  # it holds tensors of single precision where nobody looks
+            return 0.0
+        return rounding(dense, double, tiles)
 
     def failure(self, tiled: nn.Module, size: tuple[int, int], level: int) -> list[Comparison]:
         """Say why all tiles at a level do not run, for a size that the dense network has no equal for."""
@@ -192,73 +212,84 @@ class _Check:
         return []
 
     def mixtures(
-        self, tiled: nn.Module, size: tuple[int, int], comparisons: tuple[Comparison, ...]
+        self,
+        tiled: nn.Module,
+        sizes: list[tuple[int, int]],
+        comparisons: tuple[Comparison, ...],
+        effort: Effort,
     ) -> list[MixedRun]:
-        """Run random plans over two images, and each image by itself, and judge their values.
+        """Run random plans over two images of every size, and one image by itself, and judge its values.
 
         Levels are mixed that are right alone. Of a square image more columns are taken, if that is possible,
-        so that rows and columns differ.
+        so that rows and columns differ. Small images come first, as long as there is effort left.
         """
-        here = [c for c in comparisons if c.size == size]
-        if not here or here[0].error:
-            return []
-        top = next((c.level for c in here if c.error or not c.equal), here[-1].level + 1) - 1
-        found = []
+        tops, found = {}, []
+        for size in sizes:
+            here = [c for c in comparisons if c.size == size]
+            if here and not here[0].error:
+                top = next((c.level for c in here if c.error or not c.equal), here[-1].level + 1) - 1
+                tops[self.oblong(tiled, size)] = top
         for number in range(MIXED):
-            plan = self.mixed_plan(self.oblong(tiled, size), min(max(1, top), number + 1))
-            found.append(self.mixture(tiled, plan, number if top else None))
-        return found
+            for size in sorted(tops, key=math.prod):
+                if effort.spend(size, MIXED_RUNS):
+                    plan = mixed_levels(size, self.tile, min(max(1, tops[size]), number + 1), self.source)
+                    found.append(self.mixture(tiled, plan, number, tops[size] > 0))
+        return sorted(found, key=lambda run: list(tops).index(run.size))
 
     def oblong(self, tiled: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
         """Return a size that is no square, if the network takes one."""
         if size[0] != size[1]:
             return size
-        wide = (size[0], size[1] + (math.lcm(self.tile, self.multiple) << PADDED))
+        step = math.lcm(self.tile, self.multiple)
+        for shift in range(PADDED + 1) if self.multiple > 1 else (PADDED,):
+            wide = (size[0], size[1] + (step << shift))
+            if self.takes_reduced(wide) and not self.refused(tiled, wide):
+                return wide
+        return size
+
+    def takes_reduced(self, size: tuple[int, int]) -> bool:
+        """Whether the network takes an image of a size at coarser levels; it may have sides of its own."""
         try:
-            for level in range(PADDED + 1):
-                self.network(halve(self.image(wide), level))
-        except Exception:  # it has sides of its own
-            return size
-        return size if self.refused(tiled, wide) else wide
+            for level in range(PADDED, 0, -1):
+                self.network(halve(self.image(size), level))
+        except Exception:
+            return False
+        return True
 
-    def mixed_plan(self, size: tuple[int, int], top: int) -> Plan:
-        """Split tiles of two images at random, from a level down; every image gets two levels at least."""
-        rows, columns = grid(size, self.tile)
-        levels = torch.full((2, rows, columns), top, dtype=torch.int8)
-        for level in range(top, 0, -1):
-            blocks = torch.rand(2, -(-rows >> level), -(-columns >> level), generator=self.source) < 0.5
-            blocks[:, 0, 0], blocks[:, -1, -1] = level == top, level != top
-            spread = blocks.repeat_interleave(1 << level, 1).repeat_interleave(1 << level, 2)
-            levels[(levels == level) & spread[:, :rows, :columns]] = level - 1
-        return Plan(levels, self.tile, size)
-
-    def mixture(self, tiled: nn.Module, plan: Plan, judged: int | None) -> MixedRun:
-        """Run one plan; compare the values of one of its images."""
+    def mixture(self, tiled: nn.Module, plan: Plan, number: int, judged: bool) -> MixedRun:
+        """Run one plan of two images; compare one of them with itself alone, and with what its plan means."""
         size, image = plan.size, self.image(plan.size, 2)
-        single = [Plan(plan.levels[n : n + 1], self.tile, size) for n in range(2)]
+        part, own = image[number : number + 1], Plan(plan.levels[number : number + 1], self.tile, plan.size)
         try:
             out = logits_of(tiled(split(image, plan)))[0].dense()
-            alone = torch.cat(
-                [logits_of(tiled(split(image[n : n + 1], single[n])))[0].dense() for n in range(2)]
-            )
+            alone = logits_of(tiled(split(part, own)))[0].dense()
         except Exception as error:
             return MixedRun(size, False, None, 0.0, first_line(error))
-        influence, scale = float((out - alone).abs().max()), float(out.abs().max())
-        run = MixedRun(size, bool(out.isfinite().all()), influence, scale)
-        if judged is None or len({*plan.levels[judged].flatten().tolist()}) < 2:
+        ours, scale = out[number : number + 1], float(out.abs().max())
+        run = MixedRun(size, bool(out.isfinite().all()), apart(ours, alone), scale)
+        if not judged or len({*own.levels.flatten().tolist()}) < 2:
             return replace(run, unjudged="the network itself takes no reduced image")
-        part = image[judged : judged + 1]
-        images = {level: halve(part, level) if level else part for level in range(COARSEST + 1)}
         try:
-            right = judge(self.network, self.dense_names(tiled), images, single[judged])
+            right = judge(self.network, self.dense_names(tiled), self.reduced(part), own)
         except NotJudged as error:
             return replace(run, unjudged=str(error))
-        ours = out[judged : judged + 1]
-        return replace(
-            run,
-            difference=float((ours - right).abs().max()) if ours.shape == right.shape else float("inf"),
-            scale=max(scale, float(right.abs().max())),
-        )
+        run = replace(run, difference=apart(ours, right), scale=max(scale, float(right.abs().max())))
+        return run if run.sound else replace(run, rounding=self.mixed_rounding(tiled, part, own, right))
+
+    def mixed_rounding(self, tiled: nn.Module, image: Tensor, plan: Plan, right: Tensor) -> float:
+        """Return the difference that rounding explains under a plan of mixed levels."""
+        try:
+            network, names, image = in_double(self.network), self.dense_names(tiled), image.double()
+            double = judge(network, names, self.reduced(image), plan)
+            tiles = logits_of(with_dense(network, names)(split(image, plan)))[0].dense()
+        except Exception:  # it holds tensors of single precision where nobody looks
+            return 0.0
+        return rounding(right, double, tiles)
+
+    @staticmethod
+    def reduced(image: Tensor) -> dict[int, Tensor]:
+        """Reduce an image to every level."""
+        return {level: halve(image, level) if level else image for level in range(COARSEST + 1)}
 
     @staticmethod
     def dense_names(tiled: nn.Module) -> tuple[str, ...]:
@@ -267,8 +298,10 @@ class _Check:
             name for name, module in tiled.named_modules() if isinstance(vars(module).get("forward"), partial)
         )
 
-    def share(self, image: Tensor, names: tuple[str, ...]) -> float:
+    def share(self, image: Tensor, names: tuple[str, ...], whole: int) -> float:
         """Share of the dense network's MACs that some modules take."""
+        if not names:
+            return 0.0
         calls: list[tuple[nn.Module, Any, Any]] = []
         handles = [
             self.network.get_submodule(name).register_forward_pre_hook(
@@ -276,16 +309,15 @@ class _Check:
             )
             for name in names
         ]
-        whole = count_macs(lambda: self.network(image)).total
+        self.network(image)
         for handle in handles:
             handle.remove()
         parts = count_macs(lambda: [module(*args, **kwargs) for module, args, kwargs in calls]).total
         return parts / max(1, whole)
 
-    def macs(self, tiled: nn.Module, image: Tensor) -> float:
-        """MACs of a random plan of the budget, as a share of the dense network's."""
+    def macs(self, tiled: nn.Module, image: Tensor) -> int:
+        """MACs of a random plan of the budget."""
         size = image.shape[2], image.shape[3]
         scores = torch.rand(1, *grid(size, self.tile), generator=self.source)
         plan = Plan.from_scores(scores, self.tile, size, BUDGET, 1)
-        whole = count_macs(lambda: self.network(image)).total
-        return count_macs(lambda: logits_of(tiled(split(image, plan)))[0].dense()).total / max(1, whole)
+        return count_macs(lambda: logits_of(tiled(split(image, plan)))[0].dense()).total

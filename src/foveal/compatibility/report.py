@@ -14,6 +14,13 @@ MIXED_TOLERANCE = 1e-3
 KEPT = 1.1
 """MACs, as a multiple of the budget, above which the code that is shown runs everything instead."""
 
+VERDICTS = {
+    (True, True): "equals the dense network",
+    (False, True): "equals the dense network but for rounding, and in double precision to the last bits",
+    (False, False): "does NOT equal the dense network",
+}
+"""What is said of levels that are near, and equal."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -26,6 +33,7 @@ class Comparison:
         scale: Largest value of the dense answer.
         error: Why it could not run, and what to do; empty if it ran.
         geometry: Whether another size of the image mends that.
+        rounding: Difference that rounding explains; known where it is more than `TOLERANCE`.
     """
 
     size: tuple[int, int]
@@ -34,11 +42,17 @@ class Comparison:
     scale: float
     error: str = ""
     geometry: bool = False
+    rounding: float = 0.0
+
+    @property
+    def near(self) -> bool:
+        """Whether the tiles give the dense answer to `TOLERANCE`."""
+        return self.difference is not None and self.difference <= TOLERANCE * max(self.scale, 1e-30)
 
     @property
     def equal(self) -> bool:
-        """Whether the tiles give the dense answer."""
-        return self.difference is not None and self.difference <= TOLERANCE * max(self.scale, 1e-30)
+        """Whether the tiles give the dense answer, but for rounding."""
+        return self.near or (self.difference is not None and self.difference <= self.rounding)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,7 @@ class MixedRun:
         difference: Largest difference of the logits of one image from what the plan means, computed without
             tiles by one dense network a level; None if that could not be.
         unjudged: Why not.
+        rounding: Difference that rounding explains; known where one is more than its tolerance.
     """
 
     size: tuple[int, int]
@@ -63,17 +78,19 @@ class MixedRun:
     error: str = ""
     difference: float | None = None
     unjudged: str = ""
+    rounding: float = 0.0
 
     @property
     def sound(self) -> bool:
         """Whether it ran, gave finite logits that are right as far as known, and kept the images apart."""
-        apart = self.influence is not None and self.influence <= TOLERANCE * self.scale
-        return self.finite and apart and self.right
+        allowed = max(TOLERANCE * self.scale, self.rounding)
+        return self.finite and self.influence is not None and self.influence <= allowed and self.right
 
     @property
     def right(self) -> bool:
         """Whether the logits are what the plan means, as far as that could be computed."""
-        return self.difference is None or self.difference <= MIXED_TOLERANCE * max(self.scale, 1e-30)
+        allowed = max(MIXED_TOLERANCE * max(self.scale, 1e-30), self.rounding)
+        return self.difference is None or self.difference <= allowed
 
 
 @dataclass(frozen=True)
@@ -168,14 +185,14 @@ class NetworkReport:
         lines = []
         for size in dict.fromkeys(c.size for c in self.comparisons):
             here = [c for c in self.comparisons if c.size == size]
-            for equal, words in ((True, "equals"), (False, "does NOT equal")):
-                some = [c for c in here if not c.error and c.equal == equal]
+            for kind, words in VERDICTS.items():
+                some = [c for c in here if not c.error and (c.near, c.equal) == kind]
                 if some:
                     worst = max(c.difference or 0.0 for c in some)
                     levels = ", ".join(str(c.level) for c in some)
                     lines.append(
-                        f"{size[0]}x{size[1]} px, all tiles at level {levels}: {words} the dense network "
-                        f"(largest difference {worst:.2g})"
+                        f"{size[0]}x{size[1]} px, all tiles at level {levels}: "
+                        f"{words} (largest difference {worst:.2g})"
                     )
             lines += [f"{size[0]}x{size[1]} px, level {c.level}: {c.error}" for c in here if c.error]
         return [*lines, *self._mixtures()]

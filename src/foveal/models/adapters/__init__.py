@@ -22,6 +22,7 @@ __all__ = [
     "pretrained",
     "read_images",
     "recognise",
+    "remedy",
     "settle",
     "timm_segmenter",
 ]
@@ -46,6 +47,11 @@ def read_images(given: Any) -> Images | None:
     """Read how images were prepared from what a library has for it; None if it is nothing of theirs."""
     found = (adapter.read(given) for adapter in ADAPTERS)
     return next((each for each in found if each is not None), None)
+
+
+def remedy(error: BaseException) -> str:
+    """Say what to do about an error while networks are imported, as their library knows; empty if not."""
+    return next(filter(None, (adapter.remedy(error) for adapter in ADAPTERS)), "")
 
 
 def pretrained(source: str) -> Pretrained | None:

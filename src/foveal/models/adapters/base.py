@@ -102,6 +102,10 @@ class Adapter:
         """Make a network again."""
         return maker(**arguments)
 
+    def remedy(self, error: BaseException) -> str:
+        """Say what to do about an error while networks are imported; empty if that is not known."""
+        return ""
+
     def pretrained(self, name: str) -> Pretrained:
         """Make a pretrained encoder of a name without the prefix.
 

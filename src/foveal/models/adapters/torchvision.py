@@ -44,6 +44,15 @@ class TorchvisionAdapter(Adapter):
             module == PLACE and callable(maker) and not name.startswith("_") and not isinstance(maker, type)
         )
 
+    def remedy(self, error: BaseException) -> str:
+        """Say what helps where the library was built for another torch."""
+        if f"{self.library}::" not in str(error):
+            return ""
+        return (
+            f"install the {self.library} that was built for torch {torch.__version__}, or call "
+            f"foveal.models.adapters.{self.library}.import_{self.library}() before"
+        )
+
     def _maker(self, network: nn.Module) -> Maker | None:
         """Find the builder whose network has weights of the same names and shapes; None if none has."""
         shapes = {name: value.shape for name, value in network.state_dict().items()}
