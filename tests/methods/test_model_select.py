@@ -22,7 +22,7 @@ from foveal.geometry.plan import SKIP, grid
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import Model, load_model, save_model
 from foveal.kernels import build
-from foveal.methods import METHODS, Aim, CompiledMethod, ModelSelect, ModelSelectConfig
+from foveal.methods import Aim, CompiledMethod, ModelSelect, ModelSelectConfig
 from foveal.methods.model_select import ModelSelectTraining
 from foveal.ops import classify, halve
 from samples import Scenes, error_of, headless, lively, nano, write_folder
@@ -434,7 +434,6 @@ def test_a_gate_is_trained_saved_and_used(tmp_path: Path) -> None:
 def test_it_is_listed() -> None:
     row = next(row for row in parsed(run("methods", "--json")) if row["name"] == "model_select")
     assert "Huang" in row["source"] and row["adapts"].startswith("which of two networks")
-    assert METHODS["model_select"].supports_risk
 
 
 # Laws, for a pair: the tests of laws run the method without a small network

@@ -161,7 +161,7 @@ class Answerer:
         config = find(method, METHODS, "method").Config(budget, **values)
         if kind != "threshold":
             return config
-        if not METHODS[method].supports_risk:
+        if "threshold" not in settings_of(METHODS[method].Config):
             raise ValueError(
                 f"method {method} has no threshold; give budget or latency_ms, or adapt with "
                 'method="coarse_to_fine"'

@@ -193,18 +193,17 @@ def _write_labels(entries: Sequence[Entry], dataset: Dataset, masks: Masks | Non
 
 
 def _check_risk(method: str) -> None:
-    """Check that a method is the one that `foveal adapt` finds risks of.
+    """Check that a method keeps a risk that `foveal adapt` has found.
 
     Raises:
-        ValueError: It is not, or there is none of that name.
+        ValueError: It does not, or there is none of that name.
     """
-    from foveal.calibration.profile import METHOD
     from foveal.methods import METHODS
     from foveal.storage.names import find
 
-    find(method, METHODS, "method")
-    if method != METHOD:
-        raise ValueError(f"--risk is kept by --method {METHOD}, given {method}")
+    if not find(method, METHODS, "method").supports_risk:
+        able = ", ".join(name for name, kind in METHODS.items() if kind.supports_risk)
+        raise ValueError(f"--risk is kept by --method {able}, given {method}")
 
 
 def entry(loaded: Model, engine: Engine, chosen: Chosen, budget: float) -> Entry:

@@ -36,7 +36,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
         Config: Its settings.
         decides_from: What the decision looks at, in words.
         decides_for: The smallest thing that work is spent on or not: a tile, or an image.
-        supports_risk: Whether a tolerated disagreement can choose what is spent (a `threshold` setting).
+        supports_risk: Whether a tolerated disagreement, found by `foveal adapt`, can choose what is spent.
         is_anytime: Whether complete predictions come one after the other (`stream`).
         supports_masks: Whether places can be left out (`masked`).
         uses_memory: Whether it reads what the last call left in `memory`.

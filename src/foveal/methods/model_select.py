@@ -158,7 +158,6 @@ class ModelSelect(TrainableSegmenter):
     Config = ModelSelectConfig
     Training = ModelSelectTraining
     decides_from = "the answer of a small network"
-    supports_risk = True
     supports_masks = True
 
     def __init__(
