@@ -54,7 +54,6 @@ class LayerCascadeConfig(MethodConfig):
     pass_on: float = setting(
         0.5, "Share of what an exit lets through that a budget expects to pass the next one too.", 0, 1
     )
-
     exits: str = setting("", EXITS)
 
     @property
