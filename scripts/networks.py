@@ -249,7 +249,8 @@ def try_network(library: str, name: str, make: Callable[[], nn.Module], timed: b
     except (ValueError, TypeError) as error:
         return replace(row, refused=_sentence(error))
     shape = model.spec.shape
-    tried = foveal.check(model.prepared, SIZES[0], model.spec.tile, shape.in_channels, shape.multiple)
+    side = max(SIZES[0][0], 4 * model.spec.tile)
+    tried = foveal.check(model.prepared, (side, side), model.spec.tile, shape.in_channels, shape.multiple)
     row = replace(
         row,
         dense_modules=tuple(model.spec.dense_modules),
@@ -335,7 +336,7 @@ rows, and names the machine.
 Each takes `foveal.adapt(network)` and a call. It compares every level with the dense network on the
 reduced image, at two sizes, and refuses what differs by more than 1e-4; then both methods run at budget 0.4.
 *Dense* are modules that see the whole map, found by trying; *share* is what they take of the dense network's
-multiplications at 256x256 px, which no budget saves. *Differs* is the largest difference from the dense
+multiplications at 256x256 px (or four tiles), which no budget saves. *Differs* is the largest difference from the dense
 network with all tiles at one level, relative to its largest logit (-: no level of these sizes fits its
 tile). *MACs* are counted while `model(image,
 budget=0.4)` runs at 512x768 px, as a share of the dense network's. *ms* are the network in PyTorch there, and
