@@ -334,14 +334,14 @@ Written by `make networks` from runs of every network with random weights, at 25
 132x164 px and at 512x768 px, with both methods; [networks.json](../benchmarks/networks/networks.json) has the
 rows, and names the machine.
 Each takes `foveal.adapt(network)` and a call. It compares every level with the dense network on the
-reduced image, at two sizes, and refuses what differs by more than 1e-4; then both methods run at budget 0.4.
+reduced image, at two sizes, and refuses what differs by more than 1e-4 but for rounding; then both methods
+run at budget 0.4.
 *Dense* are modules that see the whole map, found by trying; *share* is what they take of the dense network's
-multiplications at 256x256 px (or four tiles), which no budget saves. *Differs* is the largest difference from the dense
-network with all tiles at one level, relative to its largest logit (-: no level of these sizes fits its
-tile). *MACs* are counted while `model(image,
-budget=0.4)` runs at 512x768 px, as a share of the dense network's. *ms* are the network in PyTorch there, and
-this call, on two cores in turns (-: not measured). Transformers whose attention leaves nothing to refine at
-budget 0.4 are told so, below.
+multiplications at 256x256 px, or at four tiles if these are larger, which no budget saves. *Differs* is the
+largest difference from the dense network with all tiles at one level, relative to its largest logit (-: no
+level of these sizes fits its tile). *MACs* are counted while `model(image, budget=0.4)` runs at 512x768 px,
+as a share of the dense network's. *ms* are the network in PyTorch there, and this call, on two cores in turns
+(-: not measured). Transformers whose attention leaves nothing to refine at budget 0.4 are told so, below.
 
 | network | encoder | dense modules | share | differs | MACs | ms, dense | ms | runs |
 |---|---|---|---|---|---|---|---|---|
