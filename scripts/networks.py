@@ -1,7 +1,7 @@
 """Try other people's networks on tiles, and write docs/networks.md: what runs, what it takes.
 
     python scripts/networks.py                   # networks that benchmarks/networks/networks.json lacks, or
-                                                 # has no times of
+                                                 # has no times of, or earlier ones
     python scripts/networks.py --only 'Unet.*'   # those again whose name fits
     python scripts/networks.py --only 'PAN.*' --untimed  # all but times, on a machine that others use too
     python scripts/networks.py --table           # the page alone, from the file
@@ -126,6 +126,7 @@ class Row:
         engine: "program", or why it runs layer by layer.
         versions: Of PyTorch and the library.
         commit: Of this project.
+        timed: Commit that the times are of, if that is an earlier one; empty if it is not.
     """
 
     library: str
@@ -143,6 +144,7 @@ class Row:
     engine: str = ""
     versions: str = ""
     commit: str = ""
+    timed: str = ""
 
 
 def make_smp(architecture: str, encoder: str) -> nn.Module:
@@ -249,7 +251,8 @@ def try_network(library: str, name: str, make: Callable[[], nn.Module], timed: b
     except (ValueError, TypeError) as error:
         return replace(row, refused=_sentence(error))
     shape = model.spec.shape
-    tried = foveal.check(model.prepared, SIZES[0], model.spec.tile, shape.in_channels, shape.multiple)
+    side = max(SIZES[0][0], 4 * model.spec.tile)
+    tried = foveal.check(model.prepared, (side, side), model.spec.tile, shape.in_channels, shape.multiple)
     row = replace(
         row,
         dense_modules=tuple(model.spec.dense_modules),
@@ -306,7 +309,7 @@ def run_all(only: str, timed: bool) -> None:
             row = json.loads(lines[-1]) if lines else _failed(library, name, _sentence(crash))
         except subprocess.TimeoutExpired:
             row = _failed(library, name, f"took more than {WAIT} s")
-        rows[name] = row
+        rows[name] = row if timed else _with_times(row, rows.get(name))
         ran = f"MACs {row['macs']:.3f}, dense {row['dense_modules']}, {row['engine']}" if row["macs"] else ""
         print("   ", row["refused"] or row["failed"] or row["told"] or ran)
         known = [rows[n] for _, n, _ in networks() if n in rows]
@@ -320,7 +323,17 @@ def _failed(library: str, name: str, why: str) -> dict[str, Any]:
 
 
 def _untimed(row: dict[str, Any]) -> bool:
-    return row["macs"] is not None and row["ms"] is None
+    return row["macs"] is not None and (row["ms"] is None or bool(row.get("timed")))
+
+
+def _with_times(row: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
+    """Keep the times of an earlier row, and its commit, if the same kind of engine runs."""
+    if before is None or row["macs"] is None or before["ms"] is None:
+        return row
+    if (row["engine"] == "program") != (before["engine"] == "program"):
+        return row
+    kept = {key: before[key] for key in ("dense_ms", "ms")}
+    return {**row, **kept, "timed": before.get("timed") or before["commit"]}
 
 
 def _stored() -> list[dict[str, Any]]:
@@ -333,14 +346,15 @@ Written by `make networks` from runs of every network with random weights, at 25
 132x164 px and at 512x768 px, with both methods; [networks.json](../benchmarks/networks/networks.json) has the
 rows, and names the machine.
 Each takes `foveal.adapt(network)` and a call. It compares every level with the dense network on the
-reduced image, at two sizes, and refuses what differs by more than 1e-4; then both methods run at budget 0.4.
+reduced image, at two sizes, and refuses what differs by more than 1e-4 but for rounding; then both methods
+run at budget 0.4.
 *Dense* are modules that see the whole map, found by trying; *share* is what they take of the dense network's
-multiplications at 256x256 px, which no budget saves. *Differs* is the largest difference from the dense
-network with all tiles at one level, relative to its largest logit (-: no level of these sizes fits its
-tile). *MACs* are counted while `model(image,
-budget=0.4)` runs at 512x768 px, as a share of the dense network's. *ms* are the network in PyTorch there, and
-this call, on two cores in turns (-: not measured). Transformers whose attention leaves nothing to refine at
-budget 0.4 are told so, below.
+multiplications at 256x256 px, or at four tiles if these are larger, which no budget saves. *Differs* is the
+largest difference from the dense network with all tiles at one level, relative to its largest logit (-: no
+level of these sizes fits its tile). *MACs* are counted while `model(image, budget=0.4)` runs at 512x768 px,
+as a share of the dense network's. *ms* are the network in PyTorch there, and this call, on two cores in turns
+(-: not measured; \\*: by an earlier version). Transformers whose attention leaves nothing to refine at budget
+0.4 are told so, below.
 
 | network | encoder | dense modules | share | differs | MACs | ms, dense | ms | runs |
 |---|---|---|---|---|---|---|---|---|
@@ -356,7 +370,7 @@ def write_page() -> None:
     ran = [row for row in rows if not (row["refused"] or row["failed"] or row["told"])]
     good = sum(row["macs"] <= 0.45 for row in ran)
     compiled = sum(row["engine"] == "program" for row in ran)
-    timed = [row for row in ran if not _untimed(row)]
+    timed = [row for row in ran if row["ms"] is not None]
     gain = {row["name"]: row["dense_ms"] / row["ms"] for row in timed}
     programs = [gain[row["name"]] for row in timed if row["engine"] == "program"]
     summary = (
@@ -387,10 +401,11 @@ def _line(row: dict[str, Any]) -> str:
         modules = f"{len(row['dense_modules'])} modules"
     share = f"{row['dense_share']:.0%}" if row["dense_modules"] else "-"
     runs = "program" if row["engine"] == "program" else f"layer by layer: {row['engine']}"
+    mark = "*" if row.get("timed") else ""
     numbers = (
         "-" if row["difference"] is None else f"{row['difference']:.0e}",
         f"{row['macs']:.2f}",
-        *("-" if row[key] is None else f"{row[key]:.0f}" for key in ("dense_ms", "ms")),
+        *("-" if row[key] is None else f"{row[key]:.0f}{mark}" for key in ("dense_ms", "ms")),
     )
     return f"| {' | '.join((network, encoder or '-', modules, share, *numbers, runs))} |"
 

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scripts import networks
+
+ROW = {"name": "Net", "macs": 0.4, "dense_ms": 90.0, "ms": 30.0, "engine": "program", "commit": "abc"}
+
+
+def untimed(**changes: Any) -> dict[str, Any]:
+    return {**ROW, "dense_ms": None, "ms": None, "commit": "def", **changes}
+
+
+def test_times_of_an_earlier_commit_are_kept_and_marked() -> None:
+    row = networks._with_times(untimed(), ROW)
+    assert row == {**ROW, "commit": "def", "timed": "abc"}
+    again = networks._with_times(untimed(commit="ghi"), row)
+    assert (again["timed"], again["commit"]) == ("abc", "ghi"), "the commit that they are of"
+
+
+@pytest.mark.parametrize(
+    ("row", "before"),
+    [
+        (untimed(), None),
+        (untimed(), untimed()),
+        (untimed(engine="attention"), ROW),
+        (untimed(macs=None), ROW),
+    ],
+)
+def test_times_of_something_else_are_not(row: dict[str, Any], before: dict[str, Any] | None) -> None:
+    assert networks._with_times(row, before) == row
+
+
+def test_the_next_plain_run_takes_times_that_are_missing_or_old() -> None:
+    assert not networks._untimed(ROW)
+    assert networks._untimed(untimed()) and networks._untimed({**ROW, "timed": "abc"})
+    assert not networks._untimed(untimed(macs=None)), "a network that is refused has none"
+
+
+def test_every_network_is_named_once() -> None:
+    names = [name for _, name, _ in networks.networks()]
+    assert len(names) == len({*names})
