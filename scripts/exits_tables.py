@@ -61,3 +61,17 @@ def selection() -> str:
     alone, whole = (f"{100 * row['miou']:.1f} mIoU" for row in (small, large))
     said = f"The small network alone has {alone} at {share:.1%} of the work, the large one {whole}; "
     return "\n".join([*lines, "", f"{said}{large['images']} images."])
+
+
+def selection_context() -> str:
+    """Return what the large network's coarse view of the rest brings on the val images."""
+    found = {
+        (row["settings"]["context"], row["budget"]): row for row in commands("model_select_context")[0][1:]
+    }
+    shown = " | ".join(f"{budget:g}: mIoU | agreement" for budget in BUDGETS)
+    lines = [f"| beyond the regions | {shown} |", "|---" * (1 + 2 * len(BUDGETS)) + "|"]
+    for context, name in (("skip", "nothing"), ("coarse", "the rest at level 2")):
+        rows = [found[context, budget] for budget in BUDGETS]
+        cells = [f"{100 * row['miou']:.1f} | {100 * row['agreement']:.1f} %" for row in rows]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)

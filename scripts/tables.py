@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from closer_tables import TABLES
-from exits_tables import selection
+from exits_tables import selection, selection_context
 from rivals import rivals_text
 
 from foveal.storage.atomic import write_atomically
@@ -115,7 +115,10 @@ def main() -> None:
     fill(ROOT / "README.md", {"camvid": camvid, "segment": segment, "cpu": cpu, **TABLES})
     fill(ROOT / "docs" / "coarse-to-fine.md", TABLES)
     fill(ROOT / "docs" / "video.md", {"video": video})
-    fill(ROOT / "docs" / "exits-and-cascades.md", {"selection": selection})
+    fill(
+        ROOT / "docs" / "exits-and-cascades.md",
+        {"selection": selection, "selection_context": selection_context},
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from foveal.calibration.candidates import Space
+from foveal.calibration.candidates import VARIED, Space
 from foveal.calibration.configure import Asked, choose
 from foveal.calibration.engine import find_engine
 from foveal.calibration.tune import Effort, TuneResult, tune
@@ -19,7 +19,6 @@ from foveal.calibration.tuned import TUNED, find_tuned
 from foveal.hub.beside import Unusable
 from foveal.hub.checkpoint import Model
 from foveal.inference.runner import Runner
-from foveal.methods import METHODS
 from foveal.reporting.tune_text import conclusions, tune_text
 from samples import error_of
 from stripes import SIZE, StripeNetwork, Stripes, stripe_model
@@ -60,9 +59,7 @@ def test_halving_drops_settings_but_no_scale_alone(found: TuneResult) -> None:
     dropped = [row for row in found.rows if row.images < 8]
     assert len(dropped) == first - last
     assert {row.images for row in dropped} == {2, 4}
-    assert {row.method for row in found.rows} == {
-        name for name, kind in METHODS.items() if not kind.uses_memory
-    }
+    assert {row.method for row in found.rows} == {"dense", *VARIED}
     assert any("schedule direct" in row.title for row in found.rows)
 
 

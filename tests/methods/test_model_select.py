@@ -418,9 +418,10 @@ def test_a_gate_is_trained_saved_and_used(tmp_path: Path) -> None:
         f'model = {{ name = "swiftnet_nano", start = "{large}" }}\n'
         f'data = {{ train = "folder:{data}", crop = [96, 96] }}\n'
         f'method = {{ name = "model_select", small = "{small}", gate_width = 8, small_level = 1 }}\n'
-        "train = { steps = 2, batch = 2, warmup = 1, average = 0.0 }\n"
+        'train = { steps = 2, batch = 2, warmup = 1, average = 0.0, evaluate = "test" }\n'
     )
-    assert run("train", recipe, "--run", tmp_path / "run").exit_code == 0
+    row = parsed(run("train", recipe, "--run", tmp_path / "run", "--json"))["evaluation"][1]
+    assert row["work"] <= 0.4 and (row["settings"]["fusion"], row["settings"]["small_level"]) == ("gated", 1)
     model = load_model(tmp_path / "run")
     assert model.gate is not None and model.gate.config == {"classes": len(Scenes.classes), "width": 8}
     before, after = load_model(large).network.state_dict(), model.network.state_dict()

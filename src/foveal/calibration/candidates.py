@@ -24,7 +24,7 @@ VARIED: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     },
     "segblocks": {"policy": ("entropy",)},
 }
-"""Methods that are tried, and their settings besides levels and tile that are."""
+"""Methods that are tried, and their settings besides levels and tile that are; no pair of networks is."""
 SAME = 0.01
 """Scales that differ by less are one."""
 ROOM = 1.08

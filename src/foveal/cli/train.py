@@ -177,8 +177,10 @@ def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     from foveal.calibration.engine import find_engine
     from foveal.evaluation.evaluate import evaluate as measure
     from foveal.methods import METHODS, MethodConfig
+    from foveal.methods.config import settings_of
 
-    loaded, part = open_model(Reference(str(folder), trusted=True)), wanted.method
+    part = wanted.method
+    loaded = open_model(Reference(str(folder), trusted=True, small=getattr(part, "small", "")))
     data = replace(data, reading=image_format(loaded))
     data = data.named(loaded.card.classes) if data.counted else data
     engine = find_engine(loaded)
@@ -187,6 +189,9 @@ def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     budget, settings = part.trained_budget, Settings()
     if loaded.policy is not None and budget is not None:
         budget, settings = min(1.0, budget + loaded.policy.share), {"policy": "learned"}
+    if loaded.gate is not None:  # it was trained for the answers that these settings give
+        known = settings_of(METHODS[part.name].Config)
+        settings = {name: getattr(part, name) for name in type(part).model_fields if name in known}
     share = budget or MethodConfig.budget
     rows = [entry(loaded, engine, Chosen(part.name, configure(loaded, part.name, share, settings)), share)]
     return measure(engine.dense(), data, rows, 0, None, counter("images"))
