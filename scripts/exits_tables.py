@@ -75,3 +75,66 @@ def selection_context() -> str:
         cells = [f"{100 * row['miou']:.1f} | {100 * row['agreement']:.1f} %" for row in rows]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def searched() -> str:
+    """Return what every exit is worth by itself on the val images, and the best ways for every budget."""
+    found = json.loads((FOLDER / "search_val.json").read_text())["rows"][0]
+    head = (
+        "exit",
+        "after",
+        "work",
+        "mIoU",
+        "temperature",
+        "calibration error",
+        "divided by it",
+        "error of the surest 80 %",
+    )
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in found["exits"]:
+        figures = [row["calibration_error"], row["calibrated_error"], row["risk"]["0.8"]]
+        cells = [
+            str(row["exit"]),
+            row["place"] or "the end",
+            f"{row['work']:.3f}",
+            f"{100 * row['miou']:.1f}",
+        ]
+        cells += [f"{row['temperature']:.2f}", *(f"{100 * x:.1f} %" for x in figures)]
+        lines.append(f"| {' | '.join(cells)} |")
+    budgets = sorted({row["budget"] for row in found["rows"] if row["mode"] == "input"})
+    lines += [
+        "",
+        f"| budget, in the mean | {' | '.join(f'{b:g}' for b in budgets)} |",
+        "|---" * (1 + len(budgets)) + "|",
+    ]
+    for mode, name in (("fixed", "one exit for all"), ("input", "by input")):
+        rows = {row["budget"]: row for row in found["rows"] if row["mode"] == mode}
+        cells = [f"{100 * rows[b]['miou']:.1f}" if b in rows else "" for b in budgets]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def leaving() -> str:
+    """Return quality of leaving a network early on the test images, with the controls, a row each."""
+    groups = [*commands("camvid_rn18"), *commands("camvid_rn18_fixed")]
+    lines = ["| method | budget | work | mIoU | agreement |", "|---|---|---|---|---|"]
+    for place, group in enumerate(groups):
+        for row in group[0 if place == 0 else 1 :]:
+            lines.append(_leaving_row(row))
+    return "\n".join(lines)
+
+
+def _leaving_row(row: Row) -> str:
+    settings = row["settings"] or {}
+    exits = f", exit {settings['exits']}" if settings.get("exits") else ""
+    names = {
+        "dense": "dense",
+        "mess": f"MESS by input{exits}" if settings.get("threshold") else "MESS, one exit for all",
+        "layer_cascade": f"Layer Cascade{exits}",
+        "coarse_to_fine": "coarse to fine",
+        "static": "whole image reduced",
+        "segblocks": "SegBlocks, tiles at random",
+    }
+    budget = "" if row["method"] in ("dense", "static") else f"{row['budget']:g}"
+    figures = f"{row['work']:.3f} | {100 * row['miou']:.1f} | {100 * row['agreement']:.1f} %"
+    return f"| {names[row['method']]} | {budget} | {figures} |"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from closer_tables import TABLES
-from exits_tables import selection, selection_context
+from exits_tables import leaving, searched, selection, selection_context
 from rivals import rivals_text
 
 from foveal.storage.atomic import write_atomically
@@ -117,7 +117,12 @@ def main() -> None:
     fill(ROOT / "docs" / "video.md", {"video": video})
     fill(
         ROOT / "docs" / "exits-and-cascades.md",
-        {"selection": selection, "selection_context": selection_context},
+        {
+            "searched": searched,
+            "leaving": leaving,
+            "selection": selection,
+            "selection_context": selection_context,
+        },
     )
 
 
