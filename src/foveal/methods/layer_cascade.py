@@ -277,7 +277,8 @@ class LayerCascade(StagedSegmenter):
             return torch.where(chosen.view_as(held), 0, nothing) if bool(chosen.any()) else nothing
         if int(Plan.uniform(1, size, self.tile, coarse).tiles) > cells:
             return nothing
-        scores = torch.where(open_here, doubt, 0.0)[None]
+        scores = torch.zeros(coarse, 1, *held.shape)  # levels between gain nothing: the answer is taken at 0
+        scores[0] = torch.where(open_here, doubt, 0.0)
         found = Plan.from_scores(scores, self.tile, size, min(1.0, share), coarse)
         levels = torch.maximum(found.levels[0], held)
         return levels if bool((levels == 0).any()) else nothing
