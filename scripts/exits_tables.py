@@ -10,6 +10,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "exits"
 BUDGETS = (0.3, 0.5, 0.7)
 ALONE = 2
 """Place of the command of `model_select.json` that is given no small network."""
+SETTLED = {"coarse": "settled at level 2", "vanish": "settled vanishes"}
 Row = dict[str, Any]
 
 
@@ -116,7 +117,8 @@ def searched() -> str:
 
 def leaving() -> str:
     """Return quality of leaving a network early on the test images, with the controls, a row each."""
-    groups = [*commands("camvid_rn18"), *commands("camvid_rn18_fixed")]
+    files = ("camvid_rn18", "camvid_rn18_fixed", "camvid_rn18_cascade")
+    groups = [group for name in files for group in commands(name)]
     lines = ["| method | budget | work | mIoU | agreement |", "|---|---|---|---|---|"]
     for place, group in enumerate(groups):
         for row in group[0 if place == 0 else 1 :]:
@@ -130,7 +132,7 @@ def _leaving_row(row: Row) -> str:
     names = {
         "dense": "dense",
         "mess": f"MESS by input{exits}" if settings.get("threshold") else "MESS, one exit for all",
-        "layer_cascade": f"Layer Cascade{exits}",
+        "layer_cascade": f"Layer Cascade{exits}, {SETTLED.get(settings.get('settled', ''), '')}",
         "coarse_to_fine": "coarse to fine",
         "static": "whole image reduced",
         "segblocks": "SegBlocks, tiles at random",

@@ -17,7 +17,7 @@ from foveal.data import synthetic as street
 from foveal.data.pairs import default_palette
 from foveal.exits import ExitConfig, Exits, Stages
 from foveal.fusion import fuse
-from foveal.geometry.plan import SKIP, grid
+from foveal.geometry.plan import grid
 from foveal.hub.card import Card, CheckpointError
 from foveal.hub.checkpoint import Parts, load_model, save_model
 from foveal.methods import Aim, LayerCascade, LayerCascadeConfig, Mess, MessConfig
@@ -82,7 +82,7 @@ def test_work_falls_with_the_threshold(make, network, image) -> None:  # type: i
 
 
 def test_tiles_that_go_on_are_those_of_the_highest_score(network: nn.Module, image: Tensor) -> None:
-    method = cascade(network, budget=0.6, settled_level=SKIP)
+    method = cascade(network, budget=0.6, settled="vanish")
     plan = method.decide(image)
     early = cheapest(method, image)
     log = early.log_softmax(1)
@@ -118,8 +118,8 @@ def test_what_is_settled_lends_its_borders(network: nn.Module, image: Tensor) ->
     with torch.no_grad():
         dense = network(image)
     off = []
-    for level in (2, SKIP):
-        method = cascade(network, budget=0.9, threshold=0.45, settled_level=level, pass_on=1.0)
+    for settled in ("coarse", "vanish"):
+        method = cascade(network, budget=0.9, threshold=0.45, settled=settled, pass_on=1.0)
         found = answer(method, image)
         assert found.trace.levels is not None and {0, 2} <= set(found.trace.levels.unique().tolist())
         there = (found.trace.levels == 0).repeat_interleave(8, 1).repeat_interleave(8, 2)
@@ -127,10 +127,10 @@ def test_what_is_settled_lends_its_borders(network: nn.Module, image: Tensor) ->
     assert off[0] < off[1]
 
 
-@pytest.mark.parametrize("level", [2, 1, SKIP])
-def test_counted_macs_are_those_of_the_steps(level: int) -> None:
+@pytest.mark.parametrize("how", [{"coarse_level": 2}, {"coarse_level": 1}, {"settled": "vanish"}], ids=str)
+def test_counted_macs_are_those_of_the_steps(how: dict[str, object]) -> None:
     network, image = tower(CLASSES), torch.rand(1, 3, 192, 256)
-    method = cascade(network, budget=0.5, settled_level=level, tile=16)
+    method = cascade(network, budget=0.5, tile=16, **how)
     spent = count_macs(lambda: method(image)).convolution
     dense = count_macs(lambda: network(image)).convolution
     assert spent / dense == pytest.approx(float(answer(method, image).trace.work[0]), abs=1e-6)

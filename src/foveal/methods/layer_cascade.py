@@ -7,7 +7,7 @@ Source   Li, Liu, Luo, Loy and Tang, "Not All Pixels Are Equal: Difficulty-Aware
          Deep Layer Cascade", CVPR 2017.
 Differs  tiles instead of pixels, so that every convolution stays one; of any network, cut where all of it
          goes through. What is settled goes on at a coarse level, so that what is open has neighbours and
-         context to read; with `settled_level` -1 it vanishes, as in the paper. Budgets are kept per image;
+         context to read; with `settled` vanish it does so, as in the paper. Budgets are kept per image;
          the threshold is then an upper end. A threshold of 1 settles nothing.
 """
 
@@ -36,6 +36,9 @@ from foveal.storage.names import find
 from foveal.storage.schema import MOST_LEVEL, MOST_TILE
 from foveal.tiles import TileTensor, retile, split
 
+SETTLED = {"coarse": True, "vanish": False}
+"""Whether what is settled goes on."""
+
 
 @dataclass(frozen=True)
 class LayerCascadeConfig(MethodConfig):
@@ -45,9 +48,8 @@ class LayerCascadeConfig(MethodConfig):
         "weighted_entropy", "Score of an exit's uncertainty, for budgets; see `foveal policies`."
     )
     tile: int = setting(32, "Side of a tile [px].", 1, MOST_TILE)
-    settled_level: int = setting(
-        2, "Level at which settled places go on beside open ones; -1: they vanish.", SKIP, MOST_LEVEL
-    )
+    settled: str = setting("coarse", "What becomes of settled places: coarse, they go on so; or vanish.")
+    coarse_level: int = setting(2, "Level at which they go on.", 0, MOST_LEVEL)
     threshold: float | None = setting(
         None, "Mean confidence from which a tile is settled; as few as the budget asks for if absent.", 0, 1
     )
@@ -55,6 +57,15 @@ class LayerCascadeConfig(MethodConfig):
         0.5, "Share of what an exit lets through that a budget expects to pass the next one too.", 0, 1
     )
     exits: str = setting("", EXITS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        find(self.settled, SETTLED, "way of settled places")
+
+    @property
+    def settled_level(self) -> int:
+        """Level at which settled places go on; SKIP where they vanish."""
+        return self.coarse_level if SETTLED[self.settled] else SKIP
 
     @property
     def is_dense(self) -> bool:
