@@ -127,7 +127,7 @@ def leaving() -> str:
 
 
 def _leaving_row(row: Row) -> str:
-    settings = row["settings"] or {}
+    settings = row.get("settings") or {}
     exits = f", exit {settings['exits']}" if settings.get("exits") else ""
     names = {
         "dense": "dense",
