@@ -318,6 +318,10 @@ def test_an_image_has_the_channels_of_the_network(library: ctypes.CDLL, tmp_path
         status, _, found = run(library, loaded, *given, (5, 7))
         assert status == 0
         np.testing.assert_array_equal(found["labels"], expected.labels[0])
+        ragged = Image(image.ctypes.data, 0, 143, 208), given[1]
+        status, said, _ = run(library, loaded, *ragged, (5, 7))
+        assert status == -2
+        assert b"images are 143x208 px" in said.error and b"multiples of 4; pad them" in said.error
     finally:
         library.foveal_free(loaded)
 

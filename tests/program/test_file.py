@@ -13,7 +13,7 @@ from PIL import Image
 
 from foveal.program import CoarseToFineRun, load_program
 from foveal.program.quantise import find_scales, in_int8
-from foveal.program.spec import APPLY, MAP_BEFORE, Head, MapSpec, StepSpec, native
+from foveal.program.spec import APPLY, HEAD_BEFORE, MAP_BEFORE, SIDES_SINCE, Head, MapSpec, StepSpec, native
 
 WITHOUT_TORCH = """
 import numpy as np
@@ -78,28 +78,28 @@ def test_a_file_of_version_1_answers_as_it_did(tmp_path: Path) -> None:
         assert set(np.unique(found.levels)) == {0, 1}
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_versions_gave_a_meaning_to_what_older_files_lack(version: int, tmp_path: Path, program) -> None:
     path, given = tmp_path / "net.foveal", program("swiftnet_nano")
     given.save(path)
     size = int.from_bytes(path.read_bytes()[:8], "little")
     header, tables = json.loads(path.read_bytes()[8 : 8 + size]), bytearray(path.read_bytes()[8 + size :])
     head = Head.from_buffer(tables)
-    first, last = header["maps"]["data_offsets"]
     steps = (StepSpec * head.steps).from_buffer_copy(tables, header["steps"]["data_offsets"][0])
-    maps = (MapSpec * head.maps).from_buffer_copy(tables, first)
+    maps = (MapSpec * head.maps).from_buffer_copy(tables, header["maps"]["data_offsets"][0])
     assert all(step.kind < APPLY and step.function == 0 for step in steps)
-    assert all(m.columns == m.up == m.down == m.more == m.least == 0 for m in maps)
+    assert all(m.columns == m.up == m.down == m.more == m.least == 0 for m in maps) and head.multiple == 1
     header["__metadata__"]["version"], head.version = str(version), version
-    older = b"".join(bytes(m)[:MAP_BEFORE] for m in maps)
-    header["maps"] = {"dtype": "U8", "shape": [len(older)], "data_offsets": [first, first + len(older)]}
-    for name in ("steps", "numbers"):
-        header[name]["data_offsets"] = [
-            at + len(older) - (last - first) for at in header[name]["data_offsets"]
-        ]
+    parts = {name: bytes(tables[slice(*header[name]["data_offsets"])]) for name in ("steps", "numbers")}
+    older = b"".join(bytes(m)[:MAP_BEFORE] if version < SIDES_SINCE else bytes(m) for m in maps)
+    parts = {"head": bytes(head)[:HEAD_BEFORE], "maps": older, **parts}
+    at = 0
+    for name, data in parts.items():
+        width = 4 if name == "numbers" else 1
+        header[name] |= {"shape": [len(data) // width], "data_offsets": [at, at + len(data)]}
+        at += len(data)
     text = json.dumps(header).encode()
-    rest = bytes(tables[:first]) + older + bytes(tables[last:])
-    path.write_bytes(len(text).to_bytes(8, "little") + text + rest)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts.values()))
     image = torch.rand(1, 3, 96, 130)
     one, two = (p.run(image, logits=True, threads=1).logits for p in (given, load_program(path)))
     np.testing.assert_array_equal(one, two)

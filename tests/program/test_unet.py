@@ -96,3 +96,15 @@ def test_images_of_any_channels(channels: int, precision: str, limit: float, tmp
     assert abs(one - two).max() <= 1e-5 * abs(two).max()
     with pytest.raises(ValueError, match=rf"give float32 \[N, {channels}, H, W\]"):
         program.run(picture(channels + 1, SIZE))
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
+def test_sides_that_the_network_cannot_take_are_refused(precision: str, tmp_path: Path) -> None:
+    """Mixed levels would silently give something else than the network's own layers."""
+    made = program("bilinear", precision)
+    made.save(tmp_path / "net.foveal")
+    for each in (made, load_program(tmp_path / "net.foveal")):
+        for size in ((144, 210), (143, 208)):
+            with pytest.raises(ValueError, match=f"images are {size[0]}x{size[1]} px .* multiples of 4; pad"):
+                each.run(picture(size=size).numpy(), CoarseToFineRun(0.6, tile=16))
+        each.run(picture(size=(148, 204)).numpy(), CoarseToFineRun(0.6, tile=16))

@@ -245,7 +245,9 @@ def int8_scales(engine: Engine, images: Sequence[Tensor], least_agreement: float
     name, count = engine.model.name, min(CALIBRATED, len(images))
     if engine.program is None:
         raise ValueError(f"{name} has no program in int8: {engine.why_not}")
-    chosen = [images[k * len(images) // count][None].contiguous().numpy() for k in range(count)]
+    chosen = [
+        engine.sent(images[k * len(images) // count][None]).cpu().contiguous().numpy() for k in range(count)
+    ]
     try:
         return find_scales(engine.program, chosen, least_agreement)
     except (ValueError, RuntimeError) as error:

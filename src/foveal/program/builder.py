@@ -104,10 +104,15 @@ class Builder:
         self.steps.append(step)
         self.names.append(name)
 
-    def finish(self, given: int, out: int, classes: int, colours: int) -> Tables:
-        """Return the tables of the program from images in map `given` to the logits in map `out`."""
+    def finish(self, given: int, out: int, classes: int, colours: int, multiple: int = 1) -> Tables:
+        """Return the tables of the program from images in map `given` to the logits in map `out`.
+
+        Sides of the images must be multiples of `multiple` [px].
+        """
         coarsest = max(m.stride for m in self.maps)
-        head = Head(VERSION, len(self.maps), len(self.steps), given, out, classes, coarsest, colours)
+        head = Head(
+            VERSION, len(self.maps), len(self.steps), given, out, classes, coarsest, colours, multiple
+        )
         numbers = np.concatenate([*self._numbers, np.zeros(ALIGNED, np.float32)])
         maps, steps = (MapSpec * len(self.maps))(*self.maps), (StepSpec * len(self.steps))(*self.steps)
         return Tables(head, maps, steps, numbers, tuple(self.names))

@@ -17,7 +17,9 @@ import numpy as np
 from foveal.program.builder import Tables
 from foveal.program.info import ProgramInfo
 from foveal.program.spec import (
+    HEAD_BEFORE,
     MAP_BEFORE,
+    MULTIPLE_SINCE,
     NUMBER_FIELDS,
     OLDEST_VERSION,
     SIDES_SINCE,
@@ -77,6 +79,8 @@ def read_tables(path: Path) -> tuple[Tables, ProgramInfo | None]:
         metadata = header["__metadata__"]
         if int(metadata["version"]) < SIDES_SINCE:
             parts["maps"] = _with_sides(parts["maps"])
+        if int(metadata["version"]) < MULTIPLE_SINCE:
+            parts["head"] += bytes(ctypes.sizeof(Head) - HEAD_BEFORE)  # any sides will do
         head = Head.from_buffer_copy(parts["head"])
         maps = (MapSpec * head.maps).from_buffer_copy(parts["maps"])
         steps = (StepSpec * head.steps).from_buffer_copy(parts["steps"])

@@ -118,7 +118,8 @@ class Graph:
         builder: Builder | None = None,
         sample: tuple[int, int, int] = SAMPLE,
     ) -> None:
-        self.traced, self.dense_modules, self.channels = traced, dense_modules, channels
+        self.traced, self.dense_modules = traced, dense_modules
+        self.channels, self.multiple = channels, multiple
         self.builder = builder or Builder()
         self.values: dict[fx.Node, Value] = {}
         self.whole: dict[int, int] = {}
@@ -135,7 +136,8 @@ class Graph:
         out = self.walk(given)
         if self.builder.maps[out].kind != TILED:
             raise NotCompiled("the output is no map of the image")
-        return self.builder.finish(given, out, self.builder.maps[out].channels, self.channels)
+        classes = self.builder.maps[out].channels
+        return self.builder.finish(given, out, classes, self.channels, self.multiple)
 
     def walk(self, given: int) -> int:
         """Add the steps from map `given` on, and return the map of the output."""

@@ -185,7 +185,7 @@ class _Copy(Builder):
     def done(self) -> Tables:
         """Return the tables."""
         head = self.tables.head
-        return self.finish(head.input, head.output, head.classes, head.colours or RGB)
+        return self.finish(head.input, head.output, head.classes, head.colours or RGB, head.multiple or 1)
 
 
 def split_prologues(tables: Tables) -> Tables:

@@ -7,7 +7,7 @@ from functools import cache
 
 from foveal.kernels.build import loaded
 
-OLDEST_VERSION, VERSION = 1, 3
+OLDEST_VERSION, VERSION = 1, 4
 """Of files that are read; what is written."""
 PRECISIONS = ("f32", "bf16", "u8")
 TILED, WHOLE, BINS = range(3)
@@ -60,12 +60,16 @@ _Address = ctypes.c_void_p
 
 
 class Head(ctypes.Structure):
-    """How many maps and steps there are, and which maps are the image and the logits."""
+    """How many maps and steps there are, which maps are the image and the logits, and what images must be."""
 
     _fields_ = [
-        (name, ctypes.c_int32)
-        for name in ("version", "maps", "steps", "input", "output", "classes", "coarsest_stride", "colours")
+        *((name, ctypes.c_int32) for name in ("version", "maps", "steps", "input", "output", "classes")),
+        *((name, ctypes.c_int32) for name in ("coarsest_stride", "colours", "multiple")),
     ]
+
+
+MULTIPLE_SINCE, HEAD_BEFORE = 4, 32
+"""Version of files whose head says what sides must be multiples of; bytes of a head in older ones."""
 
 
 class MapSpec(ctypes.Structure):

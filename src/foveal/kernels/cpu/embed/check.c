@@ -9,7 +9,7 @@
 
 enum {
     MOST_MAPS = 1 << 14, MOST_STEPS = 1 << 14, MOST_CLASSES = 255, MOST_CHANNELS = 1 << 14,
-    MOST_STRIDE = 1 << 10, MOST_GRID = 64, MOST_FACTOR = 64,
+    MOST_STRIDE = 1 << 10, MOST_MULTIPLE = 1 << 12, MOST_GRID = 64, MOST_FACTOR = 64,
     MOST_DOWN = 64, MOST_UP = 4,      /* of a whole map's sides: shares of the image's, and how many times them */
     MOST_WINDOW = 64,                 /* rows or columns of a convolution */
     MOST_TAPS = 121,                  /* samples in a window of other steps */
@@ -45,6 +45,7 @@ static int check_head(const Tables *t) {
     if (!between(h->input, 0, h->maps - 1) || !between(h->output, 0, h->maps - 1)) return refuse(t, "its image or its logits are no map");
     if (!between(h->classes, 1, MOST_CLASSES)) return refuse(t, "it has %d classes, a label is a byte", h->classes);
     if (!between(h->coarsest_stride, 1, MOST_STRIDE)) return refuse(t, "its coarsest stride is %d", h->coarsest_stride);
+    if (!between(h->multiple, 0, MOST_MULTIPLE)) return refuse(t, "sides of its images are multiples of %d", h->multiple);
     return 0;
 }
 

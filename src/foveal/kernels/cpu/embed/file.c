@@ -4,7 +4,8 @@
 #include "embed/file.h"
 #include "embed/json.h"
 
-enum { PREFIX = 8, MOST_HEADER = 1 << 24, TABLES = 4, SIDES_SINCE = 3, MAP_BEFORE = 32 }; /* bytes of a map in older files */
+enum { PREFIX = 8, MOST_HEADER = 1 << 24, TABLES = 4 };
+enum { SIDES_SINCE = 3, MAP_BEFORE = 32, MULTIPLE_SINCE = 4, HEAD_BEFORE = 32 }; /* bytes of a map, of the head in older files */
 
 static const char *const NAMES[TABLES] = {"head", "maps", "steps", "numbers"};
 static const char *const FORMAT = "foveal-program";
@@ -16,7 +17,7 @@ typedef struct {
     char *header;
     const uint8_t *table[TABLES];
     size_t length[TABLES];
-    size_t map; /* bytes of a map */
+    size_t map, head; /* bytes of a map, of the head */
     char *error;
     size_t size;
 } File;
@@ -61,6 +62,7 @@ static int check_version(File *f, const char *metadata) {
         snprintf(version, sizeof version, "%d", k);
         if (!is_text(metadata, "version", version)) continue;
         f->map = k < SIDES_SINCE ? MAP_BEFORE : sizeof(MapSpec);
+        f->head = k < MULTIPLE_SINCE ? HEAD_BEFORE : sizeof(ProgramHead);
         return 0;
     }
     return wrong(f, "it is of another version");
@@ -119,15 +121,15 @@ static int read_info(const File *f, const char *metadata, const ProgramHead *hea
 
 static Program *read_program(File *f, Info *info) {
     size_t at = 0;
-    ProgramHead head;
+    ProgramHead head = {0};
     if (read_header(f)) return NULL;
     const char *metadata = json_member(json_start(f->header), "__metadata__");
     if (check_version(f, metadata)) return NULL;
     for (int k = 0; k < TABLES; k++)
         if (find_table(f, k, &at)) return NULL;
     if (at != f->count - f->first) return wrong(f, "something lies behind its tables"), NULL;
-    if (f->length[0] != sizeof head) return wrong(f, "its tables do not belong together"), NULL;
-    memcpy(&head, f->table[0], sizeof head);
+    if (f->length[0] != f->head) return wrong(f, "its tables do not belong together"), NULL;
+    memcpy(&head, f->table[0], f->head);
     const int fit = head.maps > 0 && head.steps > 0 && f->length[1] / f->map == (size_t)head.maps && f->length[1] % f->map == 0 &&
                     f->length[2] / sizeof(StepSpec) == (size_t)head.steps && f->length[2] % sizeof(StepSpec) == 0;
     if (!fit) return wrong(f, "its tables do not belong together"), NULL;

@@ -93,6 +93,7 @@ EXPORT Program *foveal_program_make(
     if (!p) return NULL;
     p->head = *head;
     if (!p->head.colours) p->head.colours = RGB;
+    if (!p->head.multiple) p->head.multiple = 1;
     p->maps = copy(maps, (size_t)head->maps * sizeof *maps);
     p->steps = copy(steps, (size_t)head->steps * sizeof *steps);
     p->numbers = copy(numbers, (size_t)count * sizeof *numbers);
@@ -226,8 +227,14 @@ static int bins_fit(const Program *p, const Request *q) {
     return 1;
 }
 
+static int refuse_sides(Request *q, int32_t multiple) {
+    snprintf(q->error, sizeof q->error, "images are %dx%d px and the network needs sides that are multiples of %d; pad them", q->height, q->width, multiple);
+    return -2;
+}
+
 int request_check(const Program *p, Request *q) {
     if (q->images < 1 || q->height < 1 || q->width < 1) return request_refuse(q, "images are empty");
+    if (q->height % p->head.multiple || q->width % p->head.multiple) return refuse_sides(q, p->head.multiple);
     if (q->tile > MOST_TILE) return request_refuse(q, "the tile must be at most 4096 px");
     if (q->tile < 1 || q->tile % p->head.coarsest_stride) return request_refuse(q, "the tile must be a multiple of the network's coarsest stride");
     if (q->coarse_level < 0 || q->coarse_level >= MOST_LEVELS || q->max_level < 0 || q->max_level >= MOST_LEVELS)

@@ -12,7 +12,7 @@
 #include "reduced/reduced.h"
 #include "platform/team.h"
 
-enum { OLDEST_VERSION = 1, PROGRAM_VERSION = 3 };
+enum { OLDEST_VERSION = 1, PROGRAM_VERSION = 4 };
 enum { TILED, WHOLE, BINS };      /* a map in tiles; one of whole images, in a dense module; a small grid of it */
 enum { CONVOLVE, DEPTHWISE, MAX_POOL, ENLARGE, ADD, AFFINE, CONCAT, COMPOSE, GRID_POOL, GRID_SPREAD, CUT, REPEAT, SPREAD,
        APPLY, MULTIPLY, OFFSET, LAYER_NORM, GROUP_NORM, MEAN, RESAMPLE, SLICE, STEP_KINDS };
@@ -23,7 +23,8 @@ enum { DIRECT, WINOGRAD2, WINOGRAD4, ALGORITHMS };
 
 typedef struct {
     int32_t version, maps, steps, input, output, classes, coarsest_stride;
-    int32_t colours; /* channels of an image; 0 in older files, for 3 */
+    int32_t colours;  /* channels of an image; 0 in older files, for 3 */
+    int32_t multiple; /* of which sides of images must be multiples [px]; 0 in files before version 4, for 1 */
 } ProgramHead;
 
 typedef struct {
