@@ -35,8 +35,9 @@ enum { FOVEAL_DENSE = 0, FOVEAL_SEGBLOCKS = 1, FOVEAL_COARSE_TO_FINE = 2 };
 /* Samples of an image: bytes 0..255, or floats 0..1. */
 enum { FOVEAL_BYTES = 0, FOVEAL_FLOATS = 1 };
 
-/* An image of as many channels as the network takes, RGB in general. The steps count samples; all three 0 means
-   packed lines of pixels, R G B R G B ... */
+/* An image of as many channels as the network takes, RGB in general; where the network takes only sides that are
+   multiples of a number, others are refused, with the number. The steps count samples; all three 0 means packed lines
+   of pixels, R G B R G B ... */
 typedef struct {
     const void *pixels;
     int32_t format, height, width;
