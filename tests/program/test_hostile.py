@@ -271,7 +271,7 @@ CASES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "no JSON": (lambda data: data[:8] + b"!" + data[9:], "no JSON object"),
     "bytes behind": (lambda data: data + b"0", "behind its tables"),
     "half": (lambda data: data[: len(data) // 2], "cut short"),
-    "another version": (with_metadata(lambda m: m.update(version="4")), "another version"),
+    "another version": (with_metadata(lambda m: m.update(version="9")), "another version"),
     "another format": (with_metadata(lambda m: m.update(format="x")), "format is not"),
     "names of fewer steps": (with_metadata(lambda m: m.update(names="[]")), "name its steps"),
     "info that is no JSON": (with_metadata(lambda m: m.update(info="{")), "info is no JSON"),

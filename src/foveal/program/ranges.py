@@ -41,7 +41,7 @@ def observe(program: Program, images: Sequence[Any]) -> Ranges:
         images: Batches [N, C, H, W], float32 in 0..1.
     """
     arrays = [np.asarray(image, dtype=np.float32) for image in images]
-    arrays += [_halved(image) for image in arrays]
+    arrays += [_halved(image, program.tables.head.multiple or 1) for image in arrays]
     maps = len(program.tables.maps)
     span = np.tile(np.array([0.0, 0.0], np.float32), (maps, 1))
     for image in arrays:
@@ -54,9 +54,9 @@ def observe(program: Program, images: Sequence[Any]) -> Ranges:
     return Ranges(scale, zero, loss)
 
 
-def _halved(image: Array) -> Array:
-    """Average 2x2 pixels; an odd last row or column is left out."""
-    height, width = (side // 2 * 2 for side in image.shape[2:])
+def _halved(image: Array, multiple: int) -> Array:
+    """Average 2x2 pixels; what makes no whole multiples for the network is left out at the end."""
+    height, width = (side // (2 * multiple) * 2 * multiple for side in image.shape[2:])
     if not height or not width:
         return image
     x = image[:, :, :height, :width]
