@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -179,6 +180,7 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer keeps freed memory")
 def test_memory_is_bounded_and_given_back(program) -> None:
     made, source = program("swiftnet_nano"), random.Random(0)
     stream, frames = Stream(made, (160, 192)), moving((160, 192), 10)
