@@ -19,7 +19,6 @@ from foveal.data.synthetic import CLASSES
 from foveal.exits import ExitConfig, Exits, Stages
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import Parts, load_model, save_model
-from foveal.methods import Mess
 from foveal.objectives.confusion import Confusion
 from samples import lively, nano, write_folder
 
@@ -98,7 +97,6 @@ def test_every_exit_is_described(engine: Engine, data: Dataset, found: SearchRes
 def test_stages_are_timed(engine: Engine, data: Dataset) -> None:
     rows = search_exits(engine, data, BUDGETS, limit=2, timed=1).exits
     assert all(row.ms is not None and row.ms > 0 for row in rows)
-    assert rows[0].ms < rows[-1].ms * 1.5  # type: ignore[operator]
 
 
 def test_calibration_error_and_risk_of_known_answers() -> None:
@@ -151,8 +149,3 @@ def test_what_was_found_is_of_these_exits(engine: Engine) -> None:
     others = Exits.of(Stages(engine.model.network), seed=6)
     assert replace(engine.model, exits=others).weights != engine.model.weights
     assert replace(engine.model, exits=None).weights != engine.model.weights
-
-
-def test_exits_of_mess_may_be_searched_through_stages(engine: Engine) -> None:
-    method = Mess.from_config(engine.network, Mess.Config(1.0), engine.model.resources)
-    assert isinstance(method, Mess) and method.stages.is_fused

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from commands import parsed, run
+import foveal
+from commands import parsed, refused, run
 from conformance import CLASSES, answer, assert_close
 from foveal.cost import count_macs
 from foveal.data import synthetic as street
+from foveal.data.image import save_image
 from foveal.data.pairs import default_palette
 from foveal.exits import ExitConfig, Exits, Stages
 from foveal.fusion import fuse
@@ -275,6 +277,7 @@ def test_a_file_without_the_heads_of_its_card_is_refused(tmp_path: Path) -> None
 def test_commands_run_both(tmp_path: Path) -> None:
     _, _, path = saved(tmp_path, street.CLASSES)
     data = write_folder(tmp_path / "data", 2, SIZE)
+    save_image(torch.rand(3, *SIZE), tmp_path / "shot.png")
     for name, budget in (("layer_cascade", 0.6), ("mess", 0.4)):
         call = (
             "evaluate",
@@ -291,3 +294,32 @@ def test_commands_run_both(tmp_path: Path) -> None:
         row = parsed(run(*call, "--json"))[-1]
         assert row["method"] == name and 0 < row["work"] <= budget + 32**2 / (SIZE[0] * SIZE[1])
         assert 0 < row["macs"] < parsed(run(*call, "--baseline", "--json"))[0]["macs"]
+        shot = ("segment", tmp_path / "shot.png", "--model", path, "--method", name, "--budget", budget)
+        seen = parsed(run(*shot, "--out", tmp_path / name, "--json", "--always-adapt"))
+        assert 0 < seen["work"] < 1 and all(Path(file).is_file() for file in seen["files"].values())
+
+
+def test_what_was_not_trained_is_refused(tmp_path: Path) -> None:
+    """Heads with fresh weights would answer with noise."""
+    plain = save_model(
+        nano(3), Card("swiftnet_nano", ("a", "b", "c"), default_palette(3)), tmp_path / "plain"
+    )
+    save_image(torch.rand(3, 64, 96), tmp_path / "shot.png")
+    for name in ("mess", "layer_cascade"):
+        call = ("segment", tmp_path / "shot.png", "--model", plain, "--method", name, "--out", tmp_path)
+        assert f"plain has no exits, and {name} leaves a network there" in refused(run(*call))
+        with pytest.raises(ValueError, match=f"method {name} leaves a network at exits that were trained"):
+            foveal.adapt(nano(3), method=name)
+
+
+@pytest.mark.parametrize("more", [("mess", ""), ("model_select", 'fusion = "gated"\n')])
+def test_heads_and_gates_that_no_file_would_hold_are_not_trained(
+    more: tuple[str, str], tmp_path: Path
+) -> None:
+    data = write_folder(tmp_path / "data", 2, (64, 96))
+    name, rest = more
+    text = f'[model]\nname = "foreign:UNet"\n[data]\ntrain = "folder:{data}"\nsplit = "test"\n'
+    text += f'[method]\nname = "{name}"\n{rest}'
+    (tmp_path / "recipe.toml").write_text(text)
+    said = refused(run("train", tmp_path / "recipe.toml", "--run", tmp_path / "run"))
+    assert f"what {name} trains beside the network is stored with architectures for colour images" in said

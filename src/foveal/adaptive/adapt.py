@@ -139,7 +139,11 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
     check_finite(network.state_dict(), f"network {type(network).__name__}", masks=mask_buffers(network))
     if refusal := recognise(network).refusal:
         raise ValueError(refusal)
-    find(method, METHODS, "method")
+    if find(method, METHODS, "method").uses_exits:
+        raise ValueError(
+            f"method {method} leaves a network at exits that were trained with it, which adapt has not; use "
+            "foveal.exits and the method's class, or train a model with a recipe of recipes/exits"
+        )
     if precision not in ("f32", "bf16"):
         raise ValueError(
             f'precision is {precision}; give f32 or bf16, or call model.calibrate(images, precision="int8")'

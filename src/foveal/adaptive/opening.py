@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from foveal.adaptive.adapt import adapt
 from foveal.adaptive.engine import describe_model
 from foveal.adaptive.files import CONFIG, WEIGHTS, save
 from foveal.adaptive.model import AdaptiveModel
+from foveal.adaptive.pairs import with_small
 from foveal.adaptive.source import importable, is_function_name
 from foveal.adaptive.spec import Specification
 from foveal.data.raster import COLOUR, ImageFormat
@@ -27,11 +27,9 @@ from foveal.methods.padding import PaddedNetwork
 from foveal.models import MODELS
 from foveal.models.adapters import remedy
 from foveal.storage.finite import check_finite, mask_buffers
-from foveal.storage.reading import read_json, shorten
+from foveal.storage.reading import read_json
 from foveal.storage.tensors import read_tensors
 
-UNNAMED = re.compile(r"class[ _]\d+")
-"""Name of a class that nobody named."""
 NESTED = "state_dict", "model_state_dict", "model"
 """Where training scripts keep the weights within what they save."""
 
@@ -103,28 +101,6 @@ def open_model(reference: Reference | str, untrained: bool = False) -> Model:
     if not given.small:
         return found
     return with_small(found, open_model(Reference(given.small, trusted=given.trusted, device=given.device)))
-
-
-def with_small(large: Model, small: Model) -> Model:
-    """Give a network a small one for the same classes.
-
-    Raises:
-        ValueError: It has other classes, or takes images of other channels.
-    """
-    ours, theirs = small.card.classes, large.card.classes
-    named = not any(UNNAMED.fullmatch(name) for name in (*ours, *theirs))
-    if len(ours) != len(theirs) or (named and ours != theirs):
-        raise ValueError(
-            f"{small.name} knows {len(ours)} classes ({shorten(', '.join(ours), 80)}) and {large.name} "
-            f"{len(theirs)} ({shorten(', '.join(theirs), 80)}); give two networks for the same classes"
-        )
-    channels = [getattr(model.network, "in_channels", COLOUR.channels) for model in (small, large)]
-    if channels[0] != channels[1]:
-        raise ValueError(
-            f"{small.name} takes images of {channels[0]} channels and {large.name} of {channels[1]}; give "
-            "two networks for the same images"
-        )
-    return replace(large, small=small)
 
 
 def open_network(reference: Reference | str) -> nn.Module:

@@ -108,9 +108,16 @@ def configure(model: Model, method: str, budget: float, given: Settings) -> Meth
         given: Settings that come before all others.
 
     Raises:
-        ValueError: There is no such method, it has no such setting, or a value is not allowed.
+        ValueError: There is no such method, it has no such setting, a value is not allowed, or the model has
+            no exits for a method that needs them.
     """
-    kind = find(method, METHODS, "method").Config
+    made = find(method, METHODS, "method")
+    if made.uses_exits and model.exits is None:
+        raise ValueError(
+            f"{model.name} has no exits, and {method} leaves a network there; train some with a recipe such "
+            "as recipes/exits/camvid_rn18_mess.toml"
+        )
+    kind = made.Config
     known = settings_of(kind)
     strange = [name for name in given if name not in known]
     if strange:

@@ -40,6 +40,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
         is_anytime: Whether complete predictions come one after the other (`stream`).
         supports_masks: Whether places can be left out (`masked`).
         uses_memory: Whether it reads what the last call left in `memory`.
+        uses_exits: Whether it leaves the network at exits, whose heads must have been trained with it.
     """
 
     network: nn.Module
@@ -50,6 +51,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
     is_anytime: ClassVar[bool] = False
     supports_masks: ClassVar[bool] = False
     uses_memory: ClassVar[bool] = False
+    uses_exits: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

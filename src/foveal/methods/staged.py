@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
@@ -76,6 +77,7 @@ class StagedSegmenter(TrainableSegmenter):
     """
 
     is_anytime = True
+    uses_exits = True
 
     def __init__(
         self,
@@ -112,9 +114,9 @@ class StagedSegmenter(TrainableSegmenter):
         """Segment images [N, C, H, W] in 0..1; a memory is not used, every image is seen anew."""
         return last(self.stream(image))
 
+    @abstractmethod
     def stream(self, image: Tensor) -> Iterator[Prediction]:
         """Yield a complete prediction at every exit that is reached; the last is that of `forward`."""
-        raise NotImplementedError
 
     def dense(self) -> nn.Module:
         """Return the network."""

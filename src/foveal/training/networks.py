@@ -26,7 +26,7 @@ from foveal.adaptive.spec import Specification, read_range
 from foveal.data.dataset import Dataset
 from foveal.data.raster import COLOUR, ImageFormat
 from foveal.hub.checkpoint import load_model
-from foveal.methods import TrainableSegmenter
+from foveal.methods import METHODS, TrainableSegmenter
 from foveal.methods.base import check_tile
 from foveal.methods.padding import PaddedNetwork
 from foveal.models import create_model
@@ -85,6 +85,11 @@ def create_adapted(recipe: Recipe, dataset: Dataset) -> nn.Module:
     if getattr(recipe.method, "policy", "") == "learned":
         raise ValueError(
             "a learned policy belongs to an architecture for colour images; give method.policy random"
+        )
+    if METHODS[recipe.method.name].uses_exits or getattr(recipe.method, "fusion", "") == "gated":
+        raise ValueError(
+            f"what {recipe.method.name} trains beside the network is stored with architectures for colour "
+            "images; give one of them as model.name"
         )
     if part.encoder_weights:
         raise ValueError(
