@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from commands import parsed, refused, run
+from foveal.calibration.candidates import Space
 from foveal.calibration.configure import Asked, choose
 from foveal.calibration.engine import Engine, find_engine
 from foveal.calibration.exit_search import SearchResult, calibration_error, risk_at, search_exits
+from foveal.calibration.tune import Effort, tune
 from foveal.data.dataset import open_dataset
 from foveal.data.pairs import Dataset, default_palette
 from foveal.data.synthetic import CLASSES
@@ -149,3 +151,14 @@ def test_what_was_found_is_of_these_exits(engine: Engine) -> None:
     others = Exits.of(Stages(engine.model.network), seed=6)
     assert replace(engine.model, exits=others).weights != engine.model.weights
     assert replace(engine.model, exits=None).weights != engine.model.weights
+
+
+def test_two_searches_keep_what_the_other_found(engine: Engine, data: Dataset, path: Path) -> None:
+    try:
+        search_exits(engine, data, BUDGETS, timed=0).settings.save(engine.model)
+        tune({"f32": engine}, data, Space((0.5,), (1.0,)), Effort(timed=0)).settings.save(engine.model)
+        both = search_exits(engine, data, BUDGETS, timed=0).settings
+        assert {"mess", "dense"} <= {row.method for row in both.rows}
+        assert len(both.rows) == len(set(map(repr, both.rows)))
+    finally:
+        path.with_suffix(".tuned.json").unlink(missing_ok=True)

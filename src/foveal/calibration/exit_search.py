@@ -21,7 +21,7 @@ from torch import Tensor
 
 from foveal.calibration.engine import Engine
 from foveal.calibration.exit_answers import ExitAnswers, Progress, ask_all, stage_times
-from foveal.calibration.tuned import TunedRow, TunedSettings, find_tuned
+from foveal.calibration.tuned import TunedRow, TunedSettings, found_before
 from foveal.data.pairs import Dataset
 from foveal.methods import Mess, MessConfig
 
@@ -265,8 +265,7 @@ def _settings(
     engine: Engine, data: Dataset, seen: ExitAnswers, rows: Sequence[ModeRow], dense: float
 ) -> TunedSettings:
     """Keep the ways by input beside what else was tuned for these weights."""
-    before, weights = find_tuned(engine.model), engine.model.weights
-    others = [] if before is None else [row for row in before.rows if row.method != "mess"]
+    weights, others = engine.model.weights, found_before(engine.model, ("mess",))
     ours = {
         (row.exits, row.threshold): TunedRow(
             "mess",

@@ -18,12 +18,12 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from foveal.calibration.candidates import Candidate, Space, list_candidates
+from foveal.calibration.candidates import DENSE, VARIED, Candidate, Space, list_candidates
 from foveal.calibration.curves import Point, pareto
 from foveal.calibration.engine import Engine
 from foveal.calibration.halving import image_order, rungs, survivors
 from foveal.calibration.latency import on_tiles
-from foveal.calibration.tuned import TunedRow, TunedSettings
+from foveal.calibration.tuned import TunedRow, TunedSettings, found_before
 from foveal.cost import alternate, settle
 from foveal.data.pairs import Dataset
 from foveal.methods import AdaptiveSegmenter
@@ -276,6 +276,7 @@ class _Race:
         )
         earlier = sorted((entry.row() for entry in self.dropped), key=lambda r: (-r.images, r.work))
         kept = [_tuned(entry) for entry, mark in zip(self.entries, marks, strict=True) if mark]
+        kept += found_before(engine.model, (DENSE, *VARIED))  # what another search found stays
         if not all(isfinite(entry.confusion.miou) for entry in self.entries):
             raise ValueError(f"no pixel of {self.data.name} has a label; tune needs some, adapt does without")
         whole = next(e for e in self.entries if e.candidate.shrinks_alone and e.candidate.config.scale == 1)

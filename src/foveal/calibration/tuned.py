@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
@@ -149,3 +149,9 @@ def find_tuned(model: Model) -> TunedSettings | None:
         Unusable: What is there is damaged: without it, other settings would be used unnoticed.
     """
     return TUNED.find(model)
+
+
+def found_before(model: Model, anew: Collection[str]) -> tuple[TunedRow, ...]:
+    """Return what was found for these weights, but for the methods that are searched anew."""
+    found = find_tuned(model)
+    return () if found is None else tuple(row for row in found.rows if row.method not in anew)
