@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from conformance import ADAPTIVE, BY_TILES, NAMES, Networks, answer, make
+from conformance import ADAPTIVE, BY_TILES, NAMES, Networks, answer, make, ordinary
 from foveal.cost import count_macs
+from foveal.methods import METHODS
 from foveal.tiles import split
-from samples import nano
 from strategies import sources
 from tile_runs import TILE, a_plan, conv_macs, everything, network_and_image, remembered
 
@@ -52,7 +52,7 @@ def test_counted_macs_never_rise_with_a_level(source: Random) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_counted_macs_fall_with_the_budget(name: str) -> None:
-    network, image = nano(), torch.rand(1, 3, 192, 256)
+    network, image = ordinary(name), torch.rand(1, 3, 192, 256)
     budgets = (0.3, 0.45, 0.6, 0.8, 1.0)
     methods = [make(name, network, budget=budget) for budget in budgets]
     macs = [count_macs(lambda m=m: m(image)).convolution for m in methods]
@@ -73,8 +73,9 @@ def test_counted_macs_are_those_of_the_trace(name: str, budget: float, networks:
     network, image = networks.headless(name), torch.rand(2, 3, 128, 192)
     method = make(name, network, budget=budget, tile=16)
     steps = answer(method, image).trace.steps
+    kind = "total" if METHODS[name].counts_interpolation else "convolution"
     dense, tile = (
-        count_macs(lambda size=size: network(torch.rand(1, 3, *size))).convolution
+        getattr(count_macs(lambda size=size: network(torch.rand(1, 3, *size))), kind)
         for size in ((128, 192), (16, 16))
     )
     expected = 0
@@ -84,4 +85,4 @@ def test_counted_macs_are_those_of_the_trace(name: str, budget: float, networks:
         else:
             expected += tile * int(step.plan.tiles.sum())
             assert torch.equal(step.work, step.plan.work)
-    assert count_macs(lambda: method(image)).convolution == expected
+    assert getattr(count_macs(lambda: method(image)), kind) == expected

@@ -13,7 +13,8 @@ from foveal.fusion import fuse
 from foveal.methods import METHODS, AdaptiveSegmenter, Prediction, TrainableSegmenter
 from foveal.methods.config import settings_of
 from foveal.methods.staged import StagedSegmenter
-from samples import headless, nano, tower
+from foveal.routes import Router
+from samples import headless, lattice, nano, tower
 
 NAMES = list(METHODS)
 ADAPTIVE = [name for name in NAMES if name != "dense"]
@@ -35,14 +36,25 @@ class Networks:
     def _made(self, make_network: Callable[[], nn.Module]) -> Any:
         return fuse(make_network()) if self.fused else make_network()
 
-    def nano(self) -> Any:
-        """Make a bundled architecture with global context."""
-        return self._made(lambda: nano(CLASSES))
+    def nano(self, name: str = "") -> Any:
+        """Make a bundled architecture with global context; a lattice for methods that need one."""
+        return self._made(lambda: ordinary(name))
 
     def headless(self, name: str = "") -> Any:
         """Make a network of stride 4 without global context; a deep one for methods that leave it early."""
         staged = name in METHODS and issubclass(METHODS[name], StagedSegmenter)
-        return self._made(lambda: (tower if staged else headless)(CLASSES))
+        usual = tower if staged else headless
+        return self._made(lambda: (lattice if needs_lattice(name) else usual)(CLASSES))
+
+
+def needs_lattice(name: str) -> bool:
+    """Whether a method by name runs nothing but lattices."""
+    return name in METHODS and METHODS[name].needs is Router
+
+
+def ordinary(name: str = "", classes: int = CLASSES) -> Any:
+    """Make a small network that a method by name runs."""
+    return (lattice if needs_lattice(name) else nano)(classes)
 
 
 def make(
@@ -61,7 +73,7 @@ def make(
     known = settings_of(kind.Config)
     wishes["max_level" if "max_level" in known else "coarse_level"] = levels
     config = kind.Config(budget, **{key: value for key, value in wishes.items() if key in known})
-    return kind.from_config(nano(CLASSES) if network is None else network, config).eval()
+    return kind.from_config(ordinary(name) if network is None else network, config).eval()
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from foveal.data.synthetic import CLASSES, street
 from foveal.models import SegmentationNetwork, create_model
+from foveal.models.lattice import LatticeNetwork
 
 
 def headless(classes: int = 5, dropout: float = 0.0) -> nn.Sequential:
@@ -38,6 +39,12 @@ def tower(classes: int = 5) -> nn.Sequential:
     for _ in range(3):
         layers.append(nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU()))
     return nn.Sequential(*layers, nn.Conv2d(width, classes, 1)).eval()
+
+
+def lattice(classes: int = 5) -> LatticeNetwork:
+    """Make a small lattice, its norms not at their start."""
+    made: LatticeNetwork = shaken(LatticeNetwork(5, 32, classes)).eval()
+    return made
 
 
 def nano(classes: int = 5) -> SegmentationNetwork:

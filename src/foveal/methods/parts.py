@@ -16,6 +16,7 @@ from torch import nn
 
 from foveal.exits import ExitConfig, Exits
 from foveal.policies import AnswerGate, PolicyNet
+from foveal.routes import Router
 from foveal.storage.reading import shorten
 from foveal.storage.schema import read_as
 
@@ -58,6 +59,7 @@ def _by_arguments(kind: type[nn.Module], words: str) -> PartKind:
 PARTS = {
     "policy": _by_arguments(PolicyNet, "a policy network"),
     "gate": _by_arguments(AnswerGate, "a gate"),
+    "router": _by_arguments(Router, "a router"),
     "exits": PartKind(Exits, "exits", ExitConfigs, Exits, lambda part: part.configs),
 }
 """Kinds by name: the names of their weights start with it and a dot."""
