@@ -36,11 +36,11 @@ ARROWS: dict[str, str] = {
     "evaluation": "storage geometry ops tiles objectives cost methods data",
     "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
     "evaluation",
-    "inference": "storage geometry ops tiles data cost methods hub calibration",
+    "inference": "storage geometry ops tiles data cost routes methods hub calibration",
     "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
     "calibration",
     "training": "storage tiles models data objectives policies exits methods hub calibration adaptive",
-    "reporting": "storage geometry data cost calibration benchmark evaluation inference",
+    "reporting": "storage geometry data models cost routes calibration benchmark evaluation inference",
 }
 """For every folder the folders that it may import, lower floors only."""
 TOP = {"cli", "__main__"}

@@ -44,24 +44,20 @@ def auto_deeplab(layers: int) -> Route:
 
 
 def unet(layers: int) -> Route:
-    """Go down in the first half and up in the second; what a scale has before waits there."""
-    down = [round(step * (layers / 2) / (SCALES - 1)) for step in range(SCALES)]
-    up = [layers - at for at in down]
+    """Go down in the first half and up in the second, mirrored; what a scale has before waits there."""
+    coarsest = min(SCALES - 1, layers // 2)
+    down = [step * layers // (2 * coarsest) for step in range(coarsest)]
+    up = [layers - 1 - layer for layer in down]
     cells: dict[tuple[int, int], list[str]] = {}
     scale = 0
     for layer in range(layers + 1):
-        ways = ["keep"]
-        if layer < layers / 2 and scale < SCALES - 1 and layer + 1 >= max(1, down[scale + 1]):
-            ways.append("down")
-        elif layer >= layers / 2 and scale and layer + 1 >= up[scale - 1]:
-            ways = ["up"]
-        cells[layer, scale] = ways
-        scale += {"down": 1, "up": -1}.get(ways[-1], 0)
+        cells[layer, scale] = ["up"] if layer in up else ["keep"] + ["down"] * (layer in down)
+        scale += (layer in down) - (layer in up)
     return _open(layers, cells)
 
 
 def hrnetv2(layers: int) -> Route:
-    """Run a branch at every scale from where it can begin; branches beside each other exchange now and then."""
+    """Run a branch per scale from where it can begin; neighbours exchange every few layers."""
     shape = LatticeShape(layers, 2, 1)
     cells: dict[tuple[int, int], list[str]] = {}
     for layer, scale in shape.cells:
