@@ -104,6 +104,8 @@ class RoutingTraining(MethodTraining):
     """Share of the training after which the budget counts."""
     small_gates: bool = True
     """Whether gates look at reduced maps, as of Dynamic-A, B and C; not of Raw."""
+    closed: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest share of a layer's paths, the weakest of an image, that a step closes, as budgets do later."""
 
 
 class Routing(TrainableSegmenter):
@@ -202,12 +204,15 @@ class Routing(TrainableSegmenter):
     def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the cross entropy under the gates, and how far the expected cost is from the budget.
 
+        With `closed`, in every step some of the weakest paths are closed.
+
         Source: L = CE + lambda w(t) (C_expected / C_all - mu)^2, the mean cost of the batch, w from 0 to 1
         over `WARM` of the training once `budget_from` of it is over.
         """
         check_image(image, self.network)
-        logits, weights = soft(self.parts, self.router, image)
         aim, part = self.aim, self.training_part
+        closed = part.closed * float(torch.rand(())) if part.closed else 0.0
+        logits, weights = soft(self.parts, self.router, image, closed)
         weight = None if aim.class_weight is None else aim.class_weight.to(image.device)
         terms = {"segmentation": cross_entropy(logits, target, weight, aim.hardest)}
         price = part.budget_weight * self._warmth()

@@ -132,7 +132,9 @@ class LatticeParts:
         return part
 
 
-def soft(parts: LatticeParts, router: Router, image: Tensor) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
+def soft(
+    parts: LatticeParts, router: Router, image: Tensor, closed: float = 0.0
+) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
     """Run all cells for all images of a batch, every path weighed by its gate, for training.
 
     What a closed path would add is zero, and a cell whose paths are all closed hands on what it is given.
@@ -141,27 +143,44 @@ def soft(parts: LatticeParts, router: Router, image: Tensor) -> tuple[Tensor, di
         parts: The lattice.
         router: Its gates.
         image: Images [N, C, H, W] in 0..1.
+        closed: Share of the paths of every layer that are closed, an image's weakest, so that the lattice
+            learns to do without them.
 
     Returns:
-        Logits [N, K, h, w]; and by layer and scale the weights [N, paths] of the paths out of a cell.
+        Logits [N, K, h, w]; and by layer and scale the weights [N, paths] of the paths out of a cell, as the
+        gates say.
     """
     shape, sides = parts.shape, parts.costs((image.shape[2], image.shape[3])).sides
     maps, found = {0: parts.start(image)}, {}
     for layer in range(shape.layers + 1):
-        given, weights = dict(maps), {}
+        given, weights, alphas = dict(maps), {}, {}
         for scale, x in given.items():
             alpha = router(layer, scale, x)
-            alpha = found[layer, scale] = alpha.to(torch.promote_types(alpha.dtype, torch.float32))
-            columns = dict(zip(shape.ways(layer, scale), alpha.unbind(1), strict=True))
+            alphas[scale] = alpha.to(torch.promote_types(alpha.dtype, torch.float32))
+            found[layer, scale] = alphas[scale]
+        alphas = _without_weakest(alphas, closed)
+        for scale, x in given.items():
+            columns = dict(zip(shape.ways(layer, scale), alphas[scale].unbind(1), strict=True))
             weights[scale] = [
                 columns[way].view(-1, 1, 1, 1).to(x.dtype) if way in columns else 0.0 for way in WAYS
             ]
         maps = parts.onward(layer, given, weights, sides)
         for scale, x in given.items():
-            closed = (found[layer, scale].detach().sum(1) < CLOSED).view(-1, 1, 1, 1)
-            if bool(closed.any()):
-                maps[scale] = maps[scale] + x * closed.to(x.dtype)
+            handed = (alphas[scale].detach().sum(1) < CLOSED).view(-1, 1, 1, 1)
+            if bool(handed.any()):
+                maps[scale] = maps[scale] + x * handed.to(x.dtype)
     return parts.decode(maps, sides), found
+
+
+def _without_weakest(alphas: Mapping[int, Tensor], share: float) -> dict[int, Tensor]:
+    """Set a share of the weights of a layer [N, paths] to zero, the smallest of every image."""
+    if not share:
+        return dict(alphas)
+    together = torch.cat(list(alphas.values()), 1)
+    count = int(share * together.shape[1])
+    order = together.detach().argsort(1)[:, :count]
+    kept = together.scatter(1, order, 0.0)
+    return dict(zip(alphas, kept.split([alpha.shape[1] for alpha in alphas.values()], 1), strict=True))
 
 
 def expected_share(costs: LatticeCosts, weights: Mapping[tuple[int, int], Tensor]) -> Tensor:
