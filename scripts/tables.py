@@ -10,6 +10,7 @@ from pathlib import Path
 from closer_tables import TABLES
 from exits_tables import leaving, searched, selection, selection_context
 from rivals import rivals_text
+from routing_tables import published, routed, settings
 
 from foveal.storage.atomic import write_atomically
 
@@ -123,6 +124,9 @@ def main() -> None:
             "selection": selection,
             "selection_context": selection_context,
         },
+    )
+    fill(
+        ROOT / "docs" / "routing.md", {"routed": routed, "routed_settings": settings, "published": published}
     )
 
 

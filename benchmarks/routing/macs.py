@@ -2,11 +2,11 @@
 
     python benchmarks/routing/macs.py benchmarks/routing/macs.json
 
-The published GFLOPs count one multiply-accumulate as one FLOP, two more for every sample of a norm and one for
-every sample of an activation; nothing for bilinear enlargement, nothing for what the initial cell computes, and
-the decoder at half of its size, as the width of its maps is taken from their height. So the same network has two
-numbers here: MACs as they run, and the count that the public code makes. No share of open paths is published:
-for settings with a budget the last column is the share that the published figure implies.
+All published GFLOPs count one multiply-accumulate as one FLOP, two more for every sample of a norm and one
+for every sample of an activation; nothing for bilinear enlargement, nothing for what the initial cell
+computes, and half of the decoder, as the width of its maps is taken from their height. So the same network
+has two numbers here: MACs as they run, and the count that the public code makes. No share of open paths is
+published: the last columns are the shares that the published figures imply.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/routing/speed.py MODEL benchmarks/routing/speed.json
 
-One image of CamVid at 960x720, from the image in 0..1 to its labels, all rows in turns in one process; two threads.
-Rows with gates pay for them. On a quiet machine.
+One image of CamVid at 960x720, from the image in 0..1 to its labels, all rows in turns in one process, on a
+quiet machine. Rows with gates pay for them.
 """
 
 from __future__ import annotations

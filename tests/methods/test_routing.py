@@ -128,6 +128,16 @@ def test_gates_decide_image_by_image_and_the_usual_route_does_not(image: Tensor)
     assert chance[0] == chance[1] and len(set(chance[0])) == 3
 
 
+def test_the_usual_route_follows_weights_that_are_loaded(image: Tensor) -> None:
+    network, other = lattice(CLASSES), lattice(CLASSES)
+    method = routing(network, budget=0.5, route="usual")
+    first = answer(method, image).trace.routes[0]
+    other.encoder.set_weights(torch.rand_like(other.encoder.usual) * other.encoder.usual)  # type: ignore[arg-type, operator]
+    network.load_state_dict(other.state_dict())
+    second = answer(method, image).trace.routes[0]
+    assert first != second == answer(routing(other, budget=0.5, route="usual"), image).trace.routes[0]
+
+
 def test_the_weakest_paths_of_a_layer_are_closed_first(image: Tensor) -> None:
     network = lattice(CLASSES)
     router = gates(network)

@@ -59,8 +59,8 @@ def _by_arguments(kind: type[nn.Module], words: str) -> PartKind:
 PARTS = {
     "policy": _by_arguments(PolicyNet, "a policy network"),
     "gate": _by_arguments(AnswerGate, "a gate"),
-    "router": _by_arguments(Router, "a router"),
     "exits": PartKind(Exits, "exits", ExitConfigs, Exits, lambda part: part.configs),
+    "router": _by_arguments(Router, "a router"),
 }
 """Kinds by name: the names of their weights start with it and a dot."""
 

@@ -35,6 +35,7 @@ from foveal.routes import (
     LatticeParts,
     Route,
     Router,
+    Weights,
     expected_share,
     fixed_route,
     soft,
@@ -143,10 +144,13 @@ class Routing(TrainableSegmenter):
         like = next(network.parameters(), None)
         self.router = Router.fresh(self.parts.shape, like=like) if router is None else router
         self.router.check_fit(self.parts.shape)
+        if like is not None:
+            self.router.to(like)
         self.aim, self.training_part = Aim(), RoutingTraining(budget_from=0.0)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self._costs: dict[tuple[int, int], LatticeCosts] = {}
         self._routes: dict[tuple[int, int], Route] = {}
+        self._routes_of: Weights | None = None
 
     @classmethod
     def from_config(
@@ -235,8 +239,10 @@ class Routing(TrainableSegmenter):
 
     def _fixed(self, size: tuple[int, int]) -> Route:
         """Return the route of all images of `size` [px], at the usual weights of its paths."""
+        costs, usual = self.costs(size), self.parts.usual
+        if usual is not self._routes_of:  # other weights were loaded
+            self._routes, self._routes_of = {}, usual
         if size not in self._routes:
-            costs, usual = self.costs(size), self.parts.usual
             if self.config.adjustable:
                 self._routes[size] = usual_route(usual, costs, (self.budget + ROUNDING) * costs.dense)
             else:

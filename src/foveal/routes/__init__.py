@@ -1,5 +1,6 @@
 """Routes through a lattice network: which paths an image takes, what they cost, and who chooses them."""
 
+from foveal.models.lattice import Weights
 from foveal.routes.choice import BudgetChoice, Choice, FixedChoice
 from foveal.routes.costs import LatticeCosts
 from foveal.routes.fixed import FIXED, fixed_route, usual_route
@@ -19,6 +20,7 @@ __all__ = [
     "LatticeParts",
     "Route",
     "Router",
+    "Weights",
     "expected_share",
     "fixed_route",
     "soft",
