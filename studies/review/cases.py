@@ -106,15 +106,14 @@ def _made(method: AdaptiveSegmenter, target: Tensor) -> AdaptiveSegmenter:
 def budgets_of(case: Case, review: Review, engine: Engine, size: tuple[int, int]) -> list[float]:
     """Return the budgets of a case, without those that it cannot keep on images of `size` [px]."""
     asked = case.budgets or review.budgets
-    config = configure(engine.model, case.method, 0.999, case.settings)
-    least = engine.make(
-        case.method,
-        config,
-        engine.model.resources if case.settings.get("policy") != "oracle" else Resources(),
-    ).least_work(size)
+    settings = {name: value for name, value in case.settings.items() if value != "oracle"}
+    config = configure(engine.model, case.method, BELOW_ALL, settings)
+    least = engine.make(case.method, config, engine.model.resources).least_work(size)
     return [budget for budget in asked if budget >= least]
 
 
+BELOW_ALL = 0.999
+"""Budget at which a method still decides."""
 ORACLE = "SegBlocks, oracle"
 RANDOM = "SegBlocks, at random"
 KEY_FRAMES = "key frames"
