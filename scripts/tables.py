@@ -9,6 +9,7 @@ from pathlib import Path
 
 from closer_tables import TABLES
 from exits_tables import leaving, searched, selection, selection_context
+from review_tables import REVIEW
 from rivals import rivals_text
 
 from foveal.storage.atomic import write_atomically
@@ -115,6 +116,7 @@ def main() -> None:
     fill(ROOT / "README.md", {"camvid": camvid, "segment": segment, "cpu": cpu, **TABLES})
     fill(ROOT / "docs" / "coarse-to-fine.md", TABLES)
     fill(ROOT / "docs" / "video.md", {"video": video})
+    fill(ROOT / "docs" / "review.md", REVIEW)
     fill(
         ROOT / "docs" / "exits-and-cascades.md",
         {
