@@ -14,6 +14,7 @@ from foveal.program.settings import Settings
 from foveal.storage.schema import Level, Tile
 
 if TYPE_CHECKING:
+    from foveal.decoders import Decoder
     from foveal.exits import Exits
     from foveal.policies.answers import AnswerGate
     from foveal.policies.learned import PolicyNet
@@ -145,6 +146,7 @@ class Resources:
         exits: Heads where the network may be left.
         small: A small network for the same classes, from images to logits; a method may ask it first.
         gate: What weighs the answers of the two networks, trained for them.
+        decoder: What may answer in the place of the network's own decoder.
     """
 
     policy_network: PolicyNet | None = None
@@ -152,6 +154,7 @@ class Resources:
     exits: Exits | None = None
     small: nn.Module | None = None
     gate: AnswerGate | None = None
+    decoder: Decoder | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,231 @@
+"""The dynamic decoder: what it refines, what that costs, and that the rest of the network does not run."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conformance import CLASSES, answer, assert_close
+from foveal.cost import count_macs
+from foveal.decoders import Decoder, PointDecoder, usual_places
+from foveal.exits import Stages
+from foveal.fusion import fuse
+from foveal.methods import Aim, DynamicDecoder, DynamicDecoderConfig
+from foveal.methods.dynamic_decoder import DynamicDecoderTraining
+from samples import error_of, ladder, lively, nano
+
+SIZE = (150, 212)
+WIDTHS = {"nrd": 8, "points": 40}
+Kind = Literal["nrd", "points"]
+
+
+@pytest.fixture(params=["nrd", "points"])
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def image() -> Tensor:
+    return torch.rand(2, 3, *SIZE)
+
+
+def decoder(network: nn.Module, kind: Kind) -> Decoder:
+    """Make a decoder that says different things at different places."""
+    made = Decoder.of(Stages(network, usual_places(network)), kind, WIDTHS[kind], seed=1).eval()
+    with torch.no_grad():
+        made.coarse.classify.weight.mul_(10)
+        if not isinstance(made.head, PointDecoder):
+            nn.init.normal_(made.head.controller[-1].weight, std=0.3)
+    return made
+
+
+def method(network: nn.Module, kind: Kind, **settings: object) -> DynamicDecoder:
+    config = DynamicDecoderConfig(**settings)  # type: ignore[arg-type]
+    return DynamicDecoder(network, config, decoder(network, kind)).eval()
+
+
+# All laws hold for the decoder that methods have by themselves; here for both kinds
+
+
+def test_a_budget_that_pays_for_all_places_refines_all(kind: Kind, image: Tensor) -> None:
+    network = ladder(CLASSES)
+    most = method(network, kind).most_work(SIZE)
+    assert most < 1
+    made = method(network, kind, budget=most + 1e-6, steps=1)
+    found = answer(made, image)
+    with torch.no_grad():
+        assert_close(found.logits, made.everywhere(image))
+        assert not torch.allclose(found.logits, network(image))
+    assert found.trace.work.tolist() == pytest.approx([most] * 2)
+    assert answer(method(network, kind, budget=0.999, steps=1), image).trace.work.tolist() == pytest.approx(
+        [most] * 2
+    )
+
+
+def test_the_whole_budget_is_the_network_itself(kind: Kind, image: Tensor) -> None:
+    network = lively(nano(CLASSES), image[0])
+    made = method(network, kind, budget=1.0)
+    found = answer(made, image)
+    with torch.no_grad():
+        assert torch.equal(found.logits, network(image))
+    assert [step.name for step in found.trace.steps] == ["network"]
+
+
+def test_the_least_budget_is_the_coarse_answer(kind: Kind, image: Tensor) -> None:
+    network = ladder(CLASSES)
+    least = method(network, kind).least
+    made = method(network, kind, budget=least)
+    first, second = (p for p in iterated(made, image))
+    assert torch.equal(first.trace.work, second.trace.work)
+    assert first.trace.work.tolist() == pytest.approx([least] * 2)
+    assert_close(
+        first.logits, second.logits, 0.2
+    )  # points double the answer twice, and it is enlarged at once
+    assert kind == "points" or torch.equal(first.logits, second.logits)
+    assert "raise the budget" in error_of(lambda: answer(method(network, kind, budget=least - 1e-3), image))
+
+
+@torch.no_grad()
+def iterated(made: DynamicDecoder, image: Tensor) -> list:  # type: ignore[type-arg]
+    return list(made.stream(image))
+
+
+@pytest.mark.parametrize("budget", [0.2, 0.25, 0.3, 0.6])
+@pytest.mark.parametrize("joined", [False, True], ids=["plain", "fused"])
+def test_counted_macs_are_those_of_the_trace(kind: Kind, joined: bool, budget: float) -> None:
+    """What the network's own decoder would compute is not among them."""
+    network, image = ladder(CLASSES), torch.rand(2, 3, 128, 192)
+    network = fuse(network) if joined else network
+    made = method(network, kind, budget=budget)
+    macs, dense = (count_macs(lambda run=run: run(image)) for run in (made, network))
+    share = (macs.convolution + macs.product) / (dense.convolution + dense.product)
+    assert share == pytest.approx(float(answer(made, image).trace.work.mean()), abs=1e-9)
+    assert share <= budget
+
+
+def test_budgets_are_spent_to_one_place(kind: Kind, image: Tensor) -> None:
+    network = ladder(CLASSES)
+    made = method(network, kind, budget=0.17)
+    place = made.place_macs / (made.stages.macs_per_pixel * SIZE[0] * SIZE[1])
+    assert made.most_work(SIZE) > 0.17
+    work = answer(made, image).trace.work
+    assert bool((work <= 0.17 + 1e-9).all()) and bool((work > 0.17 - place).all())
+
+
+def test_nearer_to_the_decoder_everywhere_with_more_work(kind: Kind, image: Tensor) -> None:
+    network = ladder(CLASSES)
+    full = method(network, kind).most_work(SIZE)
+    least, off = method(network, kind).least, []
+    for share in (0.0, 0.3, 0.6, 0.9, 1.0):
+        made = method(network, kind, budget=least + share * (full - least) + 1e-9, steps=1)
+        with torch.no_grad():
+            off.append(float((made(image).logits - made.everywhere(image)).abs().mean()))
+    assert all(more > less for more, less in pairwise(off)) and off[-1] < 1e-5
+
+
+def test_the_uncertain_places_are_refined(kind: Kind, image: Tensor) -> None:
+    network = ladder(CLASSES)
+    made = method(network, kind, budget=0.2, steps=1)
+    found = answer(made, image)
+    coarse = iterated(made, image)[0].logits if kind == "nrd" else doubled(made, image)
+    side = made.stages.places[1].stride // 4 if kind == "nrd" else 1
+    changed = (found.logits != coarse).any(1)
+    top = coarse.topk(2, 1).values
+    ratio = (top[:, 1] - top[:, 0]).exp()
+    ratio = ratio[:, : SIZE[0] // 4 // side * side, : SIZE[1] // 4 // side * side]
+    score = nn.functional.avg_pool2d(ratio[:, None], side)[:, 0]
+    marked = nn.functional.max_pool2d(changed[:, None].float(), side)[:, 0].bool()
+    marked = marked[:, : score.shape[1], : score.shape[2]]
+    for scores, there in zip(score, marked, strict=True):
+        assert 0 < int(there.sum()) < there.numel()
+        assert float(scores[there].min()) >= float(scores[~there].max()) - 1e-6
+
+
+def doubled(made: DynamicDecoder, image: Tensor) -> Tensor:
+    with torch.no_grad():
+        maps = made.maps(image)
+    return list(made.decoder.head.stream(maps, 0, lambda a, s: a, 1))[-1][0]
+
+
+def test_images_alone_and_again_get_the_same(kind: Kind, image: Tensor) -> None:
+    for policy in ("logit_margin", "random", "weighted_entropy"):
+        made = method(ladder(CLASSES), kind, budget=0.25, policy=policy)
+        together = answer(made, image)
+        assert torch.equal(answer(made, image).logits, together.logits)
+        for n in range(2):
+            assert_close(answer(made, image[n : n + 1]).logits[0], together.logits[n])
+
+
+def test_policies_choose_different_places(kind: Kind, image: Tensor) -> None:
+    network = ladder(CLASSES)
+    one, other = (
+        answer(method(network, kind, budget=0.25, policy=p), image) for p in ("logit_margin", "random")
+    )
+    assert torch.equal(one.trace.work, other.trace.work) and not torch.allclose(one.logits, other.logits)
+    with pytest.raises(ValueError, match="no policy with a score named 'oracle'"):
+        DynamicDecoderConfig(policy="oracle")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 97), (97, 1), (31, 33), (3, 5)])
+def test_any_size_comes_back(kind: Kind, size: tuple[int, int]) -> None:
+    made = method(ladder(CLASSES), kind, budget=0.5)
+    image = torch.rand(1, 3, *size)
+    assert answer(made, image).labels.shape == (1, *size)
+    with torch.no_grad():
+        assert made.everywhere(image).shape[2:] == answer(made, image).logits.shape[2:]
+
+
+# Training
+
+
+def trained(kind: Kind, frozen: bool = False) -> DynamicDecoder:
+    part = DynamicDecoderTraining(name="dynamic_decoder", kind=kind, frozen=frozen, points=64)
+    return DynamicDecoder.for_training(nano(CLASSES), part, Aim())
+
+
+def test_the_loss_reaches_network_and_decoder(kind: Kind) -> None:
+    made = trained(kind).train()
+    target = torch.randint(0, CLASSES, (2, 96, 96))
+    losses = made.loss(torch.rand(2, 3, 96, 96), target)
+    assert set(losses) == {"coarse", "patches" if kind == "nrd" else "points", "final"}
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    for name, parameter in made.named_parameters():
+        assert parameter.grad is not None and bool((parameter.grad != 0).any()), name
+    void = made.loss(torch.rand(1, 3, 64, 64), torch.full((1, 64, 64), 255))
+    assert all(float(loss.detach()) == 0 for loss in void.values())
+
+
+def test_on_a_frozen_network_only_the_decoder_learns(kind: Kind) -> None:
+    made = trained(kind, frozen=True).train()
+    made.network.eval()
+    before = {name: x.clone() for name, x in made.network.state_dict().items()}
+    losses = made.loss(torch.rand(2, 3, 64, 64), torch.randint(0, CLASSES, (2, 64, 64)))
+    assert "final" not in losses
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is None for p in made.network.parameters())
+    assert all(p.grad is not None for p in made.decoder.parameters())
+    assert all(torch.equal(x, before[name]) for name, x in made.network.state_dict().items())
+
+
+def test_a_decoder_learns_what_its_labels_say(kind: Kind) -> None:
+    """Halves of a patch have different classes, which the coarse answer cannot tell apart."""
+    torch.manual_seed(0)
+    made = trained(kind, frozen=True).train()
+    made.network.eval()
+    image = torch.where(torch.arange(64) % 16 < 8, 0.9, 0.1).expand(2, 3, 64, 64).contiguous()
+    target = (torch.arange(64) % 16 < 8).long().expand(2, 64, 64).contiguous()
+    optimiser = torch.optim.Adam(made.decoder.parameters(), 1e-2)
+    for _ in range(80):
+        optimiser.zero_grad()
+        losses = made.loss(image, target)
+        sum(losses.values()).backward()  # type: ignore[union-attr]
+        optimiser.step()
+    made.eval()
+    with torch.no_grad():
+        right = nn.functional.interpolate(made.everywhere(image), (64, 64)).argmax(1) == target
+    assert float(right.float().mean()) > 0.85
+    assert float(losses["coarse"].detach()) > 0.1
