@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import ConfigDict, Field
 
+from foveal.decoders import DecoderConfig
 from foveal.exits import ExitConfig
 from foveal.models import MODELS
 from foveal.policies import AnswerGate, PolicyNet
@@ -35,6 +36,7 @@ class Card:
         policy: Arguments of the policy network that was trained with it; empty if there is none.
         exits: Where it may be left, and the heads there that were trained with it, first to last.
         gate: Arguments of the gate between its answer and a small network's; empty if there is none.
+        decoder: Shape of what may answer in the place of its own decoder.
         training: How it was trained and what it reached, in words and numbers.
         command: What trained it; empty if nobody said.
         commit: Of the checkout that trained it.
@@ -52,6 +54,7 @@ class Card:
     policy: dict[str, int] = field(default_factory=dict)
     exits: Annotated[tuple[ExitConfig, ...], Field(max_length=64)] = ()
     gate: dict[str, int] = field(default_factory=dict)
+    decoder: DecoderConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     commit: str = ""

@@ -13,6 +13,7 @@ from safetensors.torch import save as in_bytes
 from torch import Tensor, nn
 
 from foveal.cost import relative_macs
+from foveal.decoders import Decoder
 from foveal.exits import Exits
 from foveal.hub.card import Card, CheckpointError
 from foveal.hub.fingerprint import fingerprint
@@ -25,7 +26,7 @@ from foveal.storage.names import suggestion
 from foveal.storage.reading import shorten
 from foveal.storage.tensors import read_tensors
 
-PARTS = {"policy": "a policy network", "gate": "a gate", "exits": "exits"}
+PARTS = {"policy": "a policy network", "gate": "a gate", "exits": "exits", "decoder": "a decoder"}
 """What may belong to a network: the names of its weights start with it and a dot."""
 BUNDLED = Path(__file__).parent / "weights"
 
@@ -58,6 +59,7 @@ class Model:
         file: The file it comes from.
         compiled: What has been made of it; None before it is compiled.
         gate: What weighs its answer and that of a small network, trained for the two.
+        decoder: What may answer in the place of its own decoder.
         small: A small network for the same classes, if it was given one.
     """
 
@@ -69,25 +71,27 @@ class Model:
     compiled: Compiled | None = field(default=None, repr=False, compare=False)
     gate: AnswerGate | None = field(default=None, kw_only=True)
     exits: Exits | None = field(default=None, kw_only=True)
+    decoder: Decoder | None = field(default=None, kw_only=True)
     small: Model | None = field(default=None, repr=False, kw_only=True)
 
     @property
     def weights(self) -> str:
-        """Fingerprint of its network, and of its exits if it has any: what was measured for both."""
+        """Fingerprint of its network, its exits and its decoder, if it has any: what was measured for all."""
         own = fingerprint(self.network)
-        if self.exits is None:
-            return own
-        return hashlib.sha256(f"{own} {fingerprint(self.exits)}".encode()).hexdigest()
+        for part in (self.exits, self.decoder):
+            if part is not None:
+                own = hashlib.sha256(f"{own} {fingerprint(part)}".encode()).hexdigest()
+        return own
 
     @property
     def resources(self) -> Resources:
         """What methods may use besides the network; a small network is the engine's."""
-        return Resources(policy_network=self.policy, gate=self.gate, exits=self.exits)
+        return Resources(policy_network=self.policy, gate=self.gate, exits=self.exits, decoder=self.decoder)
 
     @property
     def parts(self) -> Parts:
         """What is stored with the network."""
-        return Parts(self.policy, self.gate, self.exits)
+        return Parts(self.policy, self.gate, self.exits, self.decoder)
 
 
 def bundled() -> dict[str, Path]:
@@ -103,11 +107,13 @@ class Parts:
         policy: A policy network; the card has its arguments.
         gate: A gate between its answer and a small network's; the card has its arguments.
         exits: Heads where it may be left; the card has their shapes.
+        decoder: What may answer in the place of its own decoder; the card has its shape.
     """
 
     policy: PolicyNet | None = None
     gate: AnswerGate | None = None
     exits: Exits | None = None
+    decoder: Decoder | None = None
 
     @classmethod
     def of_card(cls, card: Card) -> Parts:
@@ -116,6 +122,7 @@ class Parts:
             PolicyNet(**card.policy).eval() if card.policy else None,
             AnswerGate(**card.gate).eval() if card.gate else None,
             Exits(card.exits, len(card.classes)).eval() if card.exits else None,
+            Decoder(card.decoder).eval() if card.decoder else None,
         )
 
     @property
@@ -199,7 +206,8 @@ def load_model(name: str | Path) -> Model:
             f"{path}: does not fit {card.network}; missing {missing[:3]}, unexpected {unexpected[:3]}"
         )
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(path.stem, network, card, policy, path, gate=parts.gate, exits=parts.exits)
+    held_parts = {"gate": parts.gate, "exits": parts.exits, "decoder": parts.decoder}
+    return Model(path.stem, network, card, policy, path, **held_parts)  # type: ignore[arg-type]
 
 
 def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

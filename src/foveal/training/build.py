@@ -15,6 +15,7 @@ from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches, class_shares
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.synthetic import StreetScenes
+from foveal.decoders import Decoder
 from foveal.exits import Exits
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import Parts, save_model
@@ -79,7 +80,8 @@ def save_run(
     policy = next((part for part in method.modules() if isinstance(part, Learned)), None)
     gate = next((part for part in method.modules() if isinstance(part, AnswerGate)), None)
     exits = next((part for part in method.modules() if isinstance(part, Exits)), None)
-    parts = Parts(policy.net if policy else None, gate, exits)
+    decoder = next((part for part in method.modules() if isinstance(part, Decoder)), None)
+    parts = Parts(policy.net if policy else None, gate, exits, decoder)
     adapted = save_adapted(recipe, run, method, dataset)
     if adapted is not None:
         return adapted
@@ -93,6 +95,7 @@ def save_run(
         policy=parts.policy.config if parts.policy else {},
         gate=gate.config if gate else {},
         exits=exits.configs if exits else (),
+        decoder=decoder.config if decoder else None,
         training={"recipe": recipe.as_dict()},
         **(origin or {}),
     )
