@@ -61,8 +61,8 @@ def planned(run: Callable[[], object]) -> int:
 def test_counted_macs_fall_with_the_budget(name: str) -> None:
     network, image = nano(), torch.rand(1, 3, 192, 256)
     made = {budget: make(name, network, budget=budget) for budget in (0.3, 0.45, 0.6, 0.8, 1.0)}
-    methods = {b: method for b, method in made.items() if method.least_work((192, 256)) <= b}
-    assert len(methods) >= 4, "budgets that are too small are refused: law 4"
+    methods = {b: m for b, m in made.items() if name not in ADAPTIVE or m.least_work((192, 256)) <= b}
+    assert len(methods) >= 4, "what a budget does not pay for is refused: law 4"
     macs = [planned(lambda m=m: m(image)) for m in methods.values()]
     dense = planned(lambda: network(image))
     assert all(less <= more for less, more in pairwise(macs))

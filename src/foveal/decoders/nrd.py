@@ -51,7 +51,7 @@ class PatchDecoder(nn.Module):
         self.norm = nn.BatchNorm1d(INPUTS)
         # Products of three emitted layers: large ones would drown the first steps.
         nn.init.xavier_normal_(last.weight, gain=1 / sum(self.sizes))
-        nn.init.zeros_(last.bias)
+        nn.init.zeros_(last.get_parameter("bias"))
         steps = torch.arange(ratio) / ratio
         position = torch.stack(torch.meshgrid(steps, steps, indexing="ij")).flatten(1)
         self.register_buffer("position", position, persistent=False)

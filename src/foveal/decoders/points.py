@@ -71,7 +71,7 @@ class PointDecoder(nn.Module):
             for j in near
         ]
         features = found[0] if len(found) == 1 else torch.stack(found).mean(0)
-        return self(features, _taken(maps.enlarged(factor), chosen))  # type: ignore[no-any-return]
+        return self(features, _taken(maps.enlarged(factor), chosen))
 
     def count(self, sides: tuple[int, int]) -> int:
         """Return the number of points of a fine map."""
