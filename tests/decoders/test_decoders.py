@@ -225,10 +225,10 @@ def test_a_decoder_of_another_network_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["nrd", "points"])
-def test_a_description_makes_it_again(kind: str) -> None:
+def test_the_same_seed_makes_the_same_decoder(kind: str) -> None:
     made = Decoder.of(stages_of(ladder(CLASSES)), kind, seed=4)  # type: ignore[arg-type]
     again = Decoder.of(stages_of(ladder(CLASSES)), kind, seed=4)  # type: ignore[arg-type]
-    assert made.description == again.description
+    assert made.config == again.config
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), again.parameters(), strict=True))
 
 

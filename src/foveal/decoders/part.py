@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,7 +17,7 @@ from foveal.decoders.nrd import PatchDecoder
 from foveal.decoders.points import PointDecoder
 from foveal.exits import ExitConfig, ExitHead, Stages
 from foveal.exits.stages import Place
-from foveal.storage.schema import MOST_CLASSES, Name
+from foveal.storage.schema import Name
 
 FINE = 4
 """Stride of the answer of a decoder, where the network has a map there [px]."""
@@ -32,7 +32,6 @@ class DecoderConfig:
 
     Attributes:
         kind: nrd, a network per patch; or points, points that are predicted again.
-        classes: Logits K.
         fine: Module after which the fine map is read.
         coarse: Module after which the coarse map is read.
         fine_channels: Channels of the fine map.
@@ -45,7 +44,6 @@ class DecoderConfig:
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
     kind: Literal["nrd", "points"]
-    classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)]
     fine: Name
     coarse: Name
     fine_channels: Annotated[int, Field(ge=1, le=MOST_MAP_CHANNELS)]
@@ -60,6 +58,7 @@ class Decoder(nn.Module):
 
     Args:
         config: Its shape.
+        classes: Logits K.
 
     Attributes:
         coarse: Head of the coarse answer, a 3x3 convolution and a classifier.
@@ -69,23 +68,21 @@ class Decoder(nn.Module):
         ValueError: Points are to be refined in steps of two, and the maps' strides are no such steps apart.
     """
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, classes: int) -> None:
         super().__init__()
         if config.kind == "points" and config.ratio & (config.ratio - 1):
             raise ValueError(
                 f"the coarse map is {config.ratio} times coarser than the fine one; points double the answer "
                 "step by step: give maps whose strides are powers of two apart, or kind nrd"
             )
-        self.config = config
+        self.config, self.classes = config, classes
         self.coarse = ExitHead(
-            ExitConfig(config.coarse, config.coarse_channels, config.coarse_width), config.classes
+            ExitConfig(config.coarse, config.coarse_channels, config.coarse_width), classes
         )
         self.head: PatchDecoder | PointDecoder = (
-            PatchDecoder(
-                config.fine_channels, config.coarse_channels, config.classes, config.ratio, config.width
-            )
+            PatchDecoder(config.fine_channels, config.coarse_channels, classes, config.ratio, config.width)
             if config.kind == "nrd"
-            else PointDecoder(config.fine_channels, config.classes, config.width)
+            else PointDecoder(config.fine_channels, classes, config.width)
         )
 
     @classmethod
@@ -118,7 +115,6 @@ class Decoder(nn.Module):
         most = 4 * (coarse.channels if kind == "nrd" else fine.channels)
         config = DecoderConfig(
             kind,
-            stages.classes,
             fine.name,
             coarse.name,
             fine.channels,
@@ -129,13 +125,8 @@ class Decoder(nn.Module):
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            made = cls(config)
+            made = cls(config, stages.classes)
         return made.to(stages.like)
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """What makes it again, without its weights, as JSON has it."""
-        return asdict(self.config)
 
     @property
     def places(self) -> tuple[str, str]:
@@ -161,16 +152,15 @@ class Decoder(nn.Module):
         fine, coarse = stages.places
         found = replace(
             self.config,
-            classes=stages.classes,
             fine_channels=fine.channels,
             coarse_channels=coarse.channels,
             ratio=max(1, coarse.stride // fine.stride),
         )
-        if found != self.config:
+        if (found, stages.classes) != (self.config, self.classes):
             ours = self.config
             raise ValueError(
                 f"the decoder is for maps of {ours.fine_channels} and {ours.coarse_channels} channels, "
-                f"{ours.ratio} times apart, and {ours.classes} classes; the network has {fine.channels} and "
+                f"{ours.ratio} times apart, and {self.classes} classes; the network has {fine.channels} and "
                 f"{coarse.channels}, {found.ratio} times apart, and {stages.classes} classes"
             )
 

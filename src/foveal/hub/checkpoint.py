@@ -122,7 +122,7 @@ class Parts:
             PolicyNet(**card.policy).eval() if card.policy else None,
             AnswerGate(**card.gate).eval() if card.gate else None,
             Exits(card.exits, len(card.classes)).eval() if card.exits else None,
-            Decoder(card.decoder).eval() if card.decoder else None,
+            Decoder(card.decoder, len(card.classes)).eval() if card.decoder else None,
         )
 
     @property
