@@ -88,7 +88,13 @@ def test_all_patches_listed_are_the_decoder_everywhere(sides: tuple[int, int], r
     found, spent = last(made, given, total + 3)
     assert spent == total == given.coarse[0, 0].numel()
     with torch.no_grad():
-        assert_close(found, made.everywhere(given), 1e-12)
+        whole = made.everywhere(given)
+        assert torch.equal(found, whole)
+        listed = made.at(given, torch.arange(total).flip(0).expand(2, -1))
+    for number, values in enumerate(listed.unflatten(0, (2, total)).flip(1).unbind(1)):
+        row, column = divmod(number, given.coarse.shape[3])
+        there = whole[:, :, row * ratio : (row + 1) * ratio, column * ratio : (column + 1) * ratio]
+        assert_close(values[:, :, : there.shape[2], : there.shape[3]], there, 1e-12)
 
 
 @pytest.mark.parametrize("sides", SIDES[:2])
@@ -126,9 +132,13 @@ def test_patches_cost_what_they_are() -> None:
 @pytest.mark.parametrize("sides", SIDES)
 def test_all_points_listed_are_the_decoder_everywhere(sides: tuple[int, int], ratio: int, steps: int) -> None:
     made, given = points(), maps(sides, ratio)
-    found, _ = last(made, given, steps * made.count(sides), steps)
+    total = made.count(sides)
+    found, spent = last(made, given, steps * total, steps)
     with torch.no_grad():
-        assert_close(found, made.everywhere(given), 1e-12)
+        whole = made.everywhere(given)
+        assert torch.equal(found, whole) and spent == total
+        listed = made.at(given, 1, torch.arange(total).flip(0).expand(2, -1)).flip(1)
+    assert_close(listed.transpose(1, 2).unflatten(2, sides), whole, 1e-12)
 
 
 def test_points_are_doubled_and_predicted_step_by_step() -> None:

@@ -124,8 +124,11 @@ class PatchDecoder(nn.Module):
             score: Says which.
             steps: Not used: patches are computed once.
         """
+        total = self.count(maps.sides(1))
+        if count >= total:
+            yield self.everywhere(maps), total
+            return
         answer = maps.enlarged(1)
-        count = min(count, self.count(maps.sides(1)))
         if count:
             chosen = highest(score(answer, self.ratio * maps.stride), count)
             rows, columns = maps.coarse.shape[2:]

@@ -99,6 +99,9 @@ class PointDecoder(nn.Module):
             if several == 0 or (later and several == height * width):
                 continue
             left -= several
+            if several == height * width:
+                answer = self.everywhere(maps)
+                continue
             chosen = highest(score(answer, factor * maps.stride), several)
             values = self.at(maps, factor, chosen).transpose(1, 2).to(answer.dtype)
             index = chosen[:, None].expand_as(values)
