@@ -30,7 +30,7 @@ ARROWS: dict[str, str] = {
     "program": "storage kernels ops tiles fusion models",
     # cost: an online policy counts against the budget, as a share of what its network takes
     "methods": "storage geometry kernels ops tiles fusion policies objectives exits decoders program cost",
-    "hub": "storage cost models policies exits decoders methods program data",
+    "hub": "storage cost models policies exits methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
     "hub data",
     "evaluation": "storage geometry ops tiles objectives cost methods data",
@@ -39,8 +39,7 @@ ARROWS: dict[str, str] = {
     "inference": "storage geometry ops tiles data cost methods hub calibration",
     "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
     "calibration",
-    "training": "storage tiles models data objectives policies exits decoders methods hub calibration "
-    "adaptive",
+    "training": "storage tiles models data objectives policies exits methods hub calibration adaptive",
     "reporting": "storage geometry data cost calibration benchmark evaluation inference",
 }
 """For every folder the folders that it may import, lower floors only."""

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from commands import parsed, refused, run
 from conformance import CLASSES, answer, assert_close
 from foveal.cost import count_macs
+from foveal.data import synthetic as street
+from foveal.data.image import save_image
+from foveal.data.pairs import default_palette
 from foveal.decoders import Decoder, PointDecoder, usual_places
 from foveal.exits import Stages
 from foveal.fusion import fuse
+from foveal.hub.card import Card
+from foveal.hub.checkpoint import load_model, save_model
 from foveal.methods import Aim, DynamicDecoder, DynamicDecoderConfig
 from foveal.methods.dynamic_decoder import DynamicDecoderTraining
-from samples import error_of, ladder, lively, nano
+from foveal.training.config import read_recipe
+from samples import error_of, ladder, lively, nano, write_folder
 
 SIZE = (150, 212)
 WIDTHS = {"nrd": 8, "points": 40}
@@ -229,3 +238,66 @@ def test_a_decoder_learns_what_its_labels_say(kind: Kind) -> None:
         right = nn.functional.interpolate(made.everywhere(image), (64, 64)).argmax(1) == target
     assert float(right.float().mean()) > 0.85
     assert float(losses["coarse"].detach()) > 0.1
+
+
+# Files and commands
+
+
+def saved(path: Path, kind: Kind, classes: Sequence[str] = "abcde") -> tuple[nn.Module, Decoder, Path]:
+    network = lively(nano(len(classes)), torch.rand(3, *SIZE))
+    made = decoder(network, kind)
+    card = Card("swiftnet_nano", tuple(classes), default_palette(len(classes)))
+    return network, made, save_model(network, card, path / "model", parts={"decoder": made})
+
+
+def test_a_decoder_is_saved_with_its_network(kind: Kind, tmp_path: Path, image: Tensor) -> None:
+    network, made, path = saved(tmp_path, kind)
+    loaded = load_model(path)
+    held = loaded.part(Decoder)
+    assert held is not None and held.config == made.config
+    config = DynamicDecoderConfig(0.6)
+    theirs = answer(DynamicDecoder(network, config, made).eval(), image).logits
+    ours = DynamicDecoder.from_config(loaded.network, config, loaded.resources).eval()
+    assert torch.equal(answer(ours, image).logits, theirs)
+    joined = DynamicDecoder.from_config(fuse(loaded.network), config, loaded.resources).eval()
+    off = (answer(joined, image).logits - theirs).abs().amax(1)
+    assert float((off > 1e-3 * theirs.abs().max()).float().mean()) < 0.01  # of nearly equal scores
+
+
+def test_commands_run_both(kind: Kind, tmp_path: Path) -> None:
+    _, _, path = saved(tmp_path, kind, street.CLASSES)
+    data = write_folder(tmp_path / "data", 2, SIZE)
+    save_image(torch.rand(3, *SIZE), tmp_path / "shot.png")
+    asked = ("--method", "dynamic_decoder", "--budget", 0.6)
+    call = ("evaluate", path, "--data", f"folder:{data}", *asked, "--timed", 0, "--json")
+    dense, row = parsed(run(*call))
+    assert row["method"] == "dynamic_decoder" and 0 < row["work"] <= 0.6 and 0 < row["macs"] < dense["macs"]
+    shot = ("segment", tmp_path / "shot.png", "--model", path, *asked)
+    seen = parsed(run(*shot, "--out", tmp_path / "out", "--json", "--always-adapt"))
+    assert 0 < seen["work"] < 0.6 and all(Path(file).is_file() for file in seen["files"].values())
+
+
+def test_what_was_not_trained_is_refused(tmp_path: Path) -> None:
+    card = Card("swiftnet_nano", ("a", "b", "c"), default_palette(3))
+    plain = save_model(nano(3), card, tmp_path / "plain")
+    save_image(torch.rand(3, 64, 96), tmp_path / "shot.png")
+    asked = ("--model", plain, "--method", "dynamic_decoder", "--out", tmp_path)
+    said = refused(run("segment", tmp_path / "shot.png", *asked))
+    assert "a decoder" in said and "train the network with a recipe of method dynamic_decoder" in said
+
+
+def test_a_recipe_trains_one_and_its_file_runs(kind: Kind, tmp_path: Path) -> None:
+    data = write_folder(tmp_path / "data", 3, (64, 96))
+    part = '[model]\nname = "swiftnet_nano"\n[method]\nname = "dynamic_decoder"\nfrozen = true\n'
+    part += f'kind = "{kind}"\nwidth = 16\npoints = 32\n[train]\nsteps = 2\nbatch = 2\n'
+    part += f'[data]\ntrain = "folder:{data}"\nsplit = "test"\ncrop = [64, 64]\n'
+    (tmp_path / "recipe.toml").write_text(part)
+    run("train", tmp_path / "recipe.toml", "--run", tmp_path / "run")
+    held = load_model(tmp_path / "run").part(Decoder)
+    assert held is not None and (held.config.kind, held.config.width) == (kind, 16)
+
+
+@pytest.mark.parametrize("name", ["camvid_rn18_nrd", "camvid_rn18_points"])
+def test_recipes_are_recipes(name: str) -> None:
+    recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "decoders" / f"{name}.toml")
+    assert recipe.method.name == "dynamic_decoder" and recipe.method.freezes_network

@@ -121,6 +121,7 @@ class DynamicDecoder(TrainableSegmenter):
     decides_from = "the coarse answer at the end of the network's encoder"
     decides_for = "point"
     is_anytime = True
+    needs = Decoder
 
     def __init__(
         self,
@@ -145,7 +146,7 @@ class DynamicDecoder(TrainableSegmenter):
         cls, network: nn.Module, config: DynamicDecoderConfig, resources: Resources | None = None
     ) -> Self:
         """Take the decoder that was trained with the network, if there is one."""
-        return cls(network, config, None if resources is None else resources.decoder)
+        return cls(network, config, None if resources is None else resources.part(Decoder))
 
     @classmethod
     def for_training(cls, network: nn.Module, training: DynamicDecoderTraining, aim: Aim) -> Self:
