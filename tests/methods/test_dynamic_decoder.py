@@ -244,7 +244,7 @@ def test_a_decoder_learns_what_its_labels_say(kind: Kind) -> None:
 
 
 def saved(path: Path, kind: Kind, classes: Sequence[str] = "abcde") -> tuple[nn.Module, Decoder, Path]:
-    network = lively(nano(len(classes)), torch.rand(3, *SIZE))
+    network = lively(nano(len(classes)), torch.rand(3, *SIZE)).to(memory_format=torch.channels_last)
     made = decoder(network, kind)
     card = Card("swiftnet_nano", tuple(classes), default_palette(len(classes)))
     return network, made, save_model(network, card, path / "model", parts={"decoder": made})
