@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from commands import parsed, refused, run
 from conformance import CLASSES, answer, assert_close
+from foveal.calibration.engine import find_engine
 from foveal.cost import count_macs
 from foveal.data import synthetic as street
 from foveal.data.image import save_image
@@ -301,3 +302,39 @@ def test_a_recipe_trains_one_and_its_file_runs(kind: Kind, tmp_path: Path) -> No
 def test_recipes_are_recipes(name: str) -> None:
     recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "decoders" / f"{name}.toml")
     assert recipe.method.name == "dynamic_decoder" and recipe.method.freezes_network
+
+
+# As parts of a program
+
+
+@pytest.mark.parametrize("name", ["nano", "ladder"])
+def test_a_program_runs_the_network_up_to_the_coarse_answer(kind: Kind, name: str) -> None:
+    """Everything in between and after is the same; scores that are nearly equal may swap places."""
+    torch.manual_seed(0)
+    network = lively(nano(CLASSES) if name == "nano" else ladder(CLASSES), torch.rand(3, *SIZE))
+    part, fused, image = decoder(network, kind), fuse(network), torch.rand(2, 3, *SIZE)
+    layers = DynamicDecoder(fused, DynamicDecoderConfig(0.6), part).eval()
+    program = DynamicDecoder(fused, DynamicDecoderConfig(0.6), part).eval()
+    program.compile()
+    assert program.compiled is not None
+    with torch.no_grad():
+        ours, theirs = program.everywhere(image), layers.everywhere(image)
+        assert_close(ours, theirs, 1e-4)
+        found, expected = program(image), layers(image)
+        off = (found.logits - expected.logits).abs().amax(1) > 1e-3 * float(theirs.abs().max())
+        assert float(off.float().mean()) < 0.01
+    assert torch.equal(found.trace.work, expected.trace.work)
+    macs, counted = (count_macs(lambda made=made: made(image)).total for made in (program, layers))
+    assert macs == pytest.approx(counted, rel=0.002)
+    layers.budget = program.budget = 1.0
+    with torch.no_grad():
+        assert_close(program(image).logits, layers(image).logits, 1e-4)
+
+
+def test_an_engine_makes_it_a_program(kind: Kind, tmp_path: Path, image: Tensor) -> None:
+    model = load_model(saved(tmp_path, kind)[2])
+    engine = find_engine(model)
+    made = engine.make("dynamic_decoder", DynamicDecoderConfig(0.6), model.resources)
+    assert isinstance(made, DynamicDecoder) and made.compiled is not None
+    shrunk = engine.make("dynamic_decoder", DynamicDecoderConfig(0.5, scale=0.8), model.resources)
+    assert 0.3 < float(answer(shrunk, image).trace.work.max()) <= 0.5

@@ -133,15 +133,17 @@ class Decoder(nn.Module):
         """Modules after which it reads the network, the finer one first."""
         return self.config.fine, self.config.coarse
 
-    def maps(self, fine: Tensor, coarse: Tensor, stride: int) -> Maps:
-        """Make the coarse answer, and put it beside the maps that it is refined from.
+    def maps(self, fine: Tensor, coarse: Tensor, stride: int, answer: Tensor | None = None) -> Maps:
+        """Put the coarse answer beside the maps that it is refined from.
 
         Args:
             fine: Map after the first place [N, C, h, w].
             coarse: Map after the second one [N, C', hc, wc].
             stride: Of the fine map [px].
+            answer: The coarse answer [N, K, hc, wc]; computed here if absent.
         """
-        return Maps(fine, coarse, self.coarse(coarse), self.config.ratio, stride)
+        answer = self.coarse(coarse) if answer is None else answer
+        return Maps(fine, coarse, answer, self.config.ratio, stride)
 
     def check_fit(self, stages: Stages) -> None:
         """Refuse a decoder that is of another network.

@@ -29,8 +29,10 @@ from torch import Tensor, nn
 from foveal.decoders import Decoder, Maps, PointDecoder, usual_places
 from foveal.decoders.points import sampled, training_points
 from foveal.exits import Stages
+from foveal.fusion.graph import fuse_part
 from foveal.geometry.plan import check_budget
 from foveal.methods.base import TrainableSegmenter, check_image, mark_dense_modules
+from foveal.methods.compiled_stages import CompiledStages
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources, setting
 from foveal.methods.prediction import Prediction, Step, Trace, check_logits
 from foveal.objectives.segmentation import cross_entropy
@@ -140,6 +142,7 @@ class DynamicDecoder(TrainableSegmenter):
         answer /= self.stages.places[1].stride ** 2
         self.least = sum(self.stages.shares[:2]) + answer / self.stages.macs_per_pixel
         self.aim, self.training_part = Aim(), DynamicDecoderTraining()
+        self.compiled: CompiledStages | None = None
 
     @classmethod
     def from_config(
@@ -172,7 +175,7 @@ class DynamicDecoder(TrainableSegmenter):
         """
         size = check_image(image, self.network)
         if self.budget >= 1:
-            logits = self.network(image)
+            logits = self._whole(image)
             check_logits(logits)
             yield Prediction(logits, size, Trace((_step("network", 1.0, image),)))
             return
@@ -189,6 +192,17 @@ class DynamicDecoder(TrainableSegmenter):
             check_logits(logits)
             work = spent * self.place_macs / (self.stages.macs_per_pixel * prod(size))
             yield Prediction(logits, size, Trace((first, _step(head.place, work, image))))
+
+    def compile(self) -> None:
+        """Let the network and its coarse answer run as parts of a program; layers must be joined.
+
+        Raises:
+            NotCompiled: An operation has no step, or a stage leaves something else than maps of the image.
+        """
+        channels, like = self.decoder.config.coarse_channels, next(self.decoder.parameters())
+        generator = torch.Generator().manual_seed(0)
+        coarse = fuse_part(self.decoder.coarse, torch.rand(1, channels, 4, 4, generator=generator).to(like))
+        self.compiled = CompiledStages(self.stages, [None, coarse])
 
     def everywhere(self, image: Tensor) -> Tensor:
         """Return the decoder's answer [N, K, h, w] for images [N, C, H, W], every place refined."""
@@ -240,18 +254,29 @@ class DynamicDecoder(TrainableSegmenter):
         Raises:
             ValueError: The fine map has other sides than the image at its stride.
         """
-        values = self.stages.run(0, self.stages.start(image))
-        fine, place = self.stages.at(0, values), self.stages.places[0]
-        coarse = self.stages.at(1, self.stages.run(1, values))
+        run, place = self.compiled or self.stages, self.stages.places[0]
+        values = run.run(0, run.start(image))
+        fine = run.at(0, values)
+        values = run.run(1, values)
         if tuple(-(-side // place.stride) for side in image.shape[2:]) != tuple(fine.shape[2:]):
             raise ValueError(
                 f"the map after {place.name} is {fine.shape[2]}x{fine.shape[3]} of images of "
                 f"{image.shape[2]}x{image.shape[3]} px; give sides that are multiples of {place.stride} px, "
                 "and a network that pads its convolutions"
             )
-        found = self.decoder.maps(fine, coarse, place.stride)
+        answer = None if self.compiled is None else self.compiled.answer(1, values)
+        found = self.decoder.maps(fine, run.at(1, values), place.stride, answer)
         check_logits(found.logits)
         return found
+
+    def _whole(self, image: Tensor) -> Tensor:
+        """Return the logits of the network [N, K, h, w] for images [N, C, H, W]."""
+        if self.compiled is None:
+            return self.network(image)
+        values = self.compiled.start(image)
+        for stage in range(len(self.stages)):
+            values = self.compiled.run(stage, values)
+        return self.compiled.answer(len(self.stages) - 1, values)
 
     def _places(self, size: tuple[int, int]) -> int:
         """Return how many places of an image of `size` [px] the budget pays for."""
