@@ -97,6 +97,21 @@ def test_all_patches_listed_are_the_decoder_everywhere(sides: tuple[int, int], r
         assert_close(values[:, :, : there.shape[2], : there.shape[3]], there, 1e-12)
 
 
+def test_controller_and_guidance_see_zeros_beyond_the_map() -> None:
+    """Both are ordinary convolutions of the whole map, one patch of whose weights and guidance is decoded."""
+    made, given = patches(4), maps((16, 24), 4)
+
+    def whole(layers: nn.Sequential, x: Tensor) -> Tensor:
+        return layers[1:](F.conv2d(x, layers[0].weight, padding=1))  # type: ignore[arg-type]
+
+    with torch.no_grad():
+        weights, guides = whole(made.controller, given.coarse), whole(made.guidance, given.fine)
+        found = made.everywhere(given)
+        for row, column in ((0, 0), (1, 3), (3, 5)):
+            there = (..., slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
+            assert_close(found[there], made.decode(weights[:, :, row, column], guides[there]), 1e-12)
+
+
 @pytest.mark.parametrize("sides", SIDES[:2])
 def test_patches_that_are_not_listed_keep_the_coarse_answer(sides: tuple[int, int]) -> None:
     made, given = patches(4), maps(sides, 4)
