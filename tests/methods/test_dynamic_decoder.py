@@ -189,6 +189,25 @@ def test_any_size_comes_back(kind: Kind, size: tuple[int, int]) -> None:
         assert made.everywhere(image).shape[2:] == answer(made, image).logits.shape[2:]
 
 
+def test_the_coarse_map_may_be_one_of_the_networks_decoder(image: Tensor) -> None:
+    """Its last step, at stride 4, is what points replace; layers and programs agree."""
+    network = lively(nano(CLASSES), image[0])
+    stages = Stages(network, ("encoder.stem", "head.blend.1"), anywhere=True)
+    part = Decoder.of(stages, "points", 16).eval()
+    assert part.config.ratio == 2
+    early = method(network, "points")
+    made = DynamicDecoder(network, DynamicDecoderConfig(0.75), part).eval()
+    assert early.least < made.least < 0.75
+    found = answer(made, image)
+    program = DynamicDecoder(fuse(network), DynamicDecoderConfig(0.75), part).eval()
+    program.compile()
+    off = (answer(program, image).logits - found.logits).abs().amax(1)
+    assert float((off > 1e-3 * found.logits.abs().max()).float().mean()) < 0.01
+    macs, dense = (count_macs(lambda run=run: run(image)) for run in (made, network))
+    share = (macs.convolution + macs.product) / (dense.convolution + dense.product)
+    assert share == pytest.approx(float(found.trace.work.mean()), abs=0.02)  # sides are no multiples of 8
+
+
 # Training
 
 

@@ -76,7 +76,7 @@ class DynamicDecoderTraining(MethodTraining):
     fine: Name = ""
     """Module after which the fine map is read; the last one of stride 4 if absent."""
     coarse: Name = ""
-    """Module after which the coarse map is read; the deepest if absent."""
+    """Module after which the coarse map is read, also one in the network's decoder; the deepest if absent."""
     width: Annotated[int, Field(ge=0, le=4096)] = 0
     """Channels of the controller's hidden layer (128 if absent), or of the points' layers (256)."""
     coarse_width: Annotated[int, Field(ge=0, le=4096)] = 0
@@ -135,7 +135,8 @@ class DynamicDecoder(TrainableSegmenter):
         super().__init__()
         mark_dense_modules(network, dense_modules)
         self.network, self.config, self.budget = network, config, check_budget(config.budget)
-        self.stages = Stages(network, usual_places(network) if decoder is None else decoder.places)
+        places = usual_places(network) if decoder is None else decoder.places
+        self.stages = Stages(network, places, anywhere=True)
         self.decoder = Decoder.of(self.stages, seed=UNTRAINED) if decoder is None else decoder
         self.decoder.check_fit(self.stages)
         answer, self.place_macs = self.decoder.macs()
@@ -157,7 +158,7 @@ class DynamicDecoder(TrainableSegmenter):
         mark_dense_modules(network)
         network.requires_grad_(not training.frozen)
         fine, coarse = usual_places(network)
-        stages = Stages(network, (training.fine or fine, training.coarse or coarse))
+        stages = Stages(network, (training.fine or fine, training.coarse or coarse), anywhere=True)
         decoder = Decoder.of(stages, training.kind, training.width, training.coarse_width, aim.seed)
         method = cls(network, DynamicDecoderConfig(), decoder)
         method.aim, method.training_part = aim, training
