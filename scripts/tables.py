@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from closer_tables import TABLES
+from decoder_tables import refining
 from exits_tables import leaving, searched, selection, selection_context
 from review_tables import REVIEW
 from rivals import rivals_text
@@ -117,6 +118,7 @@ def main() -> None:
     fill(ROOT / "docs" / "coarse-to-fine.md", TABLES)
     fill(ROOT / "docs" / "video.md", {"video": video})
     fill(ROOT / "docs" / "review.md", REVIEW)
+    fill(ROOT / "docs" / "dynamic-decoders.md", {"refining": refining})
     fill(
         ROOT / "docs" / "exits-and-cascades.md",
         {

@@ -10,16 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from foveal.fusion import fuse
-from foveal.methods import METHODS, AdaptiveSegmenter, Prediction, TrainableSegmenter
+from foveal.methods import METHODS, AdaptiveSegmenter, DynamicDecoder, Prediction, TrainableSegmenter
 from foveal.methods.config import settings_of
 from foveal.methods.staged import StagedSegmenter
-from samples import headless, nano, tower
+from samples import headless, ladder, nano, tower
 
 NAMES = list(METHODS)
 ADAPTIVE = [name for name in NAMES if name != "dense"]
 BY_TILES = [name for name in ADAPTIVE if METHODS[name].decides_for == "tile"]
 TRAINABLE = [name for name in NAMES if issubclass(METHODS[name], TrainableSegmenter)]
 CLASSES = 5
+BUILT: dict[type[AdaptiveSegmenter], Callable[[int], nn.Module]] = {
+    StagedSegmenter: tower,
+    DynamicDecoder: ladder,
+}
+"""Networks of methods that leave one early, or replace its decoder; others save on any."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,10 @@ class Networks:
         return self._made(lambda: nano(CLASSES))
 
     def headless(self, name: str = "") -> Any:
-        """Make a network of stride 4 without global context; a deep one for methods that leave it early."""
-        staged = name in METHODS and issubclass(METHODS[name], StagedSegmenter)
-        return self._made(lambda: (tower if staged else headless)(CLASSES))
+        """Make a network without global context, whose work is where a method by name may save it."""
+        kind = METHODS.get(name, AdaptiveSegmenter)
+        made = next((made for base, made in BUILT.items() if issubclass(kind, base)), headless)
+        return self._made(lambda: made(CLASSES))
 
 
 def make(

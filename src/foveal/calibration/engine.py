@@ -24,10 +24,10 @@ from foveal.methods import (
     Resources,
 )
 from foveal.methods.compiled import PlansOnce
+from foveal.methods.compiled_stages import RunsInStages
 from foveal.methods.frames import FrameSegmenter
 from foveal.methods.padding import PaddedMethod, PaddedNetwork, device_of
 from foveal.methods.scaling import ScaledMethod
-from foveal.methods.staged import StagedSegmenter
 from foveal.program import DenseRun, NotCompiled, Program, ReuseRun
 from foveal.program.compile import compile_fused
 from foveal.program.quantise import LEAST_AGREEMENT, Scales, find_scales, in_bf16, in_int8
@@ -81,7 +81,7 @@ class Engine:
             made = CompiledFrames(made, self.program, decides).eval()
         elif self.program is not None and (settings is not None or isinstance(made, PlansOnce)):
             made = CompiledMethod(made, self.program, settings).eval()
-        elif self.program is not None and self.precision == "f32" and isinstance(made, StagedSegmenter):
+        elif self.program is not None and self.precision == "f32" and isinstance(made, RunsInStages):
             with suppress(NotCompiled):  # then it runs layer by layer
                 made.compile()
         elif self.program is not None and self.precision != "f32":

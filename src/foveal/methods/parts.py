@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from foveal.decoders import Decoder, DecoderConfig
 from foveal.exits import ExitConfig, Exits
 from foveal.policies import AnswerGate, PolicyNet
 from foveal.storage.reading import shorten
@@ -59,6 +60,7 @@ PARTS = {
     "policy": _by_arguments(PolicyNet, "a policy network"),
     "gate": _by_arguments(AnswerGate, "a gate"),
     "exits": PartKind(Exits, "exits", ExitConfigs, Exits, lambda part: part.configs),
+    "decoder": PartKind(Decoder, "a decoder", DecoderConfig, Decoder, lambda part: part.config),
 }
 """Kinds by name: the names of their weights start with it and a dot."""
 
