@@ -12,6 +12,7 @@ from decoder_tables import refining
 from exits_tables import leaving, searched, selection, selection_context
 from review_tables import REVIEW
 from rivals import rivals_text
+from routing_tables import published, routed, settings
 
 from foveal.storage.atomic import write_atomically
 
@@ -127,6 +128,9 @@ def main() -> None:
             "selection": selection,
             "selection_context": selection_context,
         },
+    )
+    fill(
+        ROOT / "docs" / "routing.md", {"routed": routed, "routed_settings": settings, "published": published}
     )
 
 

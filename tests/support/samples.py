@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from foveal.data.synthetic import CLASSES, street
 from foveal.models import SegmentationNetwork, create_model
+from foveal.models.lattice import LatticeNetwork
 
 
 def headless(classes: int = 5, dropout: float = 0.0) -> nn.Sequential:
@@ -63,6 +64,12 @@ class Ladder(nn.Module):
 def ladder(classes: int = 5) -> Ladder:
     """Make a network most of which is its decoder."""
     return Ladder(classes).eval()
+
+
+def lattice(classes: int = 5) -> LatticeNetwork:
+    """Make a small lattice, its norms not at their start."""
+    made: LatticeNetwork = shaken(LatticeNetwork(5, 32, classes)).eval()
+    return made
 
 
 def nano(classes: int = 5) -> SegmentationNetwork:

@@ -14,6 +14,7 @@ from foveal.methods.layer_cascade import LayerCascade, LayerCascadeConfig
 from foveal.methods.mess import Mess, MessConfig
 from foveal.methods.model_select import ModelSelect, ModelSelectConfig
 from foveal.methods.prediction import Prediction, Step, Trace
+from foveal.methods.routing import Routing, RoutingConfig
 from foveal.methods.segblocks import SegBlocks, SegBlocksConfig
 from foveal.methods.video_coarse_to_fine import VideoCoarseToFine, VideoCoarseToFineConfig
 from foveal.policies.refinement import Refinement
@@ -28,6 +29,7 @@ METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "mess": Mess,
     "model_select": ModelSelect,
     "dynamic_decoder": DynamicDecoder,
+    "routing": Routing,
 }
 
 __all__ = [
@@ -56,6 +58,8 @@ __all__ = [
     "Prediction",
     "Refinement",
     "Resources",
+    "Routing",
+    "RoutingConfig",
     "SegBlocks",
     "SegBlocksConfig",
     "Step",

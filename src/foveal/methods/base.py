@@ -40,6 +40,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
         is_anytime: Whether complete predictions come one after the other (`stream`).
         supports_masks: Whether places can be left out (`masked`).
         uses_memory: Whether it reads what the last call left in `memory`.
+        counts_interpolation: Whether shares of work are of all MACs; else of convolutions and products.
         needs: Kind of part that must have been trained with the network; None for methods that take any.
     """
 
@@ -51,6 +52,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
     is_anytime: ClassVar[bool] = False
     supports_masks: ClassVar[bool] = False
     uses_memory: ClassVar[bool] = False
+    counts_interpolation: ClassVar[bool] = False
     needs: ClassVar[type[nn.Module] | None] = None
 
     @classmethod

@@ -16,6 +16,9 @@ OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What both remember about a parameter."""
 
+DECIDERS = ("policy.", "router.")
+"""Beginnings of the names of what learns to decide."""
+
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -34,7 +37,7 @@ class Schedule:
         bf16: Whether to compute in bfloat16.
         seed: Seed of what is drawn in a step.
         save_every: Steps between checkpoints.
-        policy_factor: Learning rate of a learned policy, as a share of the peak.
+        policy_factor: Learning rate of a learned policy or of the gates of a lattice, as a share of the peak.
         encoder_decay_factor: Weight decay of the encoder, as a share of the others'.
         schedule_end: Learning rate at the end, as a share of the peak.
         optimiser: Name in `OPTIMISERS`.
@@ -67,8 +70,8 @@ class Schedule:
 def create_optimiser(method: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """Make the optimiser of everything in a method that is trained.
 
-    Parameters of a module named encoder, and those whose name starts with `policy.`, have their own factors;
-    norms and biases do not decay.
+    Parameters of a module named encoder, and those whose name starts with one of `DECIDERS`, have factors of
+    their own; norms and biases do not decay.
 
     Raises:
         ValueError: The optimiser is unknown, or the method has nothing to train.
@@ -80,7 +83,7 @@ def create_optimiser(method: nn.Module, schedule: Schedule) -> torch.optim.Optim
         factor, decay = 1.0, schedule.weight_decay if parameter.ndim > 1 else 0.0
         if ".encoder." in name:
             factor, decay = schedule.encoder_factor, decay * schedule.encoder_decay_factor
-        elif name.startswith("policy."):
+        elif name.startswith(DECIDERS):
             factor = schedule.policy_factor
         groups.setdefault((factor, decay), []).append(parameter)
     if not groups:
