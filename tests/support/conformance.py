@@ -27,6 +27,8 @@ ORDINARY: dict[object, Make] = {Router: lattice}
 """Networks with global context for methods that need a kind of part, where not any network has it."""
 HEADLESS: dict[object, Make] = {Exits: tower, Decoder: ladder, Router: lattice}
 """Networks without it whose work is where such methods may save it."""
+RUN_ANY = [name for name in NAMES if METHODS[name].needs not in ORDINARY]
+"""Methods that run any network."""
 
 
 @dataclass(frozen=True)
