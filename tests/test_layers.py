@@ -26,9 +26,10 @@ ARROWS: dict[str, str] = {
     "objectives": "storage",
     "policies": "storage geometry ops objectives",  # objectives: an online policy learns while it decides
     "exits": "storage fusion cost",
+    "gates": "storage kernels ops fusion cost",
     "program": "storage kernels ops tiles fusion models",
     # cost: an online policy counts against the budget, as a share of what its network takes
-    "methods": "storage geometry kernels ops tiles fusion policies objectives exits program cost",
+    "methods": "storage geometry kernels ops tiles fusion policies objectives exits gates program cost",
     "hub": "storage cost models policies exits methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
     "hub data",

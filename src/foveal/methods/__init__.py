@@ -9,6 +9,7 @@ from foveal.methods.compiled import CompiledMethod, CompiledNetwork
 from foveal.methods.compiled_frames import CompiledFrames
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
+from foveal.methods.dynconv import DynConv, DynConvConfig
 from foveal.methods.layer_cascade import LayerCascade, LayerCascadeConfig
 from foveal.methods.mess import Mess, MessConfig
 from foveal.methods.model_select import ModelSelect, ModelSelectConfig
@@ -26,6 +27,7 @@ METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "layer_cascade": LayerCascade,
     "mess": Mess,
     "model_select": ModelSelect,
+    "dynconv": DynConv,
 }
 
 __all__ = [
@@ -41,6 +43,8 @@ __all__ = [
     "CompiledNetwork",
     "Dense",
     "DenseConfig",
+    "DynConv",
+    "DynConvConfig",
     "LayerCascade",
     "LayerCascadeConfig",
     "Mess",

@@ -35,7 +35,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
         network: The ordinary network that the method runs.
         Config: Its settings.
         decides_from: What the decision looks at, in words.
-        decides_for: The smallest thing that work is spent on or not: a tile, or an image.
+        decides_for: The smallest thing that work is spent on or not: a tile, a position in a map, or an image.
         supports_risk: Whether a tolerated disagreement, found by `foveal adapt`, can choose what is spent.
         is_anytime: Whether complete predictions come one after the other (`stream`).
         supports_masks: Whether places can be left out (`masked`).
@@ -46,7 +46,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
     network: nn.Module
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     decides_from: ClassVar[str] = "nothing"
-    decides_for: ClassVar[Literal["tile", "image"]] = "tile"
+    decides_for: ClassVar[Literal["tile", "position", "image"]] = "tile"
     supports_risk: ClassVar[bool] = False
     is_anytime: ClassVar[bool] = False
     supports_masks: ClassVar[bool] = False
@@ -113,9 +113,11 @@ class TrainableSegmenter(AdaptiveSegmenter):
 
     Attributes:
         Training: Keys of the section [method] of a recipe, a frozen pydantic model.
+        undecayed: What names of parameters without weight decay start with.
     """
 
     Training: ClassVar[type[MethodTraining]]
+    undecayed: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod

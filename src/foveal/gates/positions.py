@@ -1,0 +1,175 @@
+"""Lists of positions: which samples of every map of a unit are computed, and where windows find them.
+
+All of it is arithmetic with whole numbers on small arrays, one image at a time, on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveal.gates.units import Layer
+
+Mask = NDArray[np.bool_]
+Size = tuple[int, int]
+NEVER = np.iinfo(np.int32).max
+"""Rank of what no window sees."""
+ROUNDING = 1e-12
+"""Shares of work that differ by less are equal."""
+
+
+class Choice(NamedTuple):
+    """Where a unit is computed.
+
+    Attributes:
+        masks: Which samples of the result of every layer are computed, first to last.
+        work: Share of the dense network's work.
+    """
+
+    masks: tuple[Mask, ...]
+    work: float
+
+
+def result_sizes(size: Size, layers: Sequence[Layer]) -> list[Size]:
+    """Return the sides of the result of every layer of a branch, for those of what it reads."""
+    found = []
+    for layer in layers:
+        size = -(-size[0] // layer.stride), -(-size[1] // layer.stride)
+        found.append(size)
+    return found
+
+
+def open_where(mask: Mask, layers: Sequence[Layer], sizes: Sequence[Size], shares: Sequence[float]) -> Choice:
+    """Compute a unit where a mask [p, q] says.
+
+    Args:
+        mask: Positions of the unit's result.
+        layers: Its convolutions.
+        sizes: Sides of the result of every layer.
+        shares: Work of every layer where all of it is computed.
+    """
+    masks = [mask]
+    for layer, size in zip(reversed(layers[1:]), reversed(sizes[:-1]), strict=True):
+        masks.insert(0, _through(masks[0], layer, size, np.logical_or, False))
+    parts = [share * np.count_nonzero(m) / m.size for share, m in zip(shares, masks, strict=True)]
+    return Choice(tuple(masks), float(sum(parts)))
+
+
+def open_best(
+    scores: NDArray[Any],
+    side: int,
+    layers: Sequence[Layer],
+    sizes: Sequence[Size],
+    shares: Sequence[float],
+    allowed: float,
+    most: int | None = None,
+) -> Choice:
+    """Compute a unit where scores are highest, within a share of the work; of equal ones the first come first.
+
+    Args:
+        scores: Of the positions of the unit's result [p, q], alike within squares.
+        side: Positions on the side of a square that is decided as one.
+        layers: Its convolutions.
+        sizes: Sides of the result of every layer.
+        shares: Work of every layer where all of it is computed.
+        allowed: Share of the dense network's work that may be spent.
+        most: Squares that may be open; all if absent.
+    """
+    ranks = [_ranks(scores, side)]
+    count = int(ranks[0].max()) + 1
+    for layer, size in zip(reversed(layers[1:]), reversed(sizes[:-1]), strict=True):
+        ranks.insert(0, _through(ranks[0], layer, size, np.minimum, NEVER))
+    work = np.zeros(count)
+    for share, rank in zip(shares, ranks, strict=True):
+        work += share / rank.size * np.bincount(rank[rank < count], minlength=count)
+    work = work.cumsum()
+    chosen = int(np.searchsorted(work, allowed + ROUNDING, side="right"))
+    chosen = chosen if most is None else min(chosen, most)
+    spent = float(work[chosen - 1]) if chosen else 0.0
+    return Choice(tuple(rank < chosen for rank in ranks), spent)
+
+
+def _ranks(scores: NDArray[Any], side: int) -> NDArray[np.int32]:
+    """Number squares by their scores, from 0 for the highest; return the number of every position."""
+    coarse = np.ascontiguousarray(scores[::side, ::side], dtype=np.float32) + np.float32(0)  # no -0.0
+    bits = coarse.view(np.int32).ravel().astype(np.int64)
+    ordered = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # whole numbers in the order of the scores
+    order = np.sort((-ordered << 32) + np.arange(bits.size)) & 0xFFFFFFFF
+    ranks = np.empty(bits.size, np.int32)
+    ranks[order] = np.arange(bits.size, dtype=np.int32)
+    ranks = ranks.reshape(coarse.shape)
+    if side == 1:
+        return ranks
+    return ranks.repeat(side, 0).repeat(side, 1)[: scores.shape[0], : scores.shape[1]]
+
+
+def _through(values: NDArray[Any], layer: Layer, size: Size, join: Any, nothing: Any) -> NDArray[Any]:
+    """Give every sample [h, w] that windows see the joined values [p, q] of these windows."""
+    for axis in (0, 1):
+        if layer.kernel[axis] == layer.stride == 1:
+            continue
+        values = values if axis == 0 else values.T
+        count, step, reach = len(values), layer.stride, layer.dilation * (layer.kernel[axis] - 1)
+        before = layer.padding[axis]
+        wide = np.full((max(size[axis] + before, (count - 1) * step + reach + 1), values.shape[1]), nothing)
+        wide = wide.astype(values.dtype)
+        for tap in range(0, reach + 1, layer.dilation):
+            part = wide[tap : tap + (count - 1) * step + 1 : step]
+            join(part, values, out=part)
+        wide = wide[before : before + size[axis]]
+        values = wide if axis == 0 else np.ascontiguousarray(wide.T)
+    return values
+
+
+class Squares(NamedTuple):
+    """Squares of a map that cover a mask: where they begin [n], and their side."""
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    side: int
+
+    @classmethod
+    def over(cls, mask: Mask, side: int) -> Squares:
+        """Cover a mask with the squares of a grid."""
+        if side == 1:
+            return cls(*np.nonzero(mask), 1)
+        room = [(0, -n % side) for n in mask.shape]
+        wide = np.pad(mask, room)
+        cells = wide.reshape(wide.shape[0] // side, side, -1, side).any(axis=(1, 3))
+        rows, columns = np.nonzero(cells)
+        return cls(rows * side, columns * side, side)
+
+    def numbered(self, size: Size) -> NDArray[np.int32]:
+        """Number the samples of the squares in order; return the number of every sample of a map, -1 for none."""
+        where = np.full((size[0] + self.side, size[1] + self.side), -1, np.int32)
+        inner = np.arange(self.side)
+        rows = self.rows[:, None, None] + inner[:, None]
+        columns = self.columns[:, None, None] + inner
+        where[rows, columns] = np.arange(len(self.rows) * self.side**2, dtype=np.int32).reshape(
+            -1, self.side, self.side
+        )
+        return where[: size[0], : size[1]]
+
+    def patches(self, where: NDArray[np.int32], layer: Layer) -> Tensor:
+        """Say which rows the windows of the squares read [n, P, Q], int32.
+
+        Args:
+            where: Row of every sample of the map that is read [h, w]; -1 for 0.
+            layer: The window.
+        """
+        sides = [(self.side - 1) * layer.stride + layer.dilation * (k - 1) + 1 for k in layer.kernel]
+        room = [
+            (before, max(0, int(starts.max(initial=0)) * layer.stride + side - before - n))
+            for before, starts, side, n in zip(
+                layer.padding, (self.rows, self.columns), sides, where.shape, strict=True
+            )
+        ]
+        wide = np.pad(where, room, constant_values=-1)
+        inner = np.arange(sides[0])[:, None] * wide.shape[1] + np.arange(sides[1])
+        starts = (self.rows * wide.shape[1] + self.columns) * layer.stride
+        return torch.from_numpy(wide.ravel().take(starts[:, None, None] + inner))
