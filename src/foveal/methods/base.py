@@ -113,10 +113,13 @@ class TrainableSegmenter(AdaptiveSegmenter):
 
     Attributes:
         Training: Keys of the section [method] of a recipe, a frozen pydantic model.
-        undecayed: What names of parameters without weight decay start with.
+        deciding: What the names of parameters that learn to decide start with: recipes have a learning rate
+            for them.
+        undecayed: What the names of parameters without weight decay start with.
     """
 
     Training: ClassVar[type[MethodTraining]]
+    deciding: ClassVar[tuple[str, ...]] = ("policy.",)
     undecayed: ClassVar[tuple[str, ...]] = ()
 
     @classmethod

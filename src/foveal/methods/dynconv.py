@@ -126,7 +126,7 @@ class DynConv(TrainableSegmenter):
     Training = DynConvTraining
     decides_from = "the maps inside the network"
     decides_for = "position"
-    undecayed = ("gates.",)
+    deciding = undecayed = ("gates.",)
     done: Tensor
 
     def __init__(
@@ -148,7 +148,7 @@ class DynConv(TrainableSegmenter):
         like = next(network.parameters(), next(network.buffers(), torch.empty(0)))
         self.gates.to(like)
         self.side = config.side or self.gates.config.side
-        self.shares = made.shares
+        self.units, self.shares = made.units, made.shares
         self.fixed = made.outside + self.gates.macs(made.units) / made.macs_per_image
         self.aim, self.training_part = Aim(), DynConvTraining()
         self.register_buffer("done", torch.zeros((), dtype=torch.int64))
@@ -238,7 +238,7 @@ class DynConv(TrainableSegmenter):
 
     def _spent(self, number: int, mask: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the share of a unit's work that a mask [N, p, q] of its result takes, in the mean."""
-        unit, shares, parts = self._network().units[number], self.shares[number], list[Tensor]()
+        unit, shares, parts = self.units[number], self.shares[number], list[Tensor]()
         sizes = [size]
         for layer in unit.layers[:-1]:
             sizes.append((-(-sizes[-1][0] // layer.stride), -(-sizes[-1][1] // layer.stride)))
@@ -283,7 +283,7 @@ class DynConv(TrainableSegmenter):
         """Choose the positions of a unit within its part of the work that is left for it and later ones."""
         logits = self.gates.logits(number, x, self.side).detach()
         values = logits[0].float().cpu().numpy()
-        layers, shares = self._network().units[number].layers, self.shares[number]
+        layers, shares = self.units[number].layers, self.shares[number]
         threshold, most = self.config.threshold, None
         if threshold is not None:
             wanted = values >= threshold
