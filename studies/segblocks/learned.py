@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from foveal.hub.checkpoint import Model
 from foveal.methods import SegBlocks
-from foveal.policies import Learned
+from foveal.policies import Learned, PolicyNet
 from studies.segblocks.study import work_of
 
 RULES = ("probability", "budget")
@@ -24,9 +24,10 @@ def learned_policy(model: Model, budget: float | None = None) -> Learned:
     Raises:
         ValueError: The model has no policy.
     """
-    if model.policy is None:
+    net = model.part(PolicyNet)
+    if net is None:
         raise ValueError(f"{model.name} has no policy network; give a model that was trained with one")
-    return Learned(model.policy, model.policy.block // 2, budget)
+    return Learned(net, net.block // 2, budget)
 
 
 def learned(model: Model, budget: float | None = None) -> SegBlocks:
@@ -36,12 +37,14 @@ def learned(model: Model, budget: float | None = None) -> SegBlocks:
 
 def budget_of(model: Model, target: float) -> float:
     """Return the budget that pays for the decision, and for blocks at full resolution as the target says."""
-    return min(1.0, work_of(target) + (model.policy.share if model.policy else 0.0))
+    net = model.part(PolicyNet)
+    return min(1.0, work_of(target) + (net.share if net is not None else 0.0))
 
 
 def free(model: Model) -> Model:
     """Return the model with a policy that costs nothing in a budget, to compare policies by their choice."""
-    policy = copy.deepcopy(model.policy)
-    if policy is not None:
-        policy.share = 0.0
-    return replace(model, policy=policy)
+    parts = copy.deepcopy(dict(model.parts))
+    for net in parts.values():
+        if isinstance(net, PolicyNet):
+            net.share = 0.0
+    return replace(model, parts=parts)

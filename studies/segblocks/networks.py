@@ -11,6 +11,7 @@ from foveal.data.dataset import open_dataset
 from foveal.fusion import faster
 from foveal.hub.checkpoint import Model, load_model
 from foveal.models import MODELS
+from foveal.policies import PolicyNet
 from studies.segblocks.images import Images
 from studies.segblocks.study import Study, Tools
 from studies.segblocks.trainings import PolicySize, Trainings
@@ -127,7 +128,7 @@ class Networks:
         for path in self.study.segblocks:
             model = self._load(path)
             recipe = model.card.training.get("recipe", {})
-            if model.policy is None or "target" not in recipe.get("method", {}):
+            if model.part(PolicyNet) is None or "target" not in recipe.get("method", {}):
                 raise ValueError(
                     f"--segblocks {path} was not trained with a learned policy; give it as --model, or train "
                     'one with [method] policy = "learned"'

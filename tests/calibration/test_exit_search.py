@@ -20,7 +20,7 @@ from foveal.data.pairs import Dataset, default_palette
 from foveal.data.synthetic import CLASSES
 from foveal.exits import ExitConfig, Exits, Stages
 from foveal.hub.card import Card
-from foveal.hub.checkpoint import Parts, load_model, save_model
+from foveal.hub.checkpoint import load_model, save_model
 from foveal.objectives.confusion import Confusion
 from samples import lively, nano, write_folder
 
@@ -42,8 +42,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for head in exits:
             head.classify.weight.mul_(1000)
-    card = Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES)), exits=exits.configs)
-    return save_model(network, card, tmp_path_factory.mktemp("model") / "model", parts=Parts(exits=exits))
+    card = Card("swiftnet_nano", CLASSES, default_palette(len(CLASSES)))
+    return save_model(network, card, tmp_path_factory.mktemp("model") / "model", parts={"exits": exits})
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_calibration_error_and_risk_of_known_answers() -> None:
 
 
 def test_a_model_without_exits_is_told_how_to_get_some(data: Dataset, engine: Engine) -> None:
-    plain = replace(engine, model=replace(engine.model, exits=None))
+    plain = replace(engine, model=replace(engine.model, parts={}))
     with pytest.raises(ValueError, match=r"has no exits; train some with a recipe of method mess"):
         search_exits(plain, data, BUDGETS)
 
@@ -149,8 +149,8 @@ def test_the_command_stores_what_evaluate_uses(path: Path, data: Dataset, tmp_pa
 
 def test_what_was_found_is_of_these_exits(engine: Engine) -> None:
     others = Exits.of(Stages(engine.model.network), seed=6)
-    assert replace(engine.model, exits=others).weights != engine.model.weights
-    assert replace(engine.model, exits=None).weights != engine.model.weights
+    assert replace(engine.model, parts={"exits": others}).weights != engine.model.weights
+    assert replace(engine.model, parts={}).weights != engine.model.weights
 
 
 def test_two_searches_keep_what_the_other_found(engine: Engine, data: Dataset, path: Path) -> None:

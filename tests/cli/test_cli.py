@@ -191,7 +191,7 @@ def test_cards_recommend_and_options_override(model: Path) -> None:
     assert runner.setup.config == SegBlocksConfig(0.4, "entropy", 64, 2, 1)
 
 
-@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if not kind.uses_exits])
+@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if not kind.needs])
 def test_every_method_segments(segment, photos: Path, method: str) -> None:
     row = parsed(
         segment(photos / "0.png", "--json", "--method", method, "--budget", 0.5, "--compare", "--repeat", 1)

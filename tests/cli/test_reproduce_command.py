@@ -11,7 +11,7 @@ from foveal.cli import reproduce as command
 from foveal.cli.reproduce import find_checkout
 from foveal.data.synthetic import CLASSES, PALETTE
 from foveal.hub.card import Card
-from foveal.hub.checkpoint import Parts, save_model
+from foveal.hub.checkpoint import save_model
 from foveal.policies import PolicyNet
 from samples import nano, write_folder
 from studies.segblocks import EXPERIMENTS, Study
@@ -27,8 +27,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     data, net = write_folder(folder / "data", 2, (128, 128)), PolicyNet(64, 8, 4)
     training = {"recipe": {"method": {"target": 0.4}}}
     dense = save_model(nano(len(CLASSES)), Card("swiftnet_nano", CLASSES, PALETTE), folder / "dense")
-    card = Card("swiftnet_nano", CLASSES, PALETTE, policy=net.config, training=training)
-    ours = save_model(nano(len(CLASSES)), card, folder / "ours", parts=Parts(net))
+    card = Card("swiftnet_nano", CLASSES, PALETTE, training=training)
+    ours = save_model(nano(len(CLASSES)), card, folder / "ours", parts={"policy": net})
     (data / "classes.json").write_text(json.dumps({"classes": CLASSES, "palette": PALETTE}))
     return ("--data", f"folder:{data}", "--model", dense, "--segblocks", ours)
 

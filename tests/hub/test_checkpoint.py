@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from foveal.cost import count_macs
 from foveal.hub.card import Card, CheckpointError
-from foveal.hub.checkpoint import Parts, bundled, load_model, save_model
+from foveal.hub.checkpoint import bundled, load_model, save_model
 from foveal.policies import Learned, PolicyNet, View
 from samples import nano, shaken
 
@@ -191,46 +191,50 @@ def test_bundled_models_load_and_answer(name: str) -> None:
 def with_policy(folder: Path, half: bool = False) -> tuple[PolicyNet, Path]:
     """Save a small network with a policy network of random weights."""
     net = shaken(PolicyNet(64, 8, 4)).eval()
-    card = replace(CARD, tile=32, policy=net.config)
-    return net, save_model(nano(3), card, folder / "model", half, parts=Parts(net))
+    card = replace(CARD, tile=32)
+    return net, save_model(nano(3), card, folder / "model", half, parts={"policy": net})
 
 
 def test_a_policy_network_is_saved_with_its_network_and_plans_alike(tmp_path: Path) -> None:
     net, path = with_policy(tmp_path)
     model = load_model(path)
-    assert model.policy is not None and not model.policy.training
-    assert model.card.policy == {"block": 64, "width": 8, "depth": 4}
+    policy = model.part(PolicyNet)
+    assert policy is not None and not policy.training
+    assert model.card.parts == {"policy": {"block": 64, "width": 8, "depth": 4}}
     for key, value in net.state_dict().items():
         if not key.endswith("num_batches_tracked"):
-            assert torch.equal(model.policy.state_dict()[key], value)
+            assert torch.equal(policy.state_dict()[key], value)
     view = View(torch.rand(2, 3, 300, 200))
     for budget in (None, 0.5, 0.8):
-        plans = [Learned(x, 32, budget)(view).levels for x in (net, model.policy)]
+        plans = [Learned(x, 32, budget)(view).levels for x in (net, policy)]
         assert torch.equal(*plans)
 
 
 def test_a_loaded_policy_network_knows_its_share_of_the_work(tmp_path: Path) -> None:
     model, image = load_model(with_policy(tmp_path)[1]), torch.rand(1, 3, 256, 384)
-    ours, theirs = (count_macs(lambda net=net: net(image)).total for net in (model.policy, model.network))
-    assert model.policy.share == pytest.approx(ours / theirs, rel=0.01)
-    assert model.policy.share == load_model(tmp_path / "model.safetensors").policy.share > 0.005
+    ours, theirs = (
+        count_macs(lambda net=net: net(image)).total for net in (model.parts["policy"], model.network)
+    )
+    shares = [load_model(tmp_path / "model.safetensors").parts["policy"].share for _ in range(2)]
+    assert model.parts["policy"].share == pytest.approx(ours / theirs, rel=0.01)
+    assert shares == [model.parts["policy"].share] * 2 and shares[0] > 0.005
 
 
 def test_a_policy_network_survives_half_precision(tmp_path: Path) -> None:
     net, path = with_policy(tmp_path, half=True)
     image = torch.rand(1, 3, 256, 256)
     with torch.no_grad():
-        torch.testing.assert_close(load_model(path).policy(image), net(image), rtol=0.02, atol=0.02)
+        torch.testing.assert_close(load_model(path).parts["policy"](image), net(image), rtol=0.02, atol=0.02)
 
 
 def test_a_policy_network_on_the_card_or_in_the_file_alone_is_refused(saved: Path, tmp_path: Path) -> None:
-    change_card(saved, policy={"block": 64})
+    change_card(saved, parts={"policy": {"block": 64}})
     assert sentence(saved) == (
         f"{saved}: the file lacks the weights of a policy network that its card has; give the two files that "
         "were saved together"
     )
     path = with_policy(tmp_path / "other")[1]
-    change_card(path, policy={})
+    change_card(path, parts={})
     assert "the file holds the weights of a policy network that its card lacks; give the two" in sentence(
         path
     )
@@ -247,11 +251,12 @@ def test_some_weights_of_a_policy_network_are_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        (3, "(policy is 3: input should be an object)"),
-        ({"blok": 64}, "it must have the keys block, width and depth"),
-        ({"block": "64"}, "(policy.block is '64': input should be a valid integer)"),
-        ({"block": 64.0}, "(policy.block is 64.0: input should be a valid integer)"),
+        (3, "(it is 3: input should be an object)"),
+        ({"blok": 64}, "give some of the keys block, width and depth"),
+        ({"block": "64"}, "(block is '64': input should be a valid integer)"),
+        ({"block": 64.0}, "(block is 64.0: input should be a valid integer)"),
         ({"block": 50}, "a policy network of 4 layers, width 64 and block 50 px cannot be"),
+        ({}, "give some of the keys block"),
         ({"block": 64, "width": 16}, "damaged, or of another network (Error(s) in loading state_dict"),
     ],
 )
@@ -259,5 +264,18 @@ def test_a_policy_network_that_cannot_be_or_does_not_fit(
     tmp_path: Path, policy: object, message: str
 ) -> None:
     path = with_policy(tmp_path)[1]
-    change_card(path, policy=policy)
+    change_card(path, parts={"policy": policy})
     assert message in sentence(path)
+
+
+def test_parts_that_are_unknown_are_refused(saved: Path) -> None:
+    change_card(saved, parts={"soul": {"size": 1}})
+    assert "part 'soul' is unknown; known: policy, gate, exits" in sentence(saved)
+
+
+def test_cards_from_before_parts_had_a_key_are_read(tmp_path: Path) -> None:
+    path = with_policy(tmp_path)[1]
+    card = json.loads(path.with_suffix(".json").read_text())
+    described = card.pop("parts")
+    path.with_suffix(".json").write_text(json.dumps(card | described | {"exits": [], "gate": {}}))
+    assert load_model(path).card.parts == described

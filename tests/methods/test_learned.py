@@ -152,7 +152,7 @@ def test_what_a_run_saved_is_loaded_and_plans_alike(tmp_path: Path) -> None:
     assert model.card.policy == {"block": 64, "width": 8, "depth": 4}
     image = torch.rand(2, 3, 150, 200)
     made = SegBlocks.from_config(
-        model.network, SegBlocksConfig(0.6, "learned", model.card.tile), Resources(model.policy)
+        model.network, SegBlocksConfig(0.6, "learned", model.card.tile), Resources(model.parts)
     )
     method.policy.net.share, method.policy.budget = model.policy.share, 0.6
     with torch.no_grad():

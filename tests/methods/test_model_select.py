@@ -25,6 +25,7 @@ from foveal.kernels import build
 from foveal.methods import Aim, CompiledMethod, ModelSelect, ModelSelectConfig
 from foveal.methods.model_select import ModelSelectTraining
 from foveal.ops import classify, halve
+from foveal.policies import AnswerGate
 from samples import Scenes, error_of, headless, lively, nano, write_folder
 
 SIZE, TILE = (160, 224), 16
@@ -423,7 +424,8 @@ def test_a_gate_is_trained_saved_and_used(tmp_path: Path) -> None:
     row = parsed(run("train", recipe, "--run", tmp_path / "run", "--json"))["evaluation"][1]
     assert row["work"] <= 0.4 and (row["settings"]["fusion"], row["settings"]["small_level"]) == ("gated", 1)
     model = load_model(tmp_path / "run")
-    assert model.gate is not None and model.gate.config == {"classes": len(Scenes.classes), "width": 8}
+    gate = model.part(AnswerGate)
+    assert gate is not None and gate.config == {"classes": len(Scenes.classes), "width": 8}
     before, after = load_model(large).network.state_dict(), model.network.state_dict()
     assert all(torch.allclose(after[k], before[k], rtol=1e-3, atol=1e-4) for k in after if "tracked" not in k)
     call = ("evaluate", tmp_path / "run", "--data", f"folder:{data}", "--timed", 0, "--json", "--budget", 0.7)

@@ -7,7 +7,7 @@ import torch
 
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.hub.card import Card
-from foveal.hub.checkpoint import Parts, save_model
+from foveal.hub.checkpoint import save_model
 from foveal.policies import PolicyNet
 from samples import nano, write_folder
 from studies.segblocks import Study
@@ -30,10 +30,10 @@ def study(tmp_path_factory: pytest.TempPathFactory, data: Dataset) -> Study:
     for seed in (0, 1):
         network, net = nano(len(data.classes)), PolicyNet(64, 8, 4)
         for target in (0.4, 0.2):
-            card = Card("swiftnet_nano", data.classes, data.palette, policy=net.config)
+            card = Card("swiftnet_nano", data.classes, data.palette)
             card = replace(card, training={"recipe": {"method": {"target": target}, "seed": seed}})
             models.append(
-                str(save_model(network, card, folder / f"target{target:.0%}_{seed}", parts=Parts(net)))
+                str(save_model(network, card, folder / f"target{target:.0%}_{seed}", parts={"policy": net}))
             )
     return Study(
         folder / "out",

@@ -12,6 +12,7 @@ import torch
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import Model, save_model
+from foveal.policies import PolicyNet
 from reproduction import networks
 from samples import error_of, nano
 from studies.segblocks import Study
@@ -23,8 +24,8 @@ from studies.segblocks.trainings import toml
 
 def test_a_budget_pays_for_the_decision_and_the_blocks(study: Study) -> None:
     model = networks(study).segblocks(0.4)
-    assert model.policy is not None and model.policy.share > 0
-    assert budget_of(model, 0.4) == pytest.approx(0.55 + model.policy.share)
+    assert model.parts["policy"].share > 0
+    assert budget_of(model, 0.4) == pytest.approx(0.55 + model.parts["policy"].share)
     image = torch.rand(1, 3, 256, 256)
     plan = learned(model, budget_of(model, 0.5))(image).trace.plan
     assert plan is not None and plan.share(0) == 0.5
@@ -32,10 +33,9 @@ def test_a_budget_pays_for_the_decision_and_the_blocks(study: Study) -> None:
 
 def test_a_free_policy_costs_nothing_and_the_model_is_left_as_it_was(study: Study) -> None:
     model = networks(study).segblocks(0.4)
-    assert model.policy is not None
-    before = model.policy.share
+    before = model.parts["policy"].share
     assert budget_of(free(model), 0.4) == pytest.approx(0.55)
-    assert model.policy.share == before > 0
+    assert model.parts["policy"].share == before > 0
 
 
 def test_a_model_without_a_policy_is_refused(study: Study, data: Dataset, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_what_is_missing_is_trained_once_and_kept(study: Study, tmp_path: Path) 
         return folder / "model.safetensors"
 
     bare = replace(study, out=tmp_path, models=(), segblocks=())
-    assert networks(bare, train).segblocks(0.4).policy is not None
+    assert networks(bare, train).segblocks(0.4).part(PolicyNet) is not None
     assert len(asked) == 2
     assert "frozen = true" in asked[1] and "seed0/model.safetensors" in asked[1]
     networks(bare, train).segblocks(0.4)

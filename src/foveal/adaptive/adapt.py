@@ -19,6 +19,7 @@ from foveal.adaptive.survey import fit_tiles
 from foveal.calibration.engine import PRECISIONS
 from foveal.data.pairs import default_palette
 from foveal.methods import METHODS
+from foveal.methods.parts import words_of
 from foveal.models.adapters import recognise
 from foveal.storage.finite import check_finite, mask_buffers
 from foveal.storage.names import find
@@ -139,10 +140,10 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
     check_finite(network.state_dict(), f"network {type(network).__name__}", masks=mask_buffers(network))
     if refusal := recognise(network).refusal:
         raise ValueError(refusal)
-    if find(method, METHODS, "method").uses_exits:
+    if (part := find(method, METHODS, "method").needs) is not None:
         raise ValueError(
-            f"method {method} leaves a network at exits that were trained with it, which adapt has not; use "
-            "foveal.exits and the method's class, or train a model with a recipe of recipes/exits"
+            f"method {method} needs {words_of(part)} trained with the network, which adapt has not; use the "
+            f"method's class, or train a model with a recipe of method {method} (see recipes/)"
         )
     if precision not in ("f32", "bf16"):
         raise ValueError(

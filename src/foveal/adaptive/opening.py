@@ -130,7 +130,6 @@ def describe(model: AdaptiveModel, file: Path | None = None) -> AdaptedModel:
         found.name,
         found.network,
         found.card,
-        found.policy,
         found.file,
         model.compiled,
         spec=model.spec,

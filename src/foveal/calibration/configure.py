@@ -10,8 +10,9 @@ from foveal.calibration.profile import METHOD, find_profile
 from foveal.calibration.tuned import TunedRow, TunedSettings, find_tuned
 from foveal.geometry.plan import check_budget
 from foveal.hub.checkpoint import Model
-from foveal.methods import METHODS, MethodConfig
+from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig
 from foveal.methods.config import settings_of
+from foveal.methods.parts import words_of
 from foveal.storage.names import find
 
 Settings = Mapping[str, object]
@@ -98,6 +99,21 @@ def _for_latency(model: Model, row: TunedRow, why: str) -> Chosen:
     return Chosen(METHOD, config, row.precision, why)
 
 
+def check_parts(model: Model, method: str) -> type[AdaptiveSegmenter]:
+    """Find a method by name, and refuse it for a model that lacks what must have been trained with it.
+
+    Raises:
+        ValueError: There is no such method, or the model lacks the part that it needs.
+    """
+    made = find(method, METHODS, "method")
+    if made.needs is not None and model.part(made.needs) is None:
+        raise ValueError(
+            f"{model.name} has no {words_of(made.needs)}, which {method} needs: train the network with a "
+            f"recipe of method {method} (see recipes/), and give what that wrote"
+        )
+    return made
+
+
 def configure(model: Model, method: str, budget: float, given: Settings) -> MethodConfig:
     """Choose every setting of a method.
 
@@ -108,15 +124,10 @@ def configure(model: Model, method: str, budget: float, given: Settings) -> Meth
         given: Settings that come before all others.
 
     Raises:
-        ValueError: There is no such method, it has no such setting, a value is not allowed, or the model has
-            no exits for a method that needs them.
+        ValueError: There is no such method, it has no such setting, a value is not allowed, or the model
+            lacks a part that the method needs.
     """
-    made = find(method, METHODS, "method")
-    if made.uses_exits and model.exits is None:
-        raise ValueError(
-            f"{model.name} has no exits, and {method} leaves a network there; train some with a recipe such "
-            "as recipes/exits/camvid_rn18_mess.toml"
-        )
+    made = check_parts(model, method)
     kind = made.Config
     known = settings_of(kind)
     strange = [name for name in given if name not in known]

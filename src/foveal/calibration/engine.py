@@ -87,10 +87,10 @@ class Engine:
         return self._for_any_image(made, config.reduced_by, config.whole("tile", 1))
 
     def _completed(self, resources: Resources | None) -> Resources:
-        """Add the small network, compiled where it can be, and the gate of the model."""
+        """Add the small network, compiled where it can be, and the parts of the model."""
         given = resources or Resources()
         small = self.small.dense().dense() if given.small is None and self.small else given.small
-        return replace(given, small=small, gate=given.gate or self.model.gate)
+        return replace(given, small=small, parts={**self.model.parts, **given.parts})
 
     def dense(self) -> AdaptiveSegmenter:
         """Make the dense network."""

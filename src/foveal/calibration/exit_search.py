@@ -19,6 +19,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
+from foveal.calibration.configure import check_parts
 from foveal.calibration.engine import Engine
 from foveal.calibration.exit_answers import ExitAnswers, Progress, ask_all, stage_times
 from foveal.calibration.tuned import TunedRow, TunedSettings, found_before
@@ -131,11 +132,7 @@ def search_exits(
     Raises:
         ValueError: The model has no exits, or no pixel is labelled.
     """
-    if engine.model.exits is None:
-        raise ValueError(
-            f"{engine.model.name} has no exits; train some with a recipe of method mess, such as "
-            "recipes/exits/camvid_rn18_mess.toml"
-        )
+    check_parts(engine.model, "mess")
     method = Mess.from_config(engine.network, MessConfig(1.0), engine.model.resources).eval()
     seen = ask_all(method, data, min(len(data), limit or len(data)), progress)
     if not math.isfinite(seen.confusion([len(method.heads)] * len(seen.answers)).miou):

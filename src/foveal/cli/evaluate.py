@@ -221,7 +221,7 @@ def entry(loaded: Model, engine: Engine, chosen: Chosen, budget: float) -> Entry
             method,
             policy,
             budget,
-            lambda target: engine.make(method, config, Resources(None, target)),
+            lambda target: engine.make(method, config, Resources(labels=target)),
             tile=_cell(method, config),
             settings=config.settings,
         )

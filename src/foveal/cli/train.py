@@ -178,6 +178,7 @@ def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     from foveal.evaluation.evaluate import evaluate as measure
     from foveal.methods import METHODS, MethodConfig
     from foveal.methods.config import settings_of
+    from foveal.policies import AnswerGate, PolicyNet
 
     part = wanted.method
     loaded = open_model(Reference(str(folder), trusted=True, small=getattr(part, "small", "")))
@@ -187,9 +188,10 @@ def _judge(wanted: Recipe, folder: Path, data: Dataset) -> list[EvalRow]:
     if METHODS[part.name].Config().is_dense:
         return measure(engine.dense(), data, [], 0, None, counter("images"))
     budget, settings = part.trained_budget, Settings()
-    if loaded.policy is not None and budget is not None:
-        budget, settings = min(1.0, budget + loaded.policy.share), {"policy": "learned"}
-    if loaded.gate is not None:  # it was trained for the answers that these settings give
+    policy = loaded.part(PolicyNet)
+    if policy is not None and budget is not None:
+        budget, settings = min(1.0, budget + policy.share), {"policy": "learned"}
+    if loaded.part(AnswerGate) is not None:  # it was trained for the answers that these settings give
         known = settings_of(METHODS[part.name].Config)
         settings = {name: getattr(part, name) for name in type(part).model_fields if name in known}
     share = budget or MethodConfig.budget

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import torch
 from pydantic import ConfigDict, Field
 
-from foveal.exits import ExitConfig
+from foveal.methods.parts import parts_problem
 from foveal.models import MODELS
-from foveal.policies import AnswerGate, PolicyNet
 from foveal.storage.reading import read_json, refusal, shorten
 from foveal.storage.schema import MOST_CLASSES, Colour, Level, Name, Tile, read_as
+
+ALONE = ("policy", "gate", "exits")
+"""Parts that older cards have as keys of their own."""
 
 
 class CheckpointError(ValueError):
@@ -32,9 +32,8 @@ class Card:
         tile: Side of a tile that suits the images it was trained on [px].
         max_level: Coarsest level that it was trained for.
         coarse_level: Level of the coarse pass, for methods that begin with one.
-        policy: Arguments of the policy network that was trained with it; empty if there is none.
-        exits: Where it may be left, and the heads there that were trained with it, first to last.
-        gate: Arguments of the gate between its answer and a small network's; empty if there is none.
+        parts: What was trained with it and is stored in its file: by name of a kind (`methods/parts.py`) what
+            such a part is made from.
         training: How it was trained and what it reached, in words and numbers.
         command: What trained it; empty if nobody said.
         commit: Of the checkout that trained it.
@@ -49,9 +48,7 @@ class Card:
     tile: Tile = 32
     max_level: Level = 2
     coarse_level: Level = 2
-    policy: dict[str, int] = field(default_factory=dict)
-    exits: Annotated[tuple[ExitConfig, ...], Field(max_length=64)] = ()
-    gate: dict[str, int] = field(default_factory=dict)
+    parts: dict[Name, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     commit: str = ""
@@ -70,8 +67,7 @@ class Card:
             return "it names no classes"
         if len(self.palette) != len(self.classes):
             return f"it needs a colour of three bytes for each of its {len(self.classes)} classes"
-        found = _part_problem("policy", self.policy, PolicyNet, ("block", "width", "depth"))
-        return found or _part_problem("gate", self.gate, AnswerGate, ("classes", "width"))
+        return parts_problem(self.parts, len(self.classes))
 
     @classmethod
     def read(cls, path: Path) -> Card:
@@ -81,23 +77,18 @@ class Card:
             CheckpointError: It is no card, or of a network that this version lacks.
         """
         what = "model card"
-        card = read_as(cls, read_json(path, what, CheckpointError), path, what, CheckpointError)
+        found = _gathered(read_json(path, what, CheckpointError))
+        card = read_as(cls, found, path, what, CheckpointError)
         problem = card.problem()
         if problem:
             raise CheckpointError(refusal(path, what, problem))
         return card
 
 
-def _part_problem(name: str, given: dict[str, int], kind: Callable[..., object], keys: Sequence[str]) -> str:
-    """Say why a part that belongs to the network cannot be made of its arguments; nothing if it can."""
-    if given == {}:
-        return ""
-    if not set(given) <= set(keys):
-        said = f"{', '.join(keys[:-1])} and {keys[-1]}"
-        return f"{name} is {shorten(given, 60)}; it must have the keys {said}, or none"
-    try:
-        with torch.device("meta"):
-            kind(**given)
-    except (ValueError, TypeError) as error:
-        return str(error)
-    return ""
+def _gathered(state: Any) -> Any:
+    """Put what cards said of parts one by one, before they had `parts`, there."""
+    if not isinstance(state, dict) or "parts" in state:
+        return state
+    alone = {name: state[name] for name in ALONE if name in state}
+    left = {name: value for name, value in state.items() if name not in ALONE}
+    return left | {"parts": {name: given for name, given in alone.items() if given not in ({}, [])}}

@@ -5,28 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import save as in_bytes
 from torch import Tensor, nn
 
 from foveal.cost import relative_macs
-from foveal.exits import Exits
 from foveal.hub.card import Card, CheckpointError
 from foveal.hub.fingerprint import fingerprint
 from foveal.methods import Resources
+from foveal.methods.parts import PARTS, describe_parts, make_parts
 from foveal.models import SegmentationNetwork, create_model
-from foveal.policies import AnswerGate, PolicyNet
+from foveal.policies import PolicyNet
 from foveal.program import Program
 from foveal.storage.atomic import replacing_all
 from foveal.storage.names import suggestion
 from foveal.storage.reading import shorten
 from foveal.storage.tensors import read_tensors
 
-PARTS = {"policy": "a policy network", "gate": "a gate", "exits": "exits"}
-"""What may belong to a network: the names of its weights start with it and a dot."""
+M = TypeVar("M", bound=nn.Module)
 BUNDLED = Path(__file__).parent / "weights"
 
 
@@ -53,41 +54,37 @@ class Model:
         name: Its name.
         network: The network.
         card: What to know about it.
-        policy: The policy network that belongs to it.
-        exits: Heads where it may be left, that belong to it.
         file: The file it comes from.
         compiled: What has been made of it; None before it is compiled.
-        gate: What weighs its answer and that of a small network, trained for the two.
+        parts: What was trained and is stored with it, by name of its kind (`methods/parts.py`).
         small: A small network for the same classes, if it was given one.
     """
 
     name: str
     network: SegmentationNetwork
     card: Card
-    policy: PolicyNet | None = None
     file: Path | None = None
     compiled: Compiled | None = field(default=None, repr=False, compare=False)
-    gate: AnswerGate | None = field(default=None, kw_only=True)
-    exits: Exits | None = field(default=None, kw_only=True)
+    parts: Mapping[str, nn.Module] = field(default_factory=dict, repr=False, kw_only=True)
     small: Model | None = field(default=None, repr=False, kw_only=True)
 
     @property
     def weights(self) -> str:
-        """Fingerprint of its network, and of its exits if it has any: what was measured for both."""
+        """Fingerprint of its network and of what was trained with it: what was measured holds for them."""
         own = fingerprint(self.network)
-        if self.exits is None:
+        if not self.parts:
             return own
-        return hashlib.sha256(f"{own} {fingerprint(self.exits)}".encode()).hexdigest()
+        all_of_them = " ".join([own, *(fingerprint(part) for part in self.parts.values())])
+        return hashlib.sha256(all_of_them.encode()).hexdigest()
 
     @property
     def resources(self) -> Resources:
         """What methods may use besides the network; a small network is the engine's."""
-        return Resources(policy_network=self.policy, gate=self.gate, exits=self.exits)
+        return Resources(self.parts)
 
-    @property
-    def parts(self) -> Parts:
-        """What is stored with the network."""
-        return Parts(self.policy, self.gate, self.exits)
+    def part(self, kind: type[M]) -> M | None:
+        """Return what of a kind was trained with it; None if nothing was."""
+        return self.resources.part(kind)
 
 
 def bundled() -> dict[str, Path]:
@@ -95,47 +92,18 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What was trained with a network and is stored with it; None for what there is not.
-
-    Attributes:
-        policy: A policy network; the card has its arguments.
-        gate: A gate between its answer and a small network's; the card has its arguments.
-        exits: Heads where it may be left; the card has their shapes.
-    """
-
-    policy: PolicyNet | None = None
-    gate: AnswerGate | None = None
-    exits: Exits | None = None
-
-    @classmethod
-    def of_card(cls, card: Card) -> Parts:
-        """Make what a card tells of, with fresh weights."""
-        return cls(
-            PolicyNet(**card.policy).eval() if card.policy else None,
-            AnswerGate(**card.gate).eval() if card.gate else None,
-            Exits(card.exits, len(card.classes)).eval() if card.exits else None,
-        )
-
-    @property
-    def known(self) -> dict[str, nn.Module | None]:
-        """All of them by name."""
-        return {name: getattr(self, name) for name in PARTS}
-
-
 def save_model(
     network: SegmentationNetwork,
     card: Card,
     path: str | Path,
     half: bool = False,
-    parts: Parts | None = None,
+    parts: Mapping[str, nn.Module] | None = None,
 ) -> Path:
     """Write weights and card.
 
     Args:
         network: The network.
-        card: What to know about it.
+        card: What to know about it; what it says of parts is written anew.
         path: File name; `.safetensors` and `.json` are put in the place of its suffix.
         half: Store the weights in half precision, all but those that are too large for it: half the file, and
             logits that differ by about a thousandth.
@@ -150,9 +118,9 @@ def save_model(
     path = Path(path).with_suffix(".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = network.state_dict()
-    for name, part in (parts or Parts()).known.items():
-        if part is not None:
-            tensors |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+    for name, part in (parts or {}).items():
+        tensors |= {f"{name}.{key}": value for key, value in part.state_dict().items()}
+    card = replace(card, parts=describe_parts(parts or {}))
     state = {
         key: (_halved(value) if half else value).cpu().contiguous()
         for key, value in tensors.items()
@@ -177,29 +145,28 @@ def load_model(name: str | Path) -> Model:
     stored, _ = read_tensors(path, "weights of a model", CheckpointError)
     network = create_model(card.network, len(card.classes))
     try:
-        parts = Parts.of_card(card)
+        parts = make_parts(card.parts, len(card.classes))
         state = {key: value.float() for key, value in stored.items()}
         held = {name: _taken(state, f"{name}.") for name in PARTS}
         missing, unexpected = network.load_state_dict(state, strict=False)
-        for name, part in parts.known.items():
-            if part is not None:
-                found = part.load_state_dict(held[name], strict=False)
-                missing += [f"{name}.{key}" for key in found[0]]
-                unexpected += [f"{name}.{key}" for key in found[1]]
-        policy = parts.policy
+        for name, part in parts.items():
+            found = part.load_state_dict(held[name], strict=False)
+            missing += [f"{name}.{key}" for key in found[0]]
+            unexpected += [f"{name}.{key}" for key in found[1]]
+        policy = Resources(parts).part(PolicyNet)
         if policy is not None:
             policy.share = relative_macs(policy, network, (math.lcm(2 * policy.block, 64),) * 2)
     except (RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged, or of another network ({shorten(error)})") from None
-    for name, part in parts.known.items():
-        _check_part(PARTS[name], bool(held[name]), part is not None, path)
+    for name, kind in PARTS.items():
+        _check_part(kind.words, bool(held[name]), name in parts, path)
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise CheckpointError(
             f"{path}: does not fit {card.network}; missing {missing[:3]}, unexpected {unexpected[:3]}"
         )
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(path.stem, network, card, policy, path, gate=parts.gate, exits=parts.exits)
+    return Model(path.stem, network, card, path, parts=parts)
 
 
 def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

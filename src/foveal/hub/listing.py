@@ -54,7 +54,7 @@ def describe_model(model: Model) -> ModelRow:
         tile=card.tile,
         max_level=card.max_level,
         coarse_level=card.coarse_level,
-        policy=card.policy,
+        parts=card.parts,
         training=card.training,
         macs=dense_macs(model.network),
     )

@@ -58,7 +58,7 @@ class ModelRow:
         tile: Side of a tile that suits it [px].
         max_level: Coarsest level that it was trained for.
         coarse_level: Level of the coarse pass, for methods that begin with one.
-        policy: Arguments of its policy network; empty if there is none.
+        parts: What was trained and is stored with it: by name of a kind, what such a part is made from.
         training: How it was trained and what it reached, as its card says.
         macs: Multiply-accumulates at 1024x2048 px, up to the logits [MAC].
     """
@@ -73,7 +73,7 @@ class ModelRow:
     tile: int
     max_level: int
     coarse_level: int
-    policy: Mapping[str, int]
+    parts: Mapping[str, Any]
     training: Mapping[str, Any]
     macs: int
 

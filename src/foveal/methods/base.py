@@ -40,7 +40,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
         is_anytime: Whether complete predictions come one after the other (`stream`).
         supports_masks: Whether places can be left out (`masked`).
         uses_memory: Whether it reads what the last call left in `memory`.
-        uses_exits: Whether it leaves the network at exits, whose heads must have been trained with it.
+        needs: Kind of part that must have been trained with the network; None for methods that take any.
     """
 
     network: nn.Module
@@ -51,7 +51,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
     is_anytime: ClassVar[bool] = False
     supports_masks: ClassVar[bool] = False
     uses_memory: ClassVar[bool] = False
-    uses_exits: ClassVar[bool] = False
+    needs: ClassVar[type[nn.Module] | None] = None
 
     @classmethod
     @abstractmethod

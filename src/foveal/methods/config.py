@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
@@ -13,12 +14,7 @@ from foveal.geometry.plan import check_budget
 from foveal.program.settings import Settings
 from foveal.storage.schema import Level, Tile
 
-if TYPE_CHECKING:
-    from foveal.exits import Exits
-    from foveal.policies.answers import AnswerGate
-    from foveal.policies.learned import PolicyNet
-
-
+M = TypeVar("M", bound=nn.Module)
 SettingValue = int | float | str | tuple[float, ...] | None
 """What a setting may be; None leaves it to the method."""
 
@@ -140,18 +136,18 @@ class Resources:
     """What a method may use besides the network.
 
     Attributes:
-        policy_network: Trained together with the network.
+        parts: What was trained with the network, by name of its kind (`methods/parts.py`).
         labels: True labels of the images [N, H, W]; only an oracle looks at them.
-        exits: Heads where the network may be left.
         small: A small network for the same classes, from images to logits; a method may ask it first.
-        gate: What weighs the answers of the two networks, trained for them.
     """
 
-    policy_network: PolicyNet | None = None
+    parts: Mapping[str, nn.Module] = field(default_factory=dict)
     labels: Tensor | None = None
-    exits: Exits | None = None
     small: nn.Module | None = None
-    gate: AnswerGate | None = None
+
+    def part(self, kind: type[M]) -> M | None:
+        """Return the part of a kind; None if there is none."""
+        return next((part for part in self.parts.values() if isinstance(part, kind)), None)
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ class ModelSelect(TrainableSegmenter):
     ) -> Self:
         """Take the small network and the gate from the resources."""
         given = resources or Resources()
-        return cls(network, config, given.small, given.gate)
+        return cls(network, config, given.small, given.part(AnswerGate))
 
     @classmethod
     def for_training(cls, network: nn.Module, training: ModelSelectTraining, aim: Aim) -> Self:

@@ -195,7 +195,7 @@ class SegBlocks(TrainableSegmenter):
         given = resources or Resources()
         oracle = None if given.labels is None else (network, given.labels)
         levels = config.tile, config.max_level, config.coarse_level
-        part = oracle if config.policy == "oracle" else given.policy_network
+        part = oracle if config.policy == "oracle" else given.part(PolicyNet)
         return cls(network, create_policy(config.policy, config.budget, *levels, part))
 
     @classmethod

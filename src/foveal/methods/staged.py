@@ -77,7 +77,7 @@ class StagedSegmenter(TrainableSegmenter):
     """
 
     is_anytime = True
-    uses_exits = True
+    needs = Exits
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class StagedSegmenter(TrainableSegmenter):
     @classmethod
     def from_config(cls, network: nn.Module, config: Any, resources: Resources | None = None) -> Self:
         """Take the heads that were trained with the network, if there are any."""
-        return cls(network, config, None if resources is None else resources.exits)  # type: ignore[arg-type]
+        return cls(network, config, None if resources is None else resources.part(Exits))  # type: ignore[arg-type]
 
     @classmethod
     def exits_for(cls, network: nn.Module, training: StagedTraining, aim: Aim) -> Exits:

@@ -153,7 +153,11 @@ class Graph:
                 value = self._steps(node)
                 if value is not None:
                     self.values[node] = value
+                self.passed(node)
         return out
+
+    def passed(self, node: fx.Node) -> None:
+        """Is called when the steps of a node have been added."""
 
     def _steps(self, node: fx.Node) -> Value | None:
         target: Any = node.target

@@ -153,7 +153,7 @@ class Program:
         }
         for name, array in out.items():
             setattr(request, name, None if array is None else array.ctypes.data)
-        self._call(request)
+        self.call(request)
         times = out.pop("step_ms")
         names = (*self.tables.names, *PHASES)
         named = {} if times is None else dict(zip(names, times[: len(names)].tolist(), strict=True))
@@ -185,7 +185,7 @@ class Program:
         )
         return replace(found, work=share * found.work)
 
-    def _call(self, request: Request) -> None:
+    def call(self, request: Request) -> None:
         """Run native code.
 
         Raises:
@@ -229,7 +229,7 @@ class Program:
         request.work = work.ctypes.data
         if counts is not None:
             request.histogram, request.bins = counts.ctypes.data, counts.shape[1]
-        self._call(request)
+        self.call(request)
 
 
 def load_program(path: str | Path) -> Program:

@@ -116,7 +116,8 @@ class Request(ctypes.Structure):
         *((name, _Address) for name in ("plan", "mask", "labels", "confidence", "logits", "levels")),
         *((name, _Address) for name in ("work", "step_ms", "range", "histogram")),
         ("macs", ctypes.c_int64),
-        *((name, ctypes.c_int32) for name in ("passes", "bins")),
+        *((name, ctypes.c_int32) for name in ("passes", "bins", "first_step", "last_step")),
+        *((name, _Address) for name in ("given", "taken")),
         ("error", ctypes.c_char * 256),
     ]
 

@@ -15,14 +15,13 @@ from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches, class_shares
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.synthetic import StreetScenes
-from foveal.exits import Exits
 from foveal.hub.card import Card
-from foveal.hub.checkpoint import Parts, save_model
+from foveal.hub.checkpoint import save_model
 from foveal.methods import METHODS, Aim, TrainableSegmenter
+from foveal.methods.parts import parts_of
 from foveal.models import SegmentationNetwork
 from foveal.models.weights import calibrate_norms, load_encoder
 from foveal.objectives.segmentation import balanced_weights
-from foveal.policies import AnswerGate, Learned
 from foveal.training.config import Recipe
 from foveal.training.loop import Schedule, resumed_step
 from foveal.training.networks import create_adapted, create_plain, is_plain, recipe_format, save_adapted
@@ -65,7 +64,7 @@ def save_run(
     dataset: Dataset,
     origin: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write what a run trained as `model.safetensors` with what is known about it, a learned policy in it.
+    """Write what a run trained as `model.safetensors` with what is known about it, its parts in it.
 
     That is a card for an architecture for colour images, `config.json` for every other network.
 
@@ -76,10 +75,6 @@ def save_run(
         dataset: What it was trained on.
         origin: Command, commit and machine for the card.
     """
-    policy = next((part for part in method.modules() if isinstance(part, Learned)), None)
-    gate = next((part for part in method.modules() if isinstance(part, AnswerGate)), None)
-    exits = next((part for part in method.modules() if isinstance(part, Exits)), None)
-    parts = Parts(policy.net if policy else None, gate, exits)
     adapted = save_adapted(recipe, run, method, dataset)
     if adapted is not None:
         return adapted
@@ -90,14 +85,11 @@ def save_run(
         tile=recipe.method.tile,
         max_level=recipe.method.max_level,
         coarse_level=recipe.method.coarse_level,
-        policy=parts.policy.config if parts.policy else {},
-        gate=gate.config if gate else {},
-        exits=exits.configs if exits else (),
         training={"recipe": recipe.as_dict()},
         **(origin or {}),
     )
     network, path = cast(SegmentationNetwork, method.network), run / "model.safetensors"
-    return save_model(network, card, path, half=True, parts=parts)
+    return save_model(network, card, path, half=True, parts=parts_of(method))
 
 
 def _small(recipe: Recipe, dataset: Dataset) -> nn.Module | None:

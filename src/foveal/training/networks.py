@@ -86,7 +86,7 @@ def create_adapted(recipe: Recipe, dataset: Dataset) -> nn.Module:
         raise ValueError(
             "a learned policy belongs to an architecture for colour images; give method.policy random"
         )
-    if METHODS[recipe.method.name].uses_exits or getattr(recipe.method, "fusion", "") == "gated":
+    if METHODS[recipe.method.name].needs is not None or getattr(recipe.method, "fusion", "") == "gated":
         raise ValueError(
             f"what {recipe.method.name} trains beside the network is stored with architectures for colour "
             "images; give one of them as model.name"

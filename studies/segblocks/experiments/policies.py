@@ -19,7 +19,7 @@ from foveal.evaluation.rows import EvalRow
 from foveal.evaluation.tally import Entry
 from foveal.hub.checkpoint import Model
 from foveal.methods import Dense, SegBlocks
-from foveal.policies import create_policy
+from foveal.policies import PolicyNet, create_policy
 from studies.segblocks.experiment import Experiment
 from studies.segblocks.learned import learned
 from studies.segblocks.networks import Networks
@@ -121,9 +121,10 @@ def _method(model: Model, policy: str, budget: float, level: int, target: Tensor
     """Make a method of two levels whose blocks are those of the model's own policy."""
     if policy == "learned":
         return learned(model, budget)
-    assert model.policy is not None, "models of this experiment have a policy"
+    net = model.part(PolicyNet)
+    assert net is not None, "models of this experiment have a policy"
     given = (model.network, target) if policy == "oracle" and target is not None else None
-    tile = model.policy.block // 2
+    tile = net.block // 2
     return SegBlocks(model.network, create_policy(policy, budget, tile, 1, level, given))
 
 

@@ -14,7 +14,7 @@ from foveal.evaluation.evaluate import evaluate
 from foveal.methods import Dense
 from studies.segblocks.entries import fixed
 from studies.segblocks.experiment import Experiment
-from studies.segblocks.learned import free, learned
+from studies.segblocks.learned import free, learned, learned_policy
 from studies.segblocks.networks import Networks
 from studies.segblocks.paper import policy_gmacs
 from studies.segblocks.seeds import over_seeds
@@ -89,7 +89,7 @@ def run(networks: Networks) -> list[PolicyNetRow]:
             layers=layers,
             width=width,
             policy_gmacs=round(policy_gmacs(width, layers), 3),
-            parameters=sum(p.numel() for p in model.policy.parameters()) if model.policy else 0,
+            parameters=sum(p.numel() for p in learned_policy(model).net.parameters()),
             miou=row.miou,
             miou_std=row.miou_std,
             work=row.work,

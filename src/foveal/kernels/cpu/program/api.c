@@ -171,7 +171,7 @@ static int prepare(Run *r) {
     memset(r->finest, 0, images * 4), memset(r->spent, 0, images * 8);
     const int32_t stride = p->maps[p->head.output].stride;
     const int32_t columns = columns_at(r, stride, 0);
-    const int composed = !r->stream && (q->method != METHOD_DENSE || q->mask);
+    const int composed = !r->stream && q->method != METHOD_PART && (q->method != METHOD_DENSE || q->mask);
     r->logits = !composed ? NULL : room(&c->logits, images * (size_t)rows_at(r, stride, 0) * (size_t)columns * (size_t)p->head.classes * 4);
     if ((composed && !r->logits) || !room(&c->scores, score_bytes(r))) return -1;
     r->sums = p->statistics ? room(&c->sums, (size_t)statistics_scratch((int64_t)images, p->statistics) * sizeof(double)) : NULL;
@@ -227,6 +227,14 @@ static int bins_fit(const Program *p, const Request *q) {
     return 1;
 }
 
+/* Whether a part is one of this program, and its maps are maps of tiles. */
+static int part_fits(const Program *p, const Request *q) {
+    if (q->first_step < 0 || q->last_step < q->first_step || q->last_step > p->head.steps || q->mask || q->full_height) return 0;
+    for (int32_t m = 0; m < p->head.maps; m++)
+        if (((q->given && q->given[m]) || (q->taken && q->taken[m])) && p->maps[m].kind != TILED) return 0;
+    return 1;
+}
+
 static int refuse_sides(Request *q, int32_t multiple) {
     snprintf(q->error, sizeof q->error, "images are %dx%d px and the network needs sides that are multiples of %d; pad them", q->height, q->width, multiple);
     return -2;
@@ -245,6 +253,7 @@ int request_check(const Program *p, Request *q) {
         return request_refuse(q, "the images have too many pixels for one run; split them");
     if (q->full_width > INT32_MAX / p->head.colours) return request_refuse(q, "the images are too wide; split them");
     if (q->full_height && q->mask) return request_refuse(q, "images that are shrunk take no mask");
+    if (q->method == METHOD_PART && !part_fits(p, q)) return request_refuse(q, "the steps and maps of a part are not those of the program");
     if (!bins_fit(p, q)) return request_refuse(q, "the images are too long for their width or height; split them");
     return 0;
 }
@@ -256,6 +265,7 @@ int32_t program_run(const Program *p, Request *q, Stream *s, Reuse *u, void (*wo
     Program *whose = (Program *)p; /* a context is borrowed and given back under a lock */
     Run r = {.program = p, .request = q, .stream = s, .reuse = u, .context = borrow(whose), .part = -1, .threads = q->threads < 1 ? 1 : q->threads > MOST_THREADS ? MOST_THREADS : q->threads};
     if (!r.context) return -1;
+    r.first = q->method == METHOD_PART ? q->first_step : 0, r.last = q->method == METHOD_PART ? q->last_step : p->head.steps;
     q->macs = 0, q->passes = 0;
     for (int32_t n = 0; n < q->images; n++) q->work[n] = 0;
     if (prepare(&r)) r.stop = -1;
@@ -276,7 +286,7 @@ int32_t program_run(const Program *p, Request *q, Stream *s, Reuse *u, void (*wo
 
 /* Run a method. 0, or -1 without memory, or -2 with the reason in `error`. */
 EXPORT int32_t foveal_program_run(Program *p, Request *q) {
-    if (q->method < METHOD_DENSE || q->method > METHOD_COARSE_TO_FINE) return request_refuse(q, "there is no such method for images");
+    if (q->method != METHOD_PART && (q->method < METHOD_DENSE || q->method > METHOD_COARSE_TO_FINE)) return request_refuse(q, "there is no such method for images");
     return program_run(p, q, NULL, NULL, run_method);
 }
 

@@ -102,7 +102,11 @@ static void live(const Run *r, Life *lives) {
     for (int32_t m = 0; m < p->head.maps; m++) lives[m] = (Life){p->head.steps, -1};
     touch(lives, p->head.input, -1);
     touch(lives, p->head.output, p->head.steps);
-    for (int32_t s = 0; s < p->head.steps; s++) {
+    for (int32_t m = 0; r->request->method == METHOD_PART && m < p->head.maps; m++) {
+        if (r->request->given && r->request->given[m]) touch(lives, m, -1);
+        if (r->request->taken && r->request->taken[m]) touch(lives, m, p->head.steps);
+    }
+    for (int32_t s = r->first; s < r->last; s++) {
         const int32_t maps[3] = {p->steps[s].in, p->steps[s].other, p->steps[s].out};
         for (int k = 0; k < 3; k++) {
             touch(lives, maps[k], s);

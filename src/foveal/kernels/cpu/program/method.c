@@ -186,6 +186,49 @@ static void coarse_to_fine(Run *r, Team team) {
     answer(r, team);
 }
 
+/* Copy maps that earlier steps made in, or those that later steps want out. */
+static void copy_maps(Run *r, void *const *where, int in, Team team) {
+    enum { PIECE = 1 << 18 };
+    for (int32_t m = 0; where && m < r->program->head.maps; m++) {
+        if (!where[m]) continue;
+        const Shape s = shape_of(r, m);
+        const size_t bytes = (size_t)s.tiles * (size_t)s.height * (size_t)s.width * (size_t)r->program->maps[m].channels * sample_bytes(&r->program->maps[m]);
+        char *own = (char *)current(r, m), *other = where[m];
+        for (size_t at; (at = (size_t)take(&team) * PIECE) < bytes;) {
+            const size_t size = bytes - at < PIECE ? bytes - at : PIECE;
+            memcpy((in ? own : other) + at, (in ? other : own) + at, size);
+        }
+        meet(r, team);
+    }
+}
+
+/* Some of the steps, on the tiles of a plan or on whole images: what was computed before comes in, and goes out. */
+static void part(Run *r, Team team) {
+    const Request *q = r->request;
+    int32_t most = 0;
+    for (int64_t k = 0; q->plan && k < cells_of(r); k++) most = q->plan[k] > most ? q->plan[k] : most;
+    ALONE({
+        start(r, q->plan ? -1 : 0, q->plan ? count_leaves(r, q->plan) : 0, 0);
+        if (!r->stop && q->plan) take_tiles(r, q->plan);
+        if (!q->plan) r->pass = ((Pass){1, 0});
+    });
+    if (q->plan && !r->grid.computed) return;
+    if (q->plan) {
+        build_tables(r, team);
+        if (r->stop) return;
+    }
+    if (team.thread == 0) account_part(r, INDEXING);
+    if (!r->first && q->plan) {
+        reduce_input(r, 0, most, team);
+        cut_input_step(r, team);
+    } else if (!r->first) plain_input(r, team);
+    meet(r, team);
+    copy_maps(r, q->given, 1, team);
+    if (team.thread == 0) account_part(r, READING);
+    run_steps(r, team);
+    if (!r->stop) copy_maps(r, q->taken, 0, team);
+}
+
 /* Whether everything runs at full resolution at once: it is paid for, and no first pass saves any of it. */
 static int sees_all(const Run *r) {
     const Request *q = r->request;
@@ -204,7 +247,9 @@ void run_method(Run *r, Team team) {
         meet(r, team);
         if (team.thread == 0) account_part(r, READING);
     }
-    if (q->method == METHOD_PLAN) {
+    if (q->method == METHOD_PART) {
+        part(r, team);
+    } else if (q->method == METHOD_PLAN) {
         from_plan(r, q->plan, 0, team);
     } else if (q->method == METHOD_DENSE || sees_all(r)) {
         if (q->mask) {

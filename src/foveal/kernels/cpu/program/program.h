@@ -104,7 +104,7 @@ struct Context {
     Table tables[MOST_TABLES];
 };
 
-enum { METHOD_DENSE, METHOD_PLAN, METHOD_SEGBLOCKS, METHOD_COARSE_TO_FINE, METHOD_REUSE /* of streams */ };
+enum { METHOD_DENSE, METHOD_PLAN, METHOD_SEGBLOCKS, METHOD_COARSE_TO_FINE, METHOD_REUSE /* of streams */, METHOD_PART };
 enum { DECIDING, COMPOSING, LABELLING, READING, INDEXING }; /* parts of a profile that are no steps */
 enum { IMAGES = 1, LOGITS };         /* what holds numbers that are none */
 enum { ENTROPY, MARGIN, WEIGHTED_ENTROPY, REGIONAL_ENTROPY };
@@ -132,6 +132,11 @@ typedef struct {
     float *histogram;        /* values of every map between these [maps][bins], added to; or NULL */
     int64_t macs;
     int32_t passes, bins;
+    int32_t first_step, last_step; /* of METHOD_PART: the steps [first_step, last_step) run, on the tiles of `plan`, or on
+                                      whole images without one */
+    void *const *given, *const *taken; /* tiles [tiles][side][side][channels] of maps that earlier steps made, or whole maps
+                                          [images][rows][columns][channels], in the map's precision; and where those that
+                                          later steps want go; NULL for the others [maps] */
     char error[256];
 } Request;
 
@@ -162,6 +167,7 @@ typedef struct {
     int64_t capacity;        /* tiles that there is room for */
     int32_t crossing;        /* later passes read maps of earlier ones */
     Pass pass;
+    int32_t first, last;     /* the steps that run */
     int32_t alike;           /* whether the whole maps of all images have the same sides */
     int64_t part;            /* image whose whole maps a step works on; -1 for all images */
     int32_t *base, *finest;  /* finest level per image, and 0 per image */

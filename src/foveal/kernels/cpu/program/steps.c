@@ -292,10 +292,9 @@ static void find_alike(Run *r) {
 }
 
 void run_steps(Run *r, Team team) {
-    const int32_t steps = r->program->head.steps;
     if (team.thread == 0) find_alike(r);
     meet(r, team);
-    for (int32_t step = 0; step < steps && !r->stop; step++) {
+    for (int32_t step = r->first; step < r->last && !r->stop; step++) {
         run_on_images(r, step, team);
         meet(r, team);
         if (team.thread == 0) {
