@@ -9,10 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from conformance import ADAPTIVE, BY_TILES, NAMES, Networks, answer, make
+from conformance import ADAPTIVE, BY_TILES, NAMES, Networks, answer, make, ordinary
 from foveal.cost import count_macs
 from foveal.tiles import split
-from samples import nano
 from strategies import sources
 from tile_runs import TILE, a_plan, conv_macs, everything, network_and_image, remembered
 
@@ -52,7 +51,7 @@ def test_counted_macs_never_rise_with_a_level(source: Random) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_counted_macs_fall_with_the_budget(name: str) -> None:
-    network, image = nano(), torch.rand(1, 3, 192, 256)
+    network, image = ordinary(name), torch.rand(1, 3, 192, 256)
     budgets = (0.3, 0.45, 0.6, 0.8, 1.0)
     methods = [make(name, network, budget=budget) for budget in budgets]
     macs = [count_macs(lambda m=m: m(image)).convolution for m in methods]

@@ -57,7 +57,7 @@ def test_the_network_gives_the_same_dense_answer_once_a_method_has_it(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_deep_copy_runs_on_its_own_weights(name: str, image: Tensor, networks: Networks) -> None:
-    method = make(name, networks.nano(), budget=1.0)
+    method = make(name, networks.nano(name), budget=1.0)
     before = answer(method, image).logits
     twin = copy.deepcopy(method)
     assert torch.equal(answer(twin, image).logits, before)

@@ -32,7 +32,7 @@ from foveal.inference.runner import Runner
 from foveal.methods import METHODS, MethodConfig
 from foveal.methods.config import settings_of
 from foveal.methods.scaling import ScaledMethod, pixel_share, shrink, shrunk_size
-from samples import error_of, lively, nano
+from samples import error_of, lively, nano, residual
 from strategies import sources
 
 SIZE = (192, 260)
@@ -48,9 +48,9 @@ def config(name: str, budget: float, scale: float, **wishes: object) -> MethodCo
 
 @pytest.fixture(scope="module", params=["program", "modules"])
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """Give what runs a small network, compiled and layer by layer."""
+    """Give what runs a small network of residual units, compiled and layer by layer."""
     torch.manual_seed(0)
-    network = lively(nano(CLASSES), torch.rand(3, *SIZE))
+    network = lively(residual(CLASSES), torch.rand(3, *SIZE))
     card = Card("swiftnet_nano", tuple("abcde"), default_palette(CLASSES))
     found = find_engine(Model("small", network, card))
     assert found.program is not None

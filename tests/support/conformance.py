@@ -13,10 +13,11 @@ from foveal.fusion import fuse
 from foveal.methods import METHODS, AdaptiveSegmenter, Prediction, TrainableSegmenter
 from foveal.methods.config import settings_of
 from foveal.methods.staged import StagedSegmenter
-from samples import headless, nano, tower
+from samples import headless, nano, residual, residual_tower, tower
 
 NAMES = list(METHODS)
 ADAPTIVE = [name for name in NAMES if name != "dense"]
+BY_POSITIONS = [name for name in ADAPTIVE if METHODS[name].decides_for == "position"]
 BY_TILES = [name for name in ADAPTIVE if METHODS[name].decides_for == "tile"]
 TRAINABLE = [name for name in NAMES if issubclass(METHODS[name], TrainableSegmenter)]
 CLASSES = 5
@@ -35,14 +36,27 @@ class Networks:
     def _made(self, make_network: Callable[[], nn.Module]) -> Any:
         return fuse(make_network()) if self.fused else make_network()
 
-    def nano(self) -> Any:
-        """Make a bundled architecture with global context."""
-        return self._made(lambda: nano(CLASSES))
+    def nano(self, name: str = "") -> Any:
+        """Make a bundled architecture with global context; for methods of positions one of residual units."""
+        return self._made(lambda: ordinary(name))
 
     def headless(self, name: str = "") -> Any:
-        """Make a network of stride 4 without global context; a deep one for methods that leave it early."""
+        """Make a network without global context, of stride 4 where methods do not ask for depth or units."""
         staged = name in METHODS and issubclass(METHODS[name], StagedSegmenter)
-        return self._made(lambda: (tower if staged else headless)(CLASSES))
+        of_positions = name in BY_POSITIONS
+        return self._made(
+            lambda: (tower if staged else residual_tower if of_positions else headless)(CLASSES)
+        )
+
+
+def ordinary(name: str) -> Any:
+    """Make the network that a method is tried on."""
+    return ordinary_kind(name)(CLASSES)
+
+
+def ordinary_kind(name: str) -> Callable[[int], nn.Module]:
+    """Return what makes it, from a number of classes."""
+    return residual if name in BY_POSITIONS else nano
 
 
 def make(
@@ -61,7 +75,7 @@ def make(
     known = settings_of(kind.Config)
     wishes["max_level" if "max_level" in known else "coarse_level"] = levels
     config = kind.Config(budget, **{key: value for key, value in wishes.items() if key in known})
-    return kind.from_config(nano(CLASSES) if network is None else network, config).eval()
+    return kind.from_config(ordinary(name) if network is None else network, config).eval()
 
 
 @torch.no_grad()

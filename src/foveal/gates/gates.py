@@ -22,8 +22,9 @@ from foveal.storage.schema import Name
 
 MOST_CHANNELS, MOST_UNITS, MOST_SIDE = 65536, 4096, 64
 """More would take gigabytes before anything runs."""
-OPEN = 0.5
-"""Share of the positions that fresh gates open, where nobody says another."""
+OPEN, SPREAD = 0.5, 3.0
+"""Share of the positions that fresh gates open, where nobody says another; deviation of their logits: more than
+that of the noise in training (1.8), or masks would be noise at first, and dilated ones full."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Gate(nn.Module):
         self.mean = nn.Conv2d(config.channels, 1, 1, bias=False) if kind == "squeeze" else None
         self.norm = nn.BatchNorm2d(1)
         if not self.norm.weight.is_meta:
-            nn.init.constant_(self.norm.bias, float(torch.special.ndtri(torch.tensor(share))))
+            nn.init.constant_(self.norm.weight, SPREAD)
+            nn.init.constant_(self.norm.bias, SPREAD * float(torch.special.ndtri(torch.tensor(share))))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [N, h / stride, w / stride], sides rounded up."""

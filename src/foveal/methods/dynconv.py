@@ -126,6 +126,7 @@ class DynConv(TrainableSegmenter):
     Training = DynConvTraining
     decides_from = "the maps inside the network"
     decides_for = "position"
+    needs = Gates
     deciding = undecayed = ("gates.",)
     done: Tensor
 
@@ -156,7 +157,7 @@ class DynConv(TrainableSegmenter):
     @classmethod
     def from_config(cls, network: nn.Module, config: Any, resources: Resources | None = None) -> Self:
         """Take the gates that were trained with the network, if there are any."""
-        return cls(network, config)
+        return cls(network, config, None if resources is None else resources.part(Gates))
 
     @classmethod
     def for_training(cls, network: nn.Module, training: DynConvTraining, aim: Aim) -> Self:
@@ -212,7 +213,7 @@ class DynConv(TrainableSegmenter):
         part, progress = self.training_part, self._progress()
         if not self._masked:
             self._masked = (MaskedNetwork(self.network),)
-        noisy, spent = self.training and progress < 1 - part.quiet, list[Tensor]()
+        noisy, spent = progress < 1 - part.quiet, list[Tensor]()
 
         def mask(number: int, x: Tensor) -> Tensor:
             logits = self.gates.logits(number, x).float()

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from foveal.exits import ExitConfig, Exits
+from foveal.gates import Gates, GatesConfig
 from foveal.policies import AnswerGate, PolicyNet
 from foveal.storage.reading import shorten
 from foveal.storage.schema import read_as
@@ -59,6 +60,7 @@ PARTS = {
     "policy": _by_arguments(PolicyNet, "a policy network"),
     "gate": _by_arguments(AnswerGate, "a gate"),
     "exits": PartKind(Exits, "exits", ExitConfigs, Exits, lambda part: part.configs),
+    "gates": PartKind(Gates, "gates", GatesConfig, lambda given, _: Gates(given), lambda part: part.config),
 }
 """Kinds by name: the names of their weights start with it and a dot."""
 
