@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from torch.nn import functional as F
 
-from foveal.gates.positions import Squares, open_best, open_where, result_sizes
+from foveal.gates.positions import Squares, cover, numbered, open_best, open_where, result_sizes
 from foveal.gates.units import Layer, seen
 from strategies import sources
 
@@ -97,7 +97,9 @@ def test_squares_read_what_their_windows_see(source: Random) -> None:
     rows = torch.randn(max(1, int(known.sum())), 3, dtype=torch.float64)
     out = result_sizes(size, [layer])[0]
     mask = torch.rand(out) < 0.3
-    squares = Squares.over(mask.numpy(), source.choice([1, 2, 4]))
+    side = source.choice([1, 2, 4])
+    wide = F.pad(mask[None].float(), (0, -out[1] % side, 0, -out[0] % side))
+    squares = Squares.at((F.max_pool2d(wide, side)[0] > 0).numpy(), side)
     index = squares.patches(where.numpy(), layer)
     weight = torch.randn(2, 3, *layer.kernel, dtype=torch.float64)
     full = torch.zeros(3, *size, dtype=torch.float64)
@@ -106,9 +108,27 @@ def test_squares_read_what_their_windows_see(source: Random) -> None:
     expected = F.conv2d(wide, weight, None, layer.stride, 0, layer.dilation)[0]
     gathered = torch.cat([rows, torch.zeros(1, 3)])[index.long()].permute(0, 3, 1, 2)
     found = F.conv2d(gathered, weight, None, layer.stride, 0, layer.dilation).permute(0, 2, 3, 1).reshape(-1, 2)
-    number = torch.from_numpy(squares.numbered(out))
+    number = torch.from_numpy(numbered([squares], out))
     assert bool((number[mask] >= 0).all())
     torch.testing.assert_close(found[number[mask].long()].t(), expected[:, : out[0], : out[1]][:, mask])
+
+
+@settings(max_examples=100)
+@given(source=sources())
+def test_a_cover_has_every_sample_once_and_is_no_dearer_than_one_side(source: Random) -> None:
+    size, prices = (source.randint(1, 25), source.randint(1, 25)), {1: 9.0, 2: 18.0, 4: 56.0}
+    mask = np.random.default_rng(source.randint(0, 999)).random(size) < source.choice([0.0, 0.1, 0.5, 1.0])
+    found = cover(mask, prices)
+    where = numbered(found, size)
+    assert bool((where[mask] >= 0).all()) and sum(squares.samples for squares in found) > int(where.max(initial=-1))
+    inside = where[where >= 0]
+    assert len(np.unique(inside)) == len(inside)
+    price = sum(prices[squares.side] * len(squares.rows) for squares in found)
+    for side in prices:
+        wide = np.pad(mask, [(0, -n % side) for n in size])
+        cells = wide.reshape(wide.shape[0] // side, side, -1, side).any(axis=(1, 3))
+        assert price <= prices[side] * int(cells.sum()) + 1e-9
+    assert [squares.side for squares in cover(mask, {1: 9.0})] == ([1] if mask.any() else [])
 
 
 def test_scores_of_every_kind_are_ordered() -> None:

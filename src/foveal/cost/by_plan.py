@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Pass(Protocol):
-    """One pass over images: its name, and the tiles that ran (None for whole images)."""
+    """One pass over images: its name, the tiles that ran (None for whole images), and their work."""
 
     @property
     def name(self) -> str:
@@ -35,6 +35,11 @@ class Pass(Protocol):
         """Which tiles ran."""
         ...
 
+    @property
+    def work(self) -> Tensor:
+        """Share of the dense network's work per image [N]; asked for where no tiles say it."""
+        ...
+
 
 def plan_key(passes: Sequence[Pass]) -> Hashable:
     """Return what the MACs of a method on images of one shape depend on.
@@ -44,19 +49,20 @@ def plan_key(passes: Sequence[Pass]) -> Hashable:
 
     Returns:
         Per pass its name and, where tiles ran, the tiles per image and level that it computes and those that
-        are visible after it.
+        are visible after it; elsewhere the work of every image, which is not that of the dense network where
+        images leave it early, or positions are left out.
     """
     return tuple((each.name, counts) for each, counts in zip(passes, _counts(passes), strict=True))
 
 
 def _counts(passes: Sequence[Pass]) -> list[Hashable]:
-    """Count the computed and the visible tiles of every pass by image and level; None without a plan."""
+    """Count the computed and the visible tiles of every pass by image and level; work without a plan."""
     held: Tensor | None = None
     images = levels = torch.zeros(0, dtype=torch.int64)
     found: list[Hashable] = []
     for each in passes:
         if each.plan is None:
-            found.append(None)
+            found.append(tuple(each.work.tolist()))
             continue
         layout = each.plan.layout
         number, first = layout.owner.cpu(), len(levels)

@@ -17,14 +17,14 @@ from foveal.cost import count_macs
 from foveal.fusion import CannotFuse, fuse
 from foveal.fusion.interpret import compute
 from foveal.fusion.layers import Convolve
-from foveal.gates.positions import Choice, Mask, Size, Squares, result_sizes
-from foveal.gates.units import Unit, find_units
+from foveal.gates.positions import Choice, Mask, Size, Squares, cover, numbered, result_sizes
+from foveal.gates.units import Layer, Unit, find_units
 from foveal.kernels.abi import as_rows, usable
 from foveal.ops import Convolution, add_rows, convolve_patches
 from foveal.ops.convolve.autotune import SQUARES, algorithms
 
-PRICES = {1: 9.0, 2: 24.0, 4: 54.0}
-"""Products of a square of 3x3 windows, by its side: transforms take as long as half of the products."""
+PRICES = {1: 9.0, 2: 18.0, 4: 56.0}
+"""Time of a square of 3x3 windows by its side, in products of one channel: Winograd's transforms included."""
 
 Decide = Callable[[int, Tensor, list[Size]], Choice]
 """Says where a unit is computed: its number, the map that it begins with, sides of its layers' results."""
@@ -139,10 +139,9 @@ class GatedNetwork:
                 rows = compute(self._nodes[step], given, self.joined, self.joined)[:, :, 0, 0]
             else:
                 c, mask = self._bared(step, c) if step == unit.end else c, masks[layer]
-                squares = best_squares(c, mask, usable(rows))
-                index = squares.patches(where, unit.layers[layer]).to(rows.device)
-                rows = convolve_patches(rows, index, c, int(np.count_nonzero(mask))).flatten(0, 2)
-                where = squares.numbered((mask.shape[0], mask.shape[1]))
+                squares = cover(mask, prices_of(c, usable(rows)))
+                rows = _convolved(rows, where, squares, unit.layers[layer], c, int(np.count_nonzero(mask)))
+                where = numbered(squares, (mask.shape[0], mask.shape[1]))
                 layer += 1
             before = step
         return rows, np.where(masks[-1], where, np.int32(-1))
@@ -183,19 +182,23 @@ class GatedNetwork:
         return order, done
 
 
-def best_squares(c: Convolution, mask: Mask, native: bool) -> Squares:
-    """Cover a mask with the squares in which a convolution has the fewest products.
+def _convolved(
+    rows: Tensor, where: Any, squares: Sequence[Squares], layer: Layer, c: Convolution, wanted: int
+) -> Tensor:
+    """Convolve squares of a map, of which row every sample is; return rows [B, O], by-products among them."""
+    found = []
+    for each in squares:  # what is counted is what is wanted, by the first of them
+        index = each.patches(where, layer).to(rows.device)
+        found.append(convolve_patches(rows, index, c, wanted if not found else 0).flatten(0, 2))
+    if not found:
+        return rows.new_zeros(0, c.outputs)
+    return found[0] if len(found) == 1 else torch.cat(found)
 
-    Args:
-        c: The convolution.
-        mask: Samples of its result that are wanted.
-        native: Whether C kernels compute it.
-    """
-    alone = Squares.over(mask, 1)
-    if not native or c.kernel != (3, 3) or not set(SQUARES) <= set(algorithms(c)):
-        return alone
-    found = [alone, *(Squares.over(mask, side) for side in SQUARES.values())]
-    return min(found, key=lambda squares: PRICES[squares.side] * len(squares.rows))
+
+def prices_of(c: Convolution, native: bool) -> dict[int, float]:
+    """Return what squares cost by their side; of side 1 alone where nothing else can be computed faster."""
+    fast = native and c.kernel == (3, 3) and set(SQUARES) <= set(algorithms(c))
+    return PRICES if fast else {1: PRICES[1]}
 
 
 def _joined(network: nn.Module) -> fx.GraphModule:

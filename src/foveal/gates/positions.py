@@ -5,7 +5,7 @@ All of it is arithmetic with whole numbers on small arrays, one image at a time,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,33 +127,22 @@ def _through(values: NDArray[Any], layer: Layer, size: Size, join: Any, nothing:
 
 
 class Squares(NamedTuple):
-    """Squares of a map that cover a mask: where they begin [n], and their side."""
+    """Squares of a map: where they begin [n], and their side."""
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
     side: int
 
     @classmethod
-    def over(cls, mask: Mask, side: int) -> Squares:
-        """Cover a mask with the squares of a grid."""
-        if side == 1:
-            return cls(*np.nonzero(mask), 1)
-        room = [(0, -n % side) for n in mask.shape]
-        wide = np.pad(mask, room)
-        cells = wide.reshape(wide.shape[0] // side, side, -1, side).any(axis=(1, 3))
+    def at(cls, cells: Mask, side: int) -> Squares:
+        """Take the cells of a grid that a mask [h / side, w / side] has."""
         rows, columns = np.nonzero(cells)
         return cls(rows * side, columns * side, side)
 
-    def numbered(self, size: Size) -> NDArray[np.int32]:
-        """Number the samples of the squares in order; return the number of every sample of a map, -1 for none."""
-        where = np.full((size[0] + self.side, size[1] + self.side), -1, np.int32)
-        inner = np.arange(self.side)
-        rows = self.rows[:, None, None] + inner[:, None]
-        columns = self.columns[:, None, None] + inner
-        where[rows, columns] = np.arange(len(self.rows) * self.side**2, dtype=np.int32).reshape(
-            -1, self.side, self.side
-        )
-        return where[: size[0], : size[1]]
+    @property
+    def samples(self) -> int:
+        """Count the samples in all of them."""
+        return len(self.rows) * self.side**2
 
     def patches(self, where: NDArray[np.int32], layer: Layer) -> Tensor:
         """Say which rows the windows of the squares read [n, P, Q], int32.
@@ -173,3 +162,51 @@ class Squares(NamedTuple):
         inner = np.arange(sides[0])[:, None] * wide.shape[1] + np.arange(sides[1])
         starts = (self.rows * wide.shape[1] + self.columns) * layer.stride
         return torch.from_numpy(wide.ravel().take(starts[:, None, None] + inner))
+
+
+def cover(mask: Mask, prices: Mapping[int, float]) -> list[Squares]:
+    """Cover a mask with squares of several sides at the least price, every cell of 4 x 4 by itself.
+
+    Args:
+        mask: Samples [h, w].
+        prices: Of a square by its side, 1 alone or 1, 2 and 4.
+
+    Returns:
+        Squares by side, the largest first; none of a side that does not occur.
+    """
+    left = mask
+    found = []
+    if len(prices) > 1:
+        room = [(0, -n % 4) for n in mask.shape]
+        left = np.pad(mask, room)
+        alone = prices[1] * _sums(left)
+        halves = np.minimum(alone, prices[2])
+        large = _sums(halves) > prices[4]
+        small = (alone > prices[2]) & ~_doubled(large)
+        left = left & ~_doubled(_doubled(large)) & ~_doubled(small)
+        found = [Squares.at(large, 4), Squares.at(small, 2)]
+    return [squares for squares in (*found, Squares.at(left, 1)) if len(squares.rows)]
+
+
+def numbered(cover: Sequence[Squares], size: Size) -> NDArray[np.int32]:
+    """Number the samples of squares in order; return the number of every sample of a map, -1 for none."""
+    where, first = np.full((size[0] + 4, size[1] + 4), -1, np.int32), 0
+    for squares in cover:
+        inner = np.arange(squares.side)
+        rows = squares.rows[:, None, None] + inner[:, None]
+        columns = squares.columns[:, None, None] + inner
+        numbers = np.arange(first, first + squares.samples, dtype=np.int32)
+        where[rows, columns] = numbers.reshape(-1, squares.side, squares.side)
+        first += squares.samples
+    return where[: size[0], : size[1]]
+
+
+def _sums(values: NDArray[Any]) -> NDArray[Any]:
+    """Add up squares of 2 x 2."""
+    rows = values[::2].astype(np.float32) + values[1::2]
+    return rows[:, ::2] + rows[:, 1::2]
+
+
+def _doubled(cells: Mask) -> Mask:
+    """Give every cell's value to the 2 x 2 cells in it."""
+    return cells.repeat(2, 0).repeat(2, 1)
