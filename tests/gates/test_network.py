@@ -1,4 +1,4 @@
-"""Computing a unit at some positions gives there what computing it everywhere gives, and its shortcut elsewhere."""
+"""Units at some positions: there they give what they give everywhere, elsewhere their shortcut."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conformance import assert_close
 from foveal.cost import count_macs
 from foveal.fusion import fuse
 from foveal.gates import GatedNetwork, MaskedNetwork
-from foveal.gates.positions import Choice, Size, open_where
+from foveal.gates.positions import Branch, Choice, Size, open_where
 from foveal.kernels.abi import plain
 from foveal.models import MODELS, create_model
 from samples import nano, shaken
@@ -36,9 +36,8 @@ class Masks:
         smooth = nn.functional.avg_pool2d(values, 3, 1, 1, count_include_pad=False)[0, 0]
         return smooth <= smooth.flatten().quantile(self.share) if self.share else smooth < 0
 
-    def decide(self, number: int, x: Tensor, sizes: list[Size]) -> Choice:
-        unit, shares = self.gated.units[number], self.gated.shares[number]
-        choice = open_where(self.draw(number, sizes[-1]).numpy(), unit.layers, sizes, shares)
+    def decide(self, number: int, x: Tensor, branch: Branch) -> Choice:
+        choice = open_where(self.draw(number, branch.sizes[-1]).numpy(), branch)
         self.work += choice.work
         return choice
 
@@ -83,9 +82,9 @@ def test_maps_are_let_go_and_inputs_stay_as_they_are() -> None:
     gated, before = GatedNetwork(network), image.clone()
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def decide(number: int, x: Tensor, sizes: list[Size]) -> Choice:
+    def decide(number: int, x: Tensor, branch: Branch) -> Choice:
         seen.append((x, x.clone()))
-        return Masks(gated, 0.4).decide(number, x, sizes)
+        return Masks(gated, 0.4).decide(number, x, branch)
 
     with torch.no_grad():
         gated.run(image, decide)

@@ -41,7 +41,14 @@ def test_a_basic_block_is_two_windows_and_a_bottleneck_is_three() -> None:
     assert [u.name for u in basic] == [
         f"encoder_layer{stage}_{block}_conv2" for stage in (1, 2, 3) for block in (0, 1)
     ]
-    assert [(u.channels, u.stride) for u in basic] == [(64, 1), (64, 1), (64, 2), (128, 1), (128, 2), (256, 1)]
+    assert [(u.channels, u.stride) for u in basic] == [
+        (64, 1),
+        (64, 1),
+        (64, 2),
+        (128, 1),
+        (128, 2),
+        (256, 1),
+    ]
     assert [layer.kernel for layer in basic[0].layers] == [(3, 3), (3, 3)]
     assert basic[2].layers[0].macs == 9 * 64 * 128 and basic[2].layers[0].places == 16 * 24
     deep = find_units(trace(create_model("swiftnet_rn50", 3).eval()))
@@ -90,7 +97,9 @@ def test_norms_before_convolutions_belong_to_the_branch() -> None:
 @pytest.mark.parametrize("make", [headless, tower, EfficientUNet])
 def test_networks_without_units_are_refused(make) -> None:  # type: ignore[no-untyped-def]
     """A branch that sees the whole map is none, for it cannot be computed at some positions alone."""
-    with pytest.raises(ValueError, match=r"has no residual units .*; give a network with some, such as a ResNet"):
+    with pytest.raises(
+        ValueError, match=r"has no residual units .*; give a network with some, such as a ResNet"
+    ):
         GatedNetwork(make().eval())
 
 

@@ -47,7 +47,9 @@ def segment() -> Segment:
     def run(name: str, image: Tensor, costs: CostModel | None = None, **asked: object) -> Result:
         kind = METHODS[name].Config
         policy = {"policy": "weighted_entropy"} if "policy" in settings_of(kind) else {}
-        runner = Runner(find_engine(model(ordinary_kind(name))), name, kind(**{"budget": 0.5, **policy, **asked}))
+        runner = Runner(
+            find_engine(model(ordinary_kind(name))), name, kind(**{"budget": 0.5, **policy, **asked})
+        )
         if costs is not None:
             COSTS.write(runner.setup.key, costs.as_record())
         return runner(image)

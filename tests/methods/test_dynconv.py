@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from commands import parsed, refused, run
-from conformance import CLASSES, answer, assert_close
+from conformance import CLASSES, answer
 from foveal.cost import count_macs
 from foveal.data.pairs import default_palette
 from foveal.data.synthetic import CLASSES as STREET
 from foveal.fusion import fuse
-from foveal.gates import Gates, GatesConfig
+from foveal.gates import GatedNetwork, Gates, GatesConfig
 from foveal.hub.card import Card, CheckpointError
 from foveal.hub.checkpoint import load_model, save_model
 from foveal.methods import Aim, Dense, DynConv, DynConvConfig
@@ -35,20 +35,10 @@ def dynconv(network: nn.Module, gates: Gates | None = None, **settings: object) 
     return DynConv(network, DynConvConfig(**settings), gates).eval()  # type: ignore[arg-type]
 
 
+@torch.no_grad()
 def opened(method: DynConv, image: Tensor) -> list[Tensor]:
     """Return the positions of every unit [p, q] that an image [1, C, H, W] opens."""
-    found: list[Tensor] = []
-    choose = method._choose
-
-    def noted(*given):  # type: ignore[no-untyped-def]
-        choice = choose(*given)
-        found.append(torch.from_numpy(choice.masks[-1].copy()))
-        return choice
-
-    method._choose = noted  # type: ignore[method-assign]
-    answer(method, image)
-    method._choose = choose  # type: ignore[method-assign]
-    return found
+    return [mask[0] for mask in method.positions(image)]
 
 
 # Both ends
@@ -59,7 +49,9 @@ def test_thresholds_that_open_or_close_everything(image: Tensor) -> None:
     whole = dynconv(network, budget=1.0, threshold=-1e9)
     with torch.no_grad():
         assert torch.equal(answer(whole, image).logits, torch.cat([network(x) for x in image.split(1)]))
-    assert answer(whole, image).trace.work.tolist() == pytest.approx([1 + whole.fixed - whole._made[1].outside] * 2)
+    assert answer(whole, image).trace.work.tolist() == pytest.approx(
+        [1 + whole.fixed - GatedNetwork(network).outside] * 2
+    )
     none = dynconv(network, budget=1.0, threshold=1e9)
     assert answer(none, image).trace.work.tolist() == pytest.approx([none.fixed] * 2)
     assert not torch.allclose(answer(none, image).logits, answer(whole, image).logits, atol=1e-3)
@@ -73,9 +65,13 @@ def test_the_budget_is_spent_to_a_position(image: Tensor) -> None:
 
 def test_a_budget_below_what_is_outside_of_units_is_refused(image: Tensor) -> None:
     method = dynconv(residual(), budget=0.1)
-    with pytest.raises(ValueError, match=r"budget is 0.1 and what is outside of residual units takes 0\.\d+.*raise"):
+    with pytest.raises(
+        ValueError, match=r"budget is 0.1 and what is outside of residual units takes 0\.\d+.*raise"
+    ):
         answer(method, image)
     assert method.least_work(SIZE) == method.fixed > 0.1
+    with pytest.raises(ValueError, match="budget is 1, so everything is computed; give a budget below 1"):
+        dynconv(residual(), budget=1.0).positions(image)
 
 
 def test_a_network_without_units_is_refused() -> None:
@@ -104,7 +100,10 @@ def test_a_threshold_opens_what_reaches_it_within_the_budget(image: Tensor) -> N
     assert torch.equal(opened(free, image[:1])[0], logits >= 0.2)
     wanted, held = answer(free, image).trace.work, answer(bound, image).trace.work
     assert bool((held <= 0.4 + 1e-9).all())
-    works = [float(answer(dynconv(network, budget=1.0, threshold=t), image).trace.work[0]) for t in (0.5, 0.2, -0.2)]
+    works = [
+        float(answer(dynconv(network, budget=1.0, threshold=t), image).trace.work[0])
+        for t in (0.5, 0.2, -0.2)
+    ]
     assert all(less <= more for less, more in pairwise(works)) and works[0] < works[-1]
     assert float(wanted[0]) == works[1]
 
@@ -118,7 +117,9 @@ def test_random_positions_are_as_many_and_others(how: dict[str, float], image: T
     if "threshold" in how:
         assert int(ours.sum()) == int(theirs.sum())
     else:
-        assert answer(gated, image).trace.work.tolist() == pytest.approx(answer(drawn, image).trace.work.tolist(), abs=0.03)
+        assert answer(gated, image).trace.work.tolist() == pytest.approx(
+            answer(drawn, image).trace.work.tolist(), abs=0.03
+        )
     assert torch.equal(opened(drawn, image[:1])[0], theirs)
     with pytest.raises(ValueError, match="no chooser of positions named 'luck'"):
         DynConvConfig(0.5, choice="luck")
@@ -160,7 +161,7 @@ def test_pointwise_gates_cost_a_ninth() -> None:
 
 def test_gates_of_another_network_are_refused() -> None:
     gates = dynconv(residual_tower()).gates
-    with pytest.raises(ValueError, match="the gates are of 4 units, such as .* of 16 channels"):
+    with pytest.raises(ValueError, match=r"the gates are of 4 units, such as .* of 16 channels"):
         dynconv(residual(), gates)
 
 
@@ -214,7 +215,9 @@ def test_frozen_networks_learn_gates_alone() -> None:
 
 
 def test_a_target_below_what_is_outside_of_units_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"method.budget is 0.1 and all outside of residual units takes 0\.\d+"):
+    with pytest.raises(
+        ValueError, match=r"method.budget is 0.1 and all outside of residual units takes 0\.\d+"
+    ):
         trained(budget=0.1)
 
 
@@ -249,7 +252,7 @@ def test_gates_are_in_the_file_of_their_network(tmp_path: Path, image: Tensor) -
     model = load_model(saved(tmp_path))
     gates = model.part(Gates)
     assert gates is not None and gates.used.tolist() == [0.5, 0.25, 0.75, 1.0]
-    assert [gate.unit for gate in gates.config.units][0] == "encoder_stages_0_0_conv2"
+    assert gates.config.units[0].unit == "encoder_stages_0_0_conv2"
     ours = DynConv.from_config(model.network, DynConvConfig(0.85), model.resources).eval()
     assert ours.gates is gates
     fresh = dynconv(model.network, budget=0.85)

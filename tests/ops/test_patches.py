@@ -117,7 +117,11 @@ def test_gradients_reach_rows_and_weights(backend: str) -> None:
 @given(source=sources())
 def test_rows_are_added_where_they_belong(backend: str, source: random.Random) -> None:
     torch.manual_seed(source.randint(0, 2**30))
-    samples, channels, count = source.randint(1, 200), source.choice([1, 3, 16, 37, 64]), source.randint(1, 50)
+    samples, channels, count = (
+        source.randint(1, 200),
+        source.choice([1, 3, 16, 37, 64]),
+        source.randint(1, 50),
+    )
     base, rows = torch.randn(samples, channels), torch.randn(count, channels)
     where = torch.randint(-1, count, (samples,), dtype=torch.int32)
     scale = source.choice([None, torch.rand(channels) + 0.5])
@@ -140,7 +144,9 @@ def test_nothing_may_be_added(backend: str) -> None:
 @pytest.mark.parametrize("backend", [*FAST, "reference"])
 def test_nan_stays_nan(backend: str) -> None:
     base, rows = torch.zeros(3, 16), torch.full((1, 16), float("nan"))
-    found = add_rows(base, rows, torch.tensor([-1, 0, -1], dtype=torch.int32), None, 0.0, 6.0, backend=backend)
+    found = add_rows(
+        base, rows, torch.tensor([-1, 0, -1], dtype=torch.int32), None, 0.0, 6.0, backend=backend
+    )
     assert found.isnan().any(1).tolist() == [False, True, False]
 
 

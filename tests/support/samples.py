@@ -70,7 +70,7 @@ def residual(classes: int = 5) -> SegmentationNetwork:
 
 
 def residual_tower(classes: int = 5) -> nn.Sequential:
-    """Make a network of stride 4 without global context, nine tenths of which are branches of residual units."""
+    """Make a network of stride 4 without global context, nine tenths of it branches of residual units."""
     stem = [*_reducing(3, 8), *_reducing(8, 16)]
     blocks = [BasicBlock(16, 16, 1) for _ in range(4)]
     return shaken(nn.Sequential(*stem, *blocks, nn.Conv2d(16, classes, 1))).eval()

@@ -1,4 +1,4 @@
-"""Gates in residual units: units of a network, what decides where they are computed, and computing them there."""
+"""Gates in residual units: what units are, who decides where they are computed, and computing them there."""
 
 from foveal.gates.gates import GateConfig, Gates, GatesConfig
 from foveal.gates.masked import MaskedNetwork

@@ -22,9 +22,11 @@ from foveal.storage.schema import Name
 
 MOST_CHANNELS, MOST_UNITS, MOST_SIDE = 65536, 4096, 64
 """More would take gigabytes before anything runs."""
+KERNEL = 3
+"""Rows and columns of the window of a squeeze gate."""
 OPEN, SPREAD = 0.5, 3.0
-"""Share of the positions that fresh gates open, where nobody says another; deviation of their logits: more than
-that of the noise in training (1.8), or masks would be noise at first, and dilated ones full."""
+"""Share of the positions that fresh gates open, where nobody says another; deviation of their logits: more
+than that of the noise in training (1.8), or masks would be noise at first, and dilated ones full."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Gate(nn.Module):
 
     def __init__(self, config: GateConfig, kind: str, share: float = OPEN) -> None:
         super().__init__()
-        kernel = 3 if kind == "squeeze" else 1
+        kernel = KERNEL if kind == "squeeze" else 1
         self.window = nn.Conv2d(config.channels, 1, kernel, config.stride, kernel // 2, bias=False)
         self.mean = nn.Conv2d(config.channels, 1, 1, bias=False) if kind == "squeeze" else None
         self.norm = nn.BatchNorm2d(1)
@@ -132,12 +134,12 @@ class Gates(nn.Module):
         return squared(found, side or self.config.side)
 
     def macs(self, units: Sequence[Unit]) -> int:
-        """Count the multiply-accumulates of all gates in an image of the size that units were traced at [MAC]."""
-        total = 0
-        for gate, unit in zip(self.gates, units, strict=True):
-            total += gate.window.weight.numel() * unit.layers[-1].places
-            total += 0 if gate.mean is None else gate.mean.weight.numel()
-        return total
+        """Count the multiply-accumulates of all gates in an image of the traced size [MAC]."""
+        squeezed = self.config.kind == "squeeze"
+        return sum(
+            gate.channels * ((KERNEL**2 if squeezed else 1) * unit.layers[-1].places + squeezed)
+            for gate, unit in zip(self.config.units, units, strict=True)
+        )
 
     def check_fit(self, units: Sequence[Unit]) -> None:
         """Refuse gates that are of another network.

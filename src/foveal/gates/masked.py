@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from foveal.fusion import CannotFuse
+from foveal.fusion.graph import trace
 from foveal.fusion.interpret import compute
 from foveal.fusion.trace import Fused
-from foveal.fusion.graph import trace
 from foveal.gates.units import Unit, find_units
 
 

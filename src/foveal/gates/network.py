@@ -17,7 +17,7 @@ from foveal.cost import count_macs
 from foveal.fusion import CannotFuse, fuse
 from foveal.fusion.interpret import compute
 from foveal.fusion.layers import Convolve
-from foveal.gates.positions import Choice, Mask, Size, Squares, cover, numbered, result_sizes
+from foveal.gates.positions import Branch, Choice, Mask, Squares, cover, numbered
 from foveal.gates.units import Layer, Unit, find_units
 from foveal.kernels.abi import as_rows, usable
 from foveal.ops import Convolution, add_rows, convolve_patches
@@ -26,8 +26,8 @@ from foveal.ops.convolve.autotune import SQUARES, algorithms
 PRICES = {1: 9.0, 2: 18.0, 4: 56.0}
 """Time of a square of 3x3 windows by its side, in products of one channel: Winograd's transforms included."""
 
-Decide = Callable[[int, Tensor, list[Size]], Choice]
-"""Says where a unit is computed: its number, the map that it begins with, sides of its layers' results."""
+Decide = Callable[[int, Tensor, Branch], Choice]
+"""Says where a unit is computed, from its number, the map that it begins with, and its branch."""
 
 
 class GatedNetwork:
@@ -96,16 +96,18 @@ class GatedNetwork:
             if number is None:
                 known[name] = compute(self._nodes[name], known, self.joined, self.joined)
             else:
-                known[name] = self._unit(self.units[number], known, partial(decide, number))
+                known[name] = self._unit(number, known, decide)
             for used in self._done[name]:
                 known.pop(used, None)
         logits: Tensor = known[self._answer]
         return logits
 
-    def _unit(self, unit: Unit, known: dict[str, Any], decide: Callable[..., Choice]) -> Tensor:
+    def _unit(self, number: int, known: dict[str, Any], decide: Decide) -> Tensor:
         """Compute a unit where it is decided; elsewhere its shortcut is the answer."""
+        unit = self.units[number]
         x, base = known[unit.given], known[unit.shortcut]
-        choice = decide(known[unit.root], result_sizes((x.shape[2], x.shape[3]), unit.layers))
+        branch = Branch.on((x.shape[2], x.shape[3]), unit.layers, self.shares[number])
+        choice = decide(number, known[unit.root], branch)
         if choice.masks[-1].all():
             return self._whole(unit, known)
         rows, where = self._branch(unit, known, choice.masks)
@@ -186,7 +188,7 @@ def _convolved(
     rows: Tensor, where: Any, squares: Sequence[Squares], layer: Layer, c: Convolution, wanted: int
 ) -> Tensor:
     """Convolve squares of a map, of which row every sample is; return rows [B, O], by-products among them."""
-    found = []
+    found = list[Tensor]()
     for each in squares:  # what is counted is what is wanted, by the first of them
         index = each.patches(where, layer).to(rows.device)
         found.append(convolve_patches(rows, index, c, wanted if not found else 0).flatten(0, 2))

@@ -35,57 +35,63 @@ class Choice(NamedTuple):
     work: float
 
 
-def result_sizes(size: Size, layers: Sequence[Layer]) -> list[Size]:
-    """Return the sides of the result of every layer of a branch, for those of what it reads."""
-    found = []
-    for layer in layers:
-        size = -(-size[0] // layer.stride), -(-size[1] // layer.stride)
-        found.append(size)
-    return found
+class Branch(NamedTuple):
+    """The branch of a unit, on a map of some size.
 
-
-def open_where(mask: Mask, layers: Sequence[Layer], sizes: Sequence[Size], shares: Sequence[float]) -> Choice:
-    """Compute a unit where a mask [p, q] says.
-
-    Args:
-        mask: Positions of the unit's result.
+    Attributes:
         layers: Its convolutions.
-        sizes: Sides of the result of every layer.
-        shares: Work of every layer where all of it is computed.
+        shares: Share of the dense network's work of every layer, where all of it is computed.
+        sizes: Sides of the result of every layer [samples].
     """
-    masks = [mask]
-    for layer, size in zip(reversed(layers[1:]), reversed(sizes[:-1]), strict=True):
-        masks.insert(0, _through(masks[0], layer, size, np.logical_or, False))
-    parts = [share * np.count_nonzero(m) / m.size for share, m in zip(shares, masks, strict=True)]
+
+    layers: tuple[Layer, ...]
+    shares: tuple[float, ...]
+    sizes: tuple[Size, ...]
+
+    @classmethod
+    def on(cls, size: Size, layers: tuple[Layer, ...], shares: tuple[float, ...]) -> Branch:
+        """Lay a branch over a map of `size`, which its first layer reads."""
+        sizes = list[Size]()
+        for layer in layers:
+            size = -(-size[0] // layer.stride), -(-size[1] // layer.stride)
+            sizes.append(size)
+        return cls(layers, shares, tuple(sizes))
+
+    def behind(self, values: NDArray[Any], join: Any, nothing: Any) -> list[NDArray[Any]]:
+        """Give every layer the joined values of those positions [p, q] of the result that its own lead to.
+
+        Returns:
+            One array per layer, first to last; the last one is `values`.
+        """
+        found = [values]
+        for layer, size in zip(reversed(self.layers[1:]), reversed(self.sizes[:-1]), strict=True):
+            found.insert(0, _through(found[0], layer, size, join, nothing))
+        return found
+
+
+def open_where(mask: Mask, branch: Branch) -> Choice:
+    """Compute a unit where a mask [p, q] of the positions of its result says."""
+    masks = branch.behind(mask, np.logical_or, False)
+    parts = [share * np.count_nonzero(m) / m.size for share, m in zip(branch.shares, masks, strict=True)]
     return Choice(tuple(masks), float(sum(parts)))
 
 
 def open_best(
-    scores: NDArray[Any],
-    side: int,
-    layers: Sequence[Layer],
-    sizes: Sequence[Size],
-    shares: Sequence[float],
-    allowed: float,
-    most: int | None = None,
+    scores: NDArray[Any], side: int, branch: Branch, allowed: float, most: int | None = None
 ) -> Choice:
-    """Compute a unit where scores are highest, within a share of the work; of equal ones the first come first.
+    """Compute a unit where scores are highest, within a share of the work; of equal ones the first ones.
 
     Args:
         scores: Of the positions of the unit's result [p, q], alike within squares.
         side: Positions on the side of a square that is decided as one.
-        layers: Its convolutions.
-        sizes: Sides of the result of every layer.
-        shares: Work of every layer where all of it is computed.
+        branch: What computes it.
         allowed: Share of the dense network's work that may be spent.
         most: Squares that may be open; all if absent.
     """
-    ranks = [_ranks(scores, side)]
-    count = int(ranks[0].max()) + 1
-    for layer, size in zip(reversed(layers[1:]), reversed(sizes[:-1]), strict=True):
-        ranks.insert(0, _through(ranks[0], layer, size, np.minimum, NEVER))
+    ranks = branch.behind(_ranks(scores, side), np.minimum, NEVER)
+    count = int(ranks[-1].max()) + 1
     work = np.zeros(count)
-    for share, rank in zip(shares, ranks, strict=True):
+    for share, rank in zip(branch.shares, ranks, strict=True):
         work += share / rank.size * np.bincount(rank[rank < count], minlength=count)
     work = work.cumsum()
     chosen = int(np.searchsorted(work, allowed + ROUNDING, side="right"))
@@ -100,9 +106,9 @@ def _ranks(scores: NDArray[Any], side: int) -> NDArray[np.int32]:
     bits = coarse.view(np.int32).ravel().astype(np.int64)
     ordered = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # whole numbers in the order of the scores
     order = np.sort((-ordered << 32) + np.arange(bits.size)) & 0xFFFFFFFF
-    ranks = np.empty(bits.size, np.int32)
-    ranks[order] = np.arange(bits.size, dtype=np.int32)
-    ranks = ranks.reshape(coarse.shape)
+    numbers = np.empty(bits.size, np.int32)
+    numbers[order] = np.arange(bits.size, dtype=np.int32)
+    ranks = numbers.reshape(coarse.shape)
     if side == 1:
         return ranks
     return ranks.repeat(side, 0).repeat(side, 1)[: scores.shape[0], : scores.shape[1]]

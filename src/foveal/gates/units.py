@@ -89,7 +89,10 @@ def find_units(traced: fx.GraphModule) -> tuple[Unit, ...]:
     """Find the residual units of a graph whose nodes know their shapes, first to last."""
     found = []
     for node in traced.graph.nodes:
-        unit = next((unit for branch, other in _sums(traced, node) if (unit := _unit(traced, node, branch, other))), None)
+        unit = next(
+            (unit for branch, other in _sums(traced, node) if (unit := _unit(traced, node, branch, other))),
+            None,
+        )
         if unit is not None:
             found.append(unit)
     return tuple(found)

@@ -35,7 +35,7 @@ class AdaptiveSegmenter(nn.Module, ABC):
         network: The ordinary network that the method runs.
         Config: Its settings.
         decides_from: What the decision looks at, in words.
-        decides_for: The smallest thing that work is spent on or not: a tile, a position in a map, or an image.
+        decides_for: The smallest thing that work is spent on or not: a tile, a position of a map, an image.
         supports_risk: Whether a tolerated disagreement, found by `foveal adapt`, can choose what is spent.
         is_anytime: Whether complete predictions come one after the other (`stream`).
         supports_masks: Whether places can be left out (`masked`).

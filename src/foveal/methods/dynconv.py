@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from foveal.gates import GatedNetwork, Gates, MaskedNetwork
 from foveal.gates.gates import MOST_SIDE, squared
-from foveal.gates.positions import Choice, Size, open_best, open_where
+from foveal.gates.positions import Branch, Choice, open_best, open_where
 from foveal.gates.units import seen
 from foveal.geometry.plan import check_budget
 from foveal.methods.base import TrainableSegmenter, check_image, mark_dense_modules
@@ -188,10 +187,27 @@ class DynConv(TrainableSegmenter):
         else:
             self._check_least()
             answers = [self._one(each) for each in image.split(1)]
-            logits, work = torch.cat([answer for answer, _ in answers]), [spent for _, spent in answers]
+            logits = torch.cat([answer for answer, _ in answers])
+            work = [self.fixed + sum(choice.work for choice in chosen) for _, chosen in answers]
         check_logits(logits)
         step = Step("network", torch.tensor(work, dtype=torch.float64))
         return Prediction(logits, size, Trace((step,)))
+
+    def positions(self, image: Tensor) -> list[Tensor]:
+        """Return which positions of the result of every unit are computed [N, p, q], of images [N, C, H, W].
+
+        Raises:
+            ValueError: As of a call; or everything is computed, so that no gate is asked.
+        """
+        check_image(image, self.network)
+        if self._sees_all:
+            raise ValueError("budget is 1, so everything is computed; give a budget below 1, or a threshold")
+        self._check_least()
+        answers = [self._one(each)[1] for each in image.split(1)]
+        return [
+            torch.stack([torch.from_numpy(np.ascontiguousarray(choice.masks[-1])) for choice in of_unit])
+            for of_unit in zip(*answers, strict=True)
+        ]
 
     def decide(self, image: Tensor) -> None:
         """Return None: what is computed is decided inside the network."""
@@ -268,36 +284,43 @@ class DynConv(TrainableSegmenter):
                 self._made = state, GatedNetwork(self.network)
         return self._made[1]
 
-    def _one(self, image: Tensor) -> tuple[Tensor, float]:
-        """Segment one image [1, C, H, W]; return its logits and its work."""
-        left = [math.inf if self.budget >= 1 else self.budget - self.fixed]
-        network, spent = self._network(), [0.0]
+    def _one(self, image: Tensor) -> tuple[Tensor, list[Choice]]:
+        """Segment one image [1, C, H, W]; return its logits, and where every unit was computed."""
+        left = math.inf if self.budget >= 1 else self.budget - self.fixed
+        chosen = list[Choice]()
 
-        def decide(number: int, x: Tensor, sizes: list[Size]) -> Choice:
-            choice = self._choose(number, x, sizes, image, left[0] - spent[0])
-            spent[0] += choice.work
-            return choice
+        def decide(number: int, x: Tensor, branch: Branch) -> Choice:
+            logits = self.gates.logits(number, x, self.side)[0].detach()
+            scores = logits if self.config.choice == "gates" else self._drawn(number, image[0], logits)
+            allowed = (left - sum(choice.work for choice in chosen)) * self._part(number)
+            chosen.append(self._choose(logits, scores, branch, allowed))
+            return chosen[-1]
 
-        return network.run(image, decide), self.fixed + spent[0]
+        return self._network().run(image, decide), chosen
 
-    def _choose(self, number: int, x: Tensor, sizes: list[Size], image: Tensor, left: float) -> Choice:
-        """Choose the positions of a unit within its part of the work that is left for it and later ones."""
-        logits = self.gates.logits(number, x, self.side).detach()
-        values = logits[0].float().cpu().numpy()
-        layers, shares = self.units[number].layers, self.shares[number]
-        threshold, most = self.config.threshold, None
+    def _drawn(self, number: int, image: Tensor, like: Tensor) -> Tensor:
+        """Draw scores of the positions of a unit, always the same for the same image [C, H, W]."""
+        return squared(noise(image, tuple(like.shape), number)[None], self.side)[0]
+
+    def _choose(self, logits: Tensor, scores: Tensor, branch: Branch, allowed: float) -> Choice:
+        """Choose the positions of a unit.
+
+        Args:
+            logits: Of its gate [p, q].
+            scores: The highest of them are open [p, q].
+            branch: What computes it.
+            allowed: Share of the dense work that it may spend.
+        """
+        threshold, most, side = self.config.threshold, None, self.side
         if threshold is not None:
-            wanted = values >= threshold
-            if self.budget >= 1 and self.config.choice == "gates":
-                return open_where(wanted, layers, sizes, shares)
-            most = int(np.count_nonzero(wanted[:: self.side, :: self.side]))
-        if self.config.choice == "random":
-            drawn = noise(image[0], values.shape, number)
-            values = squared(drawn[None], self.side)[0].numpy()
-        return open_best(values, self.side, layers, sizes, shares, left * self._part(number), most)
+            wanted = (logits >= threshold).cpu().numpy()
+            if math.isinf(allowed) and scores is logits:
+                return open_where(wanted, branch)
+            most = int(np.count_nonzero(wanted[::side, ::side]))
+        return open_best(scores.float().cpu().numpy(), side, branch, allowed, most)
 
     def _part(self, number: int) -> float:
-        """Return the part of the work that is left which a unit may have: as much as it wanted in training."""
+        """Return the part of the work left that a unit may have: as much as it wanted in training."""
         used = self.gates.used.double().clamp(LEAST, 1.0).tolist()
         wants = [use * sum(layers) for use, layers in zip(used, self.shares, strict=True)]
         return wants[number] / sum(wants[number:])

@@ -43,8 +43,8 @@ def straight_through(logits: Tensor, temperature: float, noisy: bool, side: int 
 class GateBudget:
     """How far the work of gated units is from a target.
 
-    At first every unit is held to the target by itself, so that none stays open or closed for good; the bounds
-    open to 0 and 1 over the first part of the training, and what remains is the target of all together.
+    At first every unit is held to the target by itself, so that none stays open or closed for good; the
+    bounds open to 0 and 1 over the first part of the training, and what remains is the target of all.
 
     Attributes:
         target: Share of the work of all units.
@@ -55,7 +55,7 @@ class GateBudget:
     narrow: float = 0.33
 
     def __call__(self, spent: Tensor, weights: Sequence[float], progress: float) -> Tensor:
-        """Return the squared distance of the whole from the target, and the mean one of units from their bounds.
+        """Return the squared distance of all from the target, plus the mean one of units from their bounds.
 
         Args:
             spent: Share of its work that every unit spends [units].

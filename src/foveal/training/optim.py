@@ -69,8 +69,8 @@ class Schedule:
 def create_optimiser(method: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """Make the optimiser of everything in a method that is trained.
 
-    Parameters of a module named encoder, and those of the method's decision, have their own factors; norms and
-    biases do not decay, nor does what the method says.
+    Parameters of a module named encoder, and those that decide, have their own factors; norms and biases do
+    not decay, nor does what the method says.
 
     Raises:
         ValueError: The optimiser is unknown, or the method has nothing to train.

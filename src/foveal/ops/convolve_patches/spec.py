@@ -1,8 +1,8 @@
 """Convolve small patches, every sample of which is a row of a table: windows at listed places of a map.
 
-A map is a table of rows of channels, and a patch says of each of its samples which row it is. So a window that
-is computed by itself, or a small square of windows, reads a dense map, or the rows that an earlier convolution
-has left for some places only; places outside the image, or that nobody has computed, are 0.
+A map is a table of rows of channels, and a patch says of each of its samples which row it is. So a window
+that is computed by itself, or a small square of windows, reads a dense map, or the rows that an earlier
+convolution has left for some places only; places outside the image, or that nobody has computed, are 0.
 """
 
 from __future__ import annotations
