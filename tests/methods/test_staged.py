@@ -309,7 +309,10 @@ def test_what_was_not_trained_is_refused(tmp_path: Path) -> None:
     save_image(torch.rand(3, 64, 96), tmp_path / "shot.png")
     for name in ("mess", "layer_cascade"):
         call = ("segment", tmp_path / "shot.png", "--model", plain, "--method", name, "--out", tmp_path)
-        assert f"plain has no exits, which {name} needs: train the network with a recipe of method {name}" in refused(run(*call))
+        assert (
+            f"plain has no exits, which {name} needs: train the network with a recipe of method {name}"
+            in refused(run(*call))
+        )
         with pytest.raises(ValueError, match=f"method {name} needs exits trained with the network"):
             foveal.adapt(nano(3), method=name)
 

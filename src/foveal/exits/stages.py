@@ -72,7 +72,7 @@ class Stages(nn.Module):
                 f"in the order in which they run, each once: {', '.join(found) or 'there are none'}"
             )
         self.places = tuple(chosen)
-        answer = _shape(_output(traced))
+        answer = map_shape(_output(traced))
         self.classes, self.stride = answer[1], _height(traced) // answer[2]
         self.is_fused = any(isinstance(module, Convolve) for module in network.modules())
         self._network = (network,)  # not a part: its weights are those of whoever has the network
@@ -134,6 +134,42 @@ class Stages(nn.Module):
                 known.pop(used, None)
         return known
 
+    @property
+    def owner(self) -> nn.Module:
+        """The network whose modules the nodes call."""
+        return self._network[0]
+
+    @property
+    def inputs(self) -> list[fx.Node]:
+        """What the network is given: one node."""
+        return [node for node in self._graph.nodes if node.op == "placeholder"]
+
+    @property
+    def nodes(self) -> list[list[fx.Node]]:
+        """Nodes of every stage, in the order in which they run."""
+        known = {node.name: node for node in self._graph.nodes}
+        return [[known[name] for name in part] for part in self._parts]
+
+    def left_by(self, stage: int) -> list[fx.Node]:
+        """Return the nodes up to a stage that later ones read; after the last stage that of the logits."""
+        nodes = self.nodes
+        if stage + 1 == len(nodes):
+            return [self.end_of(stage)]
+        before = [*self.inputs, *(node for part in nodes[: stage + 1] for node in part)]
+        later = {node for part in nodes[stage + 1 :] for node in part}
+        return [node for node in before if not later.isdisjoint(node.users)]
+
+    def reads(self, stage: int) -> set[str]:
+        """Return the names of what a stage reads of what earlier ones, or the image, have left."""
+        own = set(self.nodes[stage])
+        read = {before for node in own for before in node.all_input_nodes}
+        return {node.name for node in read - own}
+
+    def end_of(self, stage: int) -> fx.Node:
+        """Return the node of the map at the end of a stage; that of the logits after the last one."""
+        name = self.places[stage].node if stage < len(self.places) else self._answer
+        return next(node for node in self._graph.nodes if node.name == name)
+
     def at(self, stage: int, values: dict[str, Any]) -> Any:
         """Return the map at the end of a stage, from what it left; the logits after the last one."""
         return values[self.places[stage].node if stage < len(self.places) else self._answer]
@@ -163,14 +199,14 @@ def _image(network: nn.Module) -> Tensor:
     return torch.zeros(1, int(getattr(network, "in_channels", 3)), *sides).to(like)
 
 
-def _shape(node: fx.Node) -> tuple[int, ...]:
+def map_shape(node: fx.Node) -> tuple[int, ...]:
     """Return the shape of a map [N, C, H, W] in the sample that was traced; nothing for what is no map."""
     shape = node.meta.get("shape") or ()
     return tuple(shape) if len(shape) == 4 else ()
 
 
 def _height(traced: fx.GraphModule) -> int:
-    return next(_shape(node)[2] for node in traced.graph.nodes if node.op == "placeholder")
+    return next(map_shape(node)[2] for node in traced.graph.nodes if node.op == "placeholder")
 
 
 def _output(traced: fx.GraphModule) -> fx.Node:
@@ -189,16 +225,16 @@ def _places(traced: fx.GraphModule) -> list[Place]:
     """Find the maps that every path from the image to the coarsest map goes through, first to last."""
     height, end = _height(traced), _output(traced)
     nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
-    maps = [node for node in nodes if min(_shape(node)[2:], default=0) > 1 and node is not end]
+    maps = [node for node in nodes if min(map_shape(node)[2:], default=0) > 1 and node is not end]
     if not maps:
         return []
-    coarsest = min(_shape(node)[2] for node in maps)
-    deepest = next(node for node in reversed(maps) if _shape(node)[2] == coarsest)
+    coarsest = min(map_shape(node)[2] for node in maps)
+    deepest = next(node for node in reversed(maps) if map_shape(node)[2] == coarsest)
     through, names = _dominators(traced, deepest), _names(nodes)
     return [
-        Place(names[node], _shape(node)[1], height // _shape(node)[2], node.name)
+        Place(names[node], map_shape(node)[1], height // map_shape(node)[2], node.name)
         for node in maps
-        if node in through and node in names and height % _shape(node)[2] == 0
+        if node in through and node in names and height % map_shape(node)[2] == 0
     ]
 
 
