@@ -75,6 +75,7 @@ class Gate(nn.Module):
     def __init__(self, config: GateConfig, kind: str, share: float = OPEN) -> None:
         super().__init__()
         kernel = KERNEL if kind == "squeeze" else 1
+        self.stride = config.stride
         self.window = nn.Conv2d(config.channels, 1, kernel, config.stride, kernel // 2, bias=False)
         self.mean = nn.Conv2d(config.channels, 1, 1, bias=False) if kind == "squeeze" else None
         self.norm = nn.BatchNorm2d(1)
@@ -84,11 +85,25 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits [N, h / stride, w / stride], sides rounded up."""
-        found = self.window(x)
-        if self.mean is not None:
-            found = found + self.mean(F.adaptive_avg_pool2d(x, 1))
+        found = self.window(x) if self.mean is None else self._squeezed(x, self.mean.weight)
         logits: Tensor = self.norm(found)[:, 0]
         return logits
+
+    def _squeezed(self, x: Tensor, mean: Tensor) -> Tensor:
+        """Return the sum of the 3x3 window's result and a product with the mean of the map.
+
+        Every sample has ten products: nine are shifted and added up, the mean is taken of the tenth. That reads
+        the map once, where a convolution to a single channel takes ten times as long.
+        """
+        height, width = x.shape[2:]
+        weight = torch.cat([self.window.weight.flatten(2)[0].t(), mean.flatten(1)])[:, :, None, None]
+        found = F.conv2d(x, weight).contiguous(memory_format=torch.contiguous_format)
+        wide = F.pad(found[:, :-1], (1, 1, 1, 1))
+        total = found[:, -1].mean((1, 2), keepdim=True).expand(-1, height, width).clone()
+        for tap in range(KERNEL**2):
+            row, column = divmod(tap, KERNEL)
+            total += wide[:, tap, row : row + height, column : column + width]
+        return total[:, None, :: self.stride, :: self.stride]
 
 
 class Gates(nn.Module):
@@ -135,9 +150,9 @@ class Gates(nn.Module):
 
     def macs(self, units: Sequence[Unit]) -> int:
         """Count the multiply-accumulates of all gates in an image of the traced size [MAC]."""
-        squeezed = self.config.kind == "squeeze"
+        products = KERNEL**2 + 1 if self.config.kind == "squeeze" else 1
         return sum(
-            gate.channels * ((KERNEL**2 if squeezed else 1) * unit.layers[-1].places + squeezed)
+            gate.channels * products * unit.layers[-1].places * (unit.stride**2 if products > 1 else 1)
             for gate, unit in zip(self.config.units, units, strict=True)
         )
 

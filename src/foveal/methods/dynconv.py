@@ -290,7 +290,8 @@ class DynConv(TrainableSegmenter):
         chosen = list[Choice]()
 
         def decide(number: int, x: Tensor, branch: Branch) -> Choice:
-            logits = self.gates.logits(number, x, self.side)[0].detach()
+            with torch.no_grad():
+                logits = self.gates.logits(number, x, self.side)[0]
             scores = logits if self.config.choice == "gates" else self._drawn(number, image[0], logits)
             allowed = (left - sum(choice.work for choice in chosen)) * self._part(number)
             chosen.append(self._choose(logits, scores, branch, allowed))
