@@ -27,11 +27,12 @@ ARROWS: dict[str, str] = {
     "policies": "storage geometry ops objectives",  # objectives: an online policy learns while it decides
     "exits": "storage fusion cost",
     "decoders": "storage cost exits",
+    "gates": "storage kernels ops fusion cost",
     "routes": "storage fusion models",
     "program": "storage kernels ops tiles fusion models",
     # cost: an online policy counts against the budget, as a share of what its network takes
-    "methods": "storage geometry kernels ops tiles fusion policies objectives exits decoders routes program "
-    "cost",
+    "methods": "storage geometry kernels ops tiles fusion policies objectives exits decoders gates routes "
+    "program cost",
     "hub": "storage cost models policies exits methods program data",
     "calibration": "storage geometry kernels ops tiles fusion policies objectives cost program methods "
     "hub data",

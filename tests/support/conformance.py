@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from foveal.decoders import Decoder
 from foveal.exits import Exits
 from foveal.fusion import fuse
+from foveal.gates import Gates
 from foveal.methods import METHODS, AdaptiveSegmenter, Prediction, TrainableSegmenter
 from foveal.methods.config import settings_of
 from foveal.routes import Router
-from samples import headless, ladder, lattice, nano, tower
+from samples import headless, ladder, lattice, nano, residual, residual_tower, tower
 
 NAMES = list(METHODS)
 ADAPTIVE = [name for name in NAMES if name != "dense"]
@@ -23,9 +24,9 @@ BY_TILES = [name for name in ADAPTIVE if METHODS[name].decides_for == "tile"]
 TRAINABLE = [name for name in NAMES if issubclass(METHODS[name], TrainableSegmenter)]
 CLASSES = 5
 Make = Callable[[int], nn.Module]
-ORDINARY: dict[object, Make] = {Router: lattice}
+ORDINARY: dict[object, Make] = {Router: lattice, Gates: residual}
 """Networks with global context for methods that need a kind of part, where not any network has it."""
-HEADLESS: dict[object, Make] = {Exits: tower, Decoder: ladder, Router: lattice}
+HEADLESS: dict[object, Make] = {Exits: tower, Decoder: ladder, Router: lattice, Gates: residual_tower}
 """Networks without it whose work is where such methods may save it."""
 RUN_ANY = [name for name in NAMES if METHODS[name].needs not in ORDINARY]
 """Methods that run any network."""

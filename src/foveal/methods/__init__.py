@@ -10,6 +10,7 @@ from foveal.methods.compiled_frames import CompiledFrames
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
 from foveal.methods.dynamic_decoder import DynamicDecoder, DynamicDecoderConfig
+from foveal.methods.dynconv import DynConv, DynConvConfig
 from foveal.methods.layer_cascade import LayerCascade, LayerCascadeConfig
 from foveal.methods.mess import Mess, MessConfig
 from foveal.methods.model_select import ModelSelect, ModelSelectConfig
@@ -30,6 +31,7 @@ METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "model_select": ModelSelect,
     "dynamic_decoder": DynamicDecoder,
     "routing": Routing,
+    "dynconv": DynConv,
 }
 
 __all__ = [
@@ -45,6 +47,8 @@ __all__ = [
     "CompiledNetwork",
     "Dense",
     "DenseConfig",
+    "DynConv",
+    "DynConvConfig",
     "DynamicDecoder",
     "DynamicDecoderConfig",
     "LayerCascade",
