@@ -50,6 +50,12 @@ def test_a_key_has_the_tiles_that_each_pass_computes_and_those_visible_after_it(
     )
 
 
+def test_whole_images_have_a_key_by_their_work() -> None:
+    """An image may leave a network early, or be computed at some positions only."""
+    less, more = (plan_key([Ran("network", work=torch.tensor([share]))]) for share in (0.25, 0.5))
+    assert less == (("network", (0.25,)),) and less != more
+
+
 def test_as_many_tiles_elsewhere_leave_more_of_the_coarse_ones_and_have_another_key() -> None:
     together, apart = (plan_key([COARSE, Ran("fine", plan)]) for plan in (SQUARE, CORNERS))
     assert apart[1] == ("fine", (((0, 0, 4),), ((0, 0, 4), (0, 1, 4))))

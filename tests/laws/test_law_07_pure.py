@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from conformance import NAMES, Networks, answer, assert_close, make, needs_lattice
+from conformance import NAMES, Networks, answer, assert_close, make, ordinary_kind
 from foveal.methods import AdaptiveSegmenter
 from foveal.tiles import split
 from strategies import sources
@@ -45,15 +45,15 @@ def test_a_call_changes_neither_image_nor_weights(method: AdaptiveSegmenter, ima
 def test_the_network_gives_the_same_dense_answer_once_a_method_has_it(
     image: Tensor, networks: Networks
 ) -> None:
-    made = {needs: networks.nano(name) for name in NAMES if (needs := needs_lattice(name)) is not None}
+    made = {ordinary_kind(name): networks.nano(name) for name in NAMES}
     with torch.no_grad():
-        before = {needs: network(image) for needs, network in made.items()}
-        keys = {needs: list(network.state_dict()) for needs, network in made.items()}
+        before = {kind: network(image) for kind, network in made.items()}
+        keys = {kind: list(network.state_dict()) for kind, network in made.items()}
         for name in NAMES:
-            needs = needs_lattice(name)
-            make(name, made[needs])
-            assert torch.equal(made[needs](image), before[needs])
-            assert list(made[needs].state_dict()) == keys[needs]
+            kind = ordinary_kind(name)
+            make(name, made[kind])
+            assert torch.equal(made[kind](image), before[kind])
+            assert list(made[kind].state_dict()) == keys[kind]
 
 
 @pytest.mark.parametrize("name", NAMES)

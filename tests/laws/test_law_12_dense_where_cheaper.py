@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from conformance import ADAPTIVE, BY_TILES, CLASSES, NAMES, answer, make, needs_lattice, ordinary
+from conformance import ADAPTIVE, BY_TILES, CLASSES, NAMES, answer, make, ordinary, ordinary_kind
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.calibration.engine import find_engine
 from foveal.calibration.latency import COSTS
@@ -31,22 +33,22 @@ def machine(fixed_ms: float) -> CostModel:
     return CostModel(fixed_ms, 0.0, 100 / PIXELS, 0.0, 100 / PIXELS, rows=(row,))
 
 
-@pytest.fixture(scope="module")
-def models() -> dict[bool, Model]:
+@cache
+def model(kind: Callable[[int], nn.Module]) -> Model:
     classes = tuple(f"class {k}" for k in range(CLASSES))
-    card = Card("swiftnet_nano", classes, default_palette(CLASSES))
-    return {needs_lattice(name): Model("small", ordinary(name), card) for name in ("dense", "routing")}
+    network: Any = kind(CLASSES)
+    return Model("small", network, Card("swiftnet_nano", classes, default_palette(CLASSES)))
 
 
 @pytest.fixture
-def segment(models: dict[bool, Model]) -> Segment:
+def segment() -> Segment:
     """Give a run of a method by name on an image, on a machine that was measured."""
 
     def run(name: str, image: Tensor, costs: CostModel | None = None, **asked: object) -> Result:
         kind = METHODS[name].Config
         policy = {"policy": "weighted_entropy"} if "policy" in settings_of(kind) else {}
         runner = Runner(
-            find_engine(models[needs_lattice(name)]), name, kind(**{"budget": 0.5, **policy, **asked})
+            find_engine(model(ordinary_kind(name))), name, kind(**{"budget": 0.5, **policy, **asked})
         )
         if costs is not None:
             COSTS.write(runner.setup.key, costs.as_record())

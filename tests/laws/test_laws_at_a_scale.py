@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from math import prod
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 import foveal
-from conformance import ADAPTIVE, BY_TILES, CLASSES, NAMES, answer, assert_close, needs_lattice, ordinary
+from conformance import ADAPTIVE, BY_TILES, CLASSES, NAMES, answer, assert_close, ordinary, ordinary_kind
 from foreign import UNet, picture
 from foreign import lively as lively_unet
 from foveal.adaptive.opening import describe
@@ -48,10 +50,10 @@ def config(name: str, budget: float, scale: float, **wishes: object) -> MethodCo
 
 
 @cache
-def made_engine(routed: bool) -> Engine:
-    """Compile a small network, or a small lattice."""
+def made_engine(kind: Callable[[int], Any]) -> Engine:
+    """Compile a small network of a kind."""
     torch.manual_seed(0)
-    network = lively(ordinary("routing" if routed else ""), torch.rand(3, *SIZE))
+    network = lively(kind(CLASSES), torch.rand(3, *SIZE))
     card = Card("swiftnet_nano", tuple("abcde"), default_palette(CLASSES))
     return find_engine(Model("small", network, card))
 
@@ -59,7 +61,7 @@ def made_engine(routed: bool) -> Engine:
 @pytest.fixture(params=["program", "modules"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     """Give what runs a small network that the method of a test takes, compiled and layer by layer."""
-    found = made_engine(needs_lattice(request.node.callspec.params.get("name", "")))
+    found = made_engine(ordinary_kind(request.node.callspec.params.get("name", "")))
     assert found.program is not None
     return found if request.param == "program" else replace(found, program=None)
 

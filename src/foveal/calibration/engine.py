@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, get_args
@@ -24,6 +25,7 @@ from foveal.methods import (
     Resources,
 )
 from foveal.methods.compiled import PlansOnce
+from foveal.methods.compiled_stages import RunsInStages
 from foveal.methods.frames import FrameSegmenter
 from foveal.methods.padding import PaddedMethod, PaddedNetwork, device_of
 from foveal.methods.scaling import ScaledMethod
@@ -80,6 +82,9 @@ class Engine:
             made = CompiledFrames(made, self.program, decides).eval()
         elif self.program is not None and (settings is not None or isinstance(made, PlansOnce)):
             made = CompiledMethod(made, self.program, settings).eval()
+        elif self.program is not None and self.precision == "f32" and isinstance(made, RunsInStages):
+            with suppress(NotCompiled):  # then it runs layer by layer
+                made.compile()
         elif self.program is not None and self.precision != "f32":
             raise ValueError(
                 f"method {method} with {config.title} has no compiled form, so no {self.precision}; leave "

@@ -1,15 +1,16 @@
-"""`foveal reproduce`: the tables and figures of a paper, on your images and this machine."""
+"""`foveal reproduce`: the tables and figures of a paper, or the review of all methods, on this machine."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foveal.cli.errors import echo_json, say
-from foveal.cli.options import Several, announce, make_folder, parse_size, prepare
+from foveal.cli.options import Several, announce, given, make_folder, parse_size, prepare
 from foveal.cli.segment import JsonOption, ThreadsOption
 from foveal.storage.names import find
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 CAMVID = "camvid:data/camvid"
 """Data set that is used if its folder is there and no other is named."""
-PAPERS = ("segblocks",)
+PAPERS = ("segblocks", "review")
+REVIEW = "review"
+ITS_OWN = ("data", "split", "limit", "quick", "again", "out", "parts", "threads", "json", "paper")
+"""Options of the review; the others are about trainings."""
 QUICK: dict[str, Any] = {
     **{"network": "swiftnet_nano", "scale": (256, 384), "limit": 16, "timed": 2},
     **{
@@ -42,6 +46,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def reproduce(
+    ctx: typer.Context,
     paper: Annotated[str, typer.Argument(help=f"Paper: {', '.join(PAPERS)}.")],
     parts: Annotated[str | None, typer.Option(help="Experiments to run, a,b,...; all if absent.")] = None,
     data: Annotated[
@@ -68,7 +73,7 @@ def reproduce(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure the tables and figures of a paper, beside the paper's own figures.
+    """Measure the tables and figures of a paper, beside the paper's own figures; or review all methods.
 
     Several values may follow one option: `--model a.safetensors b.safetensors`.
     """
@@ -76,6 +81,11 @@ def reproduce(
     checkout = str(find_checkout(paper, PACKAGE, Path.cwd()))
     if checkout not in sys.path:
         sys.path.append(checkout)
+    if paper == REVIEW:
+        _check_review(ctx)
+        chosen = _Review(data, split, limit, parts, quick, again, out, threads, json)
+        chosen.run(Path(checkout))
+        return
     from studies.segblocks import Study, choose_experiments
     from studies.segblocks import reproduce as run
 
@@ -101,6 +111,55 @@ def reproduce(
     _show(outcome, folder, json)
     if outcome.failed:
         raise typer.Exit(FAILED)
+
+
+def _check_review(ctx: typer.Context) -> None:
+    """Refuse options that are about trainings.
+
+    Raises:
+        ValueError: One is given.
+    """
+    wrong = [f"--{name}" for name in ctx.params if name not in ITS_OWN and given(ctx, name)]
+    if wrong:
+        raise ValueError(f"the review trains nothing and takes no {', '.join(wrong)}; leave that out")
+
+
+@dataclass(frozen=True)
+class _Review:
+    """What a user asks of the review."""
+
+    data: str | None
+    split: str
+    limit: int | None
+    parts: str | None
+    quick: bool
+    again: bool
+    out: Path | None
+    threads: int | None
+    json: bool
+
+    def run(self, checkout: Path) -> None:
+        """Measure all methods side by side; the networks are those of the checkout.
+
+        Raises:
+            ValueError: There is no scene of a name, or its networks are not there.
+        """
+        from studies.review import Review, review
+        from studies.review.settings import brief, present
+        from studies.segblocks import Outcome
+        from studies.segblocks.record import check_plots
+
+        folder = self.out or Path("runs") / f"reproduce_review{'_quick' if self.quick else ''}"
+        check_plots()
+        make_folder(folder)
+        prepare(self.threads)
+        asked = present(Review(folder, street=_data(self.data), split=self.split, limit=self.limit), checkout)
+        names = None if self.parts is None else [name for name in self.parts.split(",") if name]
+        asked = brief(asked) if self.quick else asked
+        outcome = review(asked, Outcome(), names, self.again, announce, " ".join(["foveal", *sys.argv[1:]]))
+        _show(outcome, folder, self.json)
+        if outcome.failed:
+            raise typer.Exit(FAILED)
 
 
 def _check_paper(name: str) -> None:
@@ -170,4 +229,4 @@ def _show(outcome: Outcome, folder: Path, json: bool) -> None:
         return
     for name, sentence in outcome.failed.items():
         say(f"foveal: {name} failed: {sentence}", err=True)
-    say(f"{len(outcome.written)} experiments written, {len(outcome.kept)} kept; see {outcome.index}")
+    say(f"{len(outcome.written)} parts written, {len(outcome.kept)} kept; see {outcome.index}")

@@ -41,6 +41,11 @@ class Pass(Protocol):
         """Which tiles ran."""
         ...
 
+    @property
+    def work(self) -> Tensor:
+        """Share of the dense network's work per image [N]; asked for where no tiles say it."""
+        ...
+
 
 def plan_key(passes: Sequence[Pass]) -> Hashable:
     """Return what the MACs of a method on images of one shape depend on.

@@ -8,7 +8,6 @@ the lateral convolutions of a decoder, for instance, in the last stage, for what
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +18,11 @@ from torch import Tensor, fx, nn
 
 from foveal.cost import count_macs
 from foveal.fusion.graph import CannotFuse, trace
+from foveal.fusion.interpret import compute
 from foveal.fusion.layers import Convolve
 from foveal.storage.names import find
 
+PLACE = "place in the network that all of it goes through"
 SAMPLE = (128, 192)
 """Sides of the image that shapes and costs are taken from [px]."""
 
@@ -49,6 +50,7 @@ class Stages(nn.Module):
     Args:
         network: Module from images [N, C, H, W] to logits [N, K, h, w]; or what `foveal.fuse` made of one.
         names: Modules after which it may be left, first to last; the usual ones if absent.
+        anywhere: Whether others may be named too, beside which something deeper goes past.
 
     Attributes:
         places: Where it may be left.
@@ -60,19 +62,21 @@ class Stages(nn.Module):
         ValueError: The network cannot be traced, has no such places, or they are in another order.
     """
 
-    def __init__(self, network: nn.Module, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, names: Sequence[str] | None = None, anywhere: bool = False
+    ) -> None:
         super().__init__()
         traced = _traced(network)
-        found = {place.name: place for place in _places(traced)}
+        found = {place.name: place for place in (_named if anywhere else _places)(traced)}
         given = [place.name for place in _usual(list(found.values()))] if names is None else list(names)
-        chosen = [find(name, found, "place in the network that all of it goes through") for name in given]
+        chosen = [find(name, found, "map in the network" if anywhere else PLACE) for name in given]
         if not given or given != [name for name in found if name in given]:
             raise ValueError(
                 f"exits of {type(network).__name__} are after {', '.join(given) or 'nothing'}; give modules "
                 f"in the order in which they run, each once: {', '.join(found) or 'there are none'}"
             )
         self.places = tuple(chosen)
-        answer = _shape(_output(traced))
+        answer = map_shape(_output(traced))
         self.classes, self.stride = answer[1], _height(traced) // answer[2]
         self.is_fused = any(isinstance(module, Convolve) for module in network.modules())
         self._network = (network,)  # not a part: its weights are those of whoever has the network
@@ -134,20 +138,48 @@ class Stages(nn.Module):
                 known.pop(used, None)
         return known
 
+    @property
+    def owner(self) -> nn.Module:
+        """The network whose modules the nodes call."""
+        return self._network[0]
+
+    @property
+    def inputs(self) -> list[fx.Node]:
+        """What the network is given: one node."""
+        return [node for node in self._graph.nodes if node.op == "placeholder"]
+
+    @property
+    def nodes(self) -> list[list[fx.Node]]:
+        """Nodes of every stage, in the order in which they run."""
+        known = {node.name: node for node in self._graph.nodes}
+        return [[known[name] for name in part] for part in self._parts]
+
+    def left_by(self, stage: int) -> list[fx.Node]:
+        """Return the nodes up to a stage that later ones read; after the last stage that of the logits."""
+        nodes = self.nodes
+        if stage + 1 == len(nodes):
+            return [self.end_of(stage)]
+        before = [*self.inputs, *(node for part in nodes[: stage + 1] for node in part)]
+        later = {node for part in nodes[stage + 1 :] for node in part}
+        return [node for node in before if not later.isdisjoint(node.users)]
+
+    def reads(self, stage: int) -> set[str]:
+        """Return the names of what a stage reads of what earlier ones, or the image, have left."""
+        own = set(self.nodes[stage])
+        read = {before for node in own for before in node.all_input_nodes}
+        return {node.name for node in read - own}
+
+    def end_of(self, stage: int) -> fx.Node:
+        """Return the node of the map at the end of a stage; that of the logits after the last one."""
+        name = self.places[stage].node if stage < len(self.places) else self._answer
+        return next(node for node in self._graph.nodes if node.name == name)
+
     def at(self, stage: int, values: dict[str, Any]) -> Any:
         """Return the map at the end of a stage, from what it left; the logits after the last one."""
         return values[self.places[stage].node if stage < len(self.places) else self._answer]
 
     def _compute(self, node: fx.Node, known: dict[str, Any]) -> Any:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: known[n.name])
-        if node.op == "call_module":
-            return self._network[0].get_submodule(str(node.target))(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        if node.op == "get_attr":
-            owner = self if hasattr(self, str(node.target)) else self._network[0]
-            return operator.attrgetter(str(node.target))(owner)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        return compute(node, known, self._network[0], constants=self)
 
 
 def _traced(network: nn.Module) -> fx.GraphModule:
@@ -171,14 +203,14 @@ def _image(network: nn.Module) -> Tensor:
     return torch.zeros(1, int(getattr(network, "in_channels", 3)), *sides).to(like)
 
 
-def _shape(node: fx.Node) -> tuple[int, ...]:
+def map_shape(node: fx.Node) -> tuple[int, ...]:
     """Return the shape of a map [N, C, H, W] in the sample that was traced; nothing for what is no map."""
     shape = node.meta.get("shape") or ()
     return tuple(shape) if len(shape) == 4 else ()
 
 
 def _height(traced: fx.GraphModule) -> int:
-    return next(_shape(node)[2] for node in traced.graph.nodes if node.op == "placeholder")
+    return next(map_shape(node)[2] for node in traced.graph.nodes if node.op == "placeholder")
 
 
 def _output(traced: fx.GraphModule) -> fx.Node:
@@ -195,19 +227,32 @@ def _output(traced: fx.GraphModule) -> fx.Node:
 
 def _places(traced: fx.GraphModule) -> list[Place]:
     """Find the maps that every path from the image to the coarsest map goes through, first to last."""
-    height, end = _height(traced), _output(traced)
-    nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
-    maps = [node for node in nodes if min(_shape(node)[2:], default=0) > 1 and node is not end]
+    maps = _maps_of(traced)
     if not maps:
         return []
-    coarsest = min(_shape(node)[2] for node in maps)
-    deepest = next(node for node in reversed(maps) if _shape(node)[2] == coarsest)
-    through, names = _dominators(traced, deepest), _names(nodes)
+    coarsest = min(map_shape(node)[2] for node in maps)
+    deepest = next(node for node in reversed(maps) if map_shape(node)[2] == coarsest)
+    through = {node.name for node in _dominators(traced, deepest)}
+    return [place for place in _named(traced) if place.node in through]
+
+
+def _named(traced: fx.GraphModule) -> list[Place]:
+    """Find the maps that are the last of a module, first to last."""
+    height, maps = _height(traced), _maps_of(traced)
+    nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
+    names = _names(nodes)
     return [
-        Place(names[node], _shape(node)[1], height // _shape(node)[2], node.name)
+        Place(names[node], map_shape(node)[1], height // map_shape(node)[2], node.name)
         for node in maps
-        if node in through and node in names and height % _shape(node)[2] == 0
+        if node in names and height % map_shape(node)[2] == 0
     ]
+
+
+def _maps_of(traced: fx.GraphModule) -> list[fx.Node]:
+    """Return the nodes that are maps of more than one line and column, but for the logits."""
+    end = _output(traced)
+    nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
+    return [node for node in nodes if min(map_shape(node)[2:], default=0) > 1 and node is not end]
 
 
 def _dominators(traced: fx.GraphModule, target: fx.Node) -> set[fx.Node]:

@@ -9,6 +9,8 @@ from foveal.methods.compiled import CompiledMethod, CompiledNetwork
 from foveal.methods.compiled_frames import CompiledFrames
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
+from foveal.methods.dynamic_decoder import DynamicDecoder, DynamicDecoderConfig
+from foveal.methods.dynconv import DynConv, DynConvConfig
 from foveal.methods.layer_cascade import LayerCascade, LayerCascadeConfig
 from foveal.methods.mess import Mess, MessConfig
 from foveal.methods.model_select import ModelSelect, ModelSelectConfig
@@ -27,7 +29,9 @@ METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "layer_cascade": LayerCascade,
     "mess": Mess,
     "model_select": ModelSelect,
+    "dynamic_decoder": DynamicDecoder,
     "routing": Routing,
+    "dynconv": DynConv,
 }
 
 __all__ = [
@@ -43,6 +47,10 @@ __all__ = [
     "CompiledNetwork",
     "Dense",
     "DenseConfig",
+    "DynConv",
+    "DynConvConfig",
+    "DynamicDecoder",
+    "DynamicDecoderConfig",
     "LayerCascade",
     "LayerCascadeConfig",
     "Mess",

@@ -151,11 +151,11 @@ class LayerCascade(StagedSegmenter):
             yield self._whole(image, plan)
             return
         self._check_least(size, budget)
-        values = self.stages.start(split(image, plan))
+        values = self.started(split(image, plan))
         answer, steps = torch.zeros(0), list[Step]()
         depth = torch.where(plan.levels >= 0, len(self.heads), SKIP).to(torch.int8)
         for stage in range(len(self.stages)):
-            values = self.stages.run(stage, values)
+            values = self.after(stage, values)
             found, share = self._logits(stage, values, size), self.shares[stage]
             open_here = plan.levels == 0
             answer = torch.where(self._samples(open_here, size, found), found, answer) if stage else found
@@ -170,7 +170,8 @@ class LayerCascade(StagedSegmenter):
             plan = self._onward(stage, View(image, logits=answer), plan, budget - spent)
             if not bool((plan.levels >= 0).any()):
                 return
-            values = {name: _moved(value, plan) for name, value in values.items()}
+            wanted = self.reads(stage + 1)  # others move when they are read, from where they are then
+            values = {n: _moved(value, plan) if n in wanted else value for n, value in values.items()}
 
     def decide(self, image: Tensor) -> Plan:
         """Return the plan of the second stage; the first one runs for it."""
@@ -179,7 +180,7 @@ class LayerCascade(StagedSegmenter):
         if self._sees_all(self.budget):
             return plan
         self._check_least(size, self.budget)
-        values = self.stages.run(0, self.stages.start(split(image, plan)))
+        values = self.after(0, self.started(split(image, plan)))
         left = self.budget - (self.shares[0] + self.head_shares[0]) * plan.work
         return self._onward(0, View(image, logits=self._logits(0, values, size)), plan, left)
 
@@ -215,7 +216,9 @@ class LayerCascade(StagedSegmenter):
         return budget >= 1 and (self.config.threshold is None or self.config.threshold >= 1)
 
     def _whole(self, image: Tensor, plan: Plan) -> Prediction:
-        logits = self.network(split(image, plan)).dense()
+        everything = self.compiled is not None and bool((plan.levels >= 0).all())
+        logits = self.to_the_end(image if everything else split(image, plan))
+        logits = logits if everything else logits.dense()
         check_logits(logits)
         return Prediction(logits, plan.size, Trace((Step("network", plan.work, plan),)))
 
@@ -229,10 +232,7 @@ class LayerCascade(StagedSegmenter):
 
     def _logits(self, stage: int, values: dict[str, Any], size: tuple[int, int]) -> Tensor:
         """Return the logits at the end of a stage, at the finest stride."""
-        if stage == len(self.heads):
-            return self.enlarged(self.stages.at(stage, values).dense(), self.stages.stride, size)
-        tiles = self.heads[stage](self.stages.at(stage, values))
-        return self.enlarged(tiles.dense(), self.stages.places[stage].stride, size)
+        return self.enlarged(self.answer_at(stage, values).dense(), self.stride_at(stage), size)
 
     def _samples(self, cells: Tensor, size: tuple[int, int], like: Tensor) -> Tensor:
         """Spread cells [N, Gh, Gw] over the samples of logits [N, 1, h, w]."""

@@ -104,9 +104,9 @@ class Mess(StagedSegmenter):
             yield Prediction(self._end(image, size), size, _trace([1.0] * len(image)))
             return
         inside, work = torch.arange(len(image)), [0.0] * len(image)
-        values, answer = self.stages.start(image), torch.zeros(0)
+        values, answer = self.started(image), torch.zeros(0)
         for stage in range(last + 1):
-            values = self.stages.run(stage, values)
+            values = self.after(stage, values)
             head = self.head_shares[stage] if stage in asked and stage < len(self.heads) else 0.0
             share = self.shares[stage] + head
             for n in inside.tolist():
@@ -191,15 +191,12 @@ class Mess(StagedSegmenter):
         return [] if threshold is None or threshold >= 1 else list(range(last))
 
     def _end(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        logits = self.network(image)
+        logits = self.to_the_end(image)
         check_logits(logits)
         return self.enlarged(logits, self.stages.stride, size)
 
     def _logits(self, stage: int, values: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
-        if stage == len(self.heads):
-            return self.enlarged(self.stages.at(stage, values), self.stages.stride, size)
-        place = self.stages.places[stage]
-        return self.enlarged(self.heads[stage](self.stages.at(stage, values)), place.stride, size)
+        return self.enlarged(self.answer_at(stage, values), self.stride_at(stage), size)
 
     def _edges(self, label: Tensor) -> Tensor:
         """Mark the samples [N, h, w] beside which the label changes."""

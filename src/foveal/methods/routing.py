@@ -132,6 +132,7 @@ class Routing(TrainableSegmenter):
     decides_from = "the map that a cell is given"
     decides_for = "image"
     needs = Router
+    deciding = ("router.",)
     counts_interpolation = True
     step: Tensor
 

@@ -17,6 +17,7 @@ from foveal.cost import count_macs
 from foveal.exits import ExitConfig, Exits, Stages
 from foveal.fusion.graph import fuse_part
 from foveal.methods.base import TrainableSegmenter, check_image, mark_dense_modules
+from foveal.methods.compiled_stages import CompiledStages
 from foveal.methods.config import Aim, MethodTraining, Resources
 from foveal.methods.prediction import Prediction
 from foveal.storage.schema import Name
@@ -96,6 +97,7 @@ class StagedSegmenter(TrainableSegmenter):
         self.exits.check_fit(self.stages)
         self._joined = self._join_heads()
         self.shares, self.head_shares = self.stages.shares, self._head_shares()
+        self.compiled: CompiledStages | None = None
         self.aim = Aim()
 
     @classmethod
@@ -121,6 +123,46 @@ class StagedSegmenter(TrainableSegmenter):
     def dense(self) -> nn.Module:
         """Return the network."""
         return self.network
+
+    def compile(self) -> None:
+        """Let every stage run as a part of a program; layers must be joined.
+
+        Raises:
+            NotCompiled: An operation has no step, or a stage leaves something else than maps of the image.
+        """
+        self.compiled = CompiledStages(self.stages, list(self.heads))  # type: ignore[arg-type]
+
+    def started(self, image: Any) -> dict[str, Any]:
+        """Return what the first stage is given: images [N, C, H, W], or their tiles."""
+        return (self.compiled or self.stages).start(image)
+
+    def after(self, stage: int, values: dict[str, Any]) -> dict[str, Any]:
+        """Run a stage on what the one before it has left."""
+        return (self.compiled or self.stages).run(stage, values)
+
+    def answer_at(self, stage: int, values: dict[str, Any]) -> Any:
+        """Return the logits at the end of a stage that has run, at their own stride."""
+        if self.compiled is not None:
+            return self.compiled.answer(stage, values)
+        found = self.stages.at(stage, values)
+        return self.heads[stage](found) if stage < len(self.heads) else found
+
+    def to_the_end(self, image: Any) -> Any:
+        """Return the logits of the network for images [N, C, H, W], or their tiles, without any exit."""
+        if self.compiled is None:
+            return self.network(image)
+        values, end = self.started(image), len(self.heads)
+        for stage in range(end + 1):
+            values = self.after(stage, values)
+        return self.answer_at(end, values)
+
+    def reads(self, stage: int) -> set[str]:
+        """Return the names of what a stage reads of what earlier ones have left."""
+        return (self.compiled or self.stages).reads(stage)
+
+    def stride_at(self, stage: int) -> int:
+        """Return the pixels of the image per sample of the logits at the end of a stage."""
+        return self.stages.places[stage].stride if stage < len(self.heads) else self.stages.stride
 
     def rest_after(self, stage: int) -> float:
         """Return the share of the dense work that follows a stage and its head, later heads included."""

@@ -202,11 +202,10 @@ static void copy_maps(Run *r, void *const *where, int in, Team team) {
     }
 }
 
-/* Some of the steps, on the tiles of a plan or on whole images: what was computed before comes in, and goes out. */
+/* Some of the steps, on the tiles of a plan or on whole images: what they read comes in, the image's own samples too, and
+   what they made goes out. */
 static void part(Run *r, Team team) {
     const Request *q = r->request;
-    int32_t most = 0;
-    for (int64_t k = 0; q->plan && k < cells_of(r); k++) most = q->plan[k] > most ? q->plan[k] : most;
     ALONE({
         start(r, q->plan ? -1 : 0, q->plan ? count_leaves(r, q->plan) : 0, 0);
         if (!r->stop && q->plan) take_tiles(r, q->plan);
@@ -218,11 +217,6 @@ static void part(Run *r, Team team) {
         if (r->stop) return;
     }
     if (team.thread == 0) account_part(r, INDEXING);
-    if (!r->first && q->plan) {
-        reduce_input(r, 0, most, team);
-        cut_input_step(r, team);
-    } else if (!r->first) plain_input(r, team);
-    meet(r, team);
     copy_maps(r, q->given, 1, team);
     if (team.thread == 0) account_part(r, READING);
     run_steps(r, team);

@@ -1,0 +1,82 @@
+"""Milliseconds of dynamic decoders, beside the same network dense and shrunk, layer by layer.
+
+    python benchmarks/decoders/speed.py benchmarks/decoders/speed.json
+
+One image of CamVid at 960x720, from the image in 0..1 to its labels, all rows in turns in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from foveal.benchmark.machine import describe_machine
+from foveal.calibration.engine import find_engine
+from foveal.cost import alternate, keep_memory
+from foveal.data.dataset import open_dataset
+from foveal.hub.checkpoint import load_model
+from foveal.methods import METHODS, AdaptiveSegmenter, Dense
+from foveal.ops import tuning
+from foveal.storage.atomic import write_atomically
+
+MODELS = {kind: f"benchmarks/trained/camvid_rn18_{kind}_0.safetensors" for kind in ("nrd", "points")}
+ROUNDS = 15
+ROWS = (
+    ("nrd", 0.72),
+    ("nrd", 0.74),
+    ("nrd", 0.99),
+    ("points", 0.72),
+    ("points", 0.75),
+    ("points", 0.8),
+    ("points", 0.9),
+)
+"""Kind of the decoder, and budget, of every row."""
+
+
+def labels(method: AdaptiveSegmenter, image: torch.Tensor) -> torch.Tensor:
+    return method(image).labels
+
+
+def main() -> None:
+    keep_memory()
+    models = {kind: load_model(path) for kind, path in MODELS.items()}
+    engines = {kind: find_engine(model) for kind, model in models.items()}
+    image = open_dataset("camvid:data/camvid", "full_test")[3][0][None]
+    image = image.contiguous(memory_format=torch.channels_last)
+    first = next(iter(engines.values()))
+    made = [Dense(first.network).eval(), first.dense()]
+    for kind, budget in ROWS:
+        config = METHODS["dynamic_decoder"].Config(budget)
+        made.append(engines[kind].make("dynamic_decoder", config, models[kind].resources))
+    with tuning(), torch.inference_mode():
+        works = [float(method(image).trace.work[0]) for method in made]
+    times = alternate({str(k): partial(labels, each, image) for k, each in enumerate(made)}, ROUNDS, 2)
+    asked = [("dense, layer by layer", 1.0), ("dense, program", 1.0), *ROWS]
+    rows = [
+        {
+            "method": method,
+            "budget": budget,
+            "work": round(work, 4),
+            "ms": round(times[str(k)].median, 2),
+            "p95_ms": round(times[str(k)].p95, 2),
+            "times_faster": round(times["0"].median / times[str(k)].median, 2),
+        }
+        for k, ((method, budget), work) in enumerate(zip(asked, works, strict=True))
+    ]
+    out = Path(sys.argv[1])
+    record = asdict(describe_machine()) | {
+        "command": f"python benchmarks/decoders/speed.py benchmarks/decoders/{out.name}",
+        "models": MODELS,
+        "rows": rows,
+    }
+    write_atomically(out, json.dumps(record, indent=1) + "\n")
+    for row in rows:
+        print(row["method"], row["budget"], row["work"], row["ms"], row["times_faster"])
+
+
+main()
