@@ -317,7 +317,7 @@ def test_a_recipe_trains_one_and_its_file_runs(kind: Kind, tmp_path: Path) -> No
     assert held is not None and (held.config.kind, held.config.width) == (kind, 16)
 
 
-@pytest.mark.parametrize("name", ["camvid_rn18_nrd", "camvid_rn18_points"])
+@pytest.mark.parametrize("name", ["camvid_rn18_nrd", "camvid_rn18_points", "camvid_rn18_points_s8"])
 def test_recipes_are_recipes(name: str) -> None:
     recipe = read_recipe(Path(__file__).parents[2] / "recipes" / "decoders" / f"{name}.toml")
     assert recipe.method.name == "dynamic_decoder" and recipe.method.freezes_network
