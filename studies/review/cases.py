@@ -130,6 +130,11 @@ STREET: Sequence[Case] = (
     Case("model selection", "model_select", small="small"),
     Case("MESS, one exit", "mess", network="exits", budgets=(0.45, 0.55, 0.75)),
     Case("Layer Cascade", "layer_cascade", {"exits": "3"}, network="exits", budgets=(0.6, 0.75, 0.9)),
+    Case("DynConv", "dynconv", network="gates", budgets=(0.6, 0.75, 0.9)),
+    Case("NRD, patches", "dynamic_decoder", network="patches", budgets=(0.72, 0.75)),
+    Case("PointRend, points", "dynamic_decoder", network="points", budgets=(0.75, 0.85, 0.94)),
+    Case("routing", "routing", network="lattice"),
+    Case("routing, one route for all", "routing", {"route": "usual"}, network="lattice", control=True),
 )
 FINE: Sequence[Case] = tuple(
     Case(case.title, case.method, case.settings, "weeds_network", control=case.control) for case in SHARED
