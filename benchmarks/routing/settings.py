@@ -1,4 +1,4 @@
-"""What gates of the paper's settings spend: fresh gates for every setting on a trained lattice that stays as it is.
+"""What gates of the paper's settings spend: fresh gates for each on a trained lattice that stays as it is.
 
     python benchmarks/routing/settings.py benchmarks/routing/settings.json
 
@@ -28,7 +28,7 @@ from foveal.storage.atomic import write_atomically
 
 MODEL = "benchmarks/trained/camvid_lattice8_0.safetensors"
 SETTINGS = (("Dynamic-A", 0.8, 0.1), ("Dynamic-B", 0.5, 0.1), ("Dynamic-C", 0.5, 0.2), ("Raw", 0.0, 0.0))
-STEPS, RATE, VIEW, IMAGES = 90, 0.05, (96, 96), 12
+STEPS, RATE, VIEW, IMAGES = 100, 0.02, (96, 96), 12
 
 
 def measured(name: str, weight: float, aim: float) -> dict[str, object]:
@@ -49,8 +49,15 @@ def measured(name: str, weight: float, aim: float) -> dict[str, object]:
     ready = Routing(network, RoutingConfig(1.0, threshold=0.0), method.router).eval()
     entry, data = Entry("routing", "", 1.0, lambda target: ready), open_dataset("camvid:data/camvid", "val")
     row = evaluate(Dense(network).eval(), data, [entry], 0, IMAGES)[1]
-    found = {"setting": name, "budget_weight": weight, "budget": aim, "expected_share": round(float(share), 3)}
-    return found | {key: getattr(row, key) for key in ("work", "work_max", "macs", "miou", "agreement", "images")}
+    found = {
+        "setting": name,
+        "budget_weight": weight,
+        "budget": aim,
+        "expected_share": round(float(share), 3),
+    }
+    return found | {
+        key: getattr(row, key) for key in ("work", "work_max", "macs", "miou", "agreement", "images")
+    }
 
 
 def main() -> None:

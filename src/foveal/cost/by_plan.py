@@ -32,11 +32,6 @@ class Pass(Protocol):
         ...
 
     @property
-    def work(self) -> Tensor:
-        """Share of the dense network's work per image [N]."""
-        ...
-
-    @property
     def plan(self) -> Plan | None:
         """Which tiles ran."""
         ...
