@@ -59,11 +59,16 @@ def routed() -> str:
 
 
 def settings() -> str:
-    """Return what gates of the paper's settings spend."""
-    lines = ["| setting | weight | aim | work | largest | mIoU |", "|---|---|---|---|---|---|"]
-    for row in read("settings")["rows"]:
-        figures = f"{row['work']:.3f} | {row['work_max']:.3f} | {100 * row['miou']:.1f}"
-        lines.append(f"| {row['setting']} | {row['budget_weight']:g} | {row['budget']:g} | {figures} |")
+    """Return what gates of the paper's settings spend, trained slowly and fast."""
+    head = "| setting | weight | aim | learning rate | expected share | work | mIoU |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
+    for name in ("settings", "settings_fast"):
+        found = read(name)
+        for row in found["rows"]:
+            asked = f"{row['budget_weight']:g} | {row['budget']:g} | {found['learning_rate']:g}"
+            start = f"{row['setting']} | {asked}"
+            figures = f"{row['expected_share']:.2f} | {row['work']:.3f} | {100 * row['miou']:.1f}"
+            lines.append(f"| {start} | {figures} |")
     return "\n".join(lines)
 
 

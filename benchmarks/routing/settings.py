@@ -1,8 +1,10 @@
-"""What gates of the paper's settings spend: fresh gates for every setting on a trained lattice that stays as it is.
+"""What gates of the paper's settings spend: fresh gates for each on a trained lattice that stays as it is.
 
-    python benchmarks/routing/settings.py benchmarks/routing/settings.json
+    python benchmarks/routing/settings.py benchmarks/routing/settings.json 0.02 100
+    python benchmarks/routing/settings.py benchmarks/routing/settings_fast.json 0.05 90
 
-Gates learn on CamVid train, two views of 96x96 px a step, and decide alone on the first images of val.
+with a learning rate and a number of steps. Gates learn on CamVid train, two views of 96x96 px a step, and
+decide alone on the first images of val.
 """
 
 from __future__ import annotations
@@ -28,40 +30,49 @@ from foveal.storage.atomic import write_atomically
 
 MODEL = "benchmarks/trained/camvid_lattice8_0.safetensors"
 SETTINGS = (("Dynamic-A", 0.8, 0.1), ("Dynamic-B", 0.5, 0.1), ("Dynamic-C", 0.5, 0.2), ("Raw", 0.0, 0.0))
-STEPS, RATE, VIEW, IMAGES = 90, 0.05, (96, 96), 12
+VIEW, IMAGES = (96, 96), 12
 
 
-def measured(name: str, weight: float, aim: float) -> dict[str, object]:
+def measured(name: str, weight: float, aim: float, rate: float, steps: int) -> dict[str, object]:
     network = load_model(MODEL).network.requires_grad_(False)
     keys = RoutingTraining(name="routing", budget_weight=weight, budget=aim)
     method = Routing.for_training(network, keys, Aim()).eval()
     method.router.train()
     batches = Batches(open_dataset("camvid:data/camvid", "train"), Augment(VIEW, (0.4, 1.0)), 2, 0)
-    optimiser = torch.optim.Adam(method.router.parameters(), RATE)
-    for step in range(STEPS):
+    optimiser = torch.optim.Adam(method.router.parameters(), rate)
+    for step in range(steps):
         optimiser.zero_grad()
         torch.stack(list(method.loss(*batches[step]).values())).sum().backward()
         optimiser.step()
     method.router.eval()
     with torch.no_grad():
-        image = batches[STEPS][0]
+        image = batches[steps][0]
         share = expected_share(method.costs(VIEW), soft(method.parts, method.router, image)[1])
     ready = Routing(network, RoutingConfig(1.0, threshold=0.0), method.router).eval()
     entry, data = Entry("routing", "", 1.0, lambda target: ready), open_dataset("camvid:data/camvid", "val")
     row = evaluate(Dense(network).eval(), data, [entry], 0, IMAGES)[1]
-    found = {"setting": name, "budget_weight": weight, "budget": aim, "expected_share": round(float(share), 3)}
-    return found | {key: getattr(row, key) for key in ("work", "work_max", "macs", "miou", "agreement", "images")}
+    found = {
+        "setting": name,
+        "budget_weight": weight,
+        "budget": aim,
+        "expected_share": round(float(share), 3),
+    }
+    return found | {
+        key: getattr(row, key) for key in ("work", "work_max", "macs", "miou", "agreement", "images")
+    }
 
 
 def main() -> None:
-    out, rows = Path(sys.argv[1]), []
+    out, rate, steps = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    rows = []
     for each in SETTINGS:
-        rows.append(measured(*each))
+        rows.append(measured(*each, rate, steps))
         print(rows[-1], flush=True)
     record = asdict(describe_machine()) | {
-        "command": f"python benchmarks/routing/settings.py {out}",
+        "command": f"python benchmarks/routing/settings.py {out} {rate:g} {steps}",
         "model": MODEL,
-        "steps": STEPS,
+        "learning_rate": rate,
+        "steps": steps,
         "rows": rows,
     }
     write_atomically(out, json.dumps(record, indent=1) + "\n")
