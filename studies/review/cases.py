@@ -106,15 +106,14 @@ def _made(method: AdaptiveSegmenter, target: Tensor) -> AdaptiveSegmenter:
 def budgets_of(case: Case, review: Review, engine: Engine, size: tuple[int, int]) -> list[float]:
     """Return the budgets of a case, without those that it cannot keep on images of `size` [px]."""
     asked = case.budgets or review.budgets
-    config = configure(engine.model, case.method, 0.999, case.settings)
-    least = engine.make(
-        case.method,
-        config,
-        engine.model.resources if case.settings.get("policy") != "oracle" else Resources(),
-    ).least_work(size)
+    settings = {name: value for name, value in case.settings.items() if value != "oracle"}
+    config = configure(engine.model, case.method, BELOW_ALL, settings)
+    least = engine.make(case.method, config, engine.model.resources).least_work(size)
     return [budget for budget in asked if budget >= least]
 
 
+BELOW_ALL = 0.999
+"""Budget at which a method still decides."""
 ORACLE = "SegBlocks, oracle"
 RANDOM = "SegBlocks, at random"
 KEY_FRAMES = "key frames"
@@ -131,6 +130,11 @@ STREET: Sequence[Case] = (
     Case("model selection", "model_select", small="small"),
     Case("MESS, one exit", "mess", network="exits", budgets=(0.45, 0.55, 0.75)),
     Case("Layer Cascade", "layer_cascade", {"exits": "3"}, network="exits", budgets=(0.6, 0.75, 0.9)),
+    Case("DynConv", "dynconv", network="gates", budgets=(0.6, 0.75, 0.9)),
+    Case("NRD, patches", "dynamic_decoder", network="patches", budgets=(0.72, 0.75)),
+    Case("PointRend, points", "dynamic_decoder", network="points", budgets=(0.75, 0.85, 0.94)),
+    Case("routing", "routing", network="lattice"),
+    Case("routing, one route for all", "routing", {"route": "usual"}, network="lattice", control=True),
 )
 FINE: Sequence[Case] = tuple(
     Case(case.title, case.method, case.settings, "weeds_network", control=case.control) for case in SHARED

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from foveal.benchmark.memory import peak_mb
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.static_camera import static_camera
@@ -171,7 +173,7 @@ def _video(review: Review, report: Report) -> list[ReviewRow]:
 
 def _is_compiled(entry: Entry) -> bool:
     """Whether a program runs what an entry measures, as far as can be seen from outside."""
-    method: object = entry.make(None)  # type: ignore[arg-type]
+    method: object = entry.make(torch.zeros(1, *DRAWN_SIZE, dtype=torch.uint8))
     while (
         not isinstance(method, CompiledMethod | CompiledFrames) and getattr(method, "compiled", None) is None
     ):

@@ -15,10 +15,11 @@ SIZE, TILE = (32, 32), 8
 
 
 class Ran(NamedTuple):
-    """A pass: its name, and the tiles that ran."""
+    """A pass: its name, the tiles that ran, and its work."""
 
     name: str
     plan: Plan | None = None
+    work: torch.Tensor = torch.ones(2, dtype=torch.float64)
 
 
 def of(levels: Sequence[Sequence[Sequence[int]]]) -> Plan:
@@ -40,13 +41,19 @@ CORNERS = fine_at((0, 0), (0, 3), (3, 0), (3, 3))
 
 def test_a_key_has_the_tiles_that_each_pass_computes_and_those_visible_after_it() -> None:
     assert plan_key([]) == ()
-    assert plan_key([Ran("dense")]) == (("dense", None),)
+    assert plan_key([Ran("dense")]) == (("dense", (1.0, 1.0)),)
     four = ((0, 1, 4),)  # image, level, tiles
     assert plan_key([COARSE]) == (("coarse", (four, four)),)
     assert plan_key([COARSE, Ran("fine", SQUARE)]) == (
         ("coarse", (four, four)),
         ("fine", (((0, 0, 4),), ((0, 0, 4), (0, 1, 3)))),
     )
+
+
+def test_whole_images_have_a_key_by_their_work() -> None:
+    """An image may leave a network early, or be computed at some positions only."""
+    less, more = (plan_key([Ran("network", work=torch.tensor([share]))]) for share in (0.25, 0.5))
+    assert less == (("network", (0.25,)),) and less != more
 
 
 def test_as_many_tiles_elsewhere_leave_more_of_the_coarse_ones_and_have_another_key() -> None:
@@ -66,10 +73,15 @@ def test_tiles_of_all_passes_before_stay_visible_and_images_are_told_apart() -> 
     one = ((0, 1, 1), (1, 2, 1))
     assert plan_key([first, Ran("whole"), second, third]) == (
         ("first", (one, one)),
-        ("whole", None),
+        ("whole", (1.0, 1.0)),
         ("second", (((0, 0, 4), (1, 0, 1)), ((0, 0, 4), (0, 1, 1), (1, 0, 1), (1, 2, 1)))),
         ("third", (((0, 0, 1),), ((0, 0, 4), (0, 1, 1), (1, 0, 1), (1, 2, 1)))),
     )
+
+
+def test_whole_images_that_went_through_a_part_of_a_network_are_told_apart_by_their_work() -> None:
+    keys = [plan_key([Ran("gates", None, torch.tensor(works))]) for works in ([0.5, 0.2], [0.2, 0.5])]
+    assert keys[0] == (("gates", (0.5, pytest.approx(0.2))),) and keys[0] != keys[1]
 
 
 def test_what_no_pass_computed_is_not_visible() -> None:

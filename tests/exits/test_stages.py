@@ -40,7 +40,9 @@ def test_stages_one_after_the_other_are_the_network(name: str, joined: bool) -> 
         assert_close(through(Stages(network), image), network(image))
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "swiftnet_rn50"])
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if name != "swiftnet_rn50" and not name.startswith("lattice")]
+)
 def test_places_have_the_same_names_before_and_after_layers_are_joined(name: str) -> None:
     network = create_model(name, 3).eval()
     plain, joined = Stages(network), Stages(fuse(network))

@@ -43,7 +43,7 @@ def test_single_precision_errs_as_little_as_the_dense_network(source: Random) ->
 def test_the_whole_budget_gives_the_dense_answer(
     name: str, size: tuple[int, int], networks: Networks
 ) -> None:
-    method, image = make(name, networks.nano(), budget=1.0), torch.rand(2, 3, *size)
+    method, image = make(name, networks.nano(name), budget=1.0), torch.rand(2, 3, *size)
     prediction = answer(method, image)
     with torch.no_grad():
         assert_close(prediction.logits, method.dense()(image))
@@ -64,15 +64,15 @@ def test_the_whole_budget_gives_the_dense_answer_in_double_precision(name: str) 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_run_fused_networks_as_they_are_given(name: str) -> None:
-    method = make(name, Networks(fused=True).nano())
+    method = make(name, Networks(fused=True).nano(name))
     assert any(isinstance(module, Convolve) for module in method.network.modules())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fused_network_gives_the_answer_of_the_network_it_was(name: str) -> None:
     torch.manual_seed(0)
-    plain = make(name, Networks().nano(), budget=0.6)
+    plain = make(name, Networks().nano(name), budget=0.6)
     torch.manual_seed(0)
-    fused = make(name, Networks(fused=True).nano(), budget=0.6)
+    fused = make(name, Networks(fused=True).nano(name), budget=0.6)
     image = torch.rand(2, 3, 97, 131)
     assert_close(answer(fused, image).logits, answer(plain, image).logits, 1e-4)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from conformance import ADAPTIVE, BY_TILES, NAMES, Networks, answer, make
+from conformance import ADAPTIVE, BY_TILES, NAMES, Networks, answer, make, ordinary
 from foveal.cost import count_macs
+from foveal.methods import METHODS
 from foveal.tiles import split
-from samples import nano
 from strategies import sources
 from tile_runs import TILE, a_plan, conv_macs, everything, network_and_image, remembered
 
@@ -51,15 +51,15 @@ def test_counted_macs_never_rise_with_a_level(source: Random) -> None:
 # Every method
 
 
-def planned(run: Callable[[], object]) -> int:
-    """Count what plans and shares are about: convolutions and matrix products."""
+def planned(run: Callable[[], object], interpolation: bool = False) -> int:
+    """Count what plans and shares are about: convolutions and matrix products, or all there is."""
     macs = count_macs(run)
-    return macs.convolution + macs.product
+    return macs.total if interpolation else macs.convolution + macs.product
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_counted_macs_fall_with_the_budget(name: str) -> None:
-    network, image = nano(), torch.rand(1, 3, 192, 256)
+    network, image = ordinary(name), torch.rand(1, 3, 192, 256)
     made = {budget: make(name, network, budget=budget) for budget in (0.3, 0.45, 0.6, 0.8, 1.0)}
     methods = {b: m for b, m in made.items() if name not in ADAPTIVE or m.least_work((192, 256)) <= b}
     assert len(methods) >= 4, "what a budget does not pay for is refused: law 4"
@@ -81,8 +81,10 @@ def test_counted_macs_are_those_of_the_trace(name: str, budget: float, networks:
     network, image = networks.headless(name), torch.rand(2, 3, 128, 192)
     method = make(name, network, budget=budget, tile=16)
     steps = answer(method, image).trace.steps
+    everything_counts = METHODS[name].counts_interpolation
     dense, tile = (
-        planned(lambda size=size: network(torch.rand(1, 3, *size))) for size in ((128, 192), (16, 16))
+        planned(lambda size=size: network(torch.rand(1, 3, *size)), everything_counts)
+        for size in ((128, 192), (16, 16))
     )
     expected = 0
     for step in steps:
@@ -91,4 +93,4 @@ def test_counted_macs_are_those_of_the_trace(name: str, budget: float, networks:
         else:
             expected += tile * int(step.plan.tiles.sum())
             assert torch.equal(step.work, step.plan.work)
-    assert planned(lambda: method(image)) == expected
+    assert planned(lambda: method(image), everything_counts) == expected

@@ -29,7 +29,7 @@ def test_an_image_gets_the_answer_that_it_gets_alone(source: Random) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_decides_and_answers_alike_for_an_image_alone(name: str, networks: Networks) -> None:
-    method, images = make(name, networks.nano()), torch.rand(3, 3, 100, 132)
+    method, images = make(name, networks.nano(name)), torch.rand(3, 3, 100, 132)
     images[1] *= 0.2
     together = answer(method, images)
     for n in range(3):

@@ -54,7 +54,7 @@ def test_a_still_image_costs_nothing_when_all_is_skipped(source: Random) -> None
 def test_every_method_gives_a_still_image_the_same_answer_with_its_memory(
     name: str, image: Tensor, networks: Networks
 ) -> None:
-    method = make(name, networks.nano())
+    method = make(name, networks.nano(name))
     first = answer(method, image)
     with torch.no_grad():
         again = method(image, first.memory)

@@ -28,7 +28,7 @@ def test_the_same_call_gives_the_same_bits(source: Random) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_call_gives_the_same_answer(name: str, image: Tensor, networks: Networks) -> None:
-    method = make(name, networks.nano())
+    method = make(name, networks.nano(name))
     first = answer(method, image)
     torch.rand(7)
     second = answer(method, image)

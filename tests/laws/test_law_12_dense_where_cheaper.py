@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from conformance import ADAPTIVE, BY_TILES, CLASSES, NAMES, answer, make
+from conformance import ADAPTIVE, BY_TILES, CLASSES, NAMES, answer, make, ordinary, ordinary_kind
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.calibration.engine import find_engine
 from foveal.calibration.latency import COSTS
@@ -19,7 +21,6 @@ from foveal.hub.checkpoint import Model
 from foveal.inference.runner import Result, Runner
 from foveal.methods import METHODS
 from foveal.methods.config import settings_of
-from samples import nano
 
 SIZE = (128, 192)
 PIXELS = SIZE[0] * SIZE[1]
@@ -32,20 +33,23 @@ def machine(fixed_ms: float) -> CostModel:
     return CostModel(fixed_ms, 0.0, 100 / PIXELS, 0.0, 100 / PIXELS, rows=(row,))
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
+@cache
+def model(kind: Callable[[int], nn.Module]) -> Model:
     classes = tuple(f"class {k}" for k in range(CLASSES))
-    return Model("small", nano(CLASSES), Card("swiftnet_nano", classes, default_palette(CLASSES)))
+    network: Any = kind(CLASSES)
+    return Model("small", network, Card("swiftnet_nano", classes, default_palette(CLASSES)))
 
 
 @pytest.fixture
-def segment(model: Model) -> Segment:
+def segment() -> Segment:
     """Give a run of a method by name on an image, on a machine that was measured."""
 
     def run(name: str, image: Tensor, costs: CostModel | None = None, **asked: object) -> Result:
         kind = METHODS[name].Config
         policy = {"policy": "weighted_entropy"} if "policy" in settings_of(kind) else {}
-        runner = Runner(find_engine(model), name, kind(**{"budget": 0.5, **policy, **asked}))
+        runner = Runner(
+            find_engine(model(ordinary_kind(name))), name, kind(**{"budget": 0.5, **policy, **asked})
+        )
         if costs is not None:
             COSTS.write(runner.setup.key, costs.as_record())
         return runner(image)
@@ -82,7 +86,7 @@ def test_dense_runs_where_everything_is_asked_for(name: str, segment: Segment) -
 @pytest.mark.parametrize("name", NAMES)
 def test_the_whole_budget_buys_no_decision(name: str) -> None:
     """Nothing is looked at first where all is computed anyway."""
-    network, image = nano(), torch.rand(2, 3, *SIZE)
+    network, image = ordinary(name), torch.rand(2, 3, *SIZE)
     method = make(name, network, budget=1.0)
     assert len(answer(method, image).trace.steps) == 1
     assert count_macs(lambda: method(image)).convolution == count_macs(lambda: network(image)).convolution

@@ -12,7 +12,6 @@ from foveal.cost import count_macs
 from foveal.exits import ExitConfig, Exits, Stages
 from foveal.fusion import fuse
 from foveal.geometry.plan import grid
-from foveal.kernels import build
 from foveal.methods import LayerCascade, LayerCascadeConfig, Mess, MessConfig
 from foveal.methods.compiled_stages import CompiledStages
 from foveal.methods.staged import StagedSegmenter

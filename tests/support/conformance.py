@@ -9,22 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.decoders import Decoder
+from foveal.exits import Exits
 from foveal.fusion import fuse
-from foveal.methods import METHODS, AdaptiveSegmenter, DynamicDecoder, Prediction, TrainableSegmenter
+from foveal.gates import Gates
+from foveal.methods import METHODS, AdaptiveSegmenter, Prediction, TrainableSegmenter
 from foveal.methods.config import settings_of
-from foveal.methods.staged import StagedSegmenter
-from samples import headless, ladder, nano, tower
+from foveal.routes import Router
+from samples import headless, ladder, lattice, nano, residual, residual_tower, tower
 
 NAMES = list(METHODS)
 ADAPTIVE = [name for name in NAMES if name != "dense"]
 BY_TILES = [name for name in ADAPTIVE if METHODS[name].decides_for == "tile"]
 TRAINABLE = [name for name in NAMES if issubclass(METHODS[name], TrainableSegmenter)]
 CLASSES = 5
-BUILT: dict[type[AdaptiveSegmenter], Callable[[int], nn.Module]] = {
-    StagedSegmenter: tower,
-    DynamicDecoder: ladder,
-}
-"""Networks of methods that leave one early, or replace its decoder; others save on any."""
+Make = Callable[[int], nn.Module]
+ORDINARY: dict[object, Make] = {Router: lattice, Gates: residual}
+"""Networks with global context for methods that need a kind of part, where not any network has it."""
+HEADLESS: dict[object, Make] = {Exits: tower, Decoder: ladder, Router: lattice, Gates: residual_tower}
+"""Networks without it whose work is where such methods may save it."""
+RUN_ANY = [name for name in NAMES if METHODS[name].needs not in ORDINARY]
+"""Methods that run any network."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,24 @@ class Networks:
     def _made(self, make_network: Callable[[], nn.Module]) -> Any:
         return fuse(make_network()) if self.fused else make_network()
 
-    def nano(self) -> Any:
-        """Make a bundled architecture with global context."""
-        return self._made(lambda: nano(CLASSES))
+    def nano(self, name: str = "") -> Any:
+        """Make a bundled architecture with global context; for methods that need it, one of another kind."""
+        return self._made(lambda: ordinary(name))
 
     def headless(self, name: str = "") -> Any:
         """Make a network without global context, whose work is where a method by name may save it."""
-        kind = METHODS.get(name, AdaptiveSegmenter)
-        made = next((made for base, made in BUILT.items() if issubclass(kind, base)), headless)
-        return self._made(lambda: made(CLASSES))
+        kind = HEADLESS.get(METHODS[name].needs, headless) if name else headless
+        return self._made(lambda: kind(CLASSES))
+
+
+def ordinary_kind(name: str = "") -> Make:
+    """Return what makes a small network that a method by name runs, from a number of classes."""
+    return ORDINARY.get(METHODS[name].needs, nano) if name else nano
+
+
+def ordinary(name: str = "", classes: int = CLASSES) -> Any:
+    """Make a small network that a method by name runs."""
+    return ordinary_kind(name)(classes)
 
 
 def make(
@@ -67,7 +81,7 @@ def make(
     known = settings_of(kind.Config)
     wishes["max_level" if "max_level" in known else "coarse_level"] = levels
     config = kind.Config(budget, **{key: value for key, value in wishes.items() if key in known})
-    return kind.from_config(nano(CLASSES) if network is None else network, config).eval()
+    return kind.from_config(ordinary(name) if network is None else network, config).eval()
 
 
 @torch.no_grad()

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 from foveal.data.synthetic import CLASSES, street
 from foveal.models import SegmentationNetwork, create_model
+from foveal.models.lattice import LatticeNetwork
+from foveal.models.resnet import BasicBlock
+from foveal.models.swiftnet import SwiftNetHead
 
 
 def headless(classes: int = 5, dropout: float = 0.0) -> nn.Sequential:
@@ -63,6 +66,46 @@ class Ladder(nn.Module):
 def ladder(classes: int = 5) -> Ladder:
     """Make a network most of which is its decoder."""
     return Ladder(classes).eval()
+
+
+def lattice(classes: int = 5) -> LatticeNetwork:
+    """Make a small lattice, its norms not at their start."""
+    made: LatticeNetwork = shaken(LatticeNetwork(5, 32, classes)).eval()
+    return made
+
+
+class Blocks(nn.Module):
+    """An encoder of two cheap convolutions and basic blocks at strides 8 and 16."""
+
+    channels, strides = (32, 64), (8, 16)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*_reducing(3, 8), *_reducing(8, 16))
+        self.fine = nn.Sequential(BasicBlock(16, 32, 2), BasicBlock(32, 32, 1), BasicBlock(32, 32, 1))
+        self.coarse = nn.Sequential(BasicBlock(32, 64, 2), BasicBlock(64, 64, 1))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        fine = self.fine(self.stem(image))
+        return [fine, self.coarse(fine)]
+
+
+def _reducing(incoming: int, outgoing: int) -> list[nn.Module]:
+    layer = nn.Conv2d(incoming, outgoing, 3, 2, 1, bias=False)
+    return [layer, nn.BatchNorm2d(outgoing), nn.ReLU()]
+
+
+def residual(classes: int = 5) -> SegmentationNetwork:
+    """Make a network with global context, four fifths of which are branches of residual units."""
+    head = SwiftNetHead(Blocks.channels, classes, width=24)
+    return shaken(SegmentationNetwork(Blocks(), head, classes)).eval()
+
+
+def residual_tower(classes: int = 5) -> nn.Sequential:
+    """Make a network of stride 4 without global context, nine tenths of it branches of residual units."""
+    stem = [*_reducing(3, 8), *_reducing(8, 16)]
+    blocks = [BasicBlock(16, 16, 1) for _ in range(4)]
+    return shaken(nn.Sequential(*stem, *blocks, nn.Conv2d(16, classes, 1))).eval()
 
 
 def nano(classes: int = 5) -> SegmentationNetwork:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from foveal.calibration.profile import find_profile, load_profile
 from foveal.fusion import CannotFuse, fuse
+from foveal.fusion.graph import separate_modules
 from foveal.hub.checkpoint import Compiled, Model
 from foveal.methods import (
     METHODS,
@@ -215,7 +216,9 @@ def _compile(whole: nn.Module) -> Compiled:
     try:
         multiple = int(getattr(whole, "multiple", 1))
         fused = fuse(inner, multiple=multiple)
-        program = None if why_not else compile_fused(fused, multiple=multiple)
+        if not why_not:
+            across = fuse(inner, multiple=multiple, separate=()) if separate_modules(inner) else fused
+            program = compile_fused(across, multiple=multiple)
     except CannotFuse as error:
         why_not = why_not or str(error)
     except Exception as error:  # a graph of any network may hold anything

@@ -8,7 +8,6 @@ the lateral convolutions of a decoder, for instance, in the last stage, for what
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from foveal.cost import count_macs
 from foveal.fusion.graph import CannotFuse, trace
+from foveal.fusion.interpret import compute
 from foveal.fusion.layers import Convolve
 from foveal.storage.names import find
 
@@ -179,15 +179,7 @@ class Stages(nn.Module):
         return values[self.places[stage].node if stage < len(self.places) else self._answer]
 
     def _compute(self, node: fx.Node, known: dict[str, Any]) -> Any:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: known[n.name])
-        if node.op == "call_module":
-            return self._network[0].get_submodule(str(node.target))(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        if node.op == "get_attr":
-            owner = self if hasattr(self, str(node.target)) else self._network[0]
-            return operator.attrgetter(str(node.target))(owner)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        return compute(node, known, self._network[0], constants=self)
 
 
 def _traced(network: nn.Module) -> fx.GraphModule:

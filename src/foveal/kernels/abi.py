@@ -198,8 +198,8 @@ class Source:
         tiles, height, width, channels = self.own.shape
         self.kept = None if kept is None else as_rows(kept)
         row = fill if isinstance(fill, Tensor) else None
-        self.outside = _outside(channels, fill) if not isinstance(fill, Tensor) else fill
-        self.unknown = _outside(channels, "zero") if row is None else row
+        self.outside = outside_row(channels, fill) if not isinstance(fill, Tensor) else fill
+        self.unknown = outside_row(channels, "zero") if row is None else row
         self.index, self.means, self.border = None, None, 0
         self.tiles, self.height, self.width, self.channels = tiles, height, width, channels
         if layout is not None:
@@ -254,7 +254,7 @@ class Source:
 _ROWS: dict[tuple[int, Fill], Tensor] = {}
 
 
-def _outside(channels: int, fill: Fill) -> Tensor:
+def outside_row(channels: int, fill: Fill) -> Tensor:
     """Row that stands for everything outside the image."""
     if (channels, fill) not in _ROWS:
         value = torch.finfo(torch.float32).min if fill == "lowest" else 0.0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 SYMBOLS = (
     *(
+        "foveal_add_rows",
         "foveal_choose_tiles",
         "foveal_classify",
         "foveal_compose",

@@ -10,10 +10,12 @@ from foveal.methods.compiled_frames import CompiledFrames
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
 from foveal.methods.dynamic_decoder import DynamicDecoder, DynamicDecoderConfig
+from foveal.methods.dynconv import DynConv, DynConvConfig
 from foveal.methods.layer_cascade import LayerCascade, LayerCascadeConfig
 from foveal.methods.mess import Mess, MessConfig
 from foveal.methods.model_select import ModelSelect, ModelSelectConfig
 from foveal.methods.prediction import Prediction, Step, Trace
+from foveal.methods.routing import Routing, RoutingConfig
 from foveal.methods.segblocks import SegBlocks, SegBlocksConfig
 from foveal.methods.video_coarse_to_fine import VideoCoarseToFine, VideoCoarseToFineConfig
 from foveal.policies.refinement import Refinement
@@ -28,6 +30,8 @@ METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "mess": Mess,
     "model_select": ModelSelect,
     "dynamic_decoder": DynamicDecoder,
+    "routing": Routing,
+    "dynconv": DynConv,
 }
 
 __all__ = [
@@ -43,6 +47,8 @@ __all__ = [
     "CompiledNetwork",
     "Dense",
     "DenseConfig",
+    "DynConv",
+    "DynConvConfig",
     "DynamicDecoder",
     "DynamicDecoderConfig",
     "LayerCascade",
@@ -56,6 +62,8 @@ __all__ = [
     "Prediction",
     "Refinement",
     "Resources",
+    "Routing",
+    "RoutingConfig",
     "SegBlocks",
     "SegBlocksConfig",
     "Step",

@@ -159,12 +159,14 @@ class Aim:
         hardest: Share of the pixels, the hardest, that count.
         seed: Seed of new parts, such as a policy network.
         small: A small network for the same classes, for a method that asks it first.
+        steps: Length of the training, for what begins in its course; 0 if nobody said.
     """
 
     class_weight: Tensor | None = None
     hardest: float = 1.0
     seed: int = 0
     small: nn.Module | None = None
+    steps: int = 0
 
 
 class MethodTraining(BaseModel):

@@ -18,12 +18,14 @@ def even(view: View) -> Tensor:
 
 def chance(view: View, seed: int = 0) -> Tensor:
     """Score at random, but always the same for the same image."""
-    maps = []
-    for image in view.image:
-        content = int((image * 255).round().long().sum())
-        generator = Generator().manual_seed(seed * 1_000_003 + content)
-        maps.append(torch.rand(_shape(view)[1:], generator=generator))
+    maps = [noise(image, _shape(view)[1:], seed) for image in view.image]
     return torch.stack(maps).to(view.image.device)
+
+
+def noise(image: Tensor, shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    """Draw numbers in 0..1 of a shape, always the same for the same image [C, H, W]; they are on the CPU."""
+    content = int((image * 255).round().long().sum())
+    return torch.rand(shape, generator=Generator().manual_seed(seed * 1_000_003 + content))
 
 
 def centre(view: View) -> Tensor:

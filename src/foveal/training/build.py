@@ -53,7 +53,7 @@ def build_run(recipe: Recipe, run: Path) -> tuple[TrainableSegmenter, Batches, S
     schedule = Schedule(**shared | {"freeze_norms": frozen, "seed": recipe.seed})
     kind = METHODS[recipe.method.name]
     assert issubclass(kind, TrainableSegmenter), "a recipe names a method that can be trained"
-    aim = Aim(weight, train.hardest, recipe.seed, _small(recipe, dataset))
+    aim = Aim(weight, train.hardest, recipe.seed, _small(recipe, dataset), train.steps)
     return kind.for_training(network, recipe.method, aim), batches, schedule, dataset
 
 

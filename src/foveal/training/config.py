@@ -95,7 +95,7 @@ class TrainPart(Section):
     encoder_factor: Factor = 0.25
     """Learning rate of the encoder, as a share of that."""
     policy_factor: Factor = 1.0
-    """Learning rate of a learned policy, as a share of that."""
+    """Learning rate of what learns to decide (a policy, gates), as a share of that."""
     weight_decay: Factor = 1e-2
     """Weight decay of all but norms and biases; decoupled in adamw, part of the gradient in adam."""
     encoder_decay_factor: Factor = 1.0

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from foveal.methods import TrainableSegmenter
+
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 """Weight decay is decoupled in adamw, and part of the gradient (L2) in adam."""
 
@@ -34,7 +36,7 @@ class Schedule:
         bf16: Whether to compute in bfloat16.
         seed: Seed of what is drawn in a step.
         save_every: Steps between checkpoints.
-        policy_factor: Learning rate of a learned policy, as a share of the peak.
+        policy_factor: Learning rate of a learned decision, as a share of the peak.
         encoder_decay_factor: Weight decay of the encoder, as a share of the others'.
         schedule_end: Learning rate at the end, as a share of the peak.
         optimiser: Name in `OPTIMISERS`.
@@ -67,20 +69,23 @@ class Schedule:
 def create_optimiser(method: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """Make the optimiser of everything in a method that is trained.
 
-    Parameters of a module named encoder, and those whose name starts with `policy.`, have their own factors;
-    norms and biases do not decay.
+    Parameters of a module named encoder, and those that decide, have their own factors; norms and biases do
+    not decay, nor does what the method says.
 
     Raises:
         ValueError: The optimiser is unknown, or the method has nothing to train.
     """
     if schedule.optimiser not in OPTIMISERS:
         raise ValueError(f"no optimiser named '{schedule.optimiser}'; available: {', '.join(OPTIMISERS)}")
+    known = method if isinstance(method, TrainableSegmenter) else TrainableSegmenter
+    deciding, undecayed = known.deciding, known.undecayed
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained(method).items():
-        factor, decay = 1.0, schedule.weight_decay if parameter.ndim > 1 else 0.0
+        decays = parameter.ndim > 1 and not name.startswith(undecayed)
+        factor, decay = 1.0, schedule.weight_decay if decays else 0.0
         if ".encoder." in name:
             factor, decay = schedule.encoder_factor, decay * schedule.encoder_decay_factor
-        elif name.startswith("policy."):
+        elif name.startswith(deciding):
             factor = schedule.policy_factor
         groups.setdefault((factor, decay), []).append(parameter)
     if not groups:

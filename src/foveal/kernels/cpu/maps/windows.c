@@ -48,37 +48,57 @@ static void max_line(const Window *v, int64_t line) {
     }
 }
 
-/* Every channel by its own window. Four pixels at a time share the load of a weight. */
-static void depthwise_line(const Window *v, int64_t line) {
+typedef const float *Taps[MOST_TAPS];
+
+/* Every channel by its own window, of four pixels that share the load of a weight; `wide` of them are others. */
+static inline void depthwise_four(const Window *v, Taps taps[4], float *const to[4], int32_t wide) {
     const int32_t channels = v->in.channels, count = v->rows * v->columns;
-    const float *taps[4][MOST_TAPS];
+    int32_t c = 0;
+    for (; c + LANES <= channels; c += LANES) {
+        vec s0 = v->bias ? load(v->bias + c) : (vec){}, s1 = s0, s2 = s0, s3 = s0;
+        for (int32_t t = 0; t < count; t++) {
+            const vec w = load(v->weight + (int64_t)t * channels + c);
+            s0 += w * load(taps[0][t] + c), s1 += w * load(taps[1][t] + c);
+            s2 += w * load(taps[2][t] + c), s3 += w * load(taps[3][t] + c);
+        }
+        store(to[3] + c, clamp(s3, v->low, v->high)), store(to[2] + c, clamp(s2, v->low, v->high));
+        store(to[1] + c, clamp(s1, v->low, v->high)), store(to[0] + c, clamp(s0, v->low, v->high));
+    }
+    for (; c < channels; c++)
+        for (int32_t p = 0; p < wide; p++) {
+            float sum = v->bias ? v->bias[c] : 0;
+            for (int32_t t = 0; t < count; t++) sum += v->weight[(int64_t)t * channels + c] * taps[p][t][c];
+            sum = sum < v->low ? v->low : sum;
+            to[p][c] = sum > v->high ? v->high : sum;
+        }
+}
+
+static void depthwise_line(const Window *v, int64_t line) {
+    Taps taps[4];
     for (int32_t x = 0; x < v->out_width; x += 4) {
         float *to[4];
         const int32_t wide = v->out_width - x < 4 ? v->out_width - x : 4;
         for (int32_t p = 0; p < 4; p++) {
             const int32_t here = x + (p < wide ? p : 0);
-            to[p] = v->out + (line * v->out_width + here) * channels;
+            to[p] = v->out + (line * v->out_width + here) * v->in.channels;
             gather_taps(v, line / v->out_height, (int32_t)(line % v->out_height), here, taps[p]);
         }
-        int32_t c = 0;
-        for (; c + LANES <= channels; c += LANES) {
-            vec s0 = v->bias ? load(v->bias + c) : (vec){}, s1 = s0, s2 = s0, s3 = s0;
-            for (int32_t t = 0; t < count; t++) {
-                const vec w = load(v->weight + (int64_t)t * channels + c);
-                s0 += w * load(taps[0][t] + c), s1 += w * load(taps[1][t] + c);
-                s2 += w * load(taps[2][t] + c), s3 += w * load(taps[3][t] + c);
-            }
-            store(to[3] + c, clamp(s3, v->low, v->high)), store(to[2] + c, clamp(s2, v->low, v->high));
-            store(to[1] + c, clamp(s1, v->low, v->high)), store(to[0] + c, clamp(s0, v->low, v->high));
-        }
-        for (; c < channels; c++)
-            for (int32_t p = 0; p < wide; p++) {
-                float sum = v->bias ? v->bias[c] : 0;
-                for (int32_t t = 0; t < count; t++) sum += v->weight[(int64_t)t * channels + c] * taps[p][t][c];
-                sum = sum < v->low ? v->low : sum;
-                to[p][c] = sum > v->high ? v->high : sum;
-            }
+        depthwise_four(v, taps, to, wide);
     }
+}
+
+/* The outputs of four tiles that have one each. */
+static void depthwise_tiles(const Window *v, int64_t four) {
+    Taps taps[4];
+    float *to[4];
+    const int64_t left = v->in.tiles - 4 * four;
+    const int32_t wide = left < 4 ? (int32_t)left : 4;
+    for (int32_t p = 0; p < 4; p++) {
+        const int64_t tile = 4 * four + (p < wide ? p : 0);
+        to[p] = v->out + tile * v->in.channels;
+        gather_taps(v, tile, 0, 0, taps[p]);
+    }
+    depthwise_four(v, taps, to, wide);
 }
 
 static void enlarge_line(const Enlargement *e, int64_t line) {
@@ -109,14 +129,20 @@ static void enlarge_line(const Enlargement *e, int64_t line) {
     }
 }
 
-#define BY_LINES(v, height, one)                                                       \
-    const int64_t total = (v)->in.tiles * (height), size = lines_per_task(total, &team); \
-    for (int64_t first; (first = take(&team) * size) < total;)                         \
+#define BY_LINES(v, count, one)                                                  \
+    const int64_t total = (count), size = lines_per_task(total, &team);          \
+    for (int64_t first; (first = take(&team) * size) < total;)                   \
         for (int64_t line = first; line < first + size && line < total; line++) one(v, line);
 
-void max_pool_step(const Window *v, Team team) { BY_LINES(v, v->out_height, max_line) }
-void depthwise_step(const Window *v, Team team) { BY_LINES(v, v->out_height, depthwise_line) }
-void enlarge_step(const Enlargement *e, Team team) { BY_LINES(e, e->out_height, enlarge_line) }
+void max_pool_step(const Window *v, Team team) { BY_LINES(v, v->in.tiles * v->out_height, max_line) }
+void depthwise_step(const Window *v, Team team) {
+    if (v->out_height == 1 && v->out_width == 1) {
+        BY_LINES(v, (v->in.tiles + 3) / 4, depthwise_tiles)
+        return;
+    }
+    BY_LINES(v, v->in.tiles * v->out_height, depthwise_line)
+}
+void enlarge_step(const Enlargement *e, Team team) { BY_LINES(e, e->in.tiles * e->out_height, enlarge_line) }
 
 EXPORT void foveal_max_pool(const Window *v) { IN_REGION(max_pool_step(v, team)); }
 EXPORT void foveal_depthwise(const Window *v) { IN_REGION(depthwise_step(v, team)); }

@@ -63,7 +63,7 @@ EXPORT void foveal_program_release(Program *p) {
     while (c) {
         Context *next = c->next;
         room_free(&c->arena), room_free(&c->lists), room_free(&c->pyramid), room_free(&c->logits), room_free(&c->enlarged), room_free(&c->taps);
-        room_free(&c->scores), room_free(&c->means), room_free(&c->sums), room_free(&c->workers), room_free(&c->changes);
+        room_free(&c->scores), room_free(&c->means), room_free(&c->sums), room_free(&c->workers), room_free(&c->changes), room_free(&c->wanted), room_free(&c->few);
         for (int k = 0; k < MOST_TABLES; k++) {
             Table *t = &c->tables[k];
             room_free(&t->index), room_free(&t->start), room_free(&t->source), room_free(&t->share), room_free(&t->finer);
@@ -77,7 +77,7 @@ EXPORT void foveal_program_free(Program *p) {
     if (!p) return;
     foveal_program_release(p);
     for (int64_t k = 0; p->packed && k < (int64_t)p->head.steps * ALGORITHMS; k++) free(p->packed[k]);
-    free(p->maps), free(p->steps), free(p->numbers), free(p->packed), free(p->table), free(p->reached), free(p->alias), free(p->outside);
+    free(p->maps), free(p->steps), free(p->numbers), free(p->packed), free(p->table), free(p->reached), free(p->alias), free(p->cut_only), free(p->outside);
     reduced_free(p);
     free(p);
 }
@@ -103,7 +103,7 @@ EXPORT Program *foveal_program_make(
     p->alias = calloc((size_t)head->maps, sizeof *p->alias);
     for (int32_t k = 0; k < head->maps; k++) p->widest = most(p->widest, maps[k].channels);
     p->outside = calloc(2 * (size_t)p->widest, sizeof(float));
-    if (!p->maps || !p->steps || !p->numbers || !p->packed || !p->table || !p->reached || !p->alias || !p->outside) {
+    if (!p->maps || !p->steps || !p->numbers || !p->packed || !p->table || !p->reached || !p->alias || !p->outside || find_cut_only(p)) {
         foveal_program_free(p);
         return NULL;
     }

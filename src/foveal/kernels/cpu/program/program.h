@@ -79,6 +79,7 @@ typedef struct {
     TableSpec tables[MOST_TABLES];
     int32_t table_count;
     uint8_t *reached;        /* [maps]: read beyond the tiles of a pass */
+    uint8_t *cut_only;       /* [steps]: a product sample by sample of whole maps, whose result only CUT reads */
     int32_t *alias;          /* [maps]: map that stands for a WHOLE one where no tiles are; -1 for none */
     float *outside;          /* zeros [widest], then the lowest number [widest] */
     int32_t widest;          /* channels of the widest map */
@@ -100,7 +101,7 @@ typedef struct {
 
 struct Context {
     Context *next;
-    Room arena, lists, pyramid, logits, enlarged, scores, means, sums, workers, taps, changes;
+    Room arena, lists, pyramid, logits, enlarged, scores, means, sums, workers, taps, changes, wanted, few;
     Table tables[MOST_TABLES];
 };
 
@@ -170,6 +171,8 @@ typedef struct {
     int32_t first, last;     /* the steps that run */
     int32_t alike;           /* whether the whole maps of all images have the same sides */
     int64_t part;            /* image whose whole maps a step works on; -1 for all images */
+    int32_t *wanted;         /* rows of whole maps that tiles of the pass are cut from, in order; NULL for all */
+    int64_t wanted_count;
     int32_t *base, *finest;  /* finest level per image, and 0 per image */
     int8_t *decision;        /* levels of the next pass, per cell */
     float *cells;            /* scores per cell */
@@ -273,6 +276,11 @@ const Table *table_of(const Run *r, int32_t step);
 void run_steps(Run *r, Team team);
 void account(Run *r, int32_t step);
 void account_part(Run *r, int32_t part);
+
+/* wanted.c */
+int find_cut_only(Program *p);
+int find_wanted(Run *r);
+void put_wanted(const Run *r, int32_t map, const void *few, Team team);
 
 /* whole.c */
 int64_t compose_macs(const Run *r, int32_t map, const int32_t *base);

@@ -180,13 +180,18 @@ static void average(Run *r, int32_t step, const Samples *in, Team team) {
 
 static void convolve(Run *r, int32_t step, const Samples *in, Team team) {
     const StepSpec *s = &r->program->steps[step];
-    const Shape shape = shape_of(r, s->out);
+    const int few = r->wanted && r->program->cut_only[step];
+    const Shape shape = few ? (Shape){1, 1, (int32_t)r->wanted_count} : shape_of(r, s->out);
     ReducedConvolution v = call_of(r->program, step);
     v.in = *in, v.out = current(r, s->out), v.out_height = shape.height, v.out_width = shape.width;
     v.residual = s->other < 0 ? NULL : current(r, s->other);
+    if (few) v.in.index = r->wanted, v.in.tiles = 1, v.in.height = 1, v.in.width = shape.width, v.out = r->context->few.at;
     v.scratch = r->scratch[0], v.scratch_bytes = r->scratch_bytes, v.unreal = &r->overflow;
     if (s->kind == CONVOLVE) reduced_convolve_step(&v, team);
     else reduced_depthwise_step(&v, team);
+    if (!few) return;
+    meet(r, team);
+    put_wanted(r, s->out, v.out, team);
 }
 
 static void change(Run *r, int32_t step, Team team) {

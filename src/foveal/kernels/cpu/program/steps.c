@@ -66,7 +66,8 @@ static void convolve(Run *r, int32_t step, Team team) {
     const Program *p = r->program;
     const StepSpec *s = &p->steps[step];
     const float *outside = s->outside < 0 ? zeros(r) : number(p, s->outside);
-    const Shape shape = shape_of(r, s->out);
+    const int few = r->wanted && p->cut_only[step];
+    const Shape shape = few ? (Shape){1, 1, (int32_t)r->wanted_count} : shape_of(r, s->out);
     Convolution v = {
         .in = source_of(r, step, outside),
         .before_scale = number(p, s->before_scale), .before_shift = number(p, s->before_shift),
@@ -76,6 +77,7 @@ static void convolve(Run *r, int32_t step, Team team) {
         .rows = s->rows, .columns = s->columns, .stride = s->stride, .dilation = s->dilation,
         .out_height = shape.height, .out_width = shape.width, .outputs = p->maps[s->out].channels,
     };
+    if (few) v.in.index = r->wanted, v.in.tiles = 1, v.in.height = 1, v.in.width = shape.width, v.out = r->context->few.at;
     average(r, step, &v.in, outside, team);
     const int32_t algorithm = algorithm_for(r, step, shape.tiles, shape.height, shape.width);
     v.weight = weights_of(p, step, algorithm);
@@ -85,6 +87,9 @@ static void convolve(Run *r, int32_t step, Team team) {
     }
     if (algorithm == DIRECT) convolve_step(&v, team);
     else winograd_step(&v, algorithm == WINOGRAD2 ? 2 : 4, r->scratch[team.thread], team);
+    if (!few) return;
+    meet(r, team);
+    put_wanted(r, s->out, v.out, team);
 }
 
 static void window(Run *r, int32_t step, int deep, Team team) {
@@ -292,7 +297,10 @@ static void find_alike(Run *r) {
 }
 
 void run_steps(Run *r, Team team) {
-    if (team.thread == 0) find_alike(r);
+    if (team.thread == 0) {
+        find_alike(r);
+        if (find_wanted(r)) r->stop = -1;
+    }
     meet(r, team);
     for (int32_t step = r->first; step < r->last && !r->stop; step++) {
         run_on_images(r, step, team);
