@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from closer_tables import TABLES
+from dynconv_tables import dynconv
 from exits_tables import leaving, searched, selection, selection_context
 from rivals import rivals_text
 
@@ -115,6 +116,7 @@ def main() -> None:
     fill(ROOT / "README.md", {"camvid": camvid, "segment": segment, "cpu": cpu, **TABLES})
     fill(ROOT / "docs" / "coarse-to-fine.md", TABLES)
     fill(ROOT / "docs" / "video.md", {"video": video})
+    fill(ROOT / "docs" / "dynconv.md", {"dynconv": dynconv})
     fill(
         ROOT / "docs" / "exits-and-cascades.md",
         {

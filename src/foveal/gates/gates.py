@@ -92,8 +92,8 @@ class Gate(nn.Module):
     def _squeezed(self, x: Tensor, mean: Tensor) -> Tensor:
         """Return the sum of the 3x3 window's result and a product with the mean of the map.
 
-        Every sample has ten products: nine are shifted and added up, the mean is taken of the tenth. That reads
-        the map once, where a convolution to a single channel takes ten times as long.
+        Every sample has ten products: nine are shifted and added up, the mean is taken of the tenth. That
+        reads the map once, where a convolution to a single channel takes ten times as long.
         """
         height, width = x.shape[2:]
         weight = torch.cat([self.window.weight.flatten(2)[0].t(), mean.flatten(1)])[:, :, None, None]
