@@ -1,11 +1,11 @@
 """Milliseconds of residual units at 40 % of their positions, beside the same units dense, in one executor.
 
-    python benchmarks/dynconv/speed.py benchmarks/dynconv/speed.json [MODEL]
+    python benchmarks/dynconv/speed.py benchmarks/dynconv/speed.json [MODEL]...
 
-Three stacks of four units (basic blocks, bottlenecks, inverted residuals) on a map of a 960x720 image, then whole
-networks on such an image up to its labels, gates and the choice of positions included; a trained model with its own
-gates if one is given. Gates that nobody has trained follow the network's features. The budget is the one at which 40 %
-of the positions are open in the mean of all units. Dense and gated run in turns in one process.
+Three stacks of four units (basic blocks, bottlenecks, inverted residuals) on a map of a 960x720 image, then
+whole networks on such an image up to its labels, gates and the choice of positions included; trained models
+with their own gates if some are given. Gates that nobody has trained follow the network's features. The budget
+is the one at which 40 % of the positions are open in the mean of all units. Dense and gated run in turns.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from torch.nn import functional as F
 
-from foveal.gates.positions import Branch, Squares, cover, numbered, open_best, open_where
+from foveal.gates.positions import Branch, Price, Squares, cover, numbered, open_best, open_where
 from foveal.gates.units import Layer, seen
 from strategies import sources
 
@@ -122,21 +122,32 @@ def test_squares_read_what_their_windows_see(source: Random) -> None:
 @settings(max_examples=100)
 @given(source=sources())
 def test_a_cover_has_every_sample_once_and_is_no_dearer_than_one_side(source: Random) -> None:
-    size, prices = (source.randint(1, 25), source.randint(1, 25)), {1: 9.0, 2: 18.0, 4: 56.0}
+    size, reading = (source.randint(1, 25), source.randint(1, 25)), source.choice([0.0, 30.0])
+    prices = {1: Price(9.0, 9 * reading), 2: Price(18.0, 16 * reading), 4: Price(56.0, 36 * reading)}
     mask = np.random.default_rng(source.randint(0, 999)).random(size) < source.choice([0.0, 0.1, 0.5, 1.0])
     found = cover(mask, prices)
     where = numbered(found, size)
-    assert bool((where[mask] >= 0).all()) and sum(squares.samples for squares in found) > int(
-        where.max(initial=-1)
-    )
+    assert bool((where[mask] >= 0).all())
+    assert sum(squares.samples for squares in found) > int(where.max(initial=-1))
     inside = where[where >= 0]
     assert len(np.unique(inside)) == len(inside)
-    price = sum(prices[squares.side] * len(squares.rows) for squares in found)
-    for side in prices:
+    price = sum(prices[squares.side].of(len(squares.rows)) for squares in found)
+    for side in (1, 4):
         wide = np.pad(mask, [(0, -n % side) for n in size])
         cells = wide.reshape(wide.shape[0] // side, side, -1, side).any(axis=(1, 3))
-        assert price <= prices[side] * int(cells.sum()) + 1e-9
-    assert [squares.side for squares in cover(mask, {1: 9.0})] == ([1] if mask.any() else [])
+        assert price <= 1.05 * prices[side].of(int(cells.sum())) + 1e-3  # a large cover is not compared
+    alone = cover(mask, {1: prices[1]})
+    assert [squares.side for squares in alone] == ([1] if mask.any() else [])
+    assert not alone or np.array_equal(numbered(alone, size) >= 0, mask)
+
+
+def test_few_squares_do_not_pay_for_weights_of_their_own() -> None:
+    mask = np.zeros((40, 40), bool)
+    mask[:20] = True
+    mask[30, 30] = True
+    free, dear = ({1: Price(9.0, r * 9), 2: Price(19.0, r * 16), 4: Price(59.0, r * 36)} for r in (0.0, 30.0))
+    assert [squares.side for squares in cover(mask, free)] == [4, 1]
+    assert [squares.side for squares in cover(mask, dear)] == [4]
 
 
 def test_scores_of_every_kind_are_ordered() -> None:

@@ -85,7 +85,9 @@ class Engine:
             made = CompiledMethod(made, self.program, settings).eval()
         elif self.program is not None and self.precision == "f32" and isinstance(made, RunsInStages):
             with suppress(NotCompiled):  # then it runs layer by layer
-                count_macs(made.compile)  # in a count of its own: methods are also made while images are counted
+                count_macs(
+                    made.compile
+                )  # in a count of its own: methods are also made while images are counted
         elif self.program is not None and self.precision != "f32":
             raise ValueError(
                 f"method {method} with {config.title} has no compiled form, so no {self.precision}; leave "

@@ -17,14 +17,18 @@ from foveal.cost import count_macs
 from foveal.fusion import CannotFuse, fuse
 from foveal.fusion.interpret import compute
 from foveal.fusion.layers import Convolve
-from foveal.gates.positions import Branch, Choice, Mask, Squares, cover, numbered
+from foveal.gates.positions import Branch, Choice, Mask, Price, Squares, cover, numbered
 from foveal.gates.units import Layer, Unit, find_units
 from foveal.kernels.abi import as_rows, usable
 from foveal.ops import Convolution, add_rows, convolve_patches
-from foveal.ops.convolve.autotune import SQUARES, algorithms
+from foveal.ops.convolve.autotune import BANDWIDTH, SPEED, SQUARES, algorithms
 
-PRICES = {1: 9.0, 2: 18.0, 4: 56.0}
-"""Time of a square of 3x3 windows by its side, in products of one channel: Winograd's transforms included."""
+PRICES = {1: 9.0, 2: 19.0, 4: 59.0}
+"""Time of a square of 3x3 windows by its side, in products of a channel: Winograd's transforms included."""
+WEIGHTS = {1: 9, 2: 16, 4: 36}
+"""Numbers that a weight becomes; they are read once for all squares of a side."""
+READING = 4 * SPEED / BANDWIDTH
+"""Products of a core in the time in which a weight is read from memory."""
 
 Decide = Callable[[int, Tensor, Branch], Choice]
 """Says where a unit is computed, from its number, the map that it begins with, and its branch."""
@@ -197,10 +201,11 @@ def _convolved(
     return found[0] if len(found) == 1 else torch.cat(found)
 
 
-def prices_of(c: Convolution, native: bool) -> dict[int, float]:
+def prices_of(c: Convolution, native: bool) -> dict[int, Price]:
     """Return what squares cost by their side; of side 1 alone where nothing else can be computed faster."""
     fast = native and c.kernel == (3, 3) and set(SQUARES) <= set(algorithms(c))
-    return PRICES if fast else {1: PRICES[1]}
+    reading = READING * torch.get_num_threads()
+    return {s: Price(PRICES[s], reading * WEIGHTS[s]) for s in (PRICES if fast else (1,))}
 
 
 def _joined(network: nn.Module) -> fx.GraphModule:

@@ -132,6 +132,23 @@ def _through(values: NDArray[Any], layer: Layer, size: Size, join: Any, nothing:
     return values
 
 
+class Price(NamedTuple):
+    """What squares of a side cost, in any unit: each of them, and all together, however few there are."""
+
+    each: float
+    all: float
+
+    def of(self, count: int) -> float:
+        """Return the price of `count` squares."""
+        return self.each * count + self.all if count else 0.0
+
+
+SIDES = ((1, 2, 4), (2, 4), (4,), (1,))
+"""Sides of the squares of a cover that may be the cheapest: more sides cover less, and read more weights."""
+ENOUGH = 20.0
+"""Price in weights from which other covers are not tried."""
+
+
 class Squares(NamedTuple):
     """Squares of a map: where they begin [n], and their side."""
 
@@ -170,28 +187,46 @@ class Squares(NamedTuple):
         return torch.from_numpy(wide.ravel().take(starts[:, None, None] + inner))
 
 
-def cover(mask: Mask, prices: Mapping[int, float]) -> list[Squares]:
+def cover(mask: Mask, prices: Mapping[int, Price]) -> list[Squares]:
     """Cover a mask with squares of several sides at the least price, every cell of 4 x 4 by itself.
 
     Args:
         mask: Samples [h, w].
-        prices: Of a square by its side, 1 alone or 1, 2 and 4.
+        prices: By the side of squares, 1 alone or 1, 2 and 4.
 
     Returns:
         Squares by side, the largest first; none of a side that does not occur.
     """
-    left = mask
-    found = []
-    if len(prices) > 1:
-        room = [(0, -n % 4) for n in mask.shape]
-        left = np.pad(mask, room)
-        alone = prices[1] * _sums(left)
-        halves = np.minimum(alone, prices[2])
-        large = _sums(halves) > prices[4]
-        small = (alone > prices[2]) & ~_doubled(large)
-        left = left & ~_doubled(_doubled(large)) & ~_doubled(small)
-        found = [Squares.at(large, 4), Squares.at(small, 2)]
-    return [squares for squares in (*found, Squares.at(left, 1)) if len(squares.rows)]
+    if len(prices) == 1:
+        found = [Squares.at(mask, 1)]
+        return [squares for squares in found if len(squares.rows)]
+    wide = np.pad(mask, [(0, -n % 4) for n in mask.shape])
+    best = _covered(wide, prices, SIDES[0])
+    least = sum(prices[squares.side].all for squares in best)
+    if sum(prices[squares.side].of(len(squares.rows)) for squares in best) > ENOUGH * least:
+        return best  # what the weights cost makes no difference
+    covers = [best, *(_covered(wide, prices, sides) for sides in SIDES[1:])]
+    return min(covers, key=lambda found: sum(prices[s.side].of(len(s.rows)) for s in found))
+
+
+def _covered(mask: Mask, prices: Mapping[int, Price], sides: Sequence[int]) -> list[Squares]:
+    """Cover a mask, its sides multiples of 4, with squares of some sides; 4 is among them, or 1 alone."""
+    if sides == (1,):
+        return [squares for squares in (Squares.at(mask, 1),) if len(squares.rows)]
+    counts = _sums(mask)
+    single = (
+        prices[1].each * counts if 1 in sides else np.where(counts > 0, np.float32(np.inf), np.float32(0))
+    )
+    double = (
+        prices[2].each * (counts > 0)
+        if 2 in sides
+        else np.where(counts > 0, np.float32(np.inf), np.float32(0))
+    )
+    large = _sums(np.minimum(single, double)) > prices[4].each
+    inner = ~_doubled(large)
+    found = [Squares.at(large, 4), Squares.at((single > double) & inner, 2)]
+    found.append(Squares.at(mask & _doubled((single <= double) & inner), 1))
+    return [squares for squares in found if len(squares.rows)]
 
 
 def numbered(cover: Sequence[Squares], size: Size) -> NDArray[np.int32]:

@@ -86,7 +86,7 @@ def save_run(
         max_level=recipe.method.max_level,
         coarse_level=recipe.method.coarse_level,
         training={"recipe": recipe.as_dict()},
-        **(origin or {}),
+        **{key: (origin or {}).get(key, "") for key in ("command", "commit", "machine")},
     )
     network, path = cast(SegmentationNetwork, method.network), run / "model.safetensors"
     return save_model(network, card, path, half=True, parts=parts_of(method))
