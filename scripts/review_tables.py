@@ -61,7 +61,7 @@ def cell(row: Row, key: str) -> str:
     if key == "method":
         return f"*{value}*" if row["control"] else str(value)
     if key == "budget":
-        return "" if row["name"] in ("dense", "static") else f"{value:g}"
+        return "" if row["decides_for"] == "nothing" else f"{value:g}"
     if key in POINTS:
         return f"{100 * value:{POINTS[key]}}"
     return f"{value:{FORMS[key]}}"

@@ -29,6 +29,7 @@ class Case:
         network: Field of `Review` that names its network.
         small: Field of `Review` that names the small network; empty for none.
         budgets: Budgets of its own, where it cannot spend as little as others; those of the review if absent.
+        apart: Whether its network is of another kind than the others'.
         control: Whether it knows nothing, or more than can be known: no method, but what methods are held to.
     """
 
@@ -38,6 +39,7 @@ class Case:
     network: str = "network"
     small: str = ""
     budgets: tuple[float, ...] = ()
+    apart: bool = False
     control: bool = False
 
     @property
@@ -133,8 +135,15 @@ STREET: Sequence[Case] = (
     Case("DynConv", "dynconv", network="gates", budgets=(0.6, 0.75, 0.9)),
     Case("NRD, patches", "dynamic_decoder", network="patches", budgets=(0.72, 0.75)),
     Case("PointRend, points", "dynamic_decoder", network="points", budgets=(0.75, 0.85, 0.94)),
-    Case("routing", "routing", network="lattice"),
-    Case("routing, one route for all", "routing", {"route": "usual"}, network="lattice", control=True),
+    Case("routing", "routing", network="lattice", apart=True),
+    Case(
+        "routing, one route for all",
+        "routing",
+        {"route": "usual"},
+        network="lattice",
+        apart=True,
+        control=True,
+    ),
 )
 FINE: Sequence[Case] = tuple(
     Case(case.title, case.method, case.settings, "weeds_network", control=case.control) for case in SHARED

@@ -85,7 +85,8 @@ def present(review: Review, checkout: Path) -> Review:
     clip = review.street if review.street.startswith("camvid:") else ""
     weeds = checkout / review.weeds.partition(":")[2]
     here = f"folder:{weeds}" if weeds.is_dir() else review.weeds
-    return replace(review, clip=clip, weeds=here, **{name: str(path) for name, path in files.items()})
+    named: dict[str, Any] = {name: str(path) for name, path in files.items()}
+    return replace(review, clip=clip, weeds=here, **named)
 
 
 def brief(review: Review) -> Review:
