@@ -21,6 +21,7 @@ from studies.review.memory import runner
 from studies.review.rows import DENSE, OTHER, STATIC, ReviewRow, compared, in_order, row_of, whole_row
 from studies.review.settings import Review
 from studies.review.steadiness import steadiness
+from studies.segblocks.images import spread
 from studies.segblocks.scenes import write_scenes
 
 Report = Callable[[str], None]
@@ -67,7 +68,7 @@ def _images(
     review: Review, data: Dataset, cases: Sequence[Case], network: str, report: Report
 ) -> list[ReviewRow]:
     """Measure cases on labelled images: all in turns, on the same images, beside whole ones."""
-    engines = Engines(review)
+    engines, data = Engines(review), spread(data, review.limit or len(data))
     found = engines.find(network)
     image = data[0][0]
     size = image.shape[1], image.shape[2]
@@ -80,9 +81,7 @@ def _images(
         engine = engines.of(case)
         asked += [(case, entry_of(engine, case, budget)) for budget in budgets_of(case, review, engine, size)]
     entries = [entry for _, entry in asked]
-    dense, *rest = evaluate(
-        found.dense(), data, entries, review.timed, review.limit, _counted(report, "images")
-    )
+    dense, *rest = evaluate(found.dense(), data, entries, review.timed, None, _counted(report, "images"))
     measured = list(zip(asked, rest, strict=True))
     own = {entry.policy: row for (_, entry), row in measured if entry.method == DENSE}
     apart = {each.network for each in cases if each.apart}

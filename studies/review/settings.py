@@ -58,9 +58,9 @@ class Review:
     scales: tuple[float, ...] = (0.75, 0.6, 0.5, 0.4, 0.3)
     limit: int | None = None
     frames: int | None = None
-    timed: int = 12
+    timed: int = 6
     offsets: tuple[int, ...] = (0, 8, 16, 24)
-    moved: int = 12
+    moved: int = 6
 
     @property
     def said(self) -> dict[str, Any]:
