@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from foveal.calibration.profile import find_profile, load_profile
+from foveal.cost import count_macs
 from foveal.fusion import CannotFuse, fuse
 from foveal.fusion.graph import separate_modules
 from foveal.hub.checkpoint import Compiled, Model
@@ -84,7 +85,7 @@ class Engine:
             made = CompiledMethod(made, self.program, settings).eval()
         elif self.program is not None and self.precision == "f32" and isinstance(made, RunsInStages):
             with suppress(NotCompiled):  # then it runs layer by layer
-                made.compile()
+                count_macs(made.compile)  # in a count of its own: methods are also made while images are counted
         elif self.program is not None and self.precision != "f32":
             raise ValueError(
                 f"method {method} with {config.title} has no compiled form, so no {self.precision}; leave "
