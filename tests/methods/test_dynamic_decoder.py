@@ -303,7 +303,10 @@ def test_what_was_not_trained_is_refused(tmp_path: Path) -> None:
     save_image(torch.rand(3, 64, 96), tmp_path / "shot.png")
     asked = ("--model", plain, "--method", "dynamic_decoder", "--out", tmp_path)
     said = refused(run("segment", tmp_path / "shot.png", *asked))
-    assert "a decoder" in said and "train the network with a recipe of method dynamic_decoder" in said
+    assert (
+        "has no decoder, which" in said
+        and "train the network with a recipe of method dynamic_decoder" in said
+    )
 
 
 def test_a_recipe_trains_one_and_its_file_runs(kind: Kind, tmp_path: Path) -> None:
