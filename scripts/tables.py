@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from closer_tables import TABLES
+from decoder_tables import refining
 from dynconv_tables import dynconv
 from exits_tables import leaving, searched, selection, selection_context
+from review_tables import REVIEW
 from rivals import rivals_text
+from routing_tables import published, routed, settings
 
 from foveal.storage.atomic import write_atomically
 
@@ -116,6 +119,8 @@ def main() -> None:
     fill(ROOT / "README.md", {"camvid": camvid, "segment": segment, "cpu": cpu, **TABLES})
     fill(ROOT / "docs" / "coarse-to-fine.md", TABLES)
     fill(ROOT / "docs" / "video.md", {"video": video})
+    fill(ROOT / "docs" / "review.md", REVIEW)
+    fill(ROOT / "docs" / "dynamic-decoders.md", {"refining": refining})
     fill(ROOT / "docs" / "dynconv.md", {"dynconv": dynconv})
     fill(
         ROOT / "docs" / "exits-and-cascades.md",
@@ -125,6 +130,9 @@ def main() -> None:
             "selection": selection,
             "selection_context": selection_context,
         },
+    )
+    fill(
+        ROOT / "docs" / "routing.md", {"routed": routed, "routed_settings": settings, "published": published}
     )
 
 

@@ -29,6 +29,7 @@ class Case:
         network: Field of `Review` that names its network.
         small: Field of `Review` that names the small network; empty for none.
         budgets: Budgets of its own, where it cannot spend as little as others; those of the review if absent.
+        apart: Whether its network is of another kind than the others'.
         control: Whether it knows nothing, or more than can be known: no method, but what methods are held to.
     """
 
@@ -38,6 +39,7 @@ class Case:
     network: str = "network"
     small: str = ""
     budgets: tuple[float, ...] = ()
+    apart: bool = False
     control: bool = False
 
     @property
@@ -130,6 +132,18 @@ STREET: Sequence[Case] = (
     Case("model selection", "model_select", small="small"),
     Case("MESS, one exit", "mess", network="exits", budgets=(0.45, 0.55, 0.75)),
     Case("Layer Cascade", "layer_cascade", {"exits": "3"}, network="exits", budgets=(0.6, 0.75, 0.9)),
+    Case("DynConv", "dynconv", network="gates", budgets=(0.6, 0.75, 0.9)),
+    Case("NRD, patches", "dynamic_decoder", network="patches", budgets=(0.72, 0.75)),
+    Case("PointRend, points", "dynamic_decoder", network="points", budgets=(0.75, 0.85, 0.94)),
+    Case("routing", "routing", network="lattice", apart=True),
+    Case(
+        "routing, one route for all",
+        "routing",
+        {"route": "usual"},
+        network="lattice",
+        apart=True,
+        control=True,
+    ),
 )
 FINE: Sequence[Case] = tuple(
     Case(case.title, case.method, case.settings, "weeds_network", control=case.control) for case in SHARED

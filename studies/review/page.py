@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from foveal.benchmark.machine import describe_machine
 from foveal.calibration.curves import Point, pareto
 from foveal.storage.atomic import write_atomically
-from studies.review.rows import DENSE, STATIC, ReviewRow
+from studies.review.rows import DENSE, OTHER, STATIC, ReviewRow
 from studies.review.settings import Review
 from studies.segblocks.table import markdown
 
@@ -131,7 +131,10 @@ def _draw(title: str, rows: Sequence[ReviewRow], path: Path) -> None:
     ):
         axes = figure.add_subplot(1, 2, number + 1)
         shown = [row for row in rows if getattr(row, key) is not None and row.miou is not None]
-        whole = pareto(Point(getattr(row, key), row.miou) for row in shown if row.name in (STATIC, DENSE))
+        shown = [row for row in shown if key == "ms" or not (row.apart or row.name == OTHER)]
+        whole = pareto(
+            Point(getattr(row, key), row.miou or 0.0) for row in shown if row.name in (STATIC, DENSE)
+        )
         axes.plot(
             [p.cost for p in whole], [100 * p.quality for p in whole], "k--", label="whole image, shrunk"
         )

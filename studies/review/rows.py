@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from foveal.calibration.curves import Point, pareto, quality_at
@@ -10,7 +10,8 @@ from foveal.evaluation.rows import EvalRow
 from foveal.evaluation.video import VideoRow
 from studies.review.cases import ORACLE, Case
 
-STATIC, DENSE = "static", "dense"
+STATIC, DENSE, OTHER = "static", "dense", "another network"
+"""Names of rows of whole images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class ReviewRow:
         flicker: Share of the pixels that change their label while the truth does not.
         peak_mb: Peak memory of a run [MB].
         program: Whether a compiled program runs it, or PyTorch layer by layer.
+        apart: Whether its network is of another kind than the others': shares of work cannot be compared.
     """
 
     method: str
@@ -62,6 +64,7 @@ class ReviewRow:
     flicker: float | None = None
     peak_mb: float | None = None
     program: bool = True
+    apart: bool = False
 
 
 def row_of(case: Case, found: EvalRow, dense: EvalRow, compiled: bool) -> ReviewRow:
@@ -85,6 +88,7 @@ def row_of(case: Case, found: EvalRow, dense: EvalRow, compiled: bool) -> Review
         kept=None if faster is None or saved < 0.01 else round((1 - 1 / faster) / saved, 3),
         flicker=found.flicker if isinstance(found, VideoRow) else None,
         program=compiled,
+        apart=case.apart,
     )
 
 
@@ -115,29 +119,33 @@ def compared(rows: Sequence[ReviewRow]) -> list[ReviewRow]:
     by_work = pareto(Point(row.work, row.miou or 0.0) for row in whole)
     by_time = pareto(Point(row.ms, row.miou or 0.0) for row in whole if row.ms is not None)
     best = {row.budget: row.miou for row in rows if row.method == ORACLE}
-    return [replace(row, **_beside(row, by_work, by_time, best)) for row in rows]
+    return [_beside(row, by_work, by_time, best) for row in rows]
 
 
 def _beside(
     row: ReviewRow,
     by_work: Sequence[Point],
     by_time: Sequence[Point],
-    best: dict[float, float | None],
-) -> dict[str, float | None]:
-    if row.name in (STATIC, DENSE):
-        return {}
-    at_work = quality_at(by_work, row.work)
+    best: Mapping[float, float | None],
+) -> ReviewRow:
+    if row.name in (STATIC, DENSE, OTHER):
+        return row
     in_time = None if row.ms is None else quality_at(by_time, row.ms)
-    return {
-        "beside_static": _minus(row.miou, at_work),
-        "in_time": _minus(row.miou, in_time),
-        "to_oracle": None if row.method == ORACLE else _minus(best.get(row.budget), row.miou),
-    }
+    if row.apart:  # its work is a share of another network's
+        return replace(row, in_time=_minus(row.miou, in_time))
+    return replace(
+        row,
+        beside_static=_minus(row.miou, quality_at(by_work, row.work)),
+        in_time=_minus(row.miou, in_time),
+        to_oracle=None if row.method == ORACLE else _minus(best.get(row.budget), row.miou),
+    )
 
 
 def in_order(rows: Iterable[ReviewRow]) -> list[ReviewRow]:
     """Put whole images first, then methods, then what they are held to; each by work."""
-    return sorted(rows, key=lambda row: (row.name not in (DENSE, STATIC), row.control))
+    return sorted(
+        rows, key=lambda row: (row.name not in (DENSE, STATIC), row.apart or row.name == OTHER, row.control)
+    )
 
 
 def _minus(a: float | None, b: float | None) -> float | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from foveal.benchmark.memory import peak_mb
+from foveal.calibration.engine import Engine
 from foveal.data.dataset import Dataset, open_dataset
 from foveal.data.static_camera import static_camera
 from foveal.evaluation.baselines import static
@@ -15,9 +18,10 @@ from foveal.evaluation.video import Clip, evaluate_video
 from foveal.methods import CompiledFrames, CompiledMethod
 from studies.review.cases import FINE, STREET, VIDEO, Case, Engines, budgets_of, entry_of, keys_of
 from studies.review.memory import runner
-from studies.review.rows import DENSE, STATIC, ReviewRow, compared, in_order, row_of, whole_row
+from studies.review.rows import DENSE, OTHER, STATIC, ReviewRow, compared, in_order, row_of, whole_row
 from studies.review.settings import Review
 from studies.review.steadiness import steadiness
+from studies.segblocks.images import spread
 from studies.segblocks.scenes import write_scenes
 
 Report = Callable[[str], None]
@@ -64,7 +68,7 @@ def _images(
     review: Review, data: Dataset, cases: Sequence[Case], network: str, report: Report
 ) -> list[ReviewRow]:
     """Measure cases on labelled images: all in turns, on the same images, beside whole ones."""
-    engines = Engines(review)
+    engines, data = Engines(review), spread(data, review.limit or len(data))
     found = engines.find(network)
     image = data[0][0]
     size = image.shape[1], image.shape[2]
@@ -72,32 +76,24 @@ def _images(
         (None, replace(static(found.dense().dense(), scale**2), method=STATIC)) for scale in review.scales
     ]
     others = {case.network: engines.find(case.network) for case in cases if case.network != network}
-    asked += [
-        (None, Entry(DENSE, name, 1.0, lambda target, e=engine: e.dense())) for name, engine in others.items()
-    ]
+    asked += [(None, _dense(engine, name)) for name, engine in others.items()]
     for case in cases:
         engine = engines.of(case)
         asked += [(case, entry_of(engine, case, budget)) for budget in budgets_of(case, review, engine, size)]
     entries = [entry for _, entry in asked]
-    dense, *rest = evaluate(
-        found.dense(), data, entries, review.timed, review.limit, _counted(report, "images")
-    )
-    own = {
-        name: row
-        for (case, entry), row in zip(asked, rest, strict=True)
-        for name in others
-        if case is None and entry.policy == name
-    }
-    rows = [
-        whole_row(
-            DENSE, "dense", dense, dense, _is_compiled(Entry(DENSE, "", 1, lambda target: found.dense()))
-        )
-    ]
-    for (case, entry), row in zip(asked, rest, strict=True):
-        if case is not None:
-            rows.append(row_of(case, row, own.get(case.network, dense), _is_compiled(entry)))
-        elif row.method == STATIC:
-            rows.append(whole_row(STATIC, "whole image shrunk", row, dense, _is_compiled(entry)))
+    dense, *rest = evaluate(found.dense(), data, entries, review.timed, None, _counted(report, "images"))
+    measured = list(zip(asked, rest, strict=True))
+    own = {entry.policy: row for (_, entry), row in measured if entry.method == DENSE}
+    apart = {each.network for each in cases if each.apart}
+    rows = [whole_row(DENSE, "dense", dense, dense, _is_compiled(_dense(found)))]
+    for (each, entry), row in measured:
+        compiled = _is_compiled(entry)
+        if each is not None:
+            rows.append(row_of(each, row, own.get(each.network, dense), compiled))
+        elif entry.method == STATIC:
+            rows.append(whole_row(STATIC, "whole image shrunk", row, dense, compiled))
+        elif entry.policy in apart:
+            rows.append(whole_row(OTHER, f"{entry.policy}, dense", row, row, compiled))
     rows = compared(rows)
     return in_order(_looked_at(review, data, asked, rows, engines, report))
 
@@ -119,19 +115,25 @@ def _looked_at(
     for row in rows:
         if row.name == DENSE:
             report("views of the dense network")
-            entry = Entry(DENSE, "", 1.0, lambda target: engines.find(_network_of(asked)).dense())
-            done.append(replace(row, steady=round(steadiness(entry, images, review.offsets), 5)))
+            whole = _dense(engines.find(_network_of(asked)))
+            done.append(replace(row, steady=round(steadiness(whole, images, review.offsets), 5)))
             continue
-        case, entry = entries.get((row.method, row.budget), (None, None))
-        if case is None or entry is None or row.budget != middle[case.title] or entry.policy == "oracle":
+        known = entries.get((row.method, row.budget))
+        if known is None or row.budget != middle[known[0].title] or known[1].policy == "oracle":
             done.append(row)
             continue
+        case, entry = known
         report(f"views and memory of {case.title}")
         steady = round(steadiness(entry, images, review.offsets), 5)
         names = str(getattr(review, case.network)), str(getattr(review, case.small)) if case.small else ""
         peak = peak_mb(runner, *names, case.method, dict(case.settings), row.budget, images[0])
         done.append(replace(row, steady=steady, peak_mb=round(peak, 1)))
     return done
+
+
+def _dense(engine: Engine, name: str = "") -> Entry:
+    """Make what measures a network as it is."""
+    return Entry(DENSE, name, 1.0, lambda target: engine.dense())
 
 
 def _network_of(asked: Sequence[tuple[Case | None, Entry]]) -> str:
@@ -159,11 +161,11 @@ def _video(review: Review, report: Report) -> list[ReviewRow]:
         engine.dense(), clip, [entry for _, entry in asked], timed, review.frames, _counted(report, "frames")
     )
     rows = [whole_row(DENSE, "every frame dense", dense, dense, compiled=True)]
-    for (case, entry), row in zip(asked, rest, strict=True):
+    for (each, entry), row in zip(asked, rest, strict=True):
         compiled = _is_compiled(entry)
         rows.append(
-            row_of(case, row, dense, compiled)
-            if case
+            row_of(each, row, dense, compiled)
+            if each
             else whole_row("key_frames", entry.method, row, dense, compiled)
         )
     return in_order(rows)
@@ -171,7 +173,7 @@ def _video(review: Review, report: Report) -> list[ReviewRow]:
 
 def _is_compiled(entry: Entry) -> bool:
     """Whether a program runs what an entry measures, as far as can be seen from outside."""
-    method: object = entry.make(None)  # type: ignore[arg-type]
+    method: object = entry.make(torch.zeros(1, *DRAWN_SIZE, dtype=torch.uint8))
     while (
         not isinstance(method, CompiledMethod | CompiledFrames) and getattr(method, "compiled", None) is None
     ):

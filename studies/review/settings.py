@@ -8,7 +8,7 @@ from typing import Any
 
 TRAINED = "benchmarks/trained"
 """Folder of networks that recipes of the repository made."""
-FILES = ("exits", "small", "weeds_network")
+FILES = ("exits", "gates", "patches", "points", "lattice", "small", "weeds_network")
 """Fields that name files of the repository."""
 
 
@@ -25,6 +25,10 @@ class Review:
         clip_split: Split of the frames.
         network: The network that all methods run, where they do not need one of their own.
         exits: The same network with exits.
+        gates: The same network with gates in its residual units.
+        patches: The same network with a decoder of patches.
+        points: The same network with a decoder of points.
+        lattice: A lattice network with gates for its paths, trained for the same classes.
         small: A small network for the same classes.
         weeds_network: The network for `weeds`.
         budgets: Shares of the dense work.
@@ -44,15 +48,19 @@ class Review:
     clip_split: str = "clip_15hz"
     network: str = "camvid_rn18"
     exits: str = f"{TRAINED}/camvid_rn18_mess_0.safetensors"
+    gates: str = f"{TRAINED}/camvid_rn18_dynconv_0.safetensors"
+    patches: str = f"{TRAINED}/camvid_rn18_nrd_0.safetensors"
+    points: str = f"{TRAINED}/camvid_rn18_points_0.safetensors"
+    lattice: str = f"{TRAINED}/camvid_lattice8_0.safetensors"
     small: str = "benchmarks/studies/camvid_nano.safetensors"
     weeds_network: str = f"{TRAINED}/cwfid_rn18_0.safetensors"
     budgets: tuple[float, ...] = (0.3, 0.5, 0.7)
     scales: tuple[float, ...] = (0.75, 0.6, 0.5, 0.4, 0.3)
     limit: int | None = None
     frames: int | None = None
-    timed: int = 12
+    timed: int = 6
     offsets: tuple[int, ...] = (0, 8, 16, 24)
-    moved: int = 12
+    moved: int = 6
 
     @property
     def said(self) -> dict[str, Any]:
@@ -77,7 +85,8 @@ def present(review: Review, checkout: Path) -> Review:
     clip = review.street if review.street.startswith("camvid:") else ""
     weeds = checkout / review.weeds.partition(":")[2]
     here = f"folder:{weeds}" if weeds.is_dir() else review.weeds
-    return replace(review, clip=clip, weeds=here, **{name: str(path) for name, path in files.items()})
+    named: dict[str, Any] = {name: str(path) for name, path in files.items()}
+    return replace(review, clip=clip, weeds=here, **named)
 
 
 def brief(review: Review) -> Review:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from torch import Tensor
 
 from foveal.cost import Counted, MacsByPlan, plan_key
 from foveal.geometry.plan import SKIP, Plan
@@ -16,11 +15,11 @@ SIZE, TILE = (32, 32), 8
 
 
 class Ran(NamedTuple):
-    """A pass: its name, and the tiles that ran."""
+    """A pass: its name, the tiles that ran, and its work."""
 
     name: str
     plan: Plan | None = None
-    work: Tensor = torch.ones(1)
+    work: torch.Tensor = torch.ones(2, dtype=torch.float64)
 
 
 def of(levels: Sequence[Sequence[Sequence[int]]]) -> Plan:
@@ -42,7 +41,7 @@ CORNERS = fine_at((0, 0), (0, 3), (3, 0), (3, 3))
 
 def test_a_key_has_the_tiles_that_each_pass_computes_and_those_visible_after_it() -> None:
     assert plan_key([]) == ()
-    assert plan_key([Ran("dense")]) == (("dense", (1.0,)),)
+    assert plan_key([Ran("dense")]) == (("dense", (1.0, 1.0)),)
     four = ((0, 1, 4),)  # image, level, tiles
     assert plan_key([COARSE]) == (("coarse", (four, four)),)
     assert plan_key([COARSE, Ran("fine", SQUARE)]) == (
@@ -74,10 +73,15 @@ def test_tiles_of_all_passes_before_stay_visible_and_images_are_told_apart() -> 
     one = ((0, 1, 1), (1, 2, 1))
     assert plan_key([first, Ran("whole"), second, third]) == (
         ("first", (one, one)),
-        ("whole", (1.0,)),
+        ("whole", (1.0, 1.0)),
         ("second", (((0, 0, 4), (1, 0, 1)), ((0, 0, 4), (0, 1, 1), (1, 0, 1), (1, 2, 1)))),
         ("third", (((0, 0, 1),), ((0, 0, 4), (0, 1, 1), (1, 0, 1), (1, 2, 1)))),
     )
+
+
+def test_whole_images_that_went_through_a_part_of_a_network_are_told_apart_by_their_work() -> None:
+    keys = [plan_key([Ran("gates", None, torch.tensor(works))]) for works in ([0.5, 0.2], [0.2, 0.5])]
+    assert keys[0] == (("gates", (0.5, pytest.approx(0.2))),) and keys[0] != keys[1]
 
 
 def test_what_no_pass_computed_is_not_visible() -> None:

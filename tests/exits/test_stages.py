@@ -40,7 +40,9 @@ def test_stages_one_after_the_other_are_the_network(name: str, joined: bool) -> 
         assert_close(through(Stages(network), image), network(image))
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "swiftnet_rn50"])
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if name != "swiftnet_rn50" and not name.startswith("lattice")]
+)
 def test_places_have_the_same_names_before_and_after_layers_are_joined(name: str) -> None:
     network = create_model(name, 3).eval()
     plain, joined = Stages(network), Stages(fuse(network))
@@ -163,3 +165,23 @@ def test_uniform_plans_at_a_level_give_the_network_on_the_reduced_image() -> Non
     small = nn.functional.avg_pool2d(image, 2)
     with torch.no_grad():
         assert_close(compose_tiles(found.tiles, found.layout, 1), through(stages, small), 1e-5)
+
+
+@pytest.mark.parametrize("joined", [False, True], ids=["plain", "fused"])
+def test_maps_beside_which_something_goes_past_may_be_named_too(joined: bool) -> None:
+    """The decoder's map at stride 8: shortcuts of stride 4 go past it, and run after it."""
+    plain, image = nano(), torch.rand(1, 3, 75, 101)
+    network = fuse(plain) if joined else plain
+    names = ("encoder.stem", "head.blend.1")
+    with pytest.raises(ValueError, match=r"no place in the network that all of it goes through named 'head"):
+        Stages(network, names)
+    stages = Stages(network, names, anywhere=True)
+    assert [(place.channels, place.stride) for place in stages.places] == [(16, 4), (48, 8)]
+    kept: list[Tensor] = []
+    plain.get_submodule("head.blend.1").register_forward_hook(lambda _module, _given, map_: kept.append(map_))
+    with torch.no_grad():
+        expected = plain(image)
+        assert_close(through(stages, image), expected)
+        values = stages.run(1, stages.run(0, stages.start(image)))
+    assert_close(stages.at(1, values), kept[0])
+    assert not any(node.name.startswith(("head_lateral_0", "head_blend_0")) for node in stages.nodes[1])

@@ -23,7 +23,7 @@ from samples import nano, shaken
 from strategies import random_plan, random_size, sources
 from tangled import NEAR, TangledNetwork, assert_same, image_for
 
-LONG = {"swiftnet_rn18", "swiftnet_rn50", "swiftnet_efflite1"}
+LONG = {"swiftnet_rn18", "swiftnet_rn50", "swiftnet_efflite1", "lattice16", "lattice33"}
 
 TABLE = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in MODELS]
 
@@ -38,13 +38,15 @@ def test_networks_of_the_table_give_the_same_answer(name: str, kind: torch.dtype
     image, source = torch.rand(2, 3, 65, 97, dtype=kind), Random(0)
     assert_same(fast(image), network(image))
     for module in (fast, network):
-        run_dense(module.get_submodule("head.context"))
+        for name in network.dense_modules:
+            run_dense(module.get_submodule(name))
     plans = random_plan(source, 2, (65, 97), 32, 1), random_plan(source, 2, (65, 97), 32, 1, skip=0.5)
     assert_same(*(two_passes(n, image, *plans) for n in (fast, network)))
 
 
 def in_context(network: nn.Module, norm: nn.Module) -> bool:
-    return any(module is norm for module in network.get_submodule("head.context").modules())
+    whole = [network.get_submodule(name) for name in network.dense_modules]  # type: ignore[attr-defined]
+    return any(module is norm for part in whole for module in part.modules())
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 96), (97, 31), (130, 64)])

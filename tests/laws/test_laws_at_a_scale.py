@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from math import prod
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 import foveal
-from conformance import ADAPTIVE, BY_TILES, CLASSES, NAMES, answer, assert_close
+from conformance import ADAPTIVE, BY_TILES, CLASSES, NAMES, answer, assert_close, ordinary, ordinary_kind
 from foreign import UNet, picture
 from foreign import lively as lively_unet
 from foveal.adaptive.opening import describe
@@ -32,7 +35,7 @@ from foveal.inference.runner import Runner
 from foveal.methods import METHODS, MethodConfig
 from foveal.methods.config import settings_of
 from foveal.methods.scaling import ScaledMethod, pixel_share, shrink, shrunk_size
-from samples import error_of, lively, nano, residual
+from samples import error_of, lively
 from strategies import sources
 
 SIZE = (192, 260)
@@ -46,13 +49,19 @@ def config(name: str, budget: float, scale: float, **wishes: object) -> MethodCo
     return METHODS[name].Config(budget, scale=scale, **own)
 
 
-@pytest.fixture(scope="module", params=["program", "modules"])
-def engine(request: pytest.FixtureRequest) -> Engine:
-    """Give what runs a small network of residual units, compiled and layer by layer."""
+@cache
+def made_engine(kind: Callable[[int], Any]) -> Engine:
+    """Compile a small network of a kind."""
     torch.manual_seed(0)
-    network = lively(residual(CLASSES), torch.rand(3, *SIZE))
+    network = lively(kind(CLASSES), torch.rand(3, *SIZE))
     card = Card("swiftnet_nano", tuple("abcde"), default_palette(CLASSES))
-    found = find_engine(Model("small", network, card))
+    return find_engine(Model("small", network, card))
+
+
+@pytest.fixture(params=["program", "modules"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Give what runs a small network that the method of a test takes, compiled and layer by layer."""
+    found = made_engine(ordinary_kind(request.node.callspec.params.get("name", "")))
     assert found.program is not None
     return found if request.param == "program" else replace(found, program=None)
 
@@ -95,7 +104,7 @@ def test_a_budget_that_pays_for_all_of_it_gives_the_dense_answer_on_the_shrunk_i
 @pytest.mark.parametrize("name", NAMES)
 def test_it_equals_the_static_rival_at_that_scale(name: str, scale: float, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network, image = lively(nano(CLASSES), torch.rand(3, *SIZE)), torch.rand(1, 3, *SIZE)
+    network, image = lively(ordinary(name), torch.rand(3, *SIZE)), torch.rand(1, 3, *SIZE)
     card = Card("swiftnet_nano", tuple("abcde"), default_palette(CLASSES))
     engine = find_engine(Model("small", network, card))
     rivals = StaticRivals(fold_norms(network), (), tmp_path, 1)
@@ -154,9 +163,9 @@ def test_an_image_gets_the_answer_that_it_gets_alone(name: str, engine: Engine, 
 def test_any_image_comes_back_at_its_size(source: Random) -> None:
     torch.manual_seed(source.randint(0, 2**30))
     card = Card("swiftnet_nano", tuple("abcde"), default_palette(CLASSES))
-    made = find_engine(Model("small", nano(CLASSES), card))
     size, scale = (source.randint(1, 150), source.randint(1, 150)), source.uniform(0.05, 0.99)
     name = source.choice(NAMES)
+    made = find_engine(Model("small", ordinary(name), card))
     method = made.make(name, config(name, source.choice([0.3, 0.7, 1.0]), scale))
     shot = torch.rand(1, 3, *size)
     message = error_of(lambda: answer(method, shot))

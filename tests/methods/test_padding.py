@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import foveal
+from conformance import RUN_ANY
 from foreign import UNet, lively, picture
 from foveal.adaptive.opening import describe
 from foveal.calibration.engine import find_engine
@@ -25,7 +26,7 @@ def model(request: pytest.FixtureRequest) -> foveal.AdaptiveModel:
     return foveal.adapt(network)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", RUN_ANY)
 @pytest.mark.parametrize("size", [(203, 270), (150, 161), (64, 64)])
 def test_any_image_comes_back_at_its_size(
     model: foveal.AdaptiveModel, name: str, size: tuple[int, int]

@@ -53,6 +53,7 @@ def test_tables_are_those_of_the_files(
     tables = script("tables")
     monkeypatch.setattr(tables, "ROOT", tmp_path)
     tables.main()
-    for name in ("README.md", "docs/coarse-to-fine.md", "docs/exits-and-cascades.md"):
+    pages = ("coarse-to-fine", "dynamic-decoders", "exits-and-cascades", "review")
+    for name in ("README.md", *(f"docs/{page}.md" for page in pages)):
         assert (tmp_path / name).read_text() == (ROOT / name).read_text(), "run scripts/tables.py"
     assert "Rivals that ran: " in (ROOT / "README.md").read_text()

@@ -9,18 +9,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.decoders import Decoder
+from foveal.exits import Exits
 from foveal.fusion import fuse
+from foveal.gates import Gates
 from foveal.methods import METHODS, AdaptiveSegmenter, Prediction, TrainableSegmenter
 from foveal.methods.config import settings_of
-from foveal.methods.staged import StagedSegmenter
-from samples import headless, nano, residual, residual_tower, tower
+from foveal.routes import Router
+from samples import headless, ladder, lattice, nano, residual, residual_tower, tower
 
 NAMES = list(METHODS)
 ADAPTIVE = [name for name in NAMES if name != "dense"]
-BY_POSITIONS = [name for name in ADAPTIVE if METHODS[name].decides_for == "position"]
 BY_TILES = [name for name in ADAPTIVE if METHODS[name].decides_for == "tile"]
 TRAINABLE = [name for name in NAMES if issubclass(METHODS[name], TrainableSegmenter)]
 CLASSES = 5
+Make = Callable[[int], nn.Module]
+ORDINARY: dict[object, Make] = {Router: lattice, Gates: residual}
+"""Networks with global context for methods that need a kind of part, where not any network has it."""
+HEADLESS: dict[object, Make] = {Exits: tower, Decoder: ladder, Router: lattice, Gates: residual_tower}
+"""Networks without it whose work is where such methods may save it."""
+RUN_ANY = [name for name in NAMES if METHODS[name].needs not in ORDINARY]
+"""Methods that run any network."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +46,23 @@ class Networks:
         return fuse(make_network()) if self.fused else make_network()
 
     def nano(self, name: str = "") -> Any:
-        """Make a bundled architecture with global context; for methods of positions one of residual units."""
+        """Make a bundled architecture with global context; for methods that need it, one of another kind."""
         return self._made(lambda: ordinary(name))
 
     def headless(self, name: str = "") -> Any:
-        """Make a network without global context, of stride 4 where methods do not ask for depth or units."""
-        staged = name in METHODS and issubclass(METHODS[name], StagedSegmenter)
-        of_positions = name in BY_POSITIONS
-        return self._made(
-            lambda: (tower if staged else residual_tower if of_positions else headless)(CLASSES)
-        )
+        """Make a network without global context, whose work is where a method by name may save it."""
+        kind = HEADLESS.get(METHODS[name].needs, headless) if name else headless
+        return self._made(lambda: kind(CLASSES))
 
 
-def ordinary(name: str) -> Any:
-    """Make the network that a method is tried on."""
-    return ordinary_kind(name)(CLASSES)
+def ordinary_kind(name: str = "") -> Make:
+    """Return what makes a small network that a method by name runs, from a number of classes."""
+    return ORDINARY.get(METHODS[name].needs, nano) if name else nano
 
 
-def ordinary_kind(name: str) -> Callable[[int], nn.Module]:
-    """Return what makes it, from a number of classes."""
-    return residual if name in BY_POSITIONS else nano
+def ordinary(name: str = "", classes: int = CLASSES) -> Any:
+    """Make a small network that a method by name runs."""
+    return ordinary_kind(name)(classes)
 
 
 def make(

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from foveal.data.synthetic import CLASSES, street
 from foveal.models import SegmentationNetwork, create_model
+from foveal.models.lattice import LatticeNetwork
 from foveal.models.resnet import BasicBlock
 from foveal.models.swiftnet import SwiftNetHead
 
@@ -40,6 +42,36 @@ def tower(classes: int = 5) -> nn.Sequential:
     for _ in range(3):
         layers.append(nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU()))
     return nn.Sequential(*layers, nn.Conv2d(width, classes, 1)).eval()
+
+
+class Ladder(nn.Module):
+    """A light encoder down to stride 16, and a heavy decoder at stride 4, without global context."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.early = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.deep = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU())
+        self.lateral, self.bridge = nn.Conv2d(8, 32, 1), nn.Conv2d(16, 32, 1)
+        self.blend = nn.Sequential(
+            nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1)
+        )
+        self.classify = nn.Conv2d(32, classes, 1)
+
+    def forward(self, image: Any) -> Any:
+        fine = self.early(image)
+        coarse = F.interpolate(self.bridge(self.deep(fine)), scale_factor=4, mode="bilinear")
+        return self.classify(self.blend(self.lateral(fine) + coarse[:, :, : fine.shape[2], : fine.shape[3]]))
+
+
+def ladder(classes: int = 5) -> Ladder:
+    """Make a network most of which is its decoder."""
+    return Ladder(classes).eval()
+
+
+def lattice(classes: int = 5) -> LatticeNetwork:
+    """Make a small lattice, its norms not at their start."""
+    made: LatticeNetwork = shaken(LatticeNetwork(5, 32, classes)).eval()
+    return made
 
 
 class Blocks(nn.Module):

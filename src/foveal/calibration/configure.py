@@ -108,8 +108,8 @@ def check_parts(model: Model, method: str) -> type[AdaptiveSegmenter]:
     made = find(method, METHODS, "method")
     if made.needs is not None and model.part(made.needs) is None:
         raise ValueError(
-            f"{model.name} has no {words_of(made.needs)}, which {method} needs: train the network with a "
-            f"recipe of method {method} (see recipes/), and give what that wrote"
+            f"{model.name} has no {words_of(made.needs).removeprefix('a ')}, which {method} needs: train the "
+            f"network with a recipe of method {method} (see recipes/), and give what that wrote"
         )
     return made
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from foveal.calibration.profile import find_profile, load_profile
+from foveal.cost import count_macs
 from foveal.fusion import CannotFuse, fuse
+from foveal.fusion.graph import separate_modules
 from foveal.hub.checkpoint import Compiled, Model
 from foveal.methods import (
     METHODS,
@@ -24,10 +26,10 @@ from foveal.methods import (
     Resources,
 )
 from foveal.methods.compiled import PlansOnce
+from foveal.methods.compiled_stages import RunsInStages
 from foveal.methods.frames import FrameSegmenter
 from foveal.methods.padding import PaddedMethod, PaddedNetwork, device_of
 from foveal.methods.scaling import ScaledMethod
-from foveal.methods.staged import StagedSegmenter
 from foveal.program import DenseRun, NotCompiled, Program, ReuseRun
 from foveal.program.compile import compile_fused
 from foveal.program.quantise import LEAST_AGREEMENT, Scales, find_scales, in_bf16, in_int8
@@ -81,9 +83,11 @@ class Engine:
             made = CompiledFrames(made, self.program, decides).eval()
         elif self.program is not None and (settings is not None or isinstance(made, PlansOnce)):
             made = CompiledMethod(made, self.program, settings).eval()
-        elif self.program is not None and self.precision == "f32" and isinstance(made, StagedSegmenter):
+        elif self.program is not None and self.precision == "f32" and isinstance(made, RunsInStages):
             with suppress(NotCompiled):  # then it runs layer by layer
-                made.compile()
+                count_macs(
+                    made.compile
+                )  # in a count of its own: methods are also made while images are counted
         elif self.program is not None and self.precision != "f32":
             raise ValueError(
                 f"method {method} with {config.title} has no compiled form, so no {self.precision}; leave "
@@ -215,7 +219,9 @@ def _compile(whole: nn.Module) -> Compiled:
     try:
         multiple = int(getattr(whole, "multiple", 1))
         fused = fuse(inner, multiple=multiple)
-        program = None if why_not else compile_fused(fused, multiple=multiple)
+        if not why_not:
+            across = fuse(inner, multiple=multiple, separate=()) if separate_modules(inner) else fused
+            program = compile_fused(across, multiple=multiple)
     except CannotFuse as error:
         why_not = why_not or str(error)
     except Exception as error:  # a graph of any network may hold anything

@@ -4,7 +4,8 @@ Counting goes through PyTorch's dispatcher and slows a run down. A run's MACs fo
 it computes, and those from three things: the shape of the images, how many tiles of every level each pass
 computes, and how many tiles of every level are visible after it. The last is not implied by the others: a
 coarse tile costs its enlargement in the composed map as long as any part of it is left, and how many tiles
-are left depends on where the finer ones lie.
+are left depends on where the finer ones lie. A pass without a plan, of whole images through a part of the
+network, costs what its share of the work says.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 
 class Pass(Protocol):
-    """One pass over images: its name, the tiles that ran (None for whole images), and their work."""
+    """One pass over images: its name, its work, and the tiles that ran (None for whole images)."""
 
     @property
     def name(self) -> str:
@@ -49,14 +50,13 @@ def plan_key(passes: Sequence[Pass]) -> Hashable:
 
     Returns:
         Per pass its name and, where tiles ran, the tiles per image and level that it computes and those that
-        are visible after it; elsewhere the work of every image, which is not that of the dense network where
-        images leave it early, or positions are left out.
+        are visible after it; else the work per image.
     """
     return tuple((each.name, counts) for each, counts in zip(passes, _counts(passes), strict=True))
 
 
 def _counts(passes: Sequence[Pass]) -> list[Hashable]:
-    """Count the computed and the visible tiles of every pass by image and level; work without a plan."""
+    """Count the computed and the visible tiles of every pass by image and level; the work without a plan."""
     held: Tensor | None = None
     images = levels = torch.zeros(0, dtype=torch.int64)
     found: list[Hashable] = []

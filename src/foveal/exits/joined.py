@@ -32,16 +32,18 @@ def exit_name(stage: int) -> str:
     return f"{EXIT} {stage + 1}"
 
 
-def join_heads(stages: Stages, heads: Sequence[fx.GraphModule]) -> tuple[fx.GraphModule, list[StageEnd]]:
+def join_heads(
+    stages: Stages, heads: Sequence[fx.GraphModule | None]
+) -> tuple[fx.GraphModule, list[StageEnd]]:
     """Write stages and heads as one graph.
 
     Args:
         stages: A network with joined layers, in stages.
-        heads: What runs at the end of every stage but the last, layers joined.
+        heads: What runs at the end of every stage but the last, layers joined; None for nothing.
 
     Returns:
-        The graph, whose output is that of the network; and where every stage and every head ends in it, in
-        turns.
+        The graph, whose output is that of the network; and where every stage ends in it, each followed by
+        its head if it has one.
     """
     graph, modules, copied = fx.Graph(), dict[str, Any](), dict[fx.Node, fx.Node]()
     ends: list[StageEnd] = []
@@ -53,11 +55,12 @@ def join_heads(stages: Stages, heads: Sequence[fx.GraphModule]) -> tuple[fx.Grap
             _take(modules, stages.owner, node, str(node.target))
         kept = {copied[node].name: node.name for node in stages.left_by(stage) if map_shape(node)}
         ends.append(StageEnd(copied[nodes[-1]].name, kept))
-        if stage < len(heads):
+        head = heads[stage] if stage < len(heads) else None
+        if head is not None:
             given = copied[stages.end_of(stage)]
-            found = _add_head(graph, modules, heads[stage], given, f"{EXIT}s.{stage}")
+            found = _add_head(graph, modules, head, given, f"{EXIT}s.{stage}")
             ends.append(StageEnd(found.name, {**kept, found.name: exit_name(stage)}))
-    graph.output(copied[stages.end_of(len(heads))])
+    graph.output(copied[stages.end_of(len(stages) - 1)])
     return fx.GraphModule(modules, graph), ends
 
 

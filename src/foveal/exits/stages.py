@@ -22,6 +22,7 @@ from foveal.fusion.interpret import compute
 from foveal.fusion.layers import Convolve
 from foveal.storage.names import find
 
+PLACE = "place in the network that all of it goes through"
 SAMPLE = (128, 192)
 """Sides of the image that shapes and costs are taken from [px]."""
 
@@ -49,6 +50,7 @@ class Stages(nn.Module):
     Args:
         network: Module from images [N, C, H, W] to logits [N, K, h, w]; or what `foveal.fuse` made of one.
         names: Modules after which it may be left, first to last; the usual ones if absent.
+        anywhere: Whether others may be named too, beside which something deeper goes past.
 
     Attributes:
         places: Where it may be left.
@@ -60,12 +62,14 @@ class Stages(nn.Module):
         ValueError: The network cannot be traced, has no such places, or they are in another order.
     """
 
-    def __init__(self, network: nn.Module, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, names: Sequence[str] | None = None, anywhere: bool = False
+    ) -> None:
         super().__init__()
         traced = _traced(network)
-        found = {place.name: place for place in _places(traced)}
+        found = {place.name: place for place in (_named if anywhere else _places)(traced)}
         given = [place.name for place in _usual(list(found.values()))] if names is None else list(names)
-        chosen = [find(name, found, "place in the network that all of it goes through") for name in given]
+        chosen = [find(name, found, "map in the network" if anywhere else PLACE) for name in given]
         if not given or given != [name for name in found if name in given]:
             raise ValueError(
                 f"exits of {type(network).__name__} are after {', '.join(given) or 'nothing'}; give modules "
@@ -223,19 +227,32 @@ def _output(traced: fx.GraphModule) -> fx.Node:
 
 def _places(traced: fx.GraphModule) -> list[Place]:
     """Find the maps that every path from the image to the coarsest map goes through, first to last."""
-    height, end = _height(traced), _output(traced)
-    nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
-    maps = [node for node in nodes if min(map_shape(node)[2:], default=0) > 1 and node is not end]
+    maps = _maps_of(traced)
     if not maps:
         return []
     coarsest = min(map_shape(node)[2] for node in maps)
     deepest = next(node for node in reversed(maps) if map_shape(node)[2] == coarsest)
-    through, names = _dominators(traced, deepest), _names(nodes)
+    through = {node.name for node in _dominators(traced, deepest)}
+    return [place for place in _named(traced) if place.node in through]
+
+
+def _named(traced: fx.GraphModule) -> list[Place]:
+    """Find the maps that are the last of a module, first to last."""
+    height, maps = _height(traced), _maps_of(traced)
+    nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
+    names = _names(nodes)
     return [
         Place(names[node], map_shape(node)[1], height // map_shape(node)[2], node.name)
         for node in maps
-        if node in through and node in names and height % map_shape(node)[2] == 0
+        if node in names and height % map_shape(node)[2] == 0
     ]
+
+
+def _maps_of(traced: fx.GraphModule) -> list[fx.Node]:
+    """Return the nodes that are maps of more than one line and column, but for the logits."""
+    end = _output(traced)
+    nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
+    return [node for node in nodes if min(map_shape(node)[2:], default=0) > 1 and node is not end]
 
 
 def _dominators(traced: fx.GraphModule, target: fx.Node) -> set[fx.Node]:

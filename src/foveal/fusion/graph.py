@@ -55,13 +55,20 @@ def _said(error: BaseException) -> str:
     return said
 
 
-def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None, multiple: int = 1) -> nn.Module:
+def fuse(
+    network: nn.Module,
+    dense_modules: tuple[str, ...] | None = None,
+    multiple: int = 1,
+    separate: tuple[str, ...] | None = None,
+) -> nn.Module:
     """Return a network with the same answer (up to rounding) and fewer passes over memory.
 
     Args:
         network: Module from images [N, C, H, W] to logits; it is taken as in evaluation.
         dense_modules: Submodules that are left as they are, by name; the network's `dense_modules` if absent.
         multiple: Sides of images that will come are multiples of it [px].
+        separate: Submodules that keep their names, so that they can be called one by one: layers are joined
+            within each, and none across. The network's `separate_modules` if absent.
 
     Raises:
         CannotFuse: What the network does depends on the values of maps, or on sizes in a way that a graph
@@ -69,10 +76,16 @@ def fuse(network: nn.Module, dense_modules: tuple[str, ...] | None = None, multi
             it: its answer is another one, for an image of 128 x 192 px or of odd sides.
     """
     names = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
+    apart = separate_modules(network) if separate is None else separate
     try:
-        return _fuse(network, names, multiple, opened=True)
+        return _fuse(network, names, apart, multiple, opened=True)
     except CannotFuse:  # layers that pad by the sides that they are given stay as they are
-        return _fuse(network, names, multiple, opened=False)
+        return _fuse(network, names, apart, multiple, opened=False)
+
+
+def separate_modules(network: nn.Module) -> tuple[str, ...]:
+    """Name the submodules of a network that are called one by one."""
+    return tuple(getattr(network, "separate_modules", ()))
 
 
 def trace(network: nn.Module, dense_modules: tuple[str, ...] | None = None, multiple: int = 1) -> Fused:
@@ -91,6 +104,7 @@ def trace(network: nn.Module, dense_modules: tuple[str, ...] | None = None, mult
         CannotFuse: As of `fuse`.
     """
     names = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
+    names += separate_modules(network)
     traced, (image, _) = _traced_alike(network, names, multiple, opened=False)
     Shapes(traced).run(image)
     own = copy.copy(without_overwriting(network))  # constants of the graph are kept beside the modules
@@ -120,14 +134,17 @@ def _traced_alike(
     return traced, (image, expected)
 
 
-def _fuse(network: nn.Module, names: tuple[str, ...], multiple: int, opened: bool) -> nn.Module:
+def _fuse(
+    network: nn.Module, names: tuple[str, ...], apart: tuple[str, ...], multiple: int, opened: bool
+) -> nn.Module:
     kind = _name(network)
-    traced, (image, expected) = _traced_alike(network, names, multiple, opened)
+    traced, (image, expected) = _traced_alike(network, names + apart, multiple, opened)
     simplify(traced)
     # Nothing is overwritten, so maps may lie in memory in another order, which changes how sums are rounded.
     if not _same(_answer(Shapes(traced).run, image), expected, TRACED_ROUNDINGS):
         raise CannotFuse(f"{kind} gives another answer once it is traced")
     join_all(traced, opened)
+    _join_apart(traced, apart, image)
     traced.eval().requires_grad_(False)
     traced.take(attributes_of(network))
     odd = _image(network, 1, *ODD, multiple)
@@ -139,6 +156,16 @@ def _fuse(network: nn.Module, names: tuple[str, ...], multiple: int, opened: boo
                 f"{kind} gives another answer once its layers are joined, on an image of {size} px"
             )
     return traced
+
+
+def _join_apart(traced: fx.GraphModule, apart: tuple[str, ...], like: Tensor) -> None:
+    """Join the layers of the modules of a graph that are called one by one, each for the map it is given."""
+    noise = torch.Generator().manual_seed(0)
+    for node in list(traced.graph.nodes):
+        if node.op == "call_module" and node.target in apart:
+            shape = node.args[0].meta["shape"]
+            given = torch.rand(1, *shape[1:], generator=noise).to(like)
+            traced.set_submodule(str(node.target), fuse_part(traced.get_submodule(str(node.target)), given))
 
 
 def fuse_part(part: nn.Module, given: Tensor) -> Fused:

@@ -11,6 +11,7 @@ from foveal.calibration.profile import Risk
 from foveal.calibration.selector import Choice
 from foveal.cost import Timing
 from foveal.geometry.plan import SKIP
+from foveal.routes import Route
 from foveal.storage.labels import VOID
 
 
@@ -37,6 +38,8 @@ class Result:
         counted: Whether MACs were counted during the one run that was timed, which makes it slower.
         scale: Share of the image's sides that it was shrunk to before anything else.
         chosen: Who chose the settings, and why; empty if the user and the defaults did.
+        route: Route through a lattice that was taken; None if the method does not route, or all paths were
+            open.
     """
 
     image: Tensor
@@ -56,6 +59,7 @@ class Result:
     counted: bool = False
     scale: float = 1.0
     chosen: str = ""
+    route: Route | None = None
 
     @property
     def reason(self) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -62,6 +63,7 @@ class SegmentRow:
         levels: Share of the cells at every level.
         classes: Share of the labelled pixels of every class that occurs, largest first.
         files: Pictures that were written, by kind.
+        route: Weights of the paths that were taken through a lattice; for a method that routes.
         accuracy: Share of the pixels with the true label, where that is known.
         dense_accuracy: That of the dense network.
     """
@@ -90,6 +92,7 @@ class SegmentRow:
     levels: dict[str, float]
     classes: dict[str, float]
     files: dict[str, str]
+    route: dict[str, Any] | None = None
     accuracy: float | None = None
     dense_accuracy: float | None = None
 
@@ -129,6 +132,7 @@ def segment_row(path: Path, result: Result, files: Mapping[str, Path], classes: 
         levels={str(level): round(share, 4) for level, share in level_shares(result.levels).items()},
         classes={name: round(share, 4) for name, share in class_shares(result, classes)},
         files={kind: str(file) for kind, file in files.items()},
+        route=None if result.route is None else result.route.as_json(),
     )
 
 

@@ -118,6 +118,7 @@ class Runner:
             counted=counted,
             scale=prediction.trace.scale,
             chosen=self._why,
+            route=next(iter(prediction.trace.routes), None),
         )
         return self._compare(result, batch, repeat, mask) if repeat else result
 

@@ -9,11 +9,13 @@ from foveal.methods.compiled import CompiledMethod, CompiledNetwork
 from foveal.methods.compiled_frames import CompiledFrames
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.dense import Dense, DenseConfig
+from foveal.methods.dynamic_decoder import DynamicDecoder, DynamicDecoderConfig
 from foveal.methods.dynconv import DynConv, DynConvConfig
 from foveal.methods.layer_cascade import LayerCascade, LayerCascadeConfig
 from foveal.methods.mess import Mess, MessConfig
 from foveal.methods.model_select import ModelSelect, ModelSelectConfig
 from foveal.methods.prediction import Prediction, Step, Trace
+from foveal.methods.routing import Routing, RoutingConfig
 from foveal.methods.segblocks import SegBlocks, SegBlocksConfig
 from foveal.methods.video_coarse_to_fine import VideoCoarseToFine, VideoCoarseToFineConfig
 from foveal.policies.refinement import Refinement
@@ -27,6 +29,8 @@ METHODS: dict[str, type[AdaptiveSegmenter]] = {
     "layer_cascade": LayerCascade,
     "mess": Mess,
     "model_select": ModelSelect,
+    "dynamic_decoder": DynamicDecoder,
+    "routing": Routing,
     "dynconv": DynConv,
 }
 
@@ -45,6 +49,8 @@ __all__ = [
     "DenseConfig",
     "DynConv",
     "DynConvConfig",
+    "DynamicDecoder",
+    "DynamicDecoderConfig",
     "LayerCascade",
     "LayerCascadeConfig",
     "Mess",
@@ -56,6 +62,8 @@ __all__ = [
     "Prediction",
     "Refinement",
     "Resources",
+    "Routing",
+    "RoutingConfig",
     "SegBlocks",
     "SegBlocksConfig",
     "Step",

@@ -35,22 +35,25 @@ class AdaptiveSegmenter(nn.Module, ABC):
         network: The ordinary network that the method runs.
         Config: Its settings.
         decides_from: What the decision looks at, in words.
-        decides_for: The smallest thing that work is spent on or not: a tile, a position of a map, an image.
+        decides_for: The smallest thing that work is spent on or not: a tile, a position of a map, a point, an
+            image.
         supports_risk: Whether a tolerated disagreement, found by `foveal adapt`, can choose what is spent.
         is_anytime: Whether complete predictions come one after the other (`stream`).
         supports_masks: Whether places can be left out (`masked`).
         uses_memory: Whether it reads what the last call left in `memory`.
+        counts_interpolation: Whether shares of work are of all MACs; else of convolutions and products.
         needs: Kind of part that must have been trained with the network; None for methods that take any.
     """
 
     network: nn.Module
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     decides_from: ClassVar[str] = "nothing"
-    decides_for: ClassVar[Literal["tile", "position", "image"]] = "tile"
+    decides_for: ClassVar[Literal["tile", "position", "point", "image"]] = "tile"
     supports_risk: ClassVar[bool] = False
     is_anytime: ClassVar[bool] = False
     supports_masks: ClassVar[bool] = False
     uses_memory: ClassVar[bool] = False
+    counts_interpolation: ClassVar[bool] = False
     needs: ClassVar[type[nn.Module] | None] = None
 
     @classmethod

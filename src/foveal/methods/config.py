@@ -159,7 +159,7 @@ class Aim:
         hardest: Share of the pixels, the hardest, that count.
         seed: Seed of new parts, such as a policy network.
         small: A small network for the same classes, for a method that asks it first.
-        steps: Steps of the training; 0 if nobody knows.
+        steps: Length of the training, for what begins in its course; 0 if nobody said.
     """
 
     class_weight: Tensor | None = None

@@ -170,8 +170,8 @@ class LayerCascade(StagedSegmenter):
             plan = self._onward(stage, View(image, logits=answer), plan, budget - spent)
             if not bool((plan.levels >= 0).any()):
                 return
-            wanted = self.reads(stage + 1)  # others move when they are read, from where they are then
-            values = {n: _moved(value, plan) if n in wanted else value for n, value in values.items()}
+            read = self.reads(stage + 1)  # others move when they are read, from where they are then
+            values = {n: _moved(value, plan) if n in read else value for n, value in values.items()}
 
     def decide(self, image: Tensor) -> Plan:
         """Return the plan of the second stage; the first one runs for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from foveal.geometry.plan import grid
 from foveal.methods.base import AdaptiveSegmenter, WrappingMethod, check_shape
-from foveal.methods.prediction import Prediction, Trace
+from foveal.methods.prediction import Prediction
 from foveal.tiles import TileTensor
 
 if TYPE_CHECKING:
@@ -127,9 +128,7 @@ class PaddedMethod(WrappingMethod):
             return Prediction(found.logits, size, found.trace, found.memory, labels)
         stride = -(-found.size[0] // found.logits.shape[2])
         logits = found.logits[:, :, : -(-height // stride), : -(-width // stride)]
-        return Prediction(
-            logits, size, Trace(found.trace.steps, found.trace.known_levels), found.memory, labels
-        )
+        return Prediction(logits, size, replace(found.trace, scale=1.0), found.memory, labels)
 
 
 def unpadded(method: AdaptiveSegmenter) -> AdaptiveSegmenter:

@@ -14,9 +14,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from foveal.decoders import Decoder, DecoderConfig
 from foveal.exits import ExitConfig, Exits
 from foveal.gates import Gates, GatesConfig
 from foveal.policies import AnswerGate, PolicyNet
+from foveal.routes import Router
 from foveal.storage.reading import shorten
 from foveal.storage.schema import read_as
 
@@ -60,6 +62,8 @@ PARTS = {
     "policy": _by_arguments(PolicyNet, "a policy network"),
     "gate": _by_arguments(AnswerGate, "a gate"),
     "exits": PartKind(Exits, "exits", ExitConfigs, Exits, lambda part: part.configs),
+    "decoder": PartKind(Decoder, "a decoder", DecoderConfig, Decoder, lambda part: part.config),
+    "router": _by_arguments(Router, "a router"),
     "gates": PartKind(Gates, "gates", GatesConfig, lambda given, _: Gates(given), lambda part: part.config),
 }
 """Kinds by name: the names of their weights start with it and a dot."""

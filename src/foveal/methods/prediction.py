@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from foveal.geometry.plan import Plan
+    from foveal.routes import Route
     from foveal.tiles.memory import Memory
 
 
@@ -44,11 +45,13 @@ class Trace:
         steps: The decisions; their work is a share of the dense network's on the whole image.
         known_levels: Levels of the answer [N, Gh, Gw] where they do not follow from the steps.
         scale: Share of the images' sides that plans and levels are about; level 0 is full resolution there.
+        routes: Route that every image took through a lattice, for a method that routes.
     """
 
     steps: tuple[Step, ...] = ()
     known_levels: Tensor | None = None
     scale: float = 1.0
+    routes: tuple[Route, ...] = ()
 
     @property
     def work(self) -> Tensor:

@@ -228,7 +228,7 @@ class ScaledMethod(WrappingMethod):
         levels = trace.levels
         if levels is not None:
             levels = _spread(levels, shrunk_size(size, self.config.scale), size, tile)
-        return Trace(steps, levels, self.config.scale)
+        return Trace(steps, levels, self.config.scale, trace.routes)
 
 
 def unscaled(method: AdaptiveSegmenter) -> AdaptiveSegmenter:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from foveal.models.efficientnet import EfficientNetLiteEncoder
+from foveal.models.lattice import LatticeNetwork
 from foveal.models.mobilenet import MobileNetV2Encoder
 from foveal.models.nano import NanoEncoder
 from foveal.models.network import SegmentationNetwork, with_channels
@@ -57,6 +58,21 @@ def swiftnet_nano(classes: int = 19) -> SegmentationNetwork:
     return SegmentationNetwork(encoder, SwiftNetHead(encoder.channels, classes, width=48), classes)
 
 
+def lattice8(classes: int = 19) -> SegmentationNetwork:
+    """A lattice of 8 layers and 4 scales, 16 to 128 channels, for CPU-scale studies of routing."""
+    return LatticeNetwork(8, 16, classes)
+
+
+def lattice16(classes: int = 19) -> SegmentationNetwork:
+    """The lattice of Dynamic Routing with 16 layers and 4 scales, 64 to 512 channels, all paths open."""
+    return LatticeNetwork(16, 64, classes)
+
+
+def lattice33(classes: int = 19) -> SegmentationNetwork:
+    """The lattice of Dynamic Routing with 33 layers."""
+    return LatticeNetwork(33, 64, classes)
+
+
 MODELS: dict[str, Callable[[int], SegmentationNetwork]] = {
     builder.__name__: builder
     for builder in (
@@ -66,6 +82,9 @@ MODELS: dict[str, Callable[[int], SegmentationNetwork]] = {
         swiftnet_efflite1,
         swiftnet_mobilenetv2,
         swiftnet_nano,
+        lattice8,
+        lattice16,
+        lattice33,
     )
 }
 

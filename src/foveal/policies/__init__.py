@@ -15,7 +15,7 @@ from foveal.policies.detail import detail
 from foveal.policies.learned import Learned, PolicyNet
 from foveal.policies.oracle import Benefit
 from foveal.policies.protocol import FunctionPolicy, Policy, View, as_policy
-from foveal.policies.uncertainty import entropy, margin, regional_entropy, weighted_entropy
+from foveal.policies.uncertainty import entropy, logit_margin, margin, regional_entropy, weighted_entropy
 from foveal.policies.uniform import RandomPlans, Uniform
 from foveal.storage.names import find
 
@@ -65,6 +65,9 @@ POLICIES: dict[str, Entry] = {
     "detail": Entry(detail, "where reducing the image loses detail (SegBlocks 2020)"),
     "entropy": Entry(entropy, "where a coarse pass of the network is uncertain", needs_pass=True),
     "margin": Entry(margin, "where its two best classes are close", needs_pass=True),
+    "logit_margin": Entry(
+        logit_margin, "the same by their logits, however likely others are (PointRend 2020)", needs_pass=True
+    ),
     "weighted_entropy": Entry(weighted_entropy, "where it is uncertain about rare classes", needs_pass=True),
     "regional_entropy": Entry(
         regional_entropy, "the same, where whole regions are uncertain", needs_pass=True

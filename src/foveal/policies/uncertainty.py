@@ -25,6 +25,17 @@ def margin(view: View) -> Tensor:
     return 1 - (top[:, 0] - top[:, -1])
 
 
+def logit_margin(view: View) -> Tensor:
+    """Exponential of the second largest logit minus the largest: their ratio of probabilities, 1 at most.
+
+    Source: the uncertainty of Kirillov et al., "PointRend", CVPR 2020, section 3.1; the exponential keeps its
+    order, and makes it a gain that can be summed over places.
+    """
+    logits = _logits(view)
+    top = logits.topk(min(2, logits.shape[1]), 1).values
+    return (top[:, -1] - top[:, 0]).exp()
+
+
 def weighted_entropy(view: View) -> Tensor:
     """Entropy, weighted by how rare the probable classes are in the coarse answer of the same image.
 

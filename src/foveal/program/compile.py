@@ -45,7 +45,7 @@ def compile_network(
     """
     names = _dense_modules(network, dense_modules)
     try:
-        return compile_fused(fuse(network, names, multiple), names, multiple)
+        return compile_fused(fuse(network, names, multiple, separate=()), names, multiple)
     except CannotFuse as error:
         raise NotCompiled(str(error)) from None
 

@@ -14,6 +14,7 @@ from foveal.data.image import save_image, save_labels
 from foveal.geometry.plan import SKIP
 from foveal.inference.result import Result, level_shares
 from foveal.reporting.plan_text import level_name
+from foveal.reporting.route_picture import draw_route
 from foveal.storage.atomic import replacing
 
 Colour = tuple[int, int, int]
@@ -76,7 +77,7 @@ def draw_plan(image: Tensor, levels: Tensor, tile: int, caption: str = "") -> Im
 
 
 def save_pictures(result: Result, palette: Sequence[Colour], stem: Path) -> dict[str, Path]:
-    """Write the labels, the overlay and the plan of an image.
+    """Write the labels, the overlay and the plan of an image; the route where one was taken.
 
     Args:
         result: What the network said.
@@ -93,7 +94,11 @@ def save_pictures(result: Result, palette: Sequence[Colour], stem: Path) -> dict
     save_labels(result.labels, files["mask"], palette)
     image = in_colour(result.image)
     save_image(overlay(image, result.labels, palette), files["overlay"])
-    picture = draw_plan(image, result.levels, result.tile, f"work {result.work:.3f}")
+    caption = f"work {result.work:.3f}"
+    if result.route is None:
+        picture = draw_plan(image, result.levels, result.tile, caption)
+    else:
+        picture = draw_route(result.route, caption)
     with replacing(files["plan"]) as part:
         picture.save(part)
     return files

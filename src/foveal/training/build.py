@@ -78,6 +78,7 @@ def save_run(
     adapted = save_adapted(recipe, run, method, dataset)
     if adapted is not None:
         return adapted
+    said = origin or {}
     card = Card(
         network=recipe.model.name,
         classes=dataset.classes,
@@ -86,7 +87,9 @@ def save_run(
         max_level=recipe.method.max_level,
         coarse_level=recipe.method.coarse_level,
         training={"recipe": recipe.as_dict()},
-        **(origin or {}),
+        command=said.get("command", ""),
+        commit=said.get("commit", ""),
+        machine=said.get("machine", ""),
     )
     network, path = cast(SegmentationNetwork, method.network), run / "model.safetensors"
     return save_model(network, card, path, half=True, parts=parts_of(method))
