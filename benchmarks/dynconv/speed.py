@@ -4,8 +4,8 @@
 
 Three stacks of four units (basic blocks, bottlenecks, inverted residuals) on a map of a 960x720 image, then
 whole networks on such an image up to its labels, gates and the choice of positions included; trained models
-with their own gates if some are given. Gates that nobody has trained follow the network's features. The budget
-is the one at which 40 % of the positions are open in the mean of all units. Dense and gated run in turns.
+with their own gates if some are given. Gates that nobody has trained follow the features of the network. A
+budget opens 40 % of the positions in the mean of all units. Dense and gated run in turns.
 """
 
 from __future__ import annotations

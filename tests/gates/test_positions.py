@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from torch.nn import functional as F
 
-from foveal.gates.positions import Branch, Price, Squares, cover, numbered, open_best, open_where
+from foveal.gates.positions import Branch, Price, Squares, border, cover, numbered, open_best, open_where
 from foveal.gates.units import Layer, seen
 from strategies import sources
 
@@ -104,7 +104,7 @@ def test_squares_read_what_their_windows_see(source: Random) -> None:
     side = source.choice([1, 2, 4])
     wide = F.pad(mask[None].float(), (0, -out[1] % side, 0, -out[0] % side))
     squares = Squares.at((F.max_pool2d(wide, side)[0] > 0).numpy(), side)
-    index = squares.patches(where.numpy(), layer)
+    index = squares.patches(border(where.numpy(), layer), layer)
     weight = torch.randn(2, 3, *layer.kernel, dtype=torch.float64)
     full = torch.zeros(3, *size, dtype=torch.float64)
     full[:, known] = rows[where[known].long()].t()
@@ -135,7 +135,7 @@ def test_a_cover_has_every_sample_once_and_is_no_dearer_than_one_side(source: Ra
     for side in (1, 4):
         wide = np.pad(mask, [(0, -n % side) for n in size])
         cells = wide.reshape(wide.shape[0] // side, side, -1, side).any(axis=(1, 3))
-        assert price <= 1.05 * prices[side].of(int(cells.sum())) + 1e-3  # a large cover is not compared
+        assert price <= 1.2 * prices[side].of(int(cells.sum())) + 1e-3  # a large cover is not compared
     alone = cover(mask, {1: prices[1]})
     assert [squares.side for squares in alone] == ([1] if mask.any() else [])
     assert not alone or np.array_equal(numbered(alone, size) >= 0, mask)

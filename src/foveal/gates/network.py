@@ -17,7 +17,7 @@ from foveal.cost import count_macs
 from foveal.fusion import CannotFuse, fuse
 from foveal.fusion.interpret import compute
 from foveal.fusion.layers import Convolve
-from foveal.gates.positions import Branch, Choice, Mask, Price, Squares, cover, numbered
+from foveal.gates.positions import Branch, Choice, Mask, Price, Squares, border, cover, numbered
 from foveal.gates.units import Layer, Unit, find_units
 from foveal.kernels.abi import as_rows, usable
 from foveal.ops import Convolution, add_rows, convolve_patches
@@ -192,9 +192,9 @@ def _convolved(
     rows: Tensor, where: Any, squares: Sequence[Squares], layer: Layer, c: Convolution, wanted: int
 ) -> Tensor:
     """Convolve squares of a map, of which row every sample is; return rows [B, O], by-products among them."""
-    found = list[Tensor]()
+    found, bordered = list[Tensor](), border(where, layer)
     for each in squares:  # what is counted is what is wanted, by the first of them
-        index = each.patches(where, layer).to(rows.device)
+        index = each.patches(bordered, layer).to(rows.device)
         found.append(convolve_patches(rows, index, c, wanted if not found else 0).flatten(0, 2))
     if not found:
         return rows.new_zeros(0, c.outputs)

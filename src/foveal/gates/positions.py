@@ -145,7 +145,7 @@ class Price(NamedTuple):
 
 SIDES = ((1, 2, 4), (2, 4), (4,), (1,))
 """Sides of the squares of a cover that may be the cheapest: more sides cover less, and read more weights."""
-ENOUGH = 20.0
+ENOUGH = 6.0
 """Price in weights from which other covers are not tried."""
 
 
@@ -167,24 +167,22 @@ class Squares(NamedTuple):
         """Count the samples in all of them."""
         return len(self.rows) * self.side**2
 
-    def patches(self, where: NDArray[np.int32], layer: Layer) -> Tensor:
-        """Say which rows the windows of the squares read [n, P, Q], int32.
-
-        Args:
-            where: Row of every sample of the map that is read [h, w]; -1 for 0.
-            layer: The window.
-        """
+    def patches(self, bordered: NDArray[np.int32], layer: Layer) -> Tensor:
+        """Say which rows the windows of the squares read [n, P, Q], int32; of a map from `border`."""
         sides = [(self.side - 1) * layer.stride + layer.dilation * (k - 1) + 1 for k in layer.kernel]
-        room = [
-            (before, max(0, int(starts.max(initial=0)) * layer.stride + side - before - n))
-            for before, starts, side, n in zip(
-                layer.padding, (self.rows, self.columns), sides, where.shape, strict=True
-            )
-        ]
-        wide = np.pad(where, room, constant_values=-1)
-        inner = np.arange(sides[0])[:, None] * wide.shape[1] + np.arange(sides[1])
-        starts = (self.rows * wide.shape[1] + self.columns) * layer.stride
-        return torch.from_numpy(wide.ravel().take(starts[:, None, None] + inner))
+        across = bordered.shape[1]
+        inner = np.arange(sides[0])[:, None] * across + np.arange(sides[1])
+        starts = (self.rows * across + self.columns) * layer.stride
+        return torch.from_numpy(bordered.ravel().take(starts[:, None, None] + inner))
+
+
+def border(where: NDArray[np.int32], layer: Layer) -> NDArray[np.int32]:
+    """Put -1 around the rows of a map [h, w], as far as the windows of any square of its result reach."""
+    (top, left), after = layer.padding, 3 * layer.stride + layer.dilation * (max(layer.kernel) - 1)
+    height, width = where.shape
+    wide = np.full((top + height + after, left + width + after), -1, np.int32)
+    wide[top : top + height, left : left + width] = where
+    return wide
 
 
 def cover(mask: Mask, prices: Mapping[int, Price]) -> list[Squares]:
@@ -200,7 +198,9 @@ def cover(mask: Mask, prices: Mapping[int, Price]) -> list[Squares]:
     if len(prices) == 1:
         found = [Squares.at(mask, 1)]
         return [squares for squares in found if len(squares.rows)]
-    wide = np.pad(mask, [(0, -n % 4) for n in mask.shape])
+    height, width = mask.shape
+    wide = np.zeros((height - height % -4, width - width % -4), bool)
+    wide[:height, :width] = mask
     best = _covered(wide, prices, SIDES[0])
     least = sum(prices[squares.side].all for squares in best)
     if sum(prices[squares.side].of(len(squares.rows)) for squares in best) > ENOUGH * least:
@@ -231,15 +231,15 @@ def _covered(mask: Mask, prices: Mapping[int, Price], sides: Sequence[int]) -> l
 
 def numbered(cover: Sequence[Squares], size: Size) -> NDArray[np.int32]:
     """Number the samples of squares in order; return the number of every sample of a map, -1 for none."""
-    where, first = np.full((size[0] + 4, size[1] + 4), -1, np.int32), 0
+    across, first = size[1] + 4, 0
+    where = np.full((size[0] + 4) * across, -1, np.int32)
     for squares in cover:
-        inner = np.arange(squares.side)
-        rows = squares.rows[:, None, None] + inner[:, None]
-        columns = squares.columns[:, None, None] + inner
-        numbers = np.arange(first, first + squares.samples, dtype=np.int32)
-        where[rows, columns] = numbers.reshape(-1, squares.side, squares.side)
+        side = squares.side
+        inner = (np.arange(side)[:, None] * across + np.arange(side)).ravel()
+        places = (squares.rows * across + squares.columns)[:, None] + inner
+        where[places.ravel()] = np.arange(first, first + squares.samples, dtype=np.int32)
         first += squares.samples
-    return where[: size[0], : size[1]]
+    return where.reshape(-1, across)[: size[0], : size[1]]
 
 
 def _sums(values: NDArray[Any]) -> NDArray[Any]:
