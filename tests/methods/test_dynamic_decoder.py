@@ -65,13 +65,13 @@ def test_a_budget_that_pays_for_all_places_refines_all(kind: Kind, image: Tensor
     network = ladder(CLASSES)
     most = method(network, kind).most_work(SIZE)
     assert most < 1
-    made = method(network, kind, budget=most + 1e-6, steps=1)
+    made = method(network, kind, budget=most + 1e-6, doublings=1)
     found = answer(made, image)
     with torch.no_grad():
         assert_close(found.logits, made.everywhere(image))
         assert not torch.allclose(found.logits, network(image))
     assert found.trace.work.tolist() == pytest.approx([most] * 2)
-    assert answer(method(network, kind, budget=0.999, steps=1), image).trace.work.tolist() == pytest.approx(
+    assert answer(method(network, kind, budget=0.999, doublings=1), image).trace.work.tolist() == pytest.approx(
         [most] * 2
     )
 
@@ -131,7 +131,7 @@ def test_nearer_to_the_decoder_everywhere_with_more_work(kind: Kind, image: Tens
     full = method(network, kind).most_work(SIZE)
     least, off = method(network, kind).least, []
     for share in (0.0, 0.3, 0.6, 0.9, 1.0):
-        made = method(network, kind, budget=least + share * (full - least) + 1e-9, steps=1)
+        made = method(network, kind, budget=least + share * (full - least) + 1e-9, doublings=1)
         with torch.no_grad():
             off.append(float((made(image).logits - made.everywhere(image)).abs().mean()))
     assert all(more > less for more, less in pairwise(off)) and off[-1] < 1e-5
@@ -139,7 +139,7 @@ def test_nearer_to_the_decoder_everywhere_with_more_work(kind: Kind, image: Tens
 
 def test_the_uncertain_places_are_refined(kind: Kind, image: Tensor) -> None:
     network = ladder(CLASSES)
-    made = method(network, kind, budget=0.2, steps=1)
+    made = method(network, kind, budget=0.2, doublings=1)
     found = answer(made, image)
     coarse = iterated(made, image)[0].logits if kind == "nrd" else doubled(made, image)
     side = made.stages.places[1].stride // 4 if kind == "nrd" else 1

@@ -56,7 +56,7 @@ class DynamicDecoderConfig(MethodConfig):
     """Settings of the dynamic decoder."""
 
     policy: str = setting("logit_margin", "Score of the coarse answer's uncertainty; see `foveal policies`.")
-    steps: int = setting(2, "Last doublings of the answer after which points are predicted anew.", 1, 8)
+    doublings: int = setting(2, "Last doublings of the answer after which points are predicted anew.", 1, 8)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +65,7 @@ class DynamicDecoderConfig(MethodConfig):
     @property
     def time_key(self) -> tuple[object, ...]:
         """In how many steps points are predicted."""
-        return (self.steps,)
+        return (self.doublings,)
 
 
 class DynamicDecoderTraining(MethodTraining):
@@ -189,7 +189,7 @@ class DynamicDecoder(TrainableSegmenter):
         first = _step("encoder", self.least, image)
         yield Prediction(maps.enlarged(1), size, Trace((first,)))
         head, count = self.decoder.head, self._places(size)
-        for logits, spent in head.stream(maps, count, partial(self._score, image), self.config.steps):
+        for logits, spent in head.stream(maps, count, partial(self._score, image), self.config.doublings):
             check_logits(logits)
             work = spent * self.place_macs / (self.stages.macs_per_pixel * prod(size))
             yield Prediction(logits, size, Trace((first, _step(head.place, work, image))))
