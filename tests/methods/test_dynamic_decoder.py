@@ -71,9 +71,9 @@ def test_a_budget_that_pays_for_all_places_refines_all(kind: Kind, image: Tensor
         assert_close(found.logits, made.everywhere(image))
         assert not torch.allclose(found.logits, network(image))
     assert found.trace.work.tolist() == pytest.approx([most] * 2)
-    assert answer(method(network, kind, budget=0.999, doublings=1), image).trace.work.tolist() == pytest.approx(
-        [most] * 2
-    )
+    assert answer(
+        method(network, kind, budget=0.999, doublings=1), image
+    ).trace.work.tolist() == pytest.approx([most] * 2)
 
 
 def test_the_whole_budget_is_the_network_itself(kind: Kind, image: Tensor) -> None:
