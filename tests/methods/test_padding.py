@@ -38,7 +38,8 @@ def test_any_image_comes_back_at_its_size(
     image = picture(engine.channels, size)
     found = method(image)
     assert found.labels.shape == (1, *size) and found.labels.dtype == torch.uint8
-    assert found.logits.shape == (1, 4, *size)
+    if METHODS[name].decides_for != "point":  # whose answers have the stride of the map that they refine
+        assert found.logits.shape == (1, 4, *size)
     assert torch.equal(method.labels(image), found.labels)
     assert found.trace.work[0] <= 1
     message = error_of(lambda: method(image[:, :2]))

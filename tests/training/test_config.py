@@ -103,7 +103,8 @@ def test_all_problems_are_listed_at_once_with_suggestions(tmp_path: Path) -> Non
         (
             "method.name=segblock",
             "method.name   no trainable method named 'segblock'; did you mean 'segblocks'? available: dense, "
-            "segblocks, coarse_to_fine, layer_cascade, mess, model_select, routing, dynconv",
+            "segblocks, coarse_to_fine, layer_cascade, mess, model_select, dynamic_decoder, "
+            "routing, dynconv",
         ),
         ("method.max_level=-1", "method.max_level   is -1; give at least 0"),
         ("method.tiles=[]", "method.tiles   is []; give a list of at least 1"),
