@@ -1,0 +1,29 @@
+"""Table of docs/dynconv.md, from the JSON file in benchmarks/dynconv."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "dynconv"
+
+
+def dynconv() -> str:
+    """Return quality over work of gates and of as many positions at random, a row per budget."""
+    rows = json.loads((FOLDER / "camvid_rn18.json").read_text())["rows"]
+    found = {}
+    for row in rows[1:]:
+        if row["method"] == "dynconv":
+            settings = row["settings"]
+            found[settings["threshold"], row["budget"], settings["choice"]] = row
+    lines = [
+        "| budget | work | gates: mIoU | agreement | positions at random: mIoU | agreement |",
+        "|---|---|---|---|---|---|",
+    ]
+    for threshold, budget in sorted({key[:2] for key in found}, key=lambda key: (key[0] is not None, key[1])):
+        ours, theirs = (found[threshold, budget, choice] for choice in ("gates", "random"))
+        name = f"{budget:g}" if threshold is None else "gates alone (`--threshold 0 --budget 1`)"
+        cells = [f"{100 * row['miou']:.1f} | {100 * row['agreement']:.1f} %" for row in (ours, theirs)]
+        lines.append(f"| {name} | {ours['work']:.3f} | {' | '.join(cells)} |")
+    lines.append(f"| everything open | 1.000 | {100 * rows[0]['miou']:.1f} | 100.0 % | | |")
+    return "\n".join(lines)
