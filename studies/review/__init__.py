@@ -32,7 +32,7 @@ def review(
     Args:
         asked: The settings.
         outcome: What has come so far; it is filled and returned.
-        names: Scenes to measure; all if absent.
+        names: Scenes to measure; all whose images are there if absent.
         again: Whether scenes that are there already are measured again.
         report: Called with what is done next.
         command: What the user typed, for the records.
@@ -43,6 +43,10 @@ def review(
     wanted = list(SCENES if names is None else names)
     for name in wanted:
         find(name, SCENES, "scene")
+    absent = {name: why for name in wanted if names is None and (why := SCENES[name].lacks(asked))}
+    for name, why in absent.items():
+        report(f"{name} is left out: {why}")
+    wanted = [name for name in wanted if name not in absent]
     asked.out.mkdir(parents=True, exist_ok=True)
     for name in (name for name in SCENES if name in wanted):
         if done(asked.out, name) and not again:

@@ -126,6 +126,9 @@ def write_index(review: Review, scenes: Mapping[str, Scene], failed: Mapping[str
 def _draw(title: str, rows: Sequence[ReviewRow], path: Path) -> None:
     """Draw quality over work and over time, whole images as one curve."""
     figure = import_module("matplotlib.figure").Figure((2 * SIZE[0], SIZE[1]), layout="constrained")
+    colours = import_module("matplotlib").colormaps["tab20"].colors
+    names = list(dict.fromkeys(row.method for row in rows if row.name not in (STATIC, DENSE)))
+    colour = {name: colours[k % len(colours)] for k, name in enumerate(names)}
     for number, (key, text) in enumerate(
         (("work", "work, a share of the dense network's"), ("ms", "time of an image [ms]"))
     ):
@@ -141,9 +144,8 @@ def _draw(title: str, rows: Sequence[ReviewRow], path: Path) -> None:
         for method in dict.fromkeys(row.method for row in shown if row.name not in (STATIC, DENSE)):
             mine = sorted((getattr(row, key), 100 * (row.miou or 0)) for row in shown if row.method == method)
             control = next(row.control for row in shown if row.method == method)
-            axes.plot(
-                *zip(*mine, strict=True), "x:" if control else "o-", label=method, alpha=0.5 if control else 1
-            )
+            line = "x:" if control else "o-"
+            axes.plot(*zip(*mine, strict=True), line, label=method, color=colour[method])
         axes.set_xlabel(text)
         axes.set_ylabel("mIoU [%]")
         axes.grid(alpha=0.3)

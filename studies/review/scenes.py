@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -39,11 +40,18 @@ class Scene:
         title: Heading of its page.
         note: What is compared there.
         measure: Measures all rows.
+        lacks: Says what images are missing; nothing if they are there.
     """
 
     title: str
     note: str
     measure: Callable[[Review, Report], list[ReviewRow]]
+    lacks: Callable[[Review], str] = lambda review: ""
+
+
+def _no_weeds(review: Review) -> str:
+    folder = Path(review.weeds.partition(":")[2])
+    return "" if folder.is_dir() else f"its images are not there, in {folder}"
 
 
 def _street(review: Review, report: Report) -> list[ReviewRow]:
@@ -204,6 +212,7 @@ SCENES: dict[str, Scene] = {
         "Fine and sparse content",
         "Thin plants on soil: most of a picture is empty, and what counts vanishes when it is shrunk.",
         _weeds,
+        _no_weeds,
     ),
     "video": Scene(
         "Video",

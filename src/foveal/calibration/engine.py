@@ -26,7 +26,7 @@ from foveal.methods import (
     Resources,
 )
 from foveal.methods.compiled import PlansOnce
-from foveal.methods.compiled_stages import RunsInStages
+from foveal.methods.compiled_stages import CompiledStages, RunsInStages
 from foveal.methods.frames import FrameSegmenter
 from foveal.methods.padding import PaddedMethod, PaddedNetwork, device_of
 from foveal.methods.scaling import ScaledMethod
@@ -53,6 +53,7 @@ class Engine:
         scales: How the program is written in 8 bits; None in another precision.
         why_not: Why there is no program, in a sentence; empty with one.
         small: What runs the small network that the model was given; None if it was given none.
+        stages: Programs of networks in stages, made when methods first ask for them.
     """
 
     model: Model = field(repr=False)
@@ -62,6 +63,9 @@ class Engine:
     scales: Scales | None = field(default=None, repr=False)
     why_not: str = ""
     small: Engine | None = field(default=None, repr=False)
+    stages: dict[tuple[object, ...], CompiledStages | None] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def make(
         self, method: str, config: MethodConfig, resources: Resources | None = None
@@ -84,16 +88,22 @@ class Engine:
         elif self.program is not None and (settings is not None or isinstance(made, PlansOnce)):
             made = CompiledMethod(made, self.program, settings).eval()
         elif self.program is not None and self.precision == "f32" and isinstance(made, RunsInStages):
-            with suppress(NotCompiled):  # then it runs layer by layer
-                count_macs(
-                    made.compile
-                )  # in a count of its own: methods are also made while images are counted
+            made.compiled = self._stages_of(made)
         elif self.program is not None and self.precision != "f32":
             raise ValueError(
                 f"method {method} with {config.title} has no compiled form, so no {self.precision}; leave "
                 "--precision out, or give another method or policy"
             )
         return self._for_any_image(made, config.reduced_by, config.whole("tile", 1))
+
+    def _stages_of(self, method: RunsInStages) -> CompiledStages | None:
+        """Return the stages of a method as parts of a program, compiled once for all settings; or None."""
+        key = type(method), *method.compiled_from
+        if key not in self.stages:
+            with suppress(NotCompiled):  # then it runs layer by layer
+                count_macs(method.compile)  # a count of its own: methods are made while images are counted
+            self.stages[key] = method.compiled
+        return self.stages[key]
 
     def _completed(self, resources: Resources | None) -> Resources:
         """Add the small network, compiled where it can be, and the parts of the model."""

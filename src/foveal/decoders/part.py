@@ -16,7 +16,7 @@ from foveal.decoders.maps import Maps
 from foveal.decoders.nrd import PatchDecoder
 from foveal.decoders.points import PointDecoder
 from foveal.exits import ExitConfig, ExitHead, Stages
-from foveal.exits.stages import Place
+from foveal.exits.places import Place
 from foveal.storage.schema import Name
 
 FINE = 4

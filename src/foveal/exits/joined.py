@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import fx, nn
 
-from foveal.exits.stages import Stages, map_shape
+from foveal.exits.places import map_shape
+from foveal.exits.stages import Stages
 
 EXIT = "exit"
 """Begins the names of the heads' logits."""

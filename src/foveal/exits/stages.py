@@ -9,7 +9,6 @@ the lateral convolutions of a decoder, for instance, in the last stage, for what
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,15 @@ import torch
 from torch import Tensor, fx, nn
 
 from foveal.cost import count_macs
+from foveal.exits.places import (
+    Place,
+    height_of,
+    map_shape,
+    output_of,
+    places_named,
+    places_through,
+    usual_places,
+)
 from foveal.fusion.graph import CannotFuse, trace
 from foveal.fusion.interpret import compute
 from foveal.fusion.layers import Convolve
@@ -25,23 +33,6 @@ from foveal.storage.names import find
 PLACE = "place in the network that all of it goes through"
 SAMPLE = (128, 192)
 """Sides of the image that shapes and costs are taken from [px]."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A map of a network that everything deeper goes through.
-
-    Attributes:
-        name: Module that it comes out of.
-        channels: Channels of the map.
-        stride: Pixels of the image per sample.
-        node: Name of the node in the graph.
-    """
-
-    name: str
-    channels: int
-    stride: int
-    node: str
 
 
 class Stages(nn.Module):
@@ -67,8 +58,8 @@ class Stages(nn.Module):
     ) -> None:
         super().__init__()
         traced = _traced(network)
-        found = {place.name: place for place in (_named if anywhere else _places)(traced)}
-        given = [place.name for place in _usual(list(found.values()))] if names is None else list(names)
+        found = {place.name: place for place in (places_named if anywhere else places_through)(traced)}
+        given = [place.name for place in usual_places(list(found.values()))] if names is None else list(names)
         chosen = [find(name, found, "map in the network" if anywhere else PLACE) for name in given]
         if not given or given != [name for name in found if name in given]:
             raise ValueError(
@@ -76,15 +67,16 @@ class Stages(nn.Module):
                 f"in the order in which they run, each once: {', '.join(found) or 'there are none'}"
             )
         self.places = tuple(chosen)
-        answer = map_shape(_output(traced))
-        self.classes, self.stride = answer[1], _height(traced) // answer[2]
+        answer = map_shape(output_of(traced))
+        self.classes, self.stride = answer[1], height_of(traced) // answer[2]
         self.is_fused = any(isinstance(module, Convolve) for module in network.modules())
         self._network = (network,)  # not a part: its weights are those of whoever has the network
         for name, value in vars(traced)["_buffers"].items():
             if not hasattr(network, name):
                 self.register_buffer(name, value, persistent=False)
-        self._graph, self._answer = traced.graph, _output(traced).name
+        self._graph, self._answer = traced.graph, output_of(traced).name
         self._parts, self._last_uses = _cut(traced, [place.node for place in chosen])
+        self._reads = [_read_by(nodes) for nodes in self.nodes]
         self._count = _macs(self, _image(network))
 
     @classmethod
@@ -94,7 +86,7 @@ class Stages(nn.Module):
         Raises:
             ValueError: The network cannot be traced.
         """
-        return tuple(_places(_traced(network)))
+        return tuple(places_through(_traced(network)))
 
     def __len__(self) -> int:
         """Count the stages, one more than places."""
@@ -165,9 +157,7 @@ class Stages(nn.Module):
 
     def reads(self, stage: int) -> set[str]:
         """Return the names of what a stage reads of what earlier ones, or the image, have left."""
-        own = set(self.nodes[stage])
-        read = {before for node in own for before in node.all_input_nodes}
-        return {node.name for node in read - own}
+        return self._reads[stage]
 
     def end_of(self, stage: int) -> fx.Node:
         """Return the node of the map at the end of a stage; that of the logits after the last one."""
@@ -196,95 +186,17 @@ def _traced(network: nn.Module) -> fx.GraphModule:
         raise ValueError(f"{type(network).__name__} cannot be cut into stages: {error}") from None
 
 
+def _read_by(nodes: Sequence[fx.Node]) -> set[str]:
+    """Return the names of what nodes read that is none of them."""
+    read = {before for node in nodes for before in node.all_input_nodes}
+    return {node.name for node in read.difference(nodes)}
+
+
 def _image(network: nn.Module) -> Tensor:
     like = next((p for p in network.parameters()), next(iter(network.buffers()), torch.empty(0)))
     stride = max(int(getattr(network, "coarsest_stride", 1)), int(getattr(network, "multiple", 1)))
     sides = [-(-side // stride) * stride for side in SAMPLE]
     return torch.zeros(1, int(getattr(network, "in_channels", 3)), *sides).to(like)
-
-
-def map_shape(node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of a map [N, C, H, W] in the sample that was traced; nothing for what is no map."""
-    shape = node.meta.get("shape") or ()
-    return tuple(shape) if len(shape) == 4 else ()
-
-
-def _height(traced: fx.GraphModule) -> int:
-    return next(map_shape(node)[2] for node in traced.graph.nodes if node.op == "placeholder")
-
-
-def _output(traced: fx.GraphModule) -> fx.Node:
-    """Return the node of the logits.
-
-    Raises:
-        ValueError: The network returns something else than one map.
-    """
-    found = next(node for node in traced.graph.nodes if node.op == "output").args[0]
-    if not isinstance(found, fx.Node):
-        raise ValueError("the network returns several maps; give one that returns its logits alone")
-    return found
-
-
-def _places(traced: fx.GraphModule) -> list[Place]:
-    """Find the maps that every path from the image to the coarsest map goes through, first to last."""
-    maps = _maps_of(traced)
-    if not maps:
-        return []
-    coarsest = min(map_shape(node)[2] for node in maps)
-    deepest = next(node for node in reversed(maps) if map_shape(node)[2] == coarsest)
-    through = {node.name for node in _dominators(traced, deepest)}
-    return [place for place in _named(traced) if place.node in through]
-
-
-def _named(traced: fx.GraphModule) -> list[Place]:
-    """Find the maps that are the last of a module, first to last."""
-    height, maps = _height(traced), _maps_of(traced)
-    nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
-    names = _names(nodes)
-    return [
-        Place(names[node], map_shape(node)[1], height // map_shape(node)[2], node.name)
-        for node in maps
-        if node in names and height % map_shape(node)[2] == 0
-    ]
-
-
-def _maps_of(traced: fx.GraphModule) -> list[fx.Node]:
-    """Return the nodes that are maps of more than one line and column, but for the logits."""
-    end = _output(traced)
-    nodes = [node for node in traced.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
-    return [node for node in nodes if min(map_shape(node)[2:], default=0) > 1 and node is not end]
-
-
-def _dominators(traced: fx.GraphModule, target: fx.Node) -> set[fx.Node]:
-    """Return the nodes that every path from the image to a node goes through, the node among them."""
-    found: dict[fx.Node, set[fx.Node] | None] = {}
-    for node in traced.graph.nodes:
-        if node.op == "placeholder":
-            found[node] = {node}
-            continue
-        before = [found[n] for n in node.all_input_nodes if found.get(n) is not None]
-        found[node] = {node}.union(set.intersection(*before)) if before else None  # type: ignore[arg-type]
-    return found[target] or set()
-
-
-def _names(nodes: Sequence[fx.Node]) -> dict[fx.Node, str]:
-    """Name nodes by the outermost module that they are the last of; others have no name."""
-    last: dict[str, fx.Node] = {}
-    for node in nodes:
-        for path in node.meta.get("nn_module_stack", ()):
-            last[str(path)] = node
-    outwards = sorted(last.items(), key=lambda item: -item[0].count("."))
-    return {node: path for path, node in outwards if path}
-
-
-def _usual(places: Sequence[Place]) -> list[Place]:
-    """Choose the last two blocks before a change of stride, all but the last change."""
-    found = []
-    for stride in sorted({place.stride for place in places})[:-1]:
-        there = [place for place in places if place.stride == stride]
-        depth = min(place.name.count(".") for place in there)
-        found.append([place for place in there if place.name.count(".") == depth][-1])
-    return found[-2:]
 
 
 def _cut(
@@ -307,7 +219,7 @@ def _cut(
     order = [name for part in parts for name in part]
     place = {name: k for k, name in enumerate(order)}
     done: dict[str, list[str]] = {name: [] for name in order}
-    output = _output(traced)
+    output = output_of(traced)
     for node in traced.graph.nodes:
         users = [place[user.name] for user in node.users if user.name in place]
         if users and node is not output:

@@ -29,6 +29,10 @@ class RunsInStages(Protocol):
 
     compiled: CompiledStages | None
 
+    @property
+    def compiled_from(self) -> tuple[object, ...]:
+        """What the program follows from, besides the network: methods for which it is equal share one."""
+
     def compile(self) -> None:
         """Let every stage run as a part of a program; layers must be joined.
 

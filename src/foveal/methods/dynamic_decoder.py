@@ -194,6 +194,11 @@ class DynamicDecoder(TrainableSegmenter):
             work = spent * self.place_macs / (self.stages.macs_per_pixel * prod(size))
             yield Prediction(logits, size, Trace((first, _step(head.place, work, image))))
 
+    @property
+    def compiled_from(self) -> tuple[object, ...]:
+        """The decoder, for its places and its coarse answer."""
+        return (id(self.decoder),)
+
     def compile(self) -> None:
         """Let the network and its coarse answer run as parts of a program; layers must be joined.
 

@@ -124,6 +124,11 @@ class StagedSegmenter(TrainableSegmenter):
         """Return the network."""
         return self.network
 
+    @property
+    def compiled_from(self) -> tuple[object, ...]:
+        """Places and heads; a head is the same however many methods have it."""
+        return (*self.exits.places, *(id(head) for head in self.exits.heads))
+
     def compile(self) -> None:
         """Let every stage run as a part of a program; layers must be joined.
 
