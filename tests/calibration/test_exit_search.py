@@ -110,7 +110,7 @@ def test_calibration_error_and_risk_of_known_answers() -> None:
 
 def test_a_model_without_exits_is_told_how_to_get_some(data: Dataset, engine: Engine) -> None:
     plain = replace(engine, model=replace(engine.model, parts={}))
-    with pytest.raises(ValueError, match=r"has no exits, which mess needs: train the network with a recipe of method mess"):
+    with pytest.raises(ValueError, match=r"has no exits, which mess needs: train the network with a recipe"):
         search_exits(plain, data, BUDGETS)
 
 
