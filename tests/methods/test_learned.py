@@ -149,7 +149,7 @@ def test_what_a_run_saved_is_loaded_and_plans_alike(tmp_path: Path) -> None:
     method, batches, schedule, data = build_run(recipe, tmp_path / "run")
     train(method, batches, schedule, tmp_path / "run")
     model = load_model(save_run(recipe, tmp_path / "run", method, data))
-    assert model.card.policy == {"block": 64, "width": 8, "depth": 4}
+    assert model.card.parts["policy"] == {"block": 64, "width": 8, "depth": 4}
     image = torch.rand(2, 3, 150, 200)
     made = SegBlocks.from_config(
         model.network, SegBlocksConfig(0.6, "learned", model.card.tile), Resources(model.parts)
