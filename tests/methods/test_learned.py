@@ -154,7 +154,7 @@ def test_what_a_run_saved_is_loaded_and_plans_alike(tmp_path: Path) -> None:
     made = SegBlocks.from_config(
         model.network, SegBlocksConfig(0.6, "learned", model.card.tile), Resources(model.parts)
     )
-    method.policy.net.share, method.policy.budget = model.policy.share, 0.6
+    method.policy.net.share, method.policy.budget = model.parts["policy"].share, 0.6
     with torch.no_grad():
         found, expected = made.eval()(image).trace, method.eval()(image).trace
     assert torch.equal(found.plan.levels, expected.plan.levels)
