@@ -3,11 +3,11 @@
 #include "platform/region.h"
 #include "reduced/samples.h"
 
-enum { PIECE = 64 }; /* channels that are worked on together */
+enum { PIECE = 64, SHORT = 16 }; /* channels that are worked on together */
 
 static inline int32_t piece(int32_t c, int32_t channels) { return channels - c < PIECE ? channels - c : PIECE; }
 
-/* One piece of a row; `count` is PIECE but for the last, so that loops have a known length. */
+/* One piece of a row; `count` is a constant, so that loops have a known length. */
 static inline __attribute__((always_inline)) void change_piece(const ReducedChange *v, int64_t row, int32_t c, int32_t count) {
     float x[PIECE] = {0}, more[PIECE];
     const int32_t there = v->in_channels - c < count ? v->in_channels - c : count;
@@ -25,15 +25,53 @@ static inline __attribute__((always_inline)) void change_piece(const ReducedChan
     write_values(v->out, v->out_type, row * v->pitch + v->at + c, x, count);
 }
 
+/* The channels behind the last whole piece: copied to and from a short one that zeros fill up, so that loops have a known
+   length here too. */
+typedef struct {
+    float in[SHORT], scale[SHORT], shift[SHORT], more[SHORT], more_scale[SHORT], out[SHORT];
+    ReducedChange change;
+    int32_t first, count; /* channels */
+} Rest;
+
+static void take_table(float *own, const float **table, int32_t first, int32_t count) {
+    if (!*table) return;
+    memcpy(own, *table + first, (size_t)count * sizeof(float));
+    *table = own;
+}
+
+/* The last channels as a change of their own, of as many channels as a short piece has. */
+static void make_rest(const ReducedChange *v, int32_t first, Rest *rest) {
+    memset(rest, 0, sizeof *rest);
+    rest->change = *v, rest->first = first, rest->count = v->channels - first;
+    take_table(rest->scale, &rest->change.scale, first, rest->count);
+    take_table(rest->shift, &rest->change.shift, first, rest->count);
+    take_table(rest->more_scale, &rest->change.more_scale, first, rest->count);
+    rest->change.in = rest->in, rest->change.out = rest->out, rest->change.at = 0;
+    if (v->more) rest->change.more = rest->more;
+    rest->change.in_channels = rest->change.channels = rest->change.pitch = SHORT;
+}
+
+static void change_rest(const ReducedChange *v, int64_t row, Rest *rest) {
+    const int32_t left = v->in_channels - rest->first, there = left < 0 ? 0 : left < rest->count ? left : rest->count;
+    const int64_t in = type_bytes(v->in_type), more = type_bytes(v->more_type), out = type_bytes(v->out_type);
+    memcpy(rest->in, (const char *)v->in + (row * v->in_channels + rest->first) * in, (size_t)(there * in));
+    if (v->more) memcpy(rest->more, (const char *)v->more + (row * v->channels + rest->first) * more, (size_t)(rest->count * more));
+    change_piece(&rest->change, 0, 0, SHORT);
+    memcpy((char *)v->out + (row * v->pitch + v->at + rest->first) * out, rest->out, (size_t)(rest->count * out));
+}
+
 /* Where all rows have the same tables of few channels, nothing is gained by pieces of many rows: rows are short
    in images only. */
 void reduced_change_step(const ReducedChange *v, Team team) {
     const int64_t size = lines_per_task(v->rows, &team);
+    Rest rest;
+    make_rest(v, v->channels / SHORT * SHORT, &rest);
     for (int64_t first; (first = take(&team) * size) < v->rows;)
         for (int64_t row = first; row < first + size && row < v->rows; row++) {
             int32_t c = 0;
             for (; c + PIECE <= v->channels; c += PIECE) change_piece(v, row, c, PIECE);
-            if (c < v->channels) change_piece(v, row, c, v->channels - c);
+            for (; c + SHORT <= v->channels; c += SHORT) change_piece(v, row, c, SHORT);
+            if (c < v->channels) change_rest(v, row, &rest);
         }
 }
 
