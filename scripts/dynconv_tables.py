@@ -1,4 +1,4 @@
-"""Table of docs/dynconv.md, from the JSON file in benchmarks/dynconv."""
+"""Tables of docs/dynconv.md, from the JSON files in benchmarks/dynconv."""
 
 from __future__ import annotations
 
@@ -26,4 +26,18 @@ def dynconv() -> str:
         cells = [f"{100 * row['miou']:.1f} | {100 * row['agreement']:.1f} %" for row in (ours, theirs)]
         lines.append(f"| {name} | {ours['work']:.3f} | {' | '.join(cells)} |")
     lines.append(f"| everything open | 1.000 | {100 * rows[0]['miou']:.1f} | 100.0 % | | |")
+    return "\n".join(lines)
+
+
+def dynconv_speed() -> str:
+    """Return times of units and networks at 40 % of their positions beside the same ones dense."""
+    lines = [
+        "| network, 960x720 | decided as one | open | work | ms | dense ms | share of dense |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in json.loads((FOLDER / "speed.json").read_text())["rows"]:
+        lines.append(
+            f"| {row['network']} | {row['side']}x{row['side']} | {row['open']:.2f} | {row['work']:.2f} | "
+            f"{row['ms']:.0f} | {row['dense_ms']:.0f} | {row['share_of_dense_ms']:.2f} |"
+        )
     return "\n".join(lines)

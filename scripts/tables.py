@@ -9,7 +9,7 @@ from pathlib import Path
 
 from closer_tables import TABLES
 from decoder_tables import refining
-from dynconv_tables import dynconv
+from dynconv_tables import dynconv, dynconv_speed
 from exits_tables import leaving, searched, selection, selection_context
 from review_tables import REVIEW
 from rivals import rivals_text
@@ -121,7 +121,7 @@ def main() -> None:
     fill(ROOT / "docs" / "video.md", {"video": video})
     fill(ROOT / "docs" / "review.md", REVIEW)
     fill(ROOT / "docs" / "dynamic-decoders.md", {"refining": refining})
-    fill(ROOT / "docs" / "dynconv.md", {"dynconv": dynconv})
+    fill(ROOT / "docs" / "dynconv.md", {"dynconv": dynconv, "dynconv_speed": dynconv_speed})
     fill(
         ROOT / "docs" / "exits-and-cascades.md",
         {
