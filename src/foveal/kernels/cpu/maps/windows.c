@@ -20,10 +20,18 @@ enum { MOST_TAPS = 121 };
 
 /* Rows of the samples that a window sees. */
 static inline void gather_taps(const Window *v, int64_t tile, int32_t y, int32_t x, const float **taps) {
+    const Source *s = &v->in;
+    const int32_t top = y * v->stride + s->top, left = x * v->stride + s->left;
+    const int inside = top >= 0 && left >= 0 && top + (v->rows - 1) * v->dilation < s->height && left + (v->columns - 1) * v->dilation < s->width;
+    if (!s->index && inside) {
+        const float *from = s->own + ((tile * s->height + top) * s->width + left) * s->channels;
+        for (int32_t i = 0; i < v->rows; i++)
+            for (int32_t j = 0; j < v->columns; j++) *taps++ = from + ((int64_t)i * s->width + j) * v->dilation * s->channels;
+        return;
+    }
     for (int32_t i = 0; i < v->rows; i++)
         for (int32_t j = 0; j < v->columns; j++)
-            *taps++ = row_of(&v->in, row_at(&v->in, tile, y * v->stride + v->in.top + i * v->dilation,
-                                            x * v->stride + v->in.left + j * v->dilation));
+            *taps++ = row_of(s, row_at(s, tile, top + i * v->dilation, left + j * v->dilation));
 }
 
 static void max_line(const Window *v, int64_t line) {

@@ -77,7 +77,7 @@ EXPORT void foveal_program_free(Program *p) {
     if (!p) return;
     foveal_program_release(p);
     for (int64_t k = 0; p->packed && k < (int64_t)p->head.steps * ALGORITHMS; k++) free(p->packed[k]);
-    free(p->maps), free(p->steps), free(p->numbers), free(p->packed), free(p->table), free(p->reached), free(p->alias), free(p->cut_only), free(p->outside);
+    free(p->maps), free(p->steps), free(p->numbers), free(p->packed), free(p->table), free(p->reached), free(p->alias), free(p->cut_only), free(p->blocks), free(p->inner), free(p->feeds), free(p->outside);
     reduced_free(p);
     free(p);
 }
@@ -122,6 +122,10 @@ EXPORT Program *foveal_program_make(
             const int64_t floats = winograd_scratch(maps[s->in].channels, a == WINOGRAD2 ? 2 : 4);
             p->scratch = floats > p->scratch ? floats : p->scratch;
         }
+    if (find_blocks(p)) {
+        foveal_program_free(p);
+        return NULL;
+    }
     const int status = reduced_prepare(p);
     if (status) {
         if (status == -2 && size > 0) snprintf(error, (size_t)size, "its weights and scales have products that are no finite numbers");
@@ -168,6 +172,7 @@ static int prepare(Run *r) {
     g->owner = r->owner = places[4], r->base = places[5], r->finest = places[6], r->offset = places[7];
     r->held = places[8], r->decision = places[9], r->cells = places[10], r->spent = places[11];
     r->changed = places[12];
+    r->one_pass = !r->stream && !q->range && !q->histogram && q->method != METHOD_PART;
     memset(r->finest, 0, images * 4), memset(r->spent, 0, images * 8);
     const int32_t stride = p->maps[p->head.output].stride;
     const int32_t columns = columns_at(r, stride, 0);

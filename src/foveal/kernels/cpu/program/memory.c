@@ -60,7 +60,9 @@ int64_t rows_before(const Run *r, const MapSpec *m, int64_t image) {
     return rows;
 }
 
-static int persistent(const Run *r, int32_t map) { return r->crossing && r->program->reached[map]; }
+static int persistent(const Run *r, int32_t map) {
+    return r->crossing && (r->program->reached[map] || (r->one_pass && r->program->feeds[map]));
+}
 
 /* Whether a map lies in a stream, for the frames that follow. */
 static int is_kept(const Run *r, int32_t map) { return r->stream && r->program->reached[map] && r->program->maps[map].kind == TILED; }
@@ -68,7 +70,7 @@ static int is_kept(const Run *r, int32_t map) { return r->stream && r->program->
 static size_t bytes_of(const Run *r, int32_t map) {
     const Program *p = r->program;
     const MapSpec *m = &p->maps[map];
-    if (is_kept(r, map)) return 0;
+    if (is_kept(r, map) || (r->one_pass && is_inner(p, map, r->grid.tile))) return 0;
     const int64_t images = r->request->images;
     int64_t rows = 0;
     if (m->kind == TILED) {
@@ -110,6 +112,7 @@ static void live(const Run *r, Life *lives) {
         const int32_t maps[3] = {p->steps[s].in, p->steps[s].other, p->steps[s].out};
         for (int k = 0; k < 3; k++) {
             touch(lives, maps[k], s);
+            if (block_of(r, s) < 0) touch(lives, maps[k], s - 1), touch(lives, maps[k], s - 2); /* all of a block runs at its first step */
             if (maps[k] >= 0 && r->grid.images && p->alias[maps[k]] >= 0) touch(lives, p->alias[maps[k]], s);
         }
     }

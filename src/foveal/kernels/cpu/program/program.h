@@ -79,6 +79,9 @@ typedef struct {
     TableSpec tables[MOST_TABLES];
     int32_t table_count;
     uint8_t *reached;        /* [maps]: read beyond the tiles of a pass */
+    int8_t *blocks;          /* [steps]: 1 for the first of three that may run in one pass, -1 for the others, 0 for none */
+    int32_t *inner;          /* [maps]: stride of what a block sees, if the map only stands between its steps; 0 for others */
+    uint8_t *feeds;          /* [maps]: what a block begins with, so that it is read beyond tiles */
     uint8_t *cut_only;       /* [steps]: a product sample by sample of whole maps, whose result only CUT reads */
     int32_t *alias;          /* [maps]: map that stands for a WHOLE one where no tiles are; -1 for none */
     float *outside;          /* zeros [widest], then the lowest number [widest] */
@@ -169,6 +172,7 @@ typedef struct {
     int32_t crossing;        /* later passes read maps of earlier ones */
     Pass pass;
     int32_t first, last;     /* the steps that run */
+    int32_t one_pass;        /* blocks run in one pass: nobody asks for what lies between their steps */
     int32_t alike;           /* whether the whole maps of all images have the same sides */
     int64_t part;            /* image whose whole maps a step works on; -1 for all images */
     int32_t *wanted;         /* rows of whole maps that tiles of the pass are cut from, in order; NULL for all */
@@ -272,10 +276,17 @@ typedef struct {
 } Shape;
 
 Shape shape_of(const Run *r, int32_t map);
+Source source_of(const Run *r, int32_t step, int32_t map, const float *outside);
 const Table *table_of(const Run *r, int32_t step);
 void run_steps(Run *r, Team team);
 void account(Run *r, int32_t step);
 void account_part(Run *r, int32_t part);
+
+/* blocks.c */
+int find_blocks(Program *p);
+int is_inner(const Program *p, int32_t map, int32_t tile);
+int32_t block_of(const Run *r, int32_t step);
+void block_step(Run *r, int32_t step, Team team);
 
 /* wanted.c */
 int find_cut_only(Program *p);

@@ -26,22 +26,22 @@ const Table *table_of(const Run *r, int32_t step) {
     return r->pass.plain || table < 0 ? NULL : &r->context->tables[table];
 }
 
-/* How a step reads its input: through the index of its scale, or on plain maps. */
-static Source source_of(const Run *r, int32_t step, const float *outside) {
+/* How a step reads its input, or another map of the same scale: through the index of the scale, or on plain maps. */
+Source source_of(const Run *r, int32_t step, int32_t map, const float *outside) {
     const Program *p = r->program;
     const StepSpec *s = &p->steps[step];
-    const Shape shape = shape_of(r, s->in);
+    const Shape shape = shape_of(r, map);
     const Table *t = table_of(r, step);
     Source in = {.outside = outside, .tiles = shape.tiles, .height = shape.height, .width = shape.width,
-                 .channels = p->maps[s->in].channels, .top = -s->top, .left = -s->left};
+                 .channels = p->maps[map].channels, .top = -s->top, .left = -s->left};
     if (!t) {
-        in.own = current(r, s->in);
+        in.own = current(r, map);
         in.own_rows = shape.tiles * shape.height * shape.width;
         return in;
     }
     const TableSpec *spec = &p->tables[p->table[step]];
     const int32_t side = side_of(r, spec->stride);
-    in.own = pool_of(r, s->in);
+    in.own = pool_of(r, map);
     in.own_rows = plain_rows(&r->grid, side) + r->grid.tiles * side * side;
     in.index = t->index.at;
     in.means = r->means;
@@ -69,7 +69,7 @@ static void convolve(Run *r, int32_t step, Team team) {
     const int few = r->wanted && p->cut_only[step];
     const Shape shape = few ? (Shape){1, 1, (int32_t)r->wanted_count} : shape_of(r, s->out);
     Convolution v = {
-        .in = source_of(r, step, outside),
+        .in = source_of(r, step, s->in, outside),
         .before_scale = number(p, s->before_scale), .before_shift = number(p, s->before_shift),
         .before_low = s->before_low, .before_high = s->before_high,
         .out = current(r, s->out),
@@ -98,7 +98,7 @@ static void window(Run *r, int32_t step, int deep, Team team) {
     const float *outside = deep ? zeros(r) : lowest(r);
     const Shape shape = shape_of(r, s->out);
     const Window v = {
-        .in = source_of(r, step, outside), .weight = number(p, s->weight), .bias = number(p, s->bias),
+        .in = source_of(r, step, s->in, outside), .weight = number(p, s->weight), .bias = number(p, s->bias),
         .low = s->low, .high = s->high, .out = current(r, s->out),
         .rows = s->rows, .columns = s->columns, .stride = s->stride, .dilation = s->dilation,
         .out_height = shape.height, .out_width = shape.width,
@@ -111,7 +111,7 @@ static void window(Run *r, int32_t step, int deep, Team team) {
 static void enlarge(Run *r, int32_t step, Team team) {
     const StepSpec *s = &r->program->steps[step];
     const Shape shape = shape_of(r, s->out);
-    Enlargement e = {source_of(r, step, zeros(r)), s->factor, shape.height, shape.width, current(r, s->out)};
+    Enlargement e = {source_of(r, step, s->in, zeros(r)), s->factor, shape.height, shape.width, current(r, s->out)};
     average(r, step, &e.in, zeros(r), team);
     enlarge_step(&e, team);
 }
@@ -230,6 +230,10 @@ void account_part(Run *r, int32_t part) { account(r, r->program->head.steps + pa
 
 static void run_step(Run *r, int32_t step, Team team) {
     const StepSpec *s = &r->program->steps[step];
+    if (block_of(r, step)) {
+        block_step(r, step, team);
+        return;
+    }
     if (is_reduced(r->program, s)) {
         reduced_step(r, step, team);
         return;
@@ -303,10 +307,12 @@ void run_steps(Run *r, Team team) {
     }
     meet(r, team);
     for (int32_t step = r->first; step < r->last && !r->stop; step++) {
+        const int done = block_of(r, step) < 0; /* with the first step of its block */
+        if (team.thread == 0) r->request->macs += macs_of(r, &r->program->steps[step]);
+        if (done) continue;
         run_on_images(r, step, team);
         meet(r, team);
         if (team.thread == 0) {
-            r->request->macs += macs_of(r, &r->program->steps[step]);
             if (r->request->range) observe(r, step);
             account(r, step);
         }
