@@ -67,7 +67,7 @@ class PolicyNet(nn.Module):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of a block [MAC], whatever its side: its thumbnail has 2^(depth + 1) samples."""
+        """Multiply-accumulates of a block [MAC]: its thumbnail has 2^(depth + 1) samples on a side."""
         side, total = 2 ** (self.depth - 1), 0
         for layer in self.layers:
             if isinstance(layer, nn.Conv2d):
