@@ -40,7 +40,7 @@ RUN = "from mutmut.__main__ import cli; cli()"
 SURVIVED = 0, 33, None
 """Exit codes of mutants that no test noticed: tests passed, there was none, or it was not run."""
 UNTOUCHED = {"cost/macs.py": ["return False"]}
-"""Lines of a file that stay: PyTorch asks `_should_skip_dynamo` while a class is made, before mutants are known."""
+"""Lines of a file that stay: what PyTorch calls while it makes a class cannot be a mutant yet."""
 BESIDE = ("tests", "studies", "recipes", "scripts", "benchmarks", "docs", "README.md", "pyproject.toml")
 
 
