@@ -156,18 +156,15 @@ def step(folder: Path) -> Target:
 
 
 def resumed(folder: Path) -> Target:
-    """Go on from a changed checkpoint; one of the last step trains no more."""
-    schedule, batches = (
-        Schedule(9, 1e-2, average=0.5, save_every=9),
-        Batches(Scenes(1), Augment((16, 16)), 1, seed=0),
-    )
-    method = Dense(headless(len(Scenes.classes)))
-    train(method, batches, schedule, folder)
+    """Go on from a changed checkpoint, by a step."""
+    batches, method = Batches(Scenes(1), Augment((16, 16)), 1, seed=0), Dense(headless(len(Scenes.classes)))
+    first, more = (Schedule(steps, 1e-2, average=0.5, save_every=9) for steps in (9, 10))
+    train(method, batches, first, folder)
 
     def is_finite(found: nn.Module, data: bytes) -> None:
         assert all(value.isfinite().all() for value in found.state_dict().values())
 
-    return Target(folder / CHECKPOINT, lambda: train(method, batches, schedule, folder), is_finite)
+    return Target(folder / CHECKPOINT, lambda: train(method, batches, more, folder), is_finite)
 
 
 def memory(folder: Path) -> Target:
