@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 
+from foveal.benchmark.machine import describe_machine
 from foveal.cost import count_macs
 from foveal.models import create_model
 from foveal.models.lattice import SCALES, LatticeShape
@@ -145,7 +146,7 @@ def main() -> None:
     costs = LatticeCosts(shape, SIZE)
     assert counted == costs.dense == costs.of(Route.all_open(16)), "arithmetic and count are one"
     trained = AsPublished(LatticeCosts(shape, TRAINED))
-    found = {
+    found = asdict(describe_machine()) | {
         "command": f"python benchmarks/routing/macs.py {sys.argv[1]}",
         "size": SIZE,
         "classes": CLASSES,

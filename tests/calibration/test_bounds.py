@@ -184,6 +184,17 @@ def test_betting_sees_no_order_of_files() -> None:
     assert sorted_[0] == pytest.approx(sorted_[1], rel=0.05)
 
 
+def test_betting_draws_the_same_order_whatever_else_is_drawn() -> None:
+    losses = skewed(60, Generator().manual_seed(4))
+    found = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        found.append(betting(losses))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert found[0] == found[1] == found[2]
+
+
 def test_a_gambler_keeps_the_most_that_he_had() -> None:
     """Losses that come last and are large take capital away; the bound is that of the best moment."""
     order = torch.randperm(60, generator=Generator().manual_seed(0))

@@ -233,13 +233,14 @@ def test_dense_runs_exactly_where_nothing_that_costs_less_can_keep_the_risk() ->
         ([1.0, 0.5, 0.4], 1, False),
         ([1.0, 0.5, 0.4], 0, True),  # none saved work on the images that chose
         ([1.0, 1.2, 0.4], 1, True),  # it saves none on those that calibrate
+        ([1.0, 1.0, 0.4], 1, True),
         ([1.0, 0.5, 0.4], None, True),  # nothing may be mixed, and the first bound is 0.19
     ):
         found = RiskTable.fit((0, 1, 2), torch.tensor(works), losses, mixed=mixed).choose(0.15)
         assert found.dense is dense
         assert not dense or found == RiskSetting(0, 0.0, 1.0, 0.0)
     least = RiskTable.fit((0, 1, 2), torch.tensor([1.0, 0.5, 0.4]), losses, mixed=1).choose(1e-7)
-    assert least.dense  # less than one part of the images
+    assert least == RiskSetting(0, 0.0, 1.0, 0.0)  # less than one part of the images
 
 
 def test_what_is_mixed_saves_most_for_the_bound_of_as_many_images_as_calibrate() -> None:
@@ -248,6 +249,8 @@ def test_what_is_mixed_saves_most_for_the_bound_of_as_many_images_as_calibrate()
     assert choose_mixed(losses, works, 10_000) == 1  # 0.2 / 0.01 against 0.7 / 0.05
     assert choose_mixed(losses, works, 10) == 2  # with 1 / 11 on top of both
     assert choose_mixed(losses, torch.ones(3, 3), 10) == 0
+    for dearer in ([1.2, 1.1, 1.1], [1.2, 1.1, 1.0]):  # than the dense network alone
+        assert choose_mixed(losses, torch.tensor([dearer] * 3), 10) == 0
 
 
 def test_a_mixed_setting_that_there_is_not_is_refused() -> None:
@@ -261,6 +264,14 @@ def test_a_confident_bound_gives_whole_settings_in_order_and_stops_at_the_first_
     index, share, found = find_setting(losses, torch.tensor([1.0, 0.5, 0.4, 0.1]), 0.2, None, BETTING)
     assert (index, share) == (1, 1.0)
     assert 0.01 < found < 0.2
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)
+def test_the_setting_is_that_of_the_bound_that_is_wanted(bound: Bound) -> None:
+    rows = mixed_table(60)
+    found = rows.choose(0.05, bound)
+    losses = torch.tensor(rows.losses, dtype=torch.float64)
+    assert found.share == pytest.approx(0.05 / bound.of(losses[:, rows.mixed]), abs=1e-5)
 
 
 def test_the_table_estimates_the_disagreement_of_an_image_from_its_doubt() -> None:

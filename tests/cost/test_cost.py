@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -58,10 +60,12 @@ def test_norms_activations_pooling_and_nearest_neighbours_are_free() -> None:
 
 
 def test_the_total_is_all_kinds_together() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Upsample(scale_factor=2, mode="bilinear"), nn.Flatten())
-    found = macs_of(nn.Sequential(network, nn.Linear(256, 2)), 1, 3, 4, 4)
-    assert found == Macs(convolution=192, interpolation=1024, product=512)
-    assert found.total == 192 + 1024 + 512
+    twice = [nn.Upsample(scale_factor=2, mode="bilinear")] * 2
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), *twice, nn.Conv2d(4, 1, 1), nn.Flatten())
+    found = macs_of(nn.Sequential(network, nn.Linear(256, 2), nn.Linear(2, 3)), 1, 3, 4, 4)
+    assert found == Macs(convolution=192 + 1024, interpolation=1024 + 4096, product=512 + 6)
+    assert found.total == 192 + 1024 + 1024 + 4096 + 512 + 6
+    assert all(type(count) is int for count in (found.convolution, found.interpolation, found.product))
 
 
 def test_counting_runs_once_without_gradients_and_leaves_no_trace() -> None:
@@ -69,6 +73,14 @@ def test_counting_runs_once_without_gradients_and_leaves_no_trace() -> None:
     count_macs(lambda: runs.append(torch.is_grad_enabled()))
     assert runs == [False]
     assert torch.is_grad_enabled()
+
+
+def test_counting_loads_no_compiler() -> None:
+    """Which takes seconds."""
+    counted = "import sys, torch; from foveal.cost import count_macs; count_macs(lambda: torch.eye(2))"
+    subprocess.run(
+        [sys.executable, "-c", f"{counted}; assert 'torch._dynamo' not in sys.modules"], check=True
+    )
 
 
 def test_counting_ends_where_the_run_raises() -> None:
@@ -177,23 +189,27 @@ def test_shrinking_with_a_filter_costs_4_a_sample_too() -> None:
 
 
 def test_all_kinds_are_counted_under_inference_mode() -> None:
-    x, weight = torch.rand(1, 3, 4, 4), torch.rand(2, 3)
+    x, weight, found = torch.rand(1, 3, 4, 4), torch.rand(2, 3), []
     with torch.inference_mode():
         assert count_macs(lambda: F.linear(torch.rand(5, 3), weight)) == Macs(product=30)
         assert count_macs(lambda: F.interpolate(x, size=(8, 8), mode="bilinear")) == Macs(interpolation=768)
         assert count_macs(lambda: torch.einsum("ab,cb->ac", weight, weight)) == Macs(product=12)
         assert count_macs(lambda: x.softmax(1).reshape(-1).sum()) == Macs()
+        assert count_macs(lambda: found.append(x.softmax(1, dtype=torch.float64))) == Macs()
+    assert found[0].dtype == torch.float64
 
 
 def test_what_is_counted_computes_what_it_does_alone() -> None:
     x, found = torch.rand(2, 3), []
+    count = partial(count_macs, lambda: found.append(run()))
 
     def run() -> torch.Tensor:
         wide = x.to(torch.float64)
         return torch.addmm(wide.new_ones(2, 2), wide, wide.new_full((3, 2), 0.25), beta=3, alpha=2)
 
-    assert count_macs(lambda: found.append(run())) == Macs(product=12)
-    assert found[0].dtype == torch.float64 and torch.equal(found[0], run())
+    assert count() == Macs(product=12)
+    assert count_macs(count) == Macs()  # a count within another one is not part of that
+    assert all(one.dtype == torch.float64 and torch.equal(one, run()) for one in found) and len(found) == 2
 
 
 def test_kernels_are_observed_until_the_count_ends_and_then_by_who_counted_before() -> None:
@@ -219,7 +235,26 @@ def test_kernels_are_observed_until_the_count_ends_and_then_by_who_counted_befor
 def test_a_part_of_a_network_is_a_share_of_it_as_it_answers() -> None:
     part, whole = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), nn.Conv2d(3, 8, 1)
     assert relative_macs(part, whole, (1, 1)) == 0.25  # in training, one sample has no variance
-    assert part.training and int(part[1].num_batches_tracked) == 0
+    assert all(module.training for module in part.modules()) and int(part[1].num_batches_tracked) == 0
     assert relative_macs(nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 1), (3, 5)) == 9 * 3 / 15
     assert relative_macs(nn.Conv2d(3, 2, 1), nn.Identity(), (4, 5)) == 3 * 2 * 20
     assert relative_macs(nn.Identity(), nn.Identity(), (4, 5)) == 0
+
+
+class Particular(nn.Conv2d):
+    """Takes what is like its weights, and may not be copied."""
+
+    def __deepcopy__(self, _: object) -> None:
+        raise AssertionError("it is copied")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert (x.dtype, x.device) == (self.weight.dtype, self.weight.device)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("like", [{}, {"dtype": torch.float64}, {"device": "meta"}])
+@pytest.mark.parametrize("channels", [3, 5])
+def test_a_part_is_given_what_its_network_takes(channels: int, like: dict) -> None:
+    network = Particular(channels, 4, 1, **like).eval()
+    assert relative_macs(network, network, (6, 12)) == 1
+    assert relative_macs(network, network, (6, 12), level=1) == 1 / 4

@@ -125,6 +125,12 @@ def test_another_void_value(split: Path) -> None:
         [{"id": 1, "name": "a"}],
         [{"id": 0, "name": "a"}, {"id": 0, "name": "b"}],
         [{"name": "a"}],
+        [{"id": 0, "name": 7}],
+        [{"id": 0, "name": "a", "color": [1.5, 2, 3]}],
+        [{"id": 0, "name": "a", "color": [1, 2, 256]}],
+        [{"id": 0, "name": "a", "color": [1, 2, 3]}, {"id": 1, "name": "b"}],
+        {"classes": "ab"},
+        {"classes": ["a", "b"], "ignore_index": True},
         ["a"] * 256,
     ],
 )

@@ -60,7 +60,17 @@ def test_the_config_of_another_version_is_refused(root: Path) -> None:
         open_mapillary(root, "train")
 
 
-@pytest.mark.parametrize("text", ["[]", '{"labels": [1]}', '{"labels": [{"name": "a"}]}', "no json", "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "no json", "{}", '{"labels": [1]}', '{"labels": [{"name": "a"}]}'),
+        *(
+            '{"labels": [{"name": "a", "color": [1, 2, 256]}]}',
+            '{"labels": [{"name": 3, "color": [1, 2, 3]}]}',
+        ),
+        '{"labels": [{"name": "a", "color": ["x", 2, 3]}]}',
+    ],
+)
 def test_a_malformed_config_is_refused(root: Path, text: str) -> None:
     (root / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json( has no \"labels\"|: no list of classes)"):

@@ -220,6 +220,21 @@ def test_a_loaded_policy_network_knows_its_share_of_the_work(tmp_path: Path) -> 
     assert shares == [model.parts["policy"].share] * 2 and shares[0] > 0.005
 
 
+@pytest.mark.parametrize(("block", "depth"), [(16, 3), (96, 4), (4080, 3), (4096, 10)])
+def test_the_share_of_a_policy_network_takes_no_image_of_its_blocks(
+    tmp_path: Path, block: int, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = PolicyNet(block, 2, depth).eval()
+    if block < 4000:
+        assert net.macs == count_macs(lambda: net(torch.rand(1, 3, block, block))).total
+    path = save_model(nano(3), replace(CARD, tile=8), tmp_path / "model", parts={"policy": net})
+    monkeypatch.delattr(PolicyNet, "forward")
+    model = load_model(path)
+    whole = count_macs(lambda: model.network(torch.rand(1, 3, 256, 256))).total
+    share = model.parts["policy"].share
+    assert share == pytest.approx(net.macs * 256**2 / (block**2 * whole))
+
+
 def test_a_policy_network_survives_half_precision(tmp_path: Path) -> None:
     net, path = with_policy(tmp_path, half=True)
     image = torch.rand(1, 3, 256, 256)

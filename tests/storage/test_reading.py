@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import os
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import foveal
 from foveal.calibration.cost_model import CostModel
@@ -20,7 +22,7 @@ from foveal.program import spec
 from foveal.storage import reading, schema
 from foveal.storage.reading import parse_json, read_bounded, read_json, read_toml
 from foveal.storage.schema import MOST_LEVEL, MOST_TILE, Tile, read_as
-from foveal.storage.tensors import read_tensors
+from foveal.storage.tensors import read_pickled, read_tensors
 from foveal.training.config import RecipeError, read_recipe
 from foveal.training.log import read_history
 
@@ -120,8 +122,7 @@ ALLOWED = {
     ("storage/tensors.py", "safe_open"),
     ("training/loop.py", "safe_open"),  # the step alone
     ("benchmark/peaks.py", "load_file"),  # what the process that called it wrote
-    ("models/weights.py", "torch.load"),
-    ("adaptive/opening.py", "torch.load"),
+    ("storage/tensors.py", "torch.load"),
     ("adaptive/source.py", "json.loads"),  # what it has just written
 }
 
@@ -245,6 +246,46 @@ def test_tensors(content: bytes, tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(1 << 40)
     refused_soon(lambda: read_tensors(path, "weights"), "more than 8589934592 bytes")
+
+
+def pickled(path: Path, change: Callable[[bytes], bytes] = bytes) -> str:
+    """Return why a file that `torch.save` wrote is refused; nothing if it is read."""
+    path.write_bytes(change(path.read_bytes()))
+    try:
+        read_pickled(path)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def test_what_torch_saved_is_read_where_its_checksums_are_right(tmp_path: Path) -> None:
+    path, state = tmp_path / "a.pt", {"weight": torch.full((100,), 7.0), "steps": torch.tensor(3)}
+    for content in (state, {"model": state}, {"state_dict": {"model": state}}):
+        torch.save(content, path)
+        assert read_pickled(path).keys() == state.keys()
+    number = torch.full((2,), 7.0).numpy().tobytes()
+    assert pickled(path, lambda data: data.replace(number, b"1" * 8, 1)).endswith("/data/0 is damaged")
+    torch.save(state, path, _use_new_zipfile_serialization=False)  # as PyTorch did before 1.6
+    assert read_pickled(path)["weight"].tolist() == [7.0] * 100
+    for content in ([1], {3: torch.ones(1)}, torch.ones(2)):
+        torch.save(content, path)
+        assert pickled(path).endswith("no state dict")
+
+
+def test_what_torch_saved_has_no_more_numbers_than_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    places = torch.zeros(1, 1, dtype=torch.int64)
+    sparse = torch.sparse_coo_tensor(places, torch.ones(1), (1 << 40,), check_invariants=True)
+    for many in (torch.ones(1).expand(1 << 40), sparse):
+        torch.save({"weight": many}, path)
+        assert pickled(path) == "'weight' has more numbers than the file"
+    torch.save({"weight": torch.ones(1 << 16)}, path)
+    with zipfile.ZipFile(path) as parts:
+        content = {part.filename: parts.read(part) for part in parts.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as parts:
+        for name, data in content.items():
+            parts.writestr(name, data)
+    assert pickled(path) == "it is packed; torch.save packs nothing"
 
 
 def test_a_reason_is_one_short_line() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from foveal.data.augmentation import Augment
@@ -155,3 +158,27 @@ def test_a_checkpoint_of_another_method_is_refused(tmp_path: Path) -> None:
     trained(tmp_path)
     with pytest.raises(ValueError, match="is a run of another network or method; give the recipe"):
         train(Dense(headless(CLASSES)), batches(), Schedule(2), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state, name: state.pop(f"exp_avg_sq.{name}"),
+        lambda state, name: state.pop(f"step.{name}"),
+        lambda state, name: state.update({f"exp_avg.{name}": torch.zeros(3, 3)}),
+        lambda state, name: state.update({f"exp_avg.{name}": state[f"exp_avg.{name}"].int()}),
+        lambda state, name: state.update({f"step.{name}": torch.tensor(-1.0)}),
+        lambda state, name: state.update({f"step.{name}": torch.ones(2)}),
+    ],
+)
+def test_what_the_optimiser_knew_must_be_whole(
+    change: Callable[[dict[str, Tensor], str], object], tmp_path: Path
+) -> None:
+    dense = Dense(headless(CLASSES))
+    train(dense, batches(), Schedule(2), tmp_path)
+    file, name = tmp_path / CHECKPOINT, next(name for name, _ in dense.named_parameters())
+    state = load_file(file)
+    change(state, name)
+    save_file(state, file, {"state": json.dumps({"step": 2})})
+    with pytest.raises(ValueError, match=f"what the optimiser knew of '{re.escape(name)}' does not fit it"):
+        train(dense, batches(), Schedule(3), tmp_path)

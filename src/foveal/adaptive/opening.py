@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from foveal.adaptive.adapt import adapt
@@ -28,10 +27,7 @@ from foveal.models import MODELS
 from foveal.models.adapters import remedy
 from foveal.storage.finite import check_finite, mask_buffers
 from foveal.storage.reading import read_json
-from foveal.storage.tensors import read_tensors
-
-NESTED = "state_dict", "model_state_dict", "model"
-"""Where training scripts keep the weights within what they save."""
+from foveal.storage.tensors import read_pickled, read_tensors
 
 
 @dataclass(frozen=True)
@@ -227,7 +223,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     try:
         masks = mask_buffers(network)
         safe = path.suffix == ".safetensors"
-        state = read_tensors(path, "weights", masks=masks)[0] if safe else _torch_state(path)
+        state = read_tensors(path, "weights", masks=masks)[0] if safe else read_pickled(path)
         consume_prefix_in_state_dict_if_present(state, "module.")
         network.load_state_dict(state)
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
@@ -241,17 +237,6 @@ def load_weights(network: nn.Module, path: Path) -> None:
             "torch.save(network.state_dict(), FILE) or as safetensors"
         ) from None
     check_finite(state, path, masks=masks)
-
-
-def _torch_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, which may lie within what a training script saved."""
-    state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    for key in NESTED:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping):
-        raise TypeError(f"it holds a {type(state).__name__}")
-    return dict(state)
 
 
 def _made_by_function(given: Reference) -> AdaptedModel:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from foveal.data.image import looks_like_image, read_labels
 from foveal.data.pairs import Dataset, Palette, default_palette, pair_some
 from foveal.storage.labels import VOID
 from foveal.storage.reading import read_json
+from foveal.storage.schema import Byte, Colour, Count, Name, read_as
 
 LAYOUT = "expected images/[SPLIT/]NAME.jpg and masks/[SPLIT/]NAME.png (or labels/), one stem a pair"
 BINARY = (0, VOID)
@@ -21,6 +22,20 @@ CLASS_FILE_SHAPE = (
     '{"classes": ["road", ...], "palette": [[128, 64, 128], ...]} or'
     ' {"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...]} with ids 0, 1, ... without gaps'
 )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    id: Count
+    name: Name
+    color: Colour | None = None
+
+
+@dataclass(frozen=True)
+class _ClassFile:
+    classes: tuple[Name, ...] | tuple[_Entry, ...]
+    palette: tuple[Colour, ...] | None = None
+    ignore_index: Byte | None = None
 
 
 class ClassList(NamedTuple):
@@ -85,34 +100,25 @@ def read_classes(path: Path) -> ClassList:
         ValueError: the file cannot be read or has another shape.
     """
     content = read_json(path, "list of classes")
+    content = {"classes": content} if isinstance(content, list) else content
     try:
-        return _parse_classes(content)
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return _listed(read_as(_ClassFile, content, path, "list of classes"))
+    except ValueError:
         raise ValueError(f"{path} is no list of classes: expected {CLASS_FILE_SHAPE}.") from None
 
 
-def _parse_classes(content: Any) -> ClassList:
-    content = {"classes": content} if isinstance(content, list) else content
-    entries = content["classes"]
-    if all(isinstance(entry, str) for entry in entries):
-        names, colours = tuple(entries), content.get("palette")
-    else:
-        entries = sorted(entries, key=lambda entry: entry["id"])
-        _require([entry["id"] for entry in entries] == list(range(len(entries))))
-        names = tuple(str(entry["name"]) for entry in entries)
-        has_colours = all("color" in entry for entry in entries)
-        colours = [entry["color"] for entry in entries] if has_colours else content.get("palette")
-    void = content.get("ignore_index")
-    _require(0 < len(names) <= VOID and (void is None or (isinstance(void, int) and 0 <= void <= 255)))
-    return ClassList(names, _parse_palette(colours, len(names)), void)
-
-
-def _parse_palette(colours: Any, count: int) -> Palette:
-    if colours is None:
-        return default_palette(count)
-    palette = tuple((int(red), int(green), int(blue)) for red, green, blue in colours)
-    _require(len(palette) == count and all(0 <= level <= 255 for colour in palette for level in colour))
-    return palette
+def _listed(file: _ClassFile) -> ClassList:
+    names, palette = tuple(name for name in file.classes if isinstance(name, str)), file.palette
+    if not names:
+        entries = sorted((entry for entry in file.classes if isinstance(entry, _Entry)), key=lambda e: e.id)
+        _require([entry.id for entry in entries] == list(range(len(entries))))
+        names = tuple(entry.name for entry in entries)
+        colours = tuple(entry.color for entry in entries if entry.color is not None)
+        palette = colours or palette
+    _require(0 < len(names) <= VOID)
+    palette = default_palette(len(names)) if palette is None else palette
+    _require(len(palette) == len(names))
+    return ClassList(names, palette, file.ignore_index)
 
 
 def _require(condition: bool) -> None:

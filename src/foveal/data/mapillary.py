@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from foveal.data.pairs import Dataset, Palette, default_palette, pair_by_stem
 from foveal.storage.labels import VOID
 from foveal.storage.reading import read_json
+from foveal.storage.schema import Colour, Name, read_as
 
 CLASS_COUNT = 65
 UNLABELLED = 65
@@ -19,6 +21,18 @@ LAYOUT = (
     "expected training/ and validation/, each with images/NAME.jpg and labels/NAME.png"
     " (in release 2.0: v1.2/labels/NAME.png)"
 )
+
+
+@dataclass(frozen=True)
+class _Label:
+    name: Name
+    color: Colour
+    readable: Name | None = None
+
+
+@dataclass(frozen=True)
+class _Config:
+    labels: tuple[_Label, ...]
 
 
 def open_mapillary(root: str | Path, split: str = "test") -> Dataset:
@@ -51,13 +65,15 @@ def _names_and_palette(root: Path) -> tuple[tuple[str, ...], Palette]:
     configs = [root / name for name in CONFIG_NAMES if (root / name).is_file()]
     if not configs:
         return tuple(f"class_{index:02d}" for index in range(CLASS_COUNT)), default_palette(CLASS_COUNT)
+    found = read_json(configs[0], "list of classes")
     try:
-        entries = read_json(configs[0], "list of classes")["labels"]
-        colours = [entry["color"] for entry in entries]
-        palette = tuple((int(red), int(green), int(blue)) for red, green, blue in colours)
-        names = tuple(str(entry.get("readable", entry["name"])) for entry in entries)
-    except (KeyError, TypeError, AttributeError):
-        raise ValueError(f'{configs[0]} has no "labels" with "name" and "color" each.') from None
+        entries = read_as(_Config, found, configs[0], "list of classes").labels
+    except ValueError:
+        raise ValueError(
+            f'{configs[0]} has no "labels" with "name" and "color" of three bytes each.'
+        ) from None
+    names = tuple(entry.name if entry.readable is None else entry.readable for entry in entries)
+    palette = tuple(entry.color for entry in entries)
     if len(names) != CLASS_COUNT + 1:
         raise ValueError(f"{configs[0]} has {len(names)} labels; version 1.2 of the data set has 66.")
     return names[:CLASS_COUNT], palette[:CLASS_COUNT]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from safetensors.torch import save as in_bytes
 from torch import Tensor, nn
 
-from foveal.cost import relative_macs
+from foveal.cost import count_macs
 from foveal.hub.card import Card, CheckpointError
 from foveal.hub.fingerprint import fingerprint
 from foveal.methods import Resources
@@ -29,6 +28,8 @@ from foveal.storage.tensors import read_tensors
 
 M = TypeVar("M", bound=nn.Module)
 BUNDLED = Path(__file__).parent / "weights"
+COUNTED = 256
+"""Side of the image that a network's MACs are counted on [px]."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,6 @@ def load_model(name: str | Path) -> Model:
             found = part.load_state_dict(held[name], strict=False)
             missing += [f"{name}.{key}" for key in found[0]]
             unexpected += [f"{name}.{key}" for key in found[1]]
-        policy = Resources(parts).part(PolicyNet)
-        if policy is not None:
-            policy.share = relative_macs(policy, network, (math.lcm(2 * policy.block, 64),) * 2)
     except (RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged, or of another network ({shorten(error)})") from None
     for name, kind in PARTS.items():
@@ -166,7 +164,17 @@ def load_model(name: str | Path) -> Model:
             f"{path}: does not fit {card.network}; missing {missing[:3]}, unexpected {unexpected[:3]}"
         )
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    policy = Resources(parts).part(PolicyNet)
+    if policy is not None:
+        policy.share = _share(policy, network)
     return Model(path.stem, network, card, path, parts=parts)
+
+
+def _share(policy: PolicyNet, network: nn.Module) -> float:
+    """Return the MACs of a policy network as a share of the network's; both are the same for every block."""
+    image = torch.zeros(1, 3, COUNTED, COUNTED)
+    whole = count_macs(lambda: network(image)).total / COUNTED**2
+    return policy.macs / policy.block**2 / max(1.0, whole)
 
 
 def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

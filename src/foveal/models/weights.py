@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from foveal.models.adapters import Pretrained, pretrained
 from foveal.models.mobilenet import STAGES, SamePaddedConv2d, read_quantised_mobilenet
 from foveal.storage.finite import check_finite
-from foveal.storage.tensors import read_tensors
+from foveal.storage.tensors import read_pickled, read_tensors
 
 Normalisation = tuple[Tensor, Tensor]
 """Mean and deviation of the images that an encoder is given, three numbers each."""
@@ -35,17 +35,14 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return read_tensors(path, "weights file", WeightsError)[0]
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_pickled(path)
     except WeightsError:
         raise
+    except TypeError:
+        raise WeightsError(f"{path}: holds no state dict of tensors") from None
     except Exception as error:  # of the unpickler, which refuses all but tensors, and of what it calls
         raise WeightsError(f"{path}: damaged or no weights file ({_first_line(error)})") from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
+    if not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: holds no state dict of tensors")
     return state
 

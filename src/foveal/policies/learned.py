@@ -65,6 +65,16 @@ class PolicyNet(nn.Module):
         """Arguments that make such a network."""
         return {"block": self.block, "width": self.width, "depth": self.depth}
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of a block [MAC]: its thumbnail has 2^(depth + 1) samples on a side."""
+        side, total = 2 ** (self.depth - 1), 0
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                total += side * side * layer.weight.numel()
+                side //= 2
+        return total
+
     def forward(self, image: Tensor) -> Tensor:
         """Return logits [N, Bh, Bw] of seeing a block at full resolution, in the precision of the weights."""
         device = "cpu" if image.is_meta else image.device.type

@@ -245,10 +245,28 @@ def _restore(run: Path, method: nn.Module, average: AveragedModel, optimiser: to
     average.module.load_state_dict({key: stored[f"average.{key}"] for key in method.state_dict()})
     resume_average(average, step)
     for name, parameter in trained(method).items():
-        if f"{MOMENTS[0]}.{name}" in stored:
-            moments = {key: stored[f"{key}.{name}"] for key in MOMENTS}
+        moments = _moments(stored, name, parameter, path)
+        if moments:
             # The count of steps stays on the processor, where the optimiser makes it.
             optimiser.state[parameter] = {
                 key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
             }
     return step
+
+
+def _moments(stored: dict[str, Tensor], name: str, parameter: Tensor, path: Path) -> dict[str, Tensor]:
+    """Return what the optimiser knew of a parameter; nothing if it had no gradient yet.
+
+    Raises:
+        ValueError: Some of it is missing, or it is of another parameter.
+    """
+    found = {key: stored[f"{key}.{name}"] for key in MOMENTS if f"{key}.{name}" in stored}
+    forms = {(key, value.shape, value.dtype) for key, value in found.items() if key != "step"}
+    step = found.get("step", torch.zeros(()))
+    whole = forms == {(key, parameter.shape, parameter.dtype) for key in MOMENTS if key != "step"}
+    if found and not (whole and step.is_floating_point() and step.ndim == 0 and step >= 1):
+        raise ValueError(
+            f"{path}: damaged, or no checkpoint of this run (what the optimiser knew of '{name}' does not "
+            "fit it); delete it, or give another run"
+        )
+    return found

@@ -117,10 +117,10 @@ def _least(holds: Callable[[float], bool], low: float) -> float:
 
 def _hoeffding_bentkus(mean: float, supposed: float, count: int) -> float:
     """Return the p-value of the hypothesis that the expected loss is `supposed` or more."""
-    if supposed >= LARGEST:
-        return 0.0 if mean < LARGEST else 1.0
     if mean >= supposed:
         return 1.0
+    if supposed >= LARGEST:
+        return 0.0
     hoeffding = math.exp(-count * _divergence(mean, supposed))
     return min(hoeffding, math.e * _binomial(math.ceil(count * mean - 1e-9), count, supposed))
 

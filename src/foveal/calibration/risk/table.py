@@ -211,7 +211,7 @@ def choose_mixed(losses: Tensor, works: Tensor, calibrating: int) -> int:
         The setting; 0 if none saves work.
     """
     check_losses(losses)
-    bounds = (losses.double().mean(0) * calibrating + LARGEST) / (calibrating + 1)
+    bounds = losses.double().mean(0) * calibrating + LARGEST  # times calibrating + 1, of all settings
     saved = (1 - works.double().mean(0)) / bounds
     best = int(saved.argmax())
     return best if saved[best] > 0 else 0
@@ -242,7 +242,7 @@ def find_setting(
             f"images, or ask for a risk of at least {_round_up(LARGEST / (count + 1)):g}"
         )
     first = 1 if mixed is None else mixed
-    if first == 0 or first >= losses.shape[1]:
+    if first == 0:
         return 0, 1.0, 0.0
     largest = losses[:, first:].cummax(1).values
     allowed = {0: 0.0}  # of the dense network nothing has to be estimated
