@@ -27,8 +27,9 @@ class Enlarged(nn.Sequential):
 BILINEAR = nn.Upsample(scale_factor=2, mode="bilinear")
 
 
-def test_pooling_side_by_side_and_modules_that_enlarge_compile() -> None:
-    net, image = lively(Enlarged(nn.MaxPool2d(2), BILINEAR)), picture(size=(256, 384))
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2)])
+def test_pooling_side_by_side_and_modules_that_enlarge_compile(pool: nn.Module) -> None:
+    net, image = lively(Enlarged(pool, BILINEAR)), picture(size=(256, 384))
     program = compile_fused(fuse(net), multiple=2)
     found = program.run(image.numpy(), CoarseToFineRun(0.5), logits=True)
     expected = CoarseToFine(net, 0.5, 32, 1)
@@ -45,6 +46,7 @@ def test_pooling_side_by_side_and_modules_that_enlarge_compile() -> None:
     [
         (nn.MaxPool2d(2, ceil_mode=True), nn.Upsample(scale_factor=2, mode="bicubic"), "'3' is no bilinear"),
         (nn.MaxPool2d(2, 2, 1), BILINEAR, "neither an odd window padded to .* nor windows side by side"),
+        (nn.AvgPool2d(2, ceil_mode=True), BILINEAR, "neither an odd window .* nor windows side by side"),
         (nn.MaxPool2d(2), BILINEAR, "another answer than the network on an image of 75x101"),
     ],
 )

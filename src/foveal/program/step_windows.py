@@ -77,10 +77,15 @@ def average_pool(
     given = g.map(node.args[0], f"the input of '{node.name}'")
     kernel, stride, padding = map(pair, values)
     same = all(2 * p == k - 1 for k, p in zip(kernel, padding, strict=True))
-    if not same or stride[0] != stride[1] or ceil_mode or not (zeros or divisor or padding == (0, 0)):
+    blocks = padding == (0, 0) and kernel == stride  # sides are compared later
+    if (
+        stride[0] != stride[1]
+        or ceil_mode
+        or not (blocks or (same and (zeros or divisor or not any(padding))))
+    ):
         raise NotCompiled(
-            f"average pooling '{node.target}' has no odd window padded to ceil(side / stride), with zeros "
-            "that count"
+            f"average pooling '{node.target}' has neither an odd window padded to ceil(side / stride), with "
+            "zeros that count, nor windows side by side"
         )
     return average_blocks(g, node, given, kernel, stride[0], padding, divisor)
 
