@@ -132,6 +132,10 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
             ValueError: Not exactly one limit is given, it cannot be kept, or images or mask do not fit.
         """
         refuse_tracing()
+        if torch.compiler.is_dynamo_compiling():  # its layers are compiled already, or run one by one
+            limits: Any = {"budget": budget, "latency_ms": latency_ms, "risk": risk, "threshold": threshold}
+            eager = torch.compiler.disable(self.forward)
+            return eager(image, **limits, mask=mask, mask_share=mask_share, always_adapt=always_adapt)
         if self.training:
             raise ValueError(
                 "the model is in training mode; call model.eval(), and train the network before foveal.adapt"
