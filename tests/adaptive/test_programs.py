@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from foreign import UNet, lively, picture
+from foveal import tiles
 from foveal.fusion import fuse
 from foveal.geometry.plan import SKIP, Plan
 from foveal.methods import CoarseToFine, Dense, SegBlocks
 from foveal.policies import create_policy
-from foveal.program import CoarseToFineRun, NotCompiled, compile_network
+from foveal.program import CoarseToFineRun, NotCompiled, PlannedRun, compile_network
 from foveal.program.compile import compile_fused
 
 
@@ -49,6 +52,59 @@ def test_pooling_to_a_share_of_the_sides_and_modules_that_enlarge_compile(pool: 
     torch.testing.assert_close(
         torch.from_numpy(found.logits).permute(0, 3, 1, 2), logits, atol=1e-4, rtol=1e-4
     )
+
+
+class Split(nn.Module):
+    """Parts of a map's channels, each convolved with the sum of those before; one as it is."""
+
+    def __init__(self, parts: Callable[[Tensor], Sequence[Tensor]]) -> None:
+        super().__init__()
+        self.parts, self.stem = parts, nn.Conv2d(3, 16, 3, 2, 1)
+        self.each = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+        self.head = nn.Sequential(BILINEAR, nn.Conv2d(16, 3, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images [N, 3, H, W] to logits at their size."""
+        parts, out = self.parts(self.stem(image).relu()), list[Tensor]()
+        for part, convolution in zip(parts, self.each, strict=False):
+            out.append(convolution(part + out[-1] if out else part).relu())
+        return self.head(torch.cat([*out, parts[-1]], 1))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [lambda x: torch.split(x, 4, 1), lambda x: x.split([4, 4, 4, 4], dim=1), lambda x: x.chunk(4, -3)],
+    ids=["split", "sizes", "chunk"],
+)
+def test_channels_that_are_split_compile(parts: Callable[[Tensor], Sequence[Tensor]]) -> None:
+    net, image = lively(Split(parts)), picture(size=(160, 256))
+    levels = torch.tensor([[1, 1, 0, 0, 2, 2, 2, 2]] * 2 + [[0, 0, 1, 1, 2, 2, 2, 2]] * 2 + [[0] * 8])[None]
+    found = compile_network(net, multiple=2).run(image, PlannedRun(levels.numpy(), 32), logits=True).logits
+    with torch.no_grad():
+        expected = net(tiles.split(image, Plan(levels, 32, (160, 256)))).dense().permute(0, 2, 3, 1).numpy()
+    assert abs(found - expected).max() / abs(expected).max() < 1e-4
+
+
+def test_a_batch_that_is_split_does_not_compile() -> None:
+    with pytest.raises(NotCompiled, match="splits a map otherwise than by its channels"):
+        compile_network(
+            lively(Split(lambda x: [x[:, k : k + 4] + torch.split(x, 1, 2)[0][:, :4] for k in (0, 4, 8, 12)]))
+        )
+
+
+def test_a_slice_of_a_sequence_compiles() -> None:
+    class Sliced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*Enlarged(nn.MaxPool2d(2), BILINEAR))
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.layers[1:](self.layers[0](image))
+
+    net, image = lively(Sliced()), picture(size=(96, 128))
+    found = torch.from_numpy(compile_network(net, multiple=2).run(image, logits=True).logits)
+    with torch.no_grad():
+        torch.testing.assert_close(found.permute(0, 3, 1, 2), net(image), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
