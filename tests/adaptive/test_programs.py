@@ -16,6 +16,7 @@ from foveal.methods import CoarseToFine, Dense, SegBlocks
 from foveal.policies import create_policy
 from foveal.program import CoarseToFineRun, NotCompiled, PlannedRun, compile_network
 from foveal.program.compile import compile_fused
+from foveal.program.quantise import find_scales, in_bf16, in_int8
 
 
 class Enlarged(nn.Sequential):
@@ -83,6 +84,24 @@ def test_channels_that_are_split_compile(parts: Callable[[Tensor], Sequence[Tens
     with torch.no_grad():
         expected = net(tiles.split(image, Plan(levels, 32, (160, 256)))).dense().permute(0, 2, 3, 1).numpy()
     assert abs(found - expected).max() / abs(expected).max() < 1e-4
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("bf16", 0.02), ("int8", 0.1)])
+@pytest.mark.parametrize(
+    "net",
+    [
+        Enlarged(nn.AvgPool2d(2), BILINEAR),
+        Enlarged(nn.MaxPool2d(3, 2, ceil_mode=True), BILINEAR),
+        Split(lambda x: x.chunk(4, 1)),
+    ],
+    ids=["means", "ceil", "split"],
+)
+def test_pooling_and_splitting_in_reduced_precision(net: nn.Module, precision: str, limit: float) -> None:
+    program, image = compile_network(lively(net), multiple=2), picture(size=(160, 256)).numpy()
+    made = in_bf16(program) if precision == "bf16" else in_int8(program, find_scales(program, [image], 0.0))
+    for settings in (None, CoarseToFineRun(0.5)):
+        exact, found = (each.run(image, settings, logits=True).logits for each in (program, made))
+        assert abs(found - exact).max() / abs(exact).max() < limit
 
 
 def test_a_batch_that_is_split_does_not_compile() -> None:
