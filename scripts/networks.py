@@ -47,8 +47,22 @@ MEMORY = 12 << 30
 """What a network may take [bytes]; more is a row that says so."""
 PLAIN = ("resnet18", "resnet34", "resnet50", "efficientnet-b0", "mobilenet_v2", "timm-regnety_002")
 TIMM = ("tu-convnext_tiny", "mit_b0")
+KINDS = (
+    "resnext50_32x4d",
+    "densenet121",
+    "vgg11_bn",
+    "se_resnet50",
+    "xception",
+    "inceptionv4",
+    "timm-res2net50_26w_4s",
+    "mobileone_s0",
+    "dpn68",
+    "timm-skresnet18",
+    "timm-resnest14d",
+)
+"""Encoders of other kinds: groups, dense joins, no residuals, gates, depthwise, branches, split attention."""
 SMP: dict[str, tuple[str, ...]] = {
-    "Unet": (*PLAIN, "timm-mobilenetv3_large_100", *TIMM),
+    "Unet": (*PLAIN, "timm-mobilenetv3_large_100", *TIMM, *KINDS),
     "UnetPlusPlus": ("resnet34", "efficientnet-b0", "mobilenet_v2", "tu-convnext_tiny"),
     "FPN": ("resnet34", "efficientnet-b0", "mobilenet_v2", *TIMM),
     "DeepLabV3Plus": ("resnet34", "efficientnet-b0", "mobilenet_v2", "tu-convnext_tiny"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from foveal.models.adapters.torchvision import import_torchvision
+import foveal
 from foveal.ops.convolve.autotune import AUTOTUNER
 from remembered import Remembered
 
@@ -86,7 +86,7 @@ def judged_once() -> Iterator[None]:
 def torchvision() -> ModuleType:
     """Give torchvision, also beside a torch that its operators were not built for."""
     try:
-        return import_torchvision()
+        return foveal.import_torchvision()
     except ImportError:
         pytest.skip("torchvision is not installed")
 

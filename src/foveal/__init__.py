@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what a type checker sees; `_HOMES` is what runs
     from foveal.methods import SegBlocks as SegBlocks
     from foveal.models import MODELS as MODELS
     from foveal.models import create_model as create_model
+    from foveal.models.adapters.torchvision import import_torchvision as import_torchvision
     from foveal.policies import POLICIES as POLICIES
     from foveal.policies import View as View
     from foveal.policies import create_policy as create_policy
@@ -65,6 +66,7 @@ _HOMES = {
     "create_policy": "foveal.policies",
     "export_program": "foveal.hub.export",
     "fuse": "foveal.fusion",
+    "import_torchvision": "foveal.models.adapters.torchvision",
     "keep_memory": "foveal.cost",
     "load_model": "foveal.hub.checkpoint",
     "measure": "foveal.cost",

@@ -204,6 +204,12 @@ def test_what_is_no_network_is_refused(network: Any, says: str) -> None:
         foveal.adapt(network)
 
 
+def test_an_adaptive_model_is_no_network() -> None:
+    model = foveal.adapt(lively(Strided()), compile_now=False)
+    with pytest.raises(TypeError, match="an AdaptiveModel, which adapts already; give its network"):
+        foveal.adapt(model)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

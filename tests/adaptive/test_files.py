@@ -191,6 +191,25 @@ def test_a_library_that_does_not_import_is_said_with_what_helps(
         call_function("broken:make")
 
 
+def test_a_library_that_can_be_made_to_import_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder and a command name a network: nobody could call `import_torchvision` before."""
+    monkeypatch.chdir(tmp_path)
+    ready: list[bool] = []
+    monkeypatch.setattr("foveal.models.adapters.torchvision.import_torchvision", lambda: ready.append(True))
+    monkeypatch.setitem(sys.modules, "state_of_it", SimpleNamespace(ready=ready))  # type: ignore[arg-type]
+    for name in ("first", "second"):
+        lines = (
+            "import foreign, state_of_it",
+            "if not state_of_it.ready:",
+            "    raise RuntimeError('operator torchvision::nms does not exist')",
+            "make = foreign.UNet",
+        )
+        Path(f"{name}.py").write_text("\n".join(lines))
+    assert isinstance(call_function("first:make"), UNet)
+    ready.clear()
+    assert isinstance(Source("second:make").make(trusted=True), UNet)
+
+
 def test_the_file_is_json(saved: Path) -> None:
     record = json.loads((saved / "config.json").read_text())
     assert record["source"] == {"function": "foreign:make_unet", "arguments": {"classes": 4}}

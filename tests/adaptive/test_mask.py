@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import foveal
@@ -109,7 +112,23 @@ def test_dense_takes_no_plan_but_a_mask() -> None:
     assert torch.equal(out.labels[0] != 255, corner()[0])
 
 
-@pytest.mark.parametrize("mask", [torch.ones(1, 5, 5).bool(), torch.ones(1, *SIZE), [[True]], "field"])
+def test_a_mask_as_people_have_it(tmp_path: Path) -> None:
+    model, image, wanted = foveal.adapt(lively(Strided())), picture(size=SIZE), corner()
+    drawn = Image.fromarray((wanted[0].numpy() * 200).astype(np.uint8))
+    drawn.save(tmp_path / "mask.png")
+    expected = model(image, budget=0.5, mask=wanted)
+    for given in (str(tmp_path / "mask.png"), tmp_path / "mask.png", drawn, np.array(drawn), wanted.numpy()):
+        out = model(image, budget=0.5, mask=given)
+        assert torch.equal(out.labels, expected.labels)
+        assert torch.equal(out.levels, expected.levels)
+    assert torch.equal(model([image], budget=0.5, mask=[drawn])[0].labels, expected.labels)
+    with pytest.raises(ValueError, match="field does not exist"):
+        model(image, budget=0.4, mask="field")
+    with pytest.raises(ValueError, match="mask is a str; give a list with one mask per image"):
+        model([image], budget=0.4, mask="field")
+
+
+@pytest.mark.parametrize("mask", [torch.ones(1, 5, 5).bool(), torch.ones(1, *SIZE), [[True]]])
 def test_what_is_no_mask_is_refused(mask: Any) -> None:
     model = foveal.adapt(lively(Strided()))
     says = r"mask is .*; give a bool .* pixels \[1, 256, 352\], or of the wanted cells \[1, 8, 11\]"

@@ -135,7 +135,7 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
         ValueError: Its weights hold NaN or infinity, it gives no logits of pixels, or there is no such
             method, precision or level.
     """
-    if not isinstance(network, nn.Module):
+    if not isinstance(network, nn.Module) or isinstance(network, AdaptiveModel):
         raise TypeError(f"network is {_what(network)}")
     check_finite(network.state_dict(), f"network {type(network).__name__}", masks=mask_buffers(network))
     if refusal := recognise(network).refusal:
@@ -166,6 +166,8 @@ def _what(network: Any) -> str:
         )
     if isinstance(network, Mapping):
         return f"a {kind}, perhaps of weights; make the torch.nn.Module, and network.load_state_dict(weights)"
+    if isinstance(network, AdaptiveModel):
+        return "an AdaptiveModel, which adapts already; give its network to make another one of it"
     if isinstance(getattr(network, "network", None), nn.Module):
         return f"a {kind}; give its network, a torch.nn.Module"
     return f"a {kind}; give a torch.nn.Module"

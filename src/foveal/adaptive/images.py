@@ -8,6 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from foveal.data.raster import ImageFormat, read_raster, take_image
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
     OneImage = Tensor | np.ndarray[Any, Any] | Image.Image | str | PathLike[str]
+    OneMask = OneImage
     Images = OneImage | Sequence[OneImage]
 
 
@@ -48,6 +50,24 @@ def read(image: Any, channels: int) -> Any:
         return take_image(image).image(wanted)
     pillow = sys.modules.get("PIL.Image")
     return take_image(image).image(wanted) if pillow and isinstance(image, pillow.Image) else image
+
+
+def read_wanted(mask: Any) -> Any:
+    """Return what says which places are wanted as a bool tensor; a tensor, and what says none, as it is.
+
+    Args:
+        mask: File name, image of Pillow or array [H, W], not 0 (and not transparent) where wanted; array of
+            bool of any shape; tensor, or anything else.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    if isinstance(mask, np.ndarray):
+        return torch.from_numpy(mask if mask.dtype == np.bool_ else mask != 0)
+    if isinstance(mask, str | PathLike):
+        return read_raster(str(mask)).given()
+    pillow = sys.modules.get("PIL.Image")
+    return take_image(mask).given() if pillow and isinstance(mask, pillow.Image) else mask
 
 
 def batch_of(image: Any, channels: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from foveal.adaptive import files
 from foveal.adaptive.calibrating import PreparedImages, Progress, calibrate
 from foveal.adaptive.engine import build_engine, describe_model, stamp_of
-from foveal.adaptive.images import batch_of, is_one
+from foveal.adaptive.images import batch_of, is_one, read_wanted
 from foveal.adaptive.prepared import PreparedNetwork
 from foveal.adaptive.request import Answerer, Request
 from foveal.adaptive.result import AdaptiveResult, TypedCall, levels_of, nothing_wanted
@@ -32,7 +32,7 @@ from foveal.methods.base import refuse_tracing
 from foveal.storage.labels import VOID
 
 if TYPE_CHECKING:
-    from foveal.adaptive.images import Images, OneImage
+    from foveal.adaptive.images import Images, OneImage, OneMask
 
 
 class AdaptiveModel(TypedCall, ModelHubMixin):
@@ -119,8 +119,9 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
             latency_ms: Time per image [ms]; this machine is measured the first time.
             risk: Expected disagreement with the dense network, a share; after `calibrate`.
             threshold: Gain per tile from which a tile is refined.
-            mask: Wanted pixels [N, H, W] or cells [N, Gh, Gw], bool; a list of them for a list of images.
-                What is not wanted costs nothing and gets label 255.
+            mask: Wanted pixels [N, H, W] or cells [N, Gh, Gw], bool; the name of a file, an image of Pillow
+                or an array that is not 0 where wanted; a list of them for a list of images. What is not
+                wanted costs nothing and gets label 255.
             mask_share: A cell is wanted if more than this share of its pixels is.
             always_adapt: Whether tiles run also where they are predicted to save nothing.
 
@@ -131,6 +132,10 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
             ValueError: Not exactly one limit is given, it cannot be kept, or images or mask do not fit.
         """
         refuse_tracing()
+        if torch.compiler.is_dynamo_compiling():  # its layers are compiled already, or run one by one
+            limits: Any = {"budget": budget, "latency_ms": latency_ms, "risk": risk, "threshold": threshold}
+            eager = torch.compiler.disable(self.forward)
+            return eager(image, **limits, mask=mask, mask_share=mask_share, always_adapt=always_adapt)
         if self.training:
             raise ValueError(
                 "the model is in training mode; call model.eval(), and train the network before foveal.adapt"
@@ -140,7 +145,7 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         )
         if is_one(image):
             return self._segment(image, request, mask, mask_share)
-        if not isinstance(mask, Sequence | Tensor | None):
+        if isinstance(mask, str) or not isinstance(mask, Sequence | Tensor | None):
             raise ValueError(f"mask is a {type(mask).__name__}; give a list with one mask per image")
         masks = [None] * len(image) if mask is None else list(mask)
         if len(masks) != len(image):
@@ -180,7 +185,7 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         return found
 
     def _segment(
-        self, image: OneImage, request: Request, given_mask: Tensor | None, mask_share: float
+        self, image: OneImage, request: Request, given_mask: OneMask | None, mask_share: float
     ) -> AdaptiveResult:
         """Segment one batch."""
         raw = self._batch(image)
@@ -189,7 +194,8 @@ class AdaptiveModel(TypedCall, ModelHubMixin):
         tile, scale = answerer.setup.tile, answerer.setup.config.scale
         batch = self._padded(raw) if scale == 1 else raw  # shrunk images are padded afterwards
         padded = (batch.shape[2], batch.shape[3])
-        mask = None if given_mask is None else read_mask(given_mask, raw, padded, tile, mask_share)
+        wanted = read_wanted(given_mask)
+        mask = None if wanted is None else read_mask(wanted, raw, padded, tile, mask_share)
         if mask is not None and not bool(mask.cells.any()):
             return nothing_wanted(mask.pixels, tile, self.spec.classes, self.spec.palette)
         choice = answerer.choose(padded)

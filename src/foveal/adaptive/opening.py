@@ -16,7 +16,7 @@ from foveal.adaptive.engine import describe_model
 from foveal.adaptive.files import CONFIG, WEIGHTS, save
 from foveal.adaptive.model import AdaptiveModel
 from foveal.adaptive.pairs import with_small
-from foveal.adaptive.source import importable, is_function_name
+from foveal.adaptive.source import imported, is_function_name
 from foveal.adaptive.spec import Specification
 from foveal.data.raster import COLOUR, ImageFormat
 from foveal.hub.card import CheckpointError
@@ -202,9 +202,8 @@ def call_function(name: str, seed: int = 0) -> nn.Module:
     """
     module, _, function = name.partition(":")
     try:
-        with importable(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            made = getattr(importlib.import_module(module), function)()
+        with torch.random.fork_rng(devices=[]):
+            made = imported(lambda: _called(module, function, seed))
     except Exception as error:  # somebody else's code
         known = remedy(error)
         more = f"; {known}" if known else ""
@@ -212,6 +211,11 @@ def call_function(name: str, seed: int = 0) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise ValueError(f"{name} returns {made!r:.40}; give a function that returns a torch module")
     return made
+
+
+def _called(module: str, function: str, seed: int) -> Any:
+    torch.manual_seed(seed)
+    return getattr(importlib.import_module(module), function)()
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -20,7 +20,7 @@ from foveal.storage.pictures import Colour, figure, label_picture, lay_over
 if TYPE_CHECKING:
     from PIL import Image
 
-    from foveal.adaptive.images import Images, OneImage
+    from foveal.adaptive.images import Images, OneImage, OneMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +149,7 @@ class Limits(TypedDict, total=False):
     latency_ms: float | None
     risk: float | None
     threshold: float | None
-    mask: Tensor | Sequence[Tensor] | None
+    mask: OneMask | Sequence[OneMask] | None
     mask_share: float
     always_adapt: bool
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module, invalidate_caches
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 from torch import nn
 
-from foveal.models.adapters import ADAPTERS, recognise, remedy
+from foveal.models.adapters import ADAPTERS, mend, recognise, remedy
 from foveal.storage.reading import shorten
 
 KNOWN = {"foveal:create_model"}
@@ -73,8 +73,7 @@ class Source:
             )
         module, name = self.function.split(":")
         try:
-            with importable():
-                maker = getattr(import_module(module), name)
+            maker = imported(lambda: getattr(import_module(module), name))
         except Exception as error:  # somebody else's code
             raise ValueError(
                 f"the network is made by {self.function}, which cannot be imported ({shorten(error, 200)}); "
@@ -90,6 +89,17 @@ class Source:
         if not isinstance(made, nn.Module):
             raise ValueError(f"{self.function} makes a {type(made).__name__}; give one that makes a module")
         return made
+
+
+def imported(make: Callable[[], Any]) -> Any:
+    """Import by a function, from the current folder too; again where a library knows what mends an error."""
+    with importable():
+        try:
+            return make()
+        except Exception as error:  # somebody else's code
+            if not mend(error):
+                raise
+            return make()
 
 
 @contextmanager

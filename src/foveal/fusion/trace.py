@@ -124,8 +124,10 @@ class Tracer(fx.Tracer):
         return attr_val
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        """Write a module down, or run it for the example."""
-        return forward(*args, **kwargs) if self._computing else super().call_module(m, forward, args, kwargs)
+        """Write a module down, or run it for the example; look into what was made of modules in passing."""
+        if self._computing or m not in (self.submodule_paths or ()):  # such as a slice of a sequence
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
         """Add a node, and compute what it is for the example."""

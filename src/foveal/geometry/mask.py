@@ -46,7 +46,8 @@ def read_mask(given: Tensor, image: Tensor, padded: tuple[int, int], tile: int, 
         kind = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(
             f"mask is {kind}; give a bool tensor of the wanted pixels {list(shapes[0])}, or of the wanted "
-            f"cells {list(shapes[1])} of {tile} px"
+            f"cells {list(shapes[1])} of {tile} px, or an image of {size[0]}x{size[1]} px that is not 0 "
+            "where wanted"
         )
     if not isinstance(share, Real) or not 0 <= share < 1:
         raise ValueError(f"mask_share is {share!r}; give a share from 0 to below 1")

@@ -124,6 +124,7 @@ class Graph:
         self.values: dict[fx.Node, Value] = {}
         self.whole: dict[int, int] = {}
         self.stacked: dict[fx.Node, list[fx.Node]] = {}
+        self.apart: dict[fx.Node, list[slice]] = {}  # which channels the parts of a split map have
         images, *sides = sample
         self.size = [side - side % -multiple for side in sides]
         noted = _Shapes(traced)
@@ -170,8 +171,10 @@ class Graph:
             if found is None or type(module).forward not in (k.forward for k in MODULES):
                 raise NotCompiled(f"module '{name}' ({type(module).__name__}) has no step")
             return found(self, node)
-        known = any(a in self.values or a in self.stacked for a in node.all_input_nodes)
-        if node not in self.shapes or not known:
+        known = any(
+            a in group for a in node.all_input_nodes for group in (self.values, self.stacked, self.apart)
+        )
+        if not (known and (node in self.shapes or self.is_split(node))):
             return None  # a size, or what follows from sizes and weights alone
         if target in FUNCTIONS:
             return FUNCTIONS[target](self, node)
@@ -238,6 +241,11 @@ class Graph:
             return None
         found = operator.attrgetter(str(node.target))(self.traced)
         return found.detach().double() if isinstance(found, Tensor) else None
+
+    def is_split(self, node: fx.Node) -> bool:
+        """Whether a node gives several maps."""
+        found = self.numbers.get(node)
+        return isinstance(found, list | tuple) and bool(found) and all(isinstance(m, Tensor) for m in found)
 
     def sides(self, node: fx.Node) -> Sides:
         """Return the sides of a whole map in a dense module, as shares of those of the map it is given.

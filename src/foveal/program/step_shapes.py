@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -131,9 +132,23 @@ def _spread(g: Graph, node: fx.Node, given: int, mode: str, corners: bool) -> Va
     return Value(out)
 
 
+@step(torch.split, "split", torch.chunk, "chunk")
+def split(g: Graph, node: fx.Node) -> None:
+    """Note which channels every part has; what takes a part becomes a step."""
+    axis = g.argument(node, 2, "dim", 0)
+    if axis not in (1, 1 - len(g.shape(node.args[0]))):
+        raise NotCompiled(f"'{node.name}' splits a map otherwise than by its channels")
+    ends = list(accumulate((part.shape[1] for part in g.numbers[node]), initial=0))
+    g.apart[node] = [slice(*both) for both in pairwise(ends)]
+
+
 @step(operator.getitem)
 def crop(g: Graph, node: fx.Node) -> Value:
     """Take some channels; take a crop behind an enlargement for the map's own extent at its stride."""
+    if node.args[0] in g.apart:
+        whole_map: Any = node.args[0].args[0]  # type: ignore[union-attr]
+        part = g.apart[node.args[0]][node.args[1]]  # type: ignore[index]
+        return _some_channels(g, node, g.value(whole_map, f"the input of '{node.name}'"), part)
     given, index = g.value(node.args[0], f"the input of '{node.name}'"), node.args[1]
     parts = index if isinstance(index, tuple) else (index,)
     if Ellipsis in [part if part is Ellipsis else None for part in parts]:

@@ -15,6 +15,17 @@ from foveal.program.graph import Graph, Value, step
 from foveal.program.layers import add_convolution
 from foveal.program.spec import MAX_POOL, UNCOUNTED
 
+NO_SHARE = "gives another side than a map's by the stride, or differs by axis or in what it returns"
+
+
+def _whole_share(kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> bool:
+    """Whether windows give side / stride samples of every side that is a multiple of the stride.
+
+    What they give of other sides is compared later, with the network.
+    """
+    beyond = dilation * (kernel - 1) + 1 - 2 * padding
+    return stride <= beyond < 2 * stride if ceil_mode else 0 < beyond <= stride
+
 
 @step(nn.MaxPool2d)
 def max_pool_layer(g: Graph, node: fx.Node) -> Value:
@@ -37,13 +48,9 @@ def max_pool(g: Graph, node: fx.Node, values: tuple[Any, ...], ceil_mode: bool, 
     given = g.map(node.args[0], f"the input of '{node.name}'")
     kernel, stride, padding, dilation = map(pair, values)
     plain = stride[0] == stride[1] and dilation[0] == dilation[1] and not indices
-    same = all(2 * p == d * (k - 1) for k, p, d in zip(kernel, padding, dilation, strict=True))
-    blocks = padding == (0, 0) and kernel == stride and dilation == (1, 1)  # sides are compared later
-    if not (plain and (same or blocks)) or (ceil_mode and not blocks):
-        raise NotCompiled(
-            f"max pooling '{node.target}' has neither an odd window padded to ceil(side / stride) nor "
-            "windows side by side"
-        )
+    sides = zip(kernel, stride, padding, dilation, strict=True)
+    if not plain or not all(_whole_share(k, s, p, d, ceil_mode) for k, s, p, d in sides):
+        raise NotCompiled(f"max pooling '{node.target}' {NO_SHARE}")
     out = g.like(given, stride=stride[0])
     fields = dict(zip(("rows", "columns"), kernel, strict=True))
     fields |= dict(zip(("top", "left"), padding, strict=True))
@@ -76,11 +83,12 @@ def average_pool(
     """Average every window, the zeros around the map among its samples, as a filter of equal weights."""
     given = g.map(node.args[0], f"the input of '{node.name}'")
     kernel, stride, padding = map(pair, values)
-    same = all(2 * p == k - 1 for k, p in zip(kernel, padding, strict=True))
-    if not same or stride[0] != stride[1] or ceil_mode or not (zeros or divisor or padding == (0, 0)):
+    sides = zip(kernel, stride, padding, strict=True)
+    if stride[0] != stride[1] or not all(_whole_share(k, s, p, 1, ceil_mode=False) for k, s, p in sides):
+        raise NotCompiled(f"average pooling '{node.target}' {NO_SHARE}")
+    if ceil_mode or not (zeros or divisor or padding == (0, 0)):
         raise NotCompiled(
-            f"average pooling '{node.target}' has no odd window padded to ceil(side / stride), with zeros "
-            "that count"
+            f"average pooling '{node.target}' leaves what is outside of the map out of its means"
         )
     return average_blocks(g, node, given, kernel, stride[0], padding, divisor)
 

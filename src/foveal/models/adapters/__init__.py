@@ -19,6 +19,7 @@ __all__ = [
     "Maker",
     "Pretrained",
     "Recognised",
+    "mend",
     "pretrained",
     "read_images",
     "recognise",
@@ -52,6 +53,11 @@ def read_images(given: Any) -> Images | None:
 def remedy(error: BaseException) -> str:
     """Say what to do about an error while networks are imported, as their library knows; empty if not."""
     return next(filter(None, (adapter.remedy(error) for adapter in ADAPTERS)), "")
+
+
+def mend(error: BaseException) -> bool:
+    """Do what lets networks be imported after an error, as their library knows; whether there was any."""
+    return any(adapter.mend(error) for adapter in ADAPTERS)
 
 
 def pretrained(source: str) -> Pretrained | None:

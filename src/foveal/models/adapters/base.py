@@ -106,6 +106,10 @@ class Adapter:
         """Say what to do about an error while networks are imported; empty if that is not known."""
         return ""
 
+    def mend(self, error: BaseException) -> bool:
+        """Do what lets networks be imported after an error; whether there was something to do."""
+        return False
+
     def pretrained(self, name: str) -> Pretrained:
         """Make a pretrained encoder of a name without the prefix.
 

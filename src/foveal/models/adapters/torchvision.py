@@ -50,8 +50,17 @@ class TorchvisionAdapter(Adapter):
             return ""
         return (
             f"install the {self.library} that was built for torch {torch.__version__}, or call "
-            f"foveal.models.adapters.{self.library}.import_{self.library}() before"
+            "foveal.import_torchvision() before"
         )
+
+    def mend(self, error: BaseException) -> bool:
+        """Import the library where it was built for another torch."""
+        if f"{self.library}::" not in str(error):
+            return False
+        with suppress(ImportError, RuntimeError):
+            import_torchvision()
+            return True
+        return False
 
     def _maker(self, network: nn.Module) -> Maker | None:
         """Find the builder whose network has weights of the same names and shapes; None if none has."""
@@ -83,7 +92,8 @@ def import_torchvision() -> ModuleType:
 
     The usual wheel beside a CPU build of torch fails to import because it registers shapes for operators
     that its library did not define. They are defined here without a body: networks and weights then work,
-    `nms` does not. Nothing in foveal calls this; import torchvision or timm after it where they fail.
+    `nms` does not. Import torchvision or timm after it where they fail; foveal calls it where a network that
+    a file or a command names cannot be imported otherwise.
 
     Raises:
         ImportError: torchvision is not installed.
