@@ -71,12 +71,32 @@ static void mean_of_lines(const Pixels *p, int64_t image, const Taps *rows, int3
     }
 }
 
-static void means_of_samples(const float *line, int32_t step, const Taps *columns, float *restrict to) {
+/* Outputs whose samples lie in two vectors beside each other: these are read, and shuffled, which is many times as fast as
+   to gather samples one by one. Returns how many outputs there are. */
+static int32_t means_of_vectors(const float *line, int32_t width, const Taps *columns, float *restrict to) {
+    int32_t x = 0;
+#if defined(__GNUC__) && !defined(__clang__) /* for __builtin_shuffle */
     const int32_t *first = columns->first;
-    for (int32_t x = 0; x < columns->outputs; x++) to[x] = columns->weight[x] * line[first[x] * step];
+    for (; x + LANES <= columns->outputs; x += LANES) {
+        if (first[x + LANES - 1] - first[x] >= 2 * LANES || first[x] + columns->taps - 1 + 2 * LANES > width) break;
+        const mask places = *(const mask *)(first + x) - first[x];
+        vec sum = {};
+        for (int32_t t = 0; t < columns->taps; t++) {
+            const float *from = line + first[x] + t;
+            sum += load(columns->weight + (int64_t)t * columns->outputs + x) * __builtin_shuffle(load(from), load(from + LANES), places);
+        }
+        store(to + x, sum);
+    }
+#endif
+    return x;
+}
+
+static void means_of_samples(const float *line, int32_t width, int32_t step, const Taps *columns, float *restrict to) {
+    const int32_t *first = columns->first, start = step == 1 ? means_of_vectors(line, width, columns, to) : 0;
+    for (int32_t x = start; x < columns->outputs; x++) to[x] = columns->weight[x] * line[first[x] * step];
     for (int32_t t = 1; t < columns->taps; t++) {
         const float *weight = columns->weight + (int64_t)t * columns->outputs, *from = line + (int64_t)t * step;
-        for (int32_t x = 0; x < columns->outputs; x++) to[x] += weight[x] * from[first[x] * step];
+        for (int32_t x = start; x < columns->outputs; x++) to[x] += weight[x] * from[first[x] * step];
     }
 }
 
@@ -89,7 +109,7 @@ void resize_step(const Pixels *p, int64_t images, const Taps *rows, const Taps *
             mean_of_lines(p, image, rows, (int32_t)y, together, between);
             for (int32_t c = 0; c < p->colours; c++)
                 means_of_samples(
-                    between + (together ? c : (int64_t)c * p->width), together ? p->colours : 1, columns,
+                    between + (together ? c : (int64_t)c * p->width), p->width, together ? p->colours : 1, columns,
                     out + (image * p->colours + c) * area + y * columns->outputs);
         }
 }
