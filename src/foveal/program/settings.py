@@ -19,7 +19,7 @@ class DenseRun:
 
     Attributes:
         tile: Side of a cell of the levels that are returned, and of a mask [px]; the network's coarsest
-            stride where it is no multiple of that.
+            stride where that is above 32, the usual side.
     """
 
     tile: int = 32
