@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import foveal
 from foreign import UNet, lively, picture
 from foveal import tiles
 from foveal.fusion import fuse
@@ -124,6 +125,23 @@ def test_a_slice_of_a_sequence_compiles() -> None:
     found = torch.from_numpy(compile_network(net, multiple=2).run(image, logits=True).logits)
     with torch.no_grad():
         torch.testing.assert_close(found.permute(0, 3, 1, 2), net(image), atol=1e-4, rtol=1e-4)
+
+
+def test_networks_coarser_than_a_usual_tile_compile() -> None:
+    down = (nn.Conv2d(3 if k == 0 else 4, 4, 3, 2, 1) for k in range(6))
+    up = nn.Upsample(scale_factor=64, mode="bilinear")
+    net, image = lively(nn.Sequential(*down, nn.Conv2d(4, 3, 1), up)), picture(size=(512, 512))
+    program = compile_network(net, multiple=64)
+    with torch.no_grad():
+        expected = net(image).permute(0, 2, 3, 1).numpy()
+    found = program.run(image, logits=True)
+    assert abs(found.logits - expected).max() / abs(expected).max() < 1e-4
+    assert found.levels.shape == (1, 8, 8)
+    for method in ("dense", "coarse_to_fine"):
+        model = foveal.adapt(net, method=method)
+        assert model.engine.program is not None
+        assert model.spec.tile == 64
+        assert torch.equal(model(image, budget=1.0).labels, torch.from_numpy(expected.argmax(3)))
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ class Program:
             MemoryError: There is no memory.
         """
         settings = settings or DenseRun()
+        if settings == DenseRun():
+            settings = DenseRun(max(settings.tile, int(self.tables.head.coarsest_stride)))
         request = Request()
         keep = [take_image(request, np.asarray(image), self.channels)]
         shape = request.images, request.height, request.width

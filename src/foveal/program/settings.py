@@ -18,7 +18,8 @@ class DenseRun:
     """Everything at full resolution, at once.
 
     Attributes:
-        tile: Side of a cell of the levels that are returned, and of a mask [px].
+        tile: Side of a cell of the levels that are returned, and of a mask [px]; the network's coarsest
+            stride where that is above 32, the usual side.
     """
 
     tile: int = 32
