@@ -122,9 +122,7 @@ class RefinedRun:
 
     def __post_init__(self) -> None:
         if not 0 <= self.coarse_level < MOST_LEVELS:
-            raise ValueError(
-                f"level is {self.coarse_level}; a program has levels 0 to {MOST_LEVELS - 1}"
-            )
+            raise ValueError(f"level is {self.coarse_level}; a program has levels 0 to {MOST_LEVELS - 1}")
         if self.levels.size and int(self.levels.max()) >= self.coarse_level:
             raise ValueError(
                 f"levels reach {int(self.levels.max())} and the first pass is at {self.coarse_level}; give "

@@ -1,4 +1,4 @@
-"""The coarse pass: labels for every wanted place of a large image, and how uncertain they are, block by block."""
+"""The coarse pass: labels for every wanted place, and how uncertain they are, block by block."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def block_part(number: int) -> str:
 
 
 def run_coarse(task: Task) -> None:
-    """Run the coarse pass on all blocks of this process that are not done; a dense run asks the mask alone."""
+    """Run the coarse pass on this process's blocks that are not done; a dense run asks the mask alone."""
     first, every = task.shard
     todo = [(k, b) for k, b in enumerate(task.cut.blocks) if k % every == first]
     todo = [(k, b) for k, b in todo if not task.parts.has(block_part(k))]
@@ -105,19 +105,20 @@ def _paint(task: Task, logits: Tensor, around: Window, window: Window, wanted: T
 
 
 def _judge(task: Task, painting: Painting, own: Tensor) -> Arrays:
-    """Say how uncertain the answer is, a row of coarse tiles at a time: logits at full resolution are large."""
+    """Say how uncertain the answer is, a row of coarse tiles at a time."""
     tile, per = task.cut.tile, task.cut.tile // task.network.stride
-    rows, maps, shares = per, [], 0
+    maps: list[Tensor] = []
+    shares = torch.zeros(painting.logits.shape[1], dtype=torch.float64)
     computed = squares(own, 1 << task.level)
-    for k, logits in enumerate(painting.bands(rows)):
+    for k, logits in enumerate(painting.bands(per)):
         top = k * (tile << task.level)
         size = min(tile << task.level, painting.size[0] - top), painting.size[1]
         maps.append(task.uncertainty.maps(logits, size, tile))
         cells = computed[top // tile : -(-(top + size[0]) // tile)]
         known = cells.repeat_interleave(per, 0).repeat_interleave(per, 1)
         known = known[: logits.shape[2], : logits.shape[3]]
-        shares = shares + task.uncertainty.shares(logits, known)
-    return {"maps": torch.cat(maps, 1).transpose(0, 1).numpy(), "shares": np.asarray(shares)}
+        shares += task.uncertainty.shares(logits, known)
+    return {"maps": torch.cat(maps, 1).transpose(0, 1).numpy(), "shares": shares.numpy()}
 
 
 def _painting(task: Task, logits: Tensor, around: Window, window: Window) -> Painting:
@@ -126,6 +127,4 @@ def _painting(task: Task, logits: Tensor, around: Window, window: Window) -> Pai
     side = stride << level
     top, left = (window.top - around.top) // side, (window.left - around.left) // side
     part = Window(top, left, -(-window.height // side), -(-window.width // side))
-    ends = window.bottom == task.cut.size[0], window.right == task.cut.size[1]
-    # Padding has made samples beyond the image, which are seen by its last ones as those of a whole image are.
-    return Painting(logits, part, (window.height, window.width), stride, level, ends)
+    return Painting(logits, part, (window.height, window.width), stride, level, task.ends(window))

@@ -44,7 +44,7 @@ class _Seen:
 def run_fine(task: Task, plan: LargePlan) -> None:
     """Run all windows of this process that have something to refine and are not done."""
     first, every = task.shard
-    mine = [w for w in task.cut.windows if bool(touched(task, plan, w).any())][first::every]
+    mine = fine_windows(task, plan)[first::every]
     todo = [w for w in mine if not task.parts.has(task.part(FINE, w))]
     clock = Clock(task, FINE, todo)
 
@@ -55,11 +55,16 @@ def run_fine(task: Task, plan: LargePlan) -> None:
     flow(todo, partial(_read, task, plan), partial(_compute, task), write)
 
 
-def touched(task: Task, plan: LargePlan, window: Window) -> Tensor:
+def fine_windows(task: Task, plan: LargePlan) -> list[Window]:
+    """Return the windows in which something is refined, or beside them."""
+    return [w for w in task.cut.windows if bool(_touched(task, plan, w).any())]
+
+
+def _touched(task: Task, plan: LargePlan, window: Window) -> Tensor:
     """Return the cells of a window that are refined, or lie beside one that is [gh, gw].
 
-    Labels are enlarged from logits, so pixels beside a refined cell are mixed with it: coarse samples up to half
-    of one, and those at the network's stride.
+    Labels are enlarged from logits, so pixels beside a refined cell are mixed with it: coarse samples up to
+    half of one, and those at the network's stride.
     """
     around = task.cut.around(window, task.cut.unit)
     place = task.cut.cells_of(around)
@@ -71,11 +76,11 @@ def touched(task: Task, plan: LargePlan, window: Window) -> Tensor:
 
 def _read(task: Task, plan: LargePlan, window: Window) -> _Seen:
     """Read what decides the labels of the refined cells of a window."""
-    around = task.cut.around(window, task.look if task.is_dense else task.coarse_look)
+    around = task.cut.around(window, task.fine_look if task.is_dense else task.coarse_look)
     place = task.cut.cells_of(around)
     wanted = plan.wanted[place]
-    own = task.put(touched(task, plan, window), around, window)
-    run = plan.refined[place] & spread(own, task.steps(task.look))
+    own = task.put(_touched(task, plan, window), around, window)
+    run = plan.refined[place] & spread(own, task.steps(task.fine_look))
     near = _near(task, own, wanted)
     region = task.cut.bounds(near | run, around)
     fine = task.cut.bounds(run, around)
@@ -93,7 +98,7 @@ def _near(task: Task, own: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _image(task: Task, region: Window, fine: Window) -> Tensor:
-    """Read a region: where refined cells lie at full resolution, else from the file's coarse level if it has it."""
+    """Read a region: fully where refined cells lie, else from the file's coarse level if it has it."""
     if task.is_dense or task.level not in task.source.levels:
         return task.source.image(region, 0, task.reading)
     side, level = 1 << task.level, task.level
@@ -117,7 +122,7 @@ def _compute(task: Task, window: Window, seen: _Seen) -> Arrays:
     _paste(found[LABELS], window, answer.labels[: region[0], : region[1]], seen.region, taken)
     if task.confidence:
         whole = Window(0, 0, *answer.logits.shape[2:])
-        sure = Painting(answer.logits, whole, region, task.network.stride, 0, (True, True)).confidence()
+        sure = Painting(answer.logits, whole, region, task.network.stride, 0, (None, None)).confidence()
         found[CONFIDENCE] = _start(before, CONFIDENCE, size, 0)
         _paste(found[CONFIDENCE], window, sure, seen.region, taken)
     return found | {"tiles": np.array([answer.tiles])}

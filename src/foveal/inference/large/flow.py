@@ -42,22 +42,17 @@ def flow(
         while (entry := _take(done, stop)) is not None:
             write(*entry)
 
+    def computing() -> None:
+        while (entry := _take(ready, stop)) is not None:
+            _put(done, (entry[0], compute(*entry)), stop)
+        _put(done, None, stop)
+
     threads = [threading.Thread(target=_guard, args=(job, failed, stop)) for job in (reading, writing)]
     for thread in threads:
         thread.start()
-    try:
-        while (entry := _take(ready, stop)) is not None:
-            item, value = entry
-            _put(done, (item, compute(item, value)), stop)
-        _put(done, None, stop)
-        threads[1].join()
-    except _Stopped:
-        pass
-    finally:
-        if threads[1].is_alive():  # what was computed is written only if nothing failed
-            stop.set()
-        for thread in threads:
-            thread.join()
+    _guard(computing, failed, stop)
+    for thread in threads:
+        thread.join()
     if failed:
         raise failed[0]
 

@@ -1,4 +1,4 @@
-"""GeoTIFF and COG through rasterio (`pip install foveal[geo]`): windows, overviews, bands, nodata, georeference."""
+"""GeoTIFF and COG through rasterio (`pip install foveal[geo]`): windows, overviews, bands, nodata, place."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ class GeoSource(Source):
         if chosen or self._file.count != 1 or self._file.colorinterp[0].name != "palette":
             return None
         if self.dtype != np.uint8:
-            raise ImageError(f"{self.path} has a palette of {self.dtype}; give bytes, or --bands 1 for its ids.")
+            raise ImageError(
+                f"{self.path} has a palette of {self.dtype}; give bytes, or --bands 1 for its ids."
+            )
         table = self._file.colormap(1)
         self.bands = 3
         return np.array([table.get(k, (0, 0, 0, 255))[:3] for k in range(256)], np.uint8)

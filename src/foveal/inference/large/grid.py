@@ -1,11 +1,10 @@
-"""How an image is cut: cells of a tile, windows that are computed at once, blocks that are looked at coarsely."""
+"""How an image is cut: cells of a tile, windows that are computed at once, blocks of the coarse pass."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -1,7 +1,7 @@
 """Which places of a large image are wanted, asked window by window at the level of the coarse pass.
 
-What is not wanted is neither read nor computed. A mask has the resolution of the coarse level: its samples are
-squares of 2^level pixels, and one is wanted if any of its pixels is.
+What is not wanted is neither read nor computed. A mask has the resolution of the coarse level: its samples
+are squares of 2^level pixels, and one is wanted if any of its pixels is.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def open_mask(given: str | Path | Array | None, source: Source) -> Mask:
     """Find what is wanted.
 
     Args:
-        given: nodata, auto, a GeoJSON file of polygons, an image or a label map that is not 0 where wanted, of
+        given: nodata, auto, a GeoJSON file of polygons, an image or a label map that is not 0 where wanted,
+        of
             any resolution, an array of it; None for everything.
         source: The image.
 
@@ -172,9 +173,10 @@ def open_mask(given: str | Path | Array | None, source: Source) -> Mask:
 def find_content(source: Source) -> tuple[Array, str]:
     """Find what is not blank: colour or texture that a threshold tells from the ground.
 
-    The image is looked at so coarsely that its longest side has at most `THUMBNAIL` samples. Saturation (tissue
-    is coloured, glass is not) and the deviation within 3 x 3 samples (content has edges, a blank has none) are
-    each split in two by Otsu's threshold; a sample is wanted if it lies above either, and so is what lies around.
+    The image is looked at so coarsely that its longest side has at most `THUMBNAIL` samples. Saturation
+    (tissue is coloured, glass is not) and the deviation within 3 x 3 samples (content has edges, a blank
+    has none) are each split in two by Otsu's threshold; a sample is wanted if it lies above either, and so
+    is what lies around.
 
     Source: Otsu, "A threshold selection method from gray-level histograms", 1979.
 
@@ -195,9 +197,7 @@ def find_content(source: Source) -> tuple[Array, str]:
 
 
 def otsu(values: Tensor) -> float:
-    """Return the threshold that splits values into two sets of the least variance within; the largest value if
-    all are alike.
-    """
+    """Return the threshold that splits values into two sets of least variance; the largest if all alike."""
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-6:
         return high
@@ -228,9 +228,13 @@ def _polygons(name: str, source: Source) -> Polygons:
     shapes: list[Any] = []
     _collect(found, shapes)
     if not shapes:
-        raise ValueError(f"--mask {name} has no polygon; give GeoJSON with Polygon or MultiPolygon geometries")
+        raise ValueError(
+            f"--mask {name} has no polygon; give GeoJSON with Polygon or MultiPolygon geometries"
+        )
     transform = source.place.transform if source.place else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    return Polygons(tuple(shapes), transform, f"{name} {_digest(np.frombuffer(json.dumps(found).encode(), np.uint8))}")
+    return Polygons(
+        tuple(shapes), transform, f"{name} {_digest(np.frombuffer(json.dumps(found).encode(), np.uint8))}"
+    )
 
 
 def _collect(value: Any, shapes: list[Any]) -> None:
@@ -251,7 +255,7 @@ def _digest(values: Array) -> str:
 
 
 def wanted_cells(samples: Tensor, side: int) -> Tensor:
-    """Return which cells [Gh, Gw] hold a wanted sample [h, w]; a cell has `side` samples a side, or a part."""
+    """Return which cells [Gh, Gw] hold a wanted sample [h, w]; cells have `side` samples a side."""
     rows, columns = samples.shape
     padded = F.pad(samples[None, None].float(), (0, -columns % side, 0, -rows % side))
     return F.max_pool2d(padded, side)[0, 0] > 0

@@ -119,4 +119,3 @@ class WindowNetwork:
         spread = known.repeat_interleave(self.tile, 0).repeat_interleave(self.tile, 1)
         unknown = ~spread[: size[0], : size[1]]
         return Answer(labels.masked_fill(unknown, VOID), logits.float().cpu(), tiles)
-

@@ -1,8 +1,8 @@
 """A coarse answer at full resolution, part by part: its logits, labels, and how sure they are.
 
-Coarse logits are enlarged bilinearly to the stride that the network has at full resolution, and these to pixels, as
-in an image that is computed whole. Where a coarse sample and all around it name the same class, every mixture of
-them does: such places are filled, and only the others are enlarged.
+Coarse logits are enlarged bilinearly to the stride that the network has at full resolution, and these to
+pixels, as in an image that is computed whole. Where a coarse sample and all around it name the same class,
+every mixture of them does: such places are filled, and only the others are enlarged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Painting:
         size: Its height and width at full resolution [px].
         stride: Pixels per sample of logits at full resolution.
         level: Level of the answer.
-        ends: Whether the image ends with the window: below, and at its right.
+        ends: Pixels from the window's start to the end of the image, padding included, down and across, where the
+            image ends with the window; else None.
     """
 
     logits: Tensor
@@ -39,7 +40,7 @@ class Painting:
     size: tuple[int, int]
     stride: int
     level: int
-    ends: tuple[bool, bool]
+    ends: tuple[int | None, int | None]
 
     @property
     def side(self) -> int:
@@ -84,7 +85,7 @@ class Painting:
             yield composed[:, :, down : down + tall, across : across + wide]
 
     def _composed(self, inner: Window) -> tuple[Tensor, tuple[int, int]]:
-        """Enlarge some samples of the window to the network's stride, with one sample around where there is one.
+        """Enlarge some samples of the window to the network's stride, with one around where there is one.
 
         Returns:
             Logits at that stride; and the first pixel of the samples in what they are enlarged to.
@@ -98,11 +99,12 @@ class Painting:
             crop = F.interpolate(crop, scale_factor=times, mode="bilinear", align_corners=False)
         places = []
         for axis, inside in ((0, inner.top), (1, inner.left)):
-            before = times - 1 if first[axis] > 0 else 0
-            count = (last[axis] - first[axis]) * times + (1 if first[axis] > 0 else 0)
-            left_over = -(-self.size[axis] // self.stride) - inside * times + (1 if first[axis] > 0 else 0)
-            end = min(count + 1, left_over) if self.ends[axis] else count + 1
-            places.append(slice(before, before + end))
+            before = int(first[axis] > 0)
+            count = (last[axis] - first[axis]) * times + before + 1
+            if (stop := self.ends[axis]) is not None:
+                count = min(count, -(-stop // self.stride) - inside * times + before)
+            start = (times - 1) * before
+            places.append(slice(start, start + count))
         shift = tuple(self.stride if start > 0 else 0 for start in first)
         return crop[:, :, places[0], places[1]].contiguous(), (shift[0], shift[1])
 
@@ -113,4 +115,6 @@ class Painting:
 def _runs(row: Tensor) -> list[tuple[int, int]]:
     """Return first and one past the last of every run of marked entries [n]."""
     edges = torch.diff(F.pad(row.int(), (1, 1)))
-    return list(zip((edges == 1).nonzero()[:, 0].tolist(), (edges == -1).nonzero()[:, 0].tolist(), strict=True))
+    return list(
+        zip((edges == 1).nonzero()[:, 0].tolist(), (edges == -1).nonzero()[:, 0].tolist(), strict=True)
+    )

@@ -1,8 +1,8 @@
 """What a run has found so far, in files that are whole or absent: a killed run goes on from them.
 
-They lie in a hidden folder beside the result, whose name says what was asked of which image: another image, network
-or budget has another folder. Every file holds arrays, deflated in bands of rows, so that a strip of the result reads
-what it needs of each.
+They lie in a hidden folder beside the result, whose name says what was asked of which image: another image,
+network or budget has another folder. Every file holds arrays, deflated in bands of rows, so that a strip of
+the result reads what it needs of each.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ class Packed:
         at = 8 + size
         for name, entry in self._head.items():
             ends = np.cumsum([0, *entry["bytes"]]) + at
-            self._places[name] = [(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
+            self._places[name] = [(int(a), int(b)) for a, b in pairwise(ends)]
             at = int(ends[-1])
         if at != len(self._data):
             raise self._damaged()

@@ -52,14 +52,16 @@ def make_plan(task: Task) -> LargePlan:
         found, place = task.parts.read(block_part(k)), task.cut.cells_of(block)
         wanted[place] = torch.from_numpy(found.rows("wanted").copy())
         if shares is not None and "maps" in found:
-            gains[place] = task.uncertainty.gains(torch.from_numpy(found.rows("maps").copy()).transpose(0, 1), shares)
+            gains[place] = task.uncertainty.gains(
+                torch.from_numpy(found.rows("maps").copy()).transpose(0, 1), shares
+            )
     plan = LargePlan(wanted, wanted if task.is_dense else _choose(task, wanted, gains))
     task.parts.write(PLAN, {"wanted": plan.wanted.numpy(), "refined": plan.refined.numpy()})
     return plan
 
 
 def dense_tiles(cut: Cut, wanted: Tensor) -> float:
-    """Return the dense work on the wanted cells [Gh, Gw], in tiles; what hangs over the image does not count."""
+    """Return the dense work on the wanted cells [Gh, Gw], in tiles; parts of one at the image's edge."""
     sides = [
         (pixels - cut.tile * torch.arange(cells)).clamp(max=cut.tile).double()
         for pixels, cells in zip(cut.size, cut.cells, strict=True)

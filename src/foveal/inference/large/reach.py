@@ -1,13 +1,15 @@
 """How far a network looks: what a window needs around it so that its labels are those of the whole image.
 
-It is measured, not read off the layers: half of an image becomes NaN, which every product, sum and maximum hands
-on, and the labels' logits that are finite in the other half saw none of it. The border lies where borders of
-windows lie, so the first finite column says how many pixels a window needs there. This holds for any network
-that PyTorch runs, whatever its layers are called, and it takes strides, dilations and the enlargement of the
-logits into account. A network in which NaN comes everywhere has modules that see the whole map.
+It is measured, not read off the layers: half of an image becomes NaN, which every product, sum and maximum
+hands on, and the labels' logits that are finite in the other half saw none of it. The border lies where
+borders of windows lie, so the first finite column says how many pixels a window needs there. This holds for
+any network that PyTorch runs, whatever its layers are called, and it takes strides, dilations and the
+enlargement of the logits into account. A network in which NaN comes everywhere has modules that see the
+whole map.
 
-Another way was to borrow the borders of the plan, layer by layer, from a memory of neighbouring windows: it needs
-no overlap, but a memory of every layer of every border, and an order of windows that no shard can keep.
+Another way was to borrow the borders of the plan, layer by layer, from a memory of neighbouring windows: it
+needs no overlap, but a memory of every layer of every border, and an order of windows that no shard can
+keep.
 """
 
 from __future__ import annotations

@@ -1,33 +1,33 @@
 """A large image from disk to disk: one plan for all of it, and windows that give what the whole image would.
 
-1.  *Blocks.* The image is read at the level of the coarse pass, from the file's own overviews where there are any,
+1.  *Blocks.* The image is read at the level of the coarse pass, from the file's own overviews where there
+are any,
     and the network runs on it block by block, with as much around each as it looks at. That gives labels for
     every place, and how uncertain they are.
-2.  *The plan.* The budget goes to the cells of the whole image where most is gained, as coarse to fine does in one
+2.  *The plan.* The budget goes to the cells of the whole image where most is gained, as coarse to fine does
+in one
     image of any size, in one step from the coarse level to full resolution.
-3.  *Windows.* Windows with refined cells are read at full resolution and run with what their refined cells look
-    at: refined cells within the network's reach, coarse ones within 2^level times that, because a coarse sample is
-    2^level times as wide (`reach.py`). Other windows keep their coarse labels, and are not read again.
+3.  *Windows.* Windows with refined cells are read at full resolution and run with what their refined cells
+look
+    at: refined cells within the network's reach, coarse ones within 2^level times that, because a coarse
+    sample is 2^level times as wide (`reach.py`). Other windows keep their coarse labels, and are not read
+    again.
 4.  *The result* is written strip by strip.
 
-So a network without dense modules gives the labels that `CoarseToFine` with schedule "direct" gives for the image
-at once: every refined cell, and every cell beside one, whose labels are mixed with it, comes from a run that has
-seen all that decides it. Where a file has overviews, the coarse pass sees these, which are rounded; the cells of a
-window that are not refined are then those of the coarse pass, whatever window they lie in. A network with dense
-modules, or statistics of the whole map, gets its context from the coarse pass of the window and `reach.CONTEXT`
-around it: not that of the whole image, which no network was trained on.
+So a network without dense modules gives the labels that `CoarseToFine` with schedule "direct" gives for the
+image at once: every refined cell, and every cell beside one, whose labels are mixed with it, comes from a
+run that has seen all that decides it. Where a file has overviews, the coarse pass sees these, which are
+rounded; the cells of a window that are not refined are then those of the coarse pass, whatever window they
+lie in. A network with dense modules, or statistics of the whole map, gets its context from the coarse pass
+of the window and `reach.CONTEXT` around it: not that of the whole image, which no network was trained on.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from foveal.calibration.configure import configure
 from foveal.calibration.engine import Engine, find_engine
@@ -35,52 +35,21 @@ from foveal.data.raster import ImageFormat
 from foveal.hub.checkpoint import Model
 from foveal.hub.fingerprint import fingerprint
 from foveal.inference.large.coarse import block_part, run_coarse
-from foveal.inference.large.fine import run_fine, touched
-from foveal.inference.large.grid import Cut, count_squares
+from foveal.inference.large.fine import run_fine
+from foveal.inference.large.grid import Cut
 from foveal.inference.large.mask import open_mask
 from foveal.inference.large.network import WindowNetwork
-from foveal.inference.large.parts import Packed, Parts
-from foveal.inference.large.plan import LargePlan, dense_tiles, make_plan
+from foveal.inference.large.parts import Parts
+from foveal.inference.large.plan import make_plan
 from foveal.inference.large.reach import measure_reach
-from foveal.inference.large.sink import ROWS, Layer, beside, find_sink
-from foveal.inference.large.source import Window, open_source
-from foveal.inference.large.task import COARSE, CONFIDENCE, FINE, LABELS, WRITE, Clock, Report, Task, silent
+from foveal.inference.large.result import LargeResult, unfinished, write_result
+from foveal.inference.large.sink import find_sink
+from foveal.inference.large.source import open_source
+from foveal.inference.large.task import Report, Task, silent
 from foveal.methods.coarse_to_fine import CoarseToFineConfig
-from foveal.storage.labels import VOID
-from foveal.storage.lock import hold
 
 METHOD, SCHEDULE = "coarse_to_fine", "direct"
 WINDOW, BUDGET = 4096, 0.25
-
-
-@dataclass(frozen=True)
-class LargeResult:
-    """What became of a large image.
-
-    Attributes:
-        files: What was written, by name: labels, and confidence if it was asked for; empty for a shard that
-            is not the last.
-        size: Height and width of the image [px].
-        plan: Which cells were wanted and refined; None for a shard that waits for others.
-        tile: Side of a cell [px].
-        coarse_level: Level of the coarse pass.
-        work: Tiles that were computed, all overlaps included, as a share of the dense work on what is wanted.
-        planned: The same without the overlaps of windows: what the budget counts.
-        wanted: Share of the image's cells in which something is wanted.
-        windows: Windows of the image, and those that were read at full resolution.
-        reach: Pixels around a border that decide labels; None if the network sees whole maps.
-    """
-
-    files: dict[str, Path]
-    size: tuple[int, int]
-    plan: LargePlan | None
-    tile: int
-    coarse_level: int
-    work: float
-    planned: float
-    wanted: float
-    windows: tuple[int, int]
-    reach: int | None
 
 
 def segment_large(  # noqa: PLR0913
@@ -109,7 +78,8 @@ def segment_large(  # noqa: PLR0913
         out: File that is written: .png, .tif (COG), or the folder .zarr (OME-Zarr).
         budget: Share of the dense work on what is wanted, above 0 and at most 1; at 1 all of it is dense. It
             counts the coarse pass and the refined tiles, not what windows compute twice.
-        mask: "nodata", "auto", a GeoJSON file of polygons, an image that is not 0 where something is wanted, of
+        mask: "nodata", "auto", a GeoJSON file of polygons, an image that is not 0 where something is
+        wanted, of
             any resolution, or an array of it; None for everything.
         window: Side of what is computed at once [px], rounded up to what tiles allow.
         confidence: Whether the probability of every label is written too, beside `out`, as bytes.
@@ -135,17 +105,14 @@ def segment_large(  # noqa: PLR0913
         raise ValueError(f"shard is {shard[0]}/{shard[1]}; give K/N with K from 1 to N")
     task = _task(model, source, path, budget, mask, window, confidence, value_range, bands, precision,
                  settings or {}, (shard[0] - 1, shard[1]), report)  # fmt: skip
+    start = time.perf_counter()
     task.parts.make()
     run_coarse(task)
     if not all(task.parts.has(block_part(k)) for k in range(len(task.cut.blocks))):
-        return _result(task, None, {})
+        return unfinished(task, start)
     plan = make_plan(task)
     run_fine(task, plan)
-    files = _written(task, plan, path, write) if _all_there(task, plan) else {}
-    found = _result(task, plan, files)
-    if files:
-        task.parts.finish()
-    return found
+    return write_result(task, plan, path, write, start)
 
 
 def _task(  # noqa: PLR0913
@@ -165,12 +132,14 @@ def _task(  # noqa: PLR0913
 ) -> Task:
     """Bring together what is computed."""
     engine = _engine(model, precision)
-    config = configure(engine.model, METHOD, budget, {**_known(model, budget), **settings, "schedule": SCHEDULE})
+    config = configure(
+        engine.model, METHOD, budget, {**_known(model, budget), **settings, "schedule": SCHEDULE}
+    )
     assert isinstance(config, CoarseToFineConfig), "is its config"
     if config.scale != 1:
         raise ValueError(
-            f"the model sees best at scale {config.scale:g}, and large images are not shrunk; reduce the file "
-            "itself, or give --scale 1"
+            f"the model sees best at scale {config.scale:g}, and large images are not shrunk; reduce the "
+            "file itself, or give --scale 1"
         )
     source = open_source(given, bands)
     network = WindowNetwork(engine, config.tile, config.coarse_level, config.refinement.logit_blend)
@@ -217,84 +186,3 @@ def _known(model: Any, budget: float) -> dict[str, object]:
         return {}
     known: dict[str, object] = {"tile": spec.tile, "coarse_level": spec.coarse_level, "scale": spec.scale}
     return known if profile is None else known | profile.settings(budget, spec.coarse_level)
-
-
-def _fine_windows(task: Task, plan: LargePlan) -> list[Window]:
-    return [w for w in task.cut.windows if bool(touched(task, plan, w).any())]
-
-
-def _all_there(task: Task, plan: LargePlan) -> bool:
-    """Whether all processes are done."""
-    return all(task.parts.has(task.part(FINE, w)) for w in _fine_windows(task, plan))
-
-
-def _written(
-    task: Task, plan: LargePlan, out: Path, write: Callable[[Layer, Path, Path], None]
-) -> dict[str, Path]:
-    """Write the result, the labels last; nothing if another process writes it."""
-    handle = hold(task.parts.folder / "writing", wait=False)
-    if handle is None and task.shard[1] > 1:
-        return {}
-    try:
-        card, size, place = task.network.engine.model.card, task.cut.size, task.source.place
-        files: dict[str, Path] = {}
-        if task.confidence:
-            files[CONFIDENCE] = beside(out, CONFIDENCE)
-            write(Layer(size, partial(_strips, task, CONFIDENCE), place=place), files[CONFIDENCE], task.parts.folder)
-        labels = Layer(size, partial(_strips, task, LABELS), card.palette, card.classes, place)
-        write(labels, out, task.parts.folder)
-        return {LABELS: out, **files}
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _strips(task: Task, name: str) -> Iterator[np.ndarray[Any, Any]]:
-    """Give the strips of a map, from the top."""
-    (height, width), side = task.cut.size, task.cut.window
-    clock = Clock(task, WRITE, [Window(0, 0, height, width)])
-    for row in range(0, height, side):
-        opened = [(w, _opened(task, w)) for w in task.cut.windows if w.top == row]
-        for top in range(row, min(height, row + side), ROWS):
-            rows = min(ROWS, height - top, row + side - top)
-            strip = np.full((rows, width), VOID if name == LABELS else 0, np.uint8)
-            for window, found in opened:
-                if found is not None:
-                    strip[:, window.left : window.right] = found.rows(name, top - row, top - row + rows)
-            yield strip
-            clock.add(Window(top, 0, rows, width))
-
-
-def _opened(task: Task, window: Window) -> Packed | None:
-    """Open what a window came to; None if nothing of it is wanted."""
-    for stage in (FINE, COARSE):
-        if task.parts.has(task.part(stage, window)):
-            return task.parts.read(task.part(stage, window))
-    return None
-
-
-def _result(task: Task, plan: LargePlan | None, files: dict[str, Path]) -> LargeResult:
-    """Count what was computed, by all processes."""
-    cut = task.cut
-    if plan is None:
-        return LargeResult(
-            files, cut.size, None, cut.tile, cut.level, 0.0, 0.0, 0.0, (len(cut.windows), 0), task.reach
-        )
-    fine = _fine_windows(task, plan)
-    names = [*(block_part(k) for k in range(len(cut.blocks))), *(task.part(FINE, w) for w in fine)]
-    tiles = sum(int(task.parts.read(name).rows("tiles")[0]) for name in names if task.parts.has(name))
-    whole = dense_tiles(cut, plan.wanted)
-    coarse = 0 if task.is_dense else count_squares(plan.wanted, 1 << cut.level)
-    planned = coarse + int(plan.refined.sum())
-    return LargeResult(
-        files,
-        cut.size,
-        plan,
-        cut.tile,
-        cut.level,
-        tiles / whole if whole else 0.0,
-        planned / whole if whole else 0.0,
-        float(plan.wanted.double().mean()),
-        (len(cut.windows), len(fine)),
-        task.reach,
-    )

@@ -134,7 +134,9 @@ def write_cog(layer: Layer, out: Path, temporary: Path) -> None:
                  overview_resampling=resampling)  # fmt: skip
             _check_whole(rasterio, whole, layer.size)
     except rasterio.errors.RasterioError as error:
-        raise OSError(f"{out} cannot be written ({' '.join(str(error.__cause__ or error).split())[:200]})") from None
+        raise OSError(
+            f"{out} cannot be written ({' '.join(str(error.__cause__ or error).split())[:200]})"
+        ) from None
     with replacing(out) as part:
         shutil.copyfile(whole, part)
     plain.unlink()
@@ -155,7 +157,9 @@ def write_zarr(layer: Layer, out: Path, temporary: Path) -> None:
     for level in range(levels):
         shape = tuple(-(-side >> level) for side in layer.size)
         chunks = tuple(min(SIDE, side) for side in shape)
-        arrays.append(group.create_array(str(level), shape=shape, chunks=chunks, dtype="uint8", fill_value=VOID))
+        arrays.append(
+            group.create_array(str(level), shape=shape, chunks=chunks, dtype="uint8", fill_value=VOID)
+        )
     top = 0
     for strip in layer.strips():
         for level, array in enumerate(arrays):

@@ -1,8 +1,8 @@
 """Images of any size, read by windows at several resolutions.
 
-A *level* halves the sides: level k has ceil(side / 2^k) samples a side. What a file brings along at a level (an
-overview) is read from there; any other level is the mean of the next finer one, strip by strip, as tiles of that
-level are made. Overviews of another grid than this one are not used.
+A *level* halves the sides: level k has ceil(side / 2^k) samples a side. What a file brings along at a level
+(an overview) is read from there; any other level is the mean of the next finer one, strip by strip, as
+tiles of that level are made. Overviews of another grid than this one are not used.
 """
 
 from __future__ import annotations
@@ -219,7 +219,9 @@ def open_source(given: object, bands: tuple[int, ...] = ()) -> Source:
         return ArraySource(given)
     path = Path(str(given))
     kind = path.suffix.lower()
-    if kind in FOLDERS or (path.is_dir() and any((path / mark).is_file() for mark in (".zattrs", "zarr.json"))):
+    if kind in FOLDERS or (
+        path.is_dir() and any((path / mark).is_file() for mark in (".zattrs", "zarr.json"))
+    ):
         from foveal.inference.large.zarr_files import ZarrSource
 
         return ZarrSource(path)

@@ -100,14 +100,25 @@ class Task:
         return self.cut.level
 
     @property
-    def look(self) -> int:
-        """Pixels around a window that are run with it."""
-        return CONTEXT if self.reach is None else self.reach
+    def fine_look(self) -> int:
+        """Pixels around a place within which refined cells decide its labels.
+
+        That is as far as the network looks, and as far as the coarse answer beside a refined cell is mixed
+        with it: by the mean of as many fine samples as one coarse one is wide.
+        """
+        return self._look + (0 if self.is_dense else self.network.stride << self.level)
 
     @property
     def coarse_look(self) -> int:
-        """The same for the coarse pass, whose samples are 2^level as wide, and mixed once more to those of level 0."""
-        return (self.look << self.level) + self.network.stride
+        """Pixels around a place within which the coarse pass decides its labels: samples are 2^level as wide.
+
+        They are enlarged to the network's stride before they are enlarged to pixels.
+        """
+        return (self._look << self.level) + (self.network.stride << self.level) + self.network.stride
+
+    @property
+    def _look(self) -> int:
+        return CONTEXT if self.reach is None else self.reach
 
     @property
     def is_dense(self) -> bool:
@@ -134,6 +145,13 @@ class Task:
         out = torch.zeros(rows, columns, dtype=torch.bool)
         out[self.cells_within(around, window)] = cells
         return out
+
+    def ends(self, window: Window) -> tuple[int | None, int | None]:
+        """Return the pixels from a window's start to the end of the padded image where the image ends with it."""
+        multiple = self.network.multiple << self.level if self.network.multiple > 1 else 1
+        height, width = (side - side % -multiple for side in self.cut.size)
+        down = height - window.top if window.bottom == self.cut.size[0] else None
+        return down, width - window.left if window.right == self.cut.size[1] else None
 
     def pixels(self, cells: Tensor, size: tuple[int, int]) -> Tensor:
         """Spread cells over pixels [h, w]."""

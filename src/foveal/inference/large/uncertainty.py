@@ -35,7 +35,9 @@ class Uncertainty:
         self.policy, self._score = policy, entry.score
         if not entry.needs_pass or entry.score is None or policy == "regional_entropy":
             able = ", ".join(k for k, e in POLICIES.items() if e.needs_pass and k != "regional_entropy")
-            raise ValueError(f"large images are refined by the answer of every place itself: {able}; given {policy}")
+            raise ValueError(
+                f"large images are refined by the answer of every place itself: {able}; given {policy}"
+            )
 
     def maps(self, logits: Tensor, size: tuple[int, int], tile: int) -> Tensor:
         """Return the parts of the score per cell [M, Gh, Gw] of an answer [1, K, h, w].
@@ -58,10 +60,9 @@ class Uncertainty:
         return (logits.softmax(1)[0].double() * weight.double()).sum((1, 2))
 
     def gains(self, maps: Tensor, shares: Tensor) -> Tensor:
-        """Return the score per cell [Gh, Gw] from its parts and the shares of the classes in the whole image."""
+        """Return the score per cell [Gh, Gw] from its parts and the classes' shares of the whole image."""
         if self.policy != WEIGHTED:
             return maps[0].double()
         mean = (shares / max(float(shares.sum()), 1e-12)).clamp(min=LEAST_SHARE)
         rarity = (1 / len(mean) / mean).sqrt()
         return (maps.double() * rarity[:, None, None]).sum(0)
-

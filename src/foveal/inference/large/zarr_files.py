@@ -57,7 +57,9 @@ class ZarrSource(Source):
         self.size, self.dtype = sizes[0], np.dtype(first.dtype)
         self.bands = int(first.shape[names.index("c")]) if "c" in names else 1
         if self.dtype.kind not in "uif" or not 1 <= self.bands <= MOST_BANDS or not all(self.size):
-            raise ImageError(f"{path} holds {self.dtype} {list(first.shape)}; give numbers of 1 to {MOST_BANDS} bands.")
+            raise ImageError(
+                f"{path} holds {self.dtype} {list(first.shape)}; give numbers of 1 to {MOST_BANDS} bands."
+            )
         self._arrays = {0: first}
         for array, sides in zip(arrays[1:], sizes[1:], strict=True):
             level = round(np.log2(self.size[1] / max(1, sides[1])))
@@ -67,7 +69,11 @@ class ZarrSource(Source):
 
     def read(self, window: Window, level: int = 0) -> Raster:
         """Read a window of a scale."""
-        place = {"y": slice(window.top, window.bottom), "x": slice(window.left, window.right), "c": slice(None)}
+        place = {
+            "y": slice(window.top, window.bottom),
+            "x": slice(window.left, window.right),
+            "c": slice(None),
+        }
         index = tuple(place.get(name, 0) for name in self._axes)
         try:
             values = np.asarray(self._arrays[level][index])
