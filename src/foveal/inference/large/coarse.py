@@ -38,6 +38,24 @@ class _Found:
     windows: list[tuple[Window, Arrays]]
 
 
+@dataclass(frozen=True)
+class _Coarse:
+    """A coarse answer [1, K, rows, columns] for a window, and which of its samples were computed."""
+
+    task: Task
+    around: Window
+    logits: Tensor
+    known: Tensor
+
+    def painting(self, window: Window) -> Painting:
+        """Return a part of it."""
+        stride, level = self.task.network.stride, self.task.level
+        side, size = stride << level, (window.height, window.width)
+        top, left = (window.top - self.around.top) // side, (window.left - self.around.left) // side
+        part = Window(top, left, -(-window.height // side), -(-window.width // side))
+        return Painting(self.logits, part, size, stride, level, self.task.ends(window), self.known)
+
+
 def block_part(number: int) -> str:
     """Return the name of what a block came to."""
     return f"block-{number}"
@@ -84,19 +102,19 @@ def _compute(task: Task, block: Window, seen: _Seen) -> _Found:
     cells = task.fitted(asked[::side, ::side], image)
     answer = task.network(image, torch.zeros_like(cells), cells)
     task.tiles += answer.tiles
-    arrays |= _judge(task, _painting(task, answer.logits, around, block), own)
+    coarse = _Coarse(task, around, answer.logits, _known(task, cells, answer.logits))
+    arrays |= _judge(task, coarse.painting(block), own)
     arrays["tiles"] = np.array([answer.tiles])
     windows = []
     for window in task.cut.within(block):
         inside = own[task.cells_within(block, window)]
         if bool(inside.any()):
-            windows.append((window, _paint(task, answer.logits, around, window, inside)))
+            windows.append((window, _paint(task, coarse.painting(window), inside)))
     return _Found(arrays, windows)
 
 
-def _paint(task: Task, logits: Tensor, around: Window, window: Window, wanted: Tensor) -> Arrays:
+def _paint(task: Task, painting: Painting, wanted: Tensor) -> Arrays:
     """Return the coarse labels of a window, and how sure they are."""
-    painting = _painting(task, logits, around, window)
     blank = ~task.pixels(wanted, painting.size)
     found = {LABELS: painting.labels().masked_fill(blank, VOID).numpy()}
     if task.confidence:
@@ -121,10 +139,7 @@ def _judge(task: Task, painting: Painting, own: Tensor) -> Arrays:
     return {"maps": torch.cat(maps, 1).transpose(0, 1).numpy(), "shares": shares.numpy()}
 
 
-def _painting(task: Task, logits: Tensor, around: Window, window: Window) -> Painting:
-    """Return a window of the coarse answer for another one around it."""
-    stride, level = task.network.stride, task.level
-    side = stride << level
-    top, left = (window.top - around.top) // side, (window.left - around.left) // side
-    part = Window(top, left, -(-window.height // side), -(-window.width // side))
-    return Painting(logits, part, (window.height, window.width), stride, level, task.ends(window))
+def _known(task: Task, tiles: Tensor, logits: Tensor) -> Tensor:
+    """Return which samples of a coarse answer were computed [rows, columns], from the tiles that were."""
+    per = task.cut.tile // task.network.stride
+    return tiles.repeat_interleave(per, 0).repeat_interleave(per, 1)[: logits.shape[2], : logits.shape[3]]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from foveal.inference.large.flow import flow
 from foveal.inference.large.grid import spread, squares
@@ -76,16 +77,20 @@ def _touched(task: Task, plan: LargePlan, window: Window) -> Tensor:
 
 def _read(task: Task, plan: LargePlan, window: Window) -> _Seen:
     """Read what decides the labels of the refined cells of a window."""
-    around = task.cut.around(window, task.fine_look if task.is_dense else task.coarse_look)
+    look = task.fine_look if task.is_dense else task.coarse_look
+    around = task.cut.around(window, look + task.cut.unit)
     place = task.cut.cells_of(around)
     wanted = plan.wanted[place]
     own = task.put(_touched(task, plan, window), around, window)
     run = plan.refined[place] & spread(own, task.steps(task.fine_look))
     near = _near(task, own, wanted)
-    region = task.cut.bounds(near | run, around)
-    fine = task.cut.bounds(run, around)
-    inside = task.cells_within(around, region)
-    return _Seen(region, near[inside], run[inside], own[inside], _image(task, region, fine))
+    needed, fine = task.cut.bounds(near | run, around), task.cut.bounds(run, around)
+    # Where the image goes on, there is something around that is not known: it is not the image's edge.
+    region = task.cut.around(needed, task.cut.unit)
+    inside, image = task.cells_within(around, region), _image(task, needed, fine)
+    top, left = needed.top - region.top, needed.left - region.left
+    rest = left, region.width - left - needed.width, top, region.height - top - needed.height
+    return _Seen(region, near[inside], run[inside], own[inside], F.pad(image, rest))
 
 
 def _near(task: Task, own: Tensor, wanted: Tensor) -> Tensor:

@@ -31,8 +31,11 @@ class Painting:
         size: Its height and width at full resolution [px].
         stride: Pixels per sample of logits at full resolution.
         level: Level of the answer.
-        ends: Pixels from the window's start to the end of the image, padding included, down and across, where the
-            image ends with the window; else None.
+        ends: Pixels from the window's start to the end of the image, padding included, down and across,
+            where the image ends with the window; else None.
+        known: Which samples of the answer were computed [rows, columns], bool; all if None. The others are
+        0, at
+            the network's stride too.
     """
 
     logits: Tensor
@@ -41,6 +44,7 @@ class Painting:
     stride: int
     level: int
     ends: tuple[int | None, int | None]
+    known: Tensor | None = None
 
     @property
     def side(self) -> int:
@@ -97,12 +101,15 @@ class Painting:
         crop = self.logits[:, :, top : min(rows, last[0] + 1), left : min(columns, last[1] + 1)]
         if times > 1:
             crop = F.interpolate(crop, scale_factor=times, mode="bilinear", align_corners=False)
+            if self.known is not None:
+                inside = self.known[top : top + crop.shape[2] // times, left : left + crop.shape[3] // times]
+                crop = crop * inside.repeat_interleave(times, 0).repeat_interleave(times, 1)
         places = []
-        for axis, inside in ((0, inner.top), (1, inner.left)):
+        for axis, skipped in ((0, inner.top), (1, inner.left)):
             before = int(first[axis] > 0)
             count = (last[axis] - first[axis]) * times + before + 1
             if (stop := self.ends[axis]) is not None:
-                count = min(count, -(-stop // self.stride) - inside * times + before)
+                count = min(count, -(-stop // self.stride) - skipped * times + before)
             start = (times - 1) * before
             places.append(slice(start, start + count))
         shift = tuple(self.stride if start > 0 else 0 for start in first)

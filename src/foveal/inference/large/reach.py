@@ -22,6 +22,8 @@ from foveal.ops import upsample
 
 MOST = 4096
 """Pixels that a network may look around it; one that looks further sees the whole map."""
+SAME = 1e-3
+"""Difference of logits that is rounding."""
 CONTEXT = 256
 """Pixels around a window for a network that sees the whole map: its context is that of window and border."""
 
@@ -42,7 +44,8 @@ def measure_reach(network: nn.Module, channels: int, unit: int) -> int | None:
                 if one is None:
                     return None
                 found = max(found, one)
-    return found
+        same = all(_is_shifted(network, channels, unit, found, across) for across in (True, False))
+    return found if same else None
 
 
 def _one_side(network: nn.Module, channels: int, unit: int, across: bool, before: bool) -> int | None:
@@ -51,6 +54,7 @@ def _one_side(network: nn.Module, channels: int, unit: int, across: bool, before
     while True:
         shape = (channels, unit, 2 * half) if across else (channels, 2 * half, unit)
         image = torch.full((1, *shape), 0.5, device=device_of(network))
+        image = image.to(next(iter(network.parameters()), image).dtype)
         line = image.movedim(-1 if across else -2, 0)
         line[slice(None, half) if before else slice(half, None)] = torch.nan
         spoilt = ~_finite(network(image), (shape[1], shape[2]), across)
@@ -61,6 +65,22 @@ def _one_side(network: nn.Module, channels: int, unit: int, across: bool, before
         if half >= MOST:
             return None
         half *= 2
+
+
+def _is_shifted(network: nn.Module, channels: int, unit: int, reach: int, across: bool) -> bool:
+    """Whether a part of an image gives what the image gives there; else maps are placed by its sides."""
+    border, more = 2 * unit, -(-reach // unit) * unit
+    side = border + more + 3 * unit
+    shape = (channels, unit, side) if across else (channels, side, unit)
+    image = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0))
+    image = image.to(device_of(network), next(iter(network.parameters()), image).dtype)
+    axis = 3 if across else 2
+    whole = upsample(network(image).float(), (shape[1], shape[2]))
+    cut = image.narrow(axis, border, side - border)
+    part = upsample(network(cut).float(), (cut.shape[2], cut.shape[3]))
+    whole = whole.narrow(axis, border + more, side - border - more)
+    part = part.narrow(axis, more, side - border - more)
+    return bool(torch.allclose(whole, part, rtol=SAME, atol=SAME * float(whole.abs().max())))
 
 
 def _finite(logits: Tensor, size: tuple[int, int], across: bool) -> Tensor:

@@ -147,7 +147,7 @@ class Task:
         return out
 
     def ends(self, window: Window) -> tuple[int | None, int | None]:
-        """Return the pixels from a window's start to the end of the padded image where the image ends with it."""
+        """Return the pixels from a window's start to the padded image's end, where the image ends there."""
         multiple = self.network.multiple << self.level if self.network.multiple > 1 else 1
         height, width = (side - side % -multiple for side in self.cut.size)
         down = height - window.top if window.bottom == self.cut.size[0] else None
