@@ -91,18 +91,20 @@ def segment(folder: Path, out: Path, options: dict[str, Any], send: Any) -> None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
         1 << 20 if sys.platform == "darwin" else 1 << 10
     )
-    send.send_bytes(pickle.dumps((found, peak)))  # a tensor sent as itself lies in a memory that ends here
+    send.send_bytes(
+        pickle.dumps((found, peak, seconds))
+    )  # a tensor sent as itself lies in a memory that ends here
 
 
-def in_process(folder: Path, out: Path, **options: Any) -> tuple[LargeResult, float]:
-    """Return what a run came to, and its peak of memory [MiB]."""
+def in_process(folder: Path, out: Path, **options: Any) -> tuple[LargeResult, float, float]:
+    """Return what a run came to, and its peak of memory [MiB] and processor time [s]."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=segment, args=(folder, out, options, theirs))
     process.start()
     theirs.close()
     try:
-        found: tuple[LargeResult, float] = pickle.loads(ours.recv_bytes())
+        found: tuple[LargeResult, float, float] = pickle.loads(ours.recv_bytes())
     except EOFError:
         raise SystemExit("the run ended early") from None
     process.join()
@@ -170,9 +172,10 @@ def main() -> None:
     rows = {}
     for name, options in runs.items():
         out = asked.folder / f"{name}.tif"
-        found, peak = in_process(asked.folder, out, window=asked.window, **options)
+        found, peak, seconds = in_process(asked.folder, out, window=asked.window, **options)
         share, miou = right(asked.folder / "truth.tif", out)
-        rows[name] = asdict(large_row(sheet, found)) | {"peak_mib": round(peak), "right": share, "miou": miou}
+        figures = {"peak_mib": round(peak), "processor_s": round(seconds, 1), "right": share, "miou": miou}
+        rows[name] = asdict(large_row(sheet, found)) | figures
         print(f"{name}\n{large_text(sheet, found)}")
         print(
             f"  memory   {peak:.0f} MiB at most\n  right    {share:.2%} of the photos' pixels, mIoU {miou:.3f}"

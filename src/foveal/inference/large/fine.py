@@ -78,12 +78,15 @@ def _touched(task: Task, plan: LargePlan, window: Window) -> Tensor:
 def _read(task: Task, plan: LargePlan, window: Window) -> _Seen:
     """Read what decides the labels of the refined cells of a window."""
     look = task.fine_look if task.is_dense else task.coarse_look
-    around = task.cut.around(window, look + task.cut.unit)
+    seen = task.cut.around(window, look)
+    around = task.cut.around(seen, task.cut.unit)
     place = task.cut.cells_of(around)
     wanted = plan.wanted[place]
     own = task.put(_touched(task, plan, window), around, window)
     run = plan.refined[place] & spread(own, task.steps(task.fine_look))
     near = _near(task, own, wanted)
+    if task.reach is None:  # all of the window and what lies around it is context
+        near = near & task.put(torch.ones_like(wanted[task.cells_within(around, seen)]), around, seen)
     needed, fine = task.cut.bounds(near | run, around), task.cut.bounds(run, around)
     # Where the image goes on, there is something around that is not known: it is not the image's edge.
     region = task.cut.around(needed, task.cut.unit)

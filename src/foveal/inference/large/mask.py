@@ -174,9 +174,9 @@ def find_content(source: Source) -> tuple[Array, str]:
     """Find what is not blank: colour or texture that a threshold tells from the ground.
 
     The image is looked at so coarsely that its longest side has at most `THUMBNAIL` samples. Saturation
-    (tissue is coloured, glass is not) and the deviation within 3 x 3 samples (content has edges, a blank
-    has none) are each split in two by Otsu's threshold; a sample is wanted if it lies above either, and so
-    is what lies around.
+    (tissue is coloured, glass is not), the deviation within 3 x 3 samples (content has edges, a blank has
+    none), and then the distance from the colour of what is neither, are each split in two by Otsu's
+    threshold. A sample is wanted if it lies above any of them, and so is what lies around it.
 
     Source: Otsu, "A threshold selection method from gray-level histograms", 1979.
 
@@ -191,6 +191,10 @@ def find_content(source: Source) -> tuple[Array, str]:
     mean, square = F.avg_pool2d(around, 3, 1)[:, 0]
     texture = (square - mean**2).clamp(min=0).sqrt()
     found = (spread > otsu(spread)) | (texture > otsu(texture))
+    if bool((~found).any()):  # what is smooth and grey but has another colour than the ground
+        ground = image[:, ~found].median(1).values
+        distance = (image - ground[:, None, None]).abs().amax(0)
+        found |= distance > otsu(distance)
     window = 2 * GROWN + 1
     picture = F.max_pool2d(found[None, None].float(), window, 1, GROWN)[0, 0].numpy().astype(np.uint8)
     return picture, _digest(picture)

@@ -112,8 +112,11 @@ class Task:
     def coarse_look(self) -> int:
         """Pixels around a place within which the coarse pass decides its labels: samples are 2^level as wide.
 
-        They are enlarged to the network's stride before they are enlarged to pixels.
+        They are enlarged to the network's stride before they are enlarged to pixels. A network that sees
+        whole maps gets twice its context.
         """
+        if self.reach is None:
+            return 2 * CONTEXT
         return (self._look << self.level) + (self.network.stride << self.level) + self.network.stride
 
     @property
