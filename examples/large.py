@@ -88,12 +88,10 @@ def segment(folder: Path, out: Path, options: dict[str, Any], send: Any) -> None
     """Segment the sheet in a process of its own, whose memory is that of the run alone."""
     model = foveal.load_model("camvid_rn18")
     found = foveal.segment_large(model, folder / "sheet.tif", out, **options)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        1 << 20 if sys.platform == "darwin" else 1 << 10
-    )
-    send.send_bytes(
-        pickle.dumps((found, peak, seconds))
-    )  # a tensor sent as itself lies in a memory that ends here
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    peak = used.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    # As bytes: a tensor that is sent as itself lies in a memory that ends with this process.
+    send.send_bytes(pickle.dumps((found, peak, used.ru_utime + used.ru_stime)))
 
 
 def in_process(folder: Path, out: Path, **options: Any) -> tuple[LargeResult, float, float]:
@@ -177,9 +175,8 @@ def main() -> None:
         figures = {"peak_mib": round(peak), "processor_s": round(seconds, 1), "right": share, "miou": miou}
         rows[name] = asdict(large_row(sheet, found)) | figures
         print(f"{name}\n{large_text(sheet, found)}")
-        print(
-            f"  memory   {peak:.0f} MiB at most\n  right    {share:.2%} of the photos' pixels, mIoU {miou:.3f}"
-        )
+        print(f"  memory   {peak:.0f} MiB at most; {seconds:.0f} s of processors")
+        print(f"  right    {share:.2%} of the photos' pixels, mIoU {miou:.3f}")
         if name == "adaptive":
             print(f"  picture  {draw(asked.folder, out, found)}")
     if asked.json:

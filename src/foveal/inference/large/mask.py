@@ -26,6 +26,7 @@ from foveal.storage.reading import read_json
 NODATA, AUTO = "nodata", "auto"
 """Words for what the image itself says: what its file declares to mean nothing; what is blank."""
 POLYGONS = ".geojson", ".json"
+LONGITUDE_LATITUDE = "OGC:CRS84"
 THUMBNAIL = 2048
 """Longest side of the picture that is searched for what is blank [samples]."""
 BINS = 256
@@ -112,7 +113,7 @@ class Polygons:
     """
 
     shapes: tuple[Any, ...]
-    transform: tuple[float, ...]
+    transform: tuple[float, float, float, float, float, float]
     name: str
 
     def read(self, window: Window, level: int) -> Tensor:
@@ -121,13 +122,14 @@ class Polygons:
         from rasterio.features import rasterize
         from rasterio.transform import Affine
 
-        side = 1 << level
-        place = Affine(*self.transform) * Affine.translation(window.left * side, window.top * side)
+        side, (a, b, c, d, e, f) = 1 << level, self.transform
+        x, y = window.left * side, window.top * side
+        place = Affine(a * side, b * side, a * x + b * y + c, d * side, e * side, d * x + e * y + f)
         try:
             drawn = rasterize(
                 self.shapes,
                 (window.height, window.width),
-                transform=place * Affine.scale(side),
+                transform=place,
                 all_touched=True,
                 dtype="uint8",
             )
@@ -211,8 +213,8 @@ def otsu(values: Tensor) -> float:
     total, weighted = below[-1], (counts * middles).cumsum(0)
     above = total - below
     between = (weighted[-1] * below / total - weighted) ** 2 / (below * above).clamp(min=1)
-    best = int(between[:-1].argmax())
-    return low + (best + 1) * (high - low) / BINS
+    best = (between[:-1] == between[:-1].max()).nonzero().double().mean()  # the middle of a gap
+    return low + (float(best) + 1) * (high - low) / BINS
 
 
 def _thumbnail(source: Source, level: int) -> Tensor:
@@ -226,8 +228,14 @@ def _thumbnail(source: Source, level: int) -> Tensor:
 
 
 def _polygons(name: str, source: Source) -> Polygons:
-    """Read the polygons of a GeoJSON file."""
+    """Read the polygons of a GeoJSON file, and bring them to the coordinates of the image.
+
+    Without a member `crs` they are in longitude and latitude, as RFC 7946 has it; where the image has no
+    coordinate reference system, they count its pixels, column and row.
+    """
     import_rasterio()
+    from rasterio.warp import transform_geom
+
     found = read_json(name, "GeoJSON file")
     shapes: list[Any] = []
     _collect(found, shapes)
@@ -235,10 +243,19 @@ def _polygons(name: str, source: Source) -> Polygons:
         raise ValueError(
             f"--mask {name} has no polygon; give GeoJSON with Polygon or MultiPolygon geometries"
         )
-    transform = source.place.transform if source.place else (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    return Polygons(
-        tuple(shapes), transform, f"{name} {_digest(np.frombuffer(json.dumps(found).encode(), np.uint8))}"
-    )
+    place = source.place
+    transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0) if place is None else place.transform
+    if place is not None and place.crs:
+        try:
+            crs = found["crs"]["properties"]["name"] if found.get("crs") else LONGITUDE_LATITUDE
+            shapes = [transform_geom(crs, place.crs, shape) for shape in shapes]
+        except Exception as error:  # of GDAL, or of geometries that are none
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"--mask {name} cannot be brought to the image's coordinates ({reason})"
+            ) from None
+    digest = _digest(np.frombuffer(json.dumps(found).encode(), np.uint8))
+    return Polygons(tuple(shapes), transform, f"{name} {digest}")
 
 
 def _collect(value: Any, shapes: list[Any]) -> None:

@@ -27,6 +27,7 @@ BAND = 512
 FAST = 1
 """Effort of zlib: maps of labels shrink to a hundredth with any."""
 MOST_BYTES = 1 << 32
+DIGITS = 16
 MOST_HEADER = 1 << 24
 KINDS = "|u1", "<f4", "<f8", "<i8", "|b1"
 
@@ -41,9 +42,9 @@ class Parts:
 
     def __init__(self, out: Path, asked: Mapping[str, object]) -> None:
         text = json.dumps(asked, sort_keys=True, default=str)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
         self._stem = f".{out.name}."
-        self.folder = out.parent / f"{self._stem}{digest}.parts"
+        self.folder = out.parent / f"{self._stem}{digest}.windows"
 
     def make(self) -> None:
         """Make the folder.
@@ -80,7 +81,7 @@ class Parts:
 
     def finish(self) -> None:
         """Delete the folder, and those of other runs for the same result."""
-        for folder in self.folder.parent.glob(f"{_plain(self._stem)}*.parts"):
+        for folder in self.folder.parent.glob(f"{_plain(self._stem)}{'[0-9a-f]' * DIGITS}.windows"):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -132,6 +132,11 @@ def _task(  # noqa: PLR0913
 ) -> Task:
     """Bring together what is computed."""
     engine = _engine(model, precision)
+    if settings.get("schedule", SCHEDULE) != SCHEDULE:
+        raise ValueError(
+            f"schedule is {settings['schedule']}, and large images are refined in one step, after one plan; leave "
+            "it out"
+        )
     config = configure(
         engine.model, METHOD, budget, {**_known(model, budget), **settings, "schedule": SCHEDULE}
     )
