@@ -80,16 +80,26 @@ def _shares(task: Task) -> Tensor | None:
     return total
 
 
+def check_budget(budget: float, cut: Cut, wanted: Tensor) -> float:
+    """Return how many tiles a budget pays for after the coarse pass on the wanted cells [Gh, Gw].
+
+    Raises:
+        ValueError: It does not pay for that.
+    """
+    whole, coarse = dense_tiles(cut, wanted), count_squares(wanted, 1 << cut.level)
+    paid = budget * whole - coarse
+    if paid < -1e-6:
+        raise ValueError(
+            f"budget is {budget:g} and the coarse pass at level {cut.level} takes {coarse / whole:.3g} of the "
+            "dense work on what is wanted; raise the budget or the coarse level"
+        )
+    return paid
+
+
 def _choose(task: Task, wanted: Tensor, gains: Tensor) -> Tensor:
     """Refine where most is gained, as far as the budget goes."""
     if not bool(wanted.any()):
         return wanted
-    whole, coarse = dense_tiles(task.cut, wanted), count_squares(wanted, 1 << task.level)
-    paid = task.config.budget * whole - coarse
-    if paid < -1e-6:
-        raise ValueError(
-            f"budget is {task.config.budget:g} and the coarse pass at level {task.level} takes "
-            f"{coarse / whole:.3g} of the dense work on what is wanted; raise the budget or the coarse level"
-        )
+    paid = check_budget(task.config.budget, task.cut, wanted)
     refinement, held = task.config.refinement, torch.where(wanted, task.level, SKIP)
     return refinement.choose([refinement.forest([gains], held, 0)], [paid + 1e-9])[0] & wanted

@@ -29,6 +29,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from foveal.calibration.configure import configure
 from foveal.calibration.engine import Engine, find_engine
 from foveal.data.raster import ImageFormat
@@ -40,7 +42,7 @@ from foveal.inference.large.grid import Cut
 from foveal.inference.large.mask import open_mask
 from foveal.inference.large.network import WindowNetwork
 from foveal.inference.large.parts import Parts
-from foveal.inference.large.plan import make_plan
+from foveal.inference.large.plan import check_budget, make_plan
 from foveal.inference.large.reach import measure_reach
 from foveal.inference.large.result import LargeResult, unfinished, write_result
 from foveal.inference.large.sink import find_sink
@@ -134,8 +136,8 @@ def _task(  # noqa: PLR0913
     engine = _engine(model, precision)
     if settings.get("schedule", SCHEDULE) != SCHEDULE:
         raise ValueError(
-            f"schedule is {settings['schedule']}, and large images are refined in one step, after one plan; leave "
-            "it out"
+            f"schedule is {settings['schedule']}, and large images are refined in one step, after one plan; "
+            "leave it out"
         )
     config = configure(
         engine.model, METHOD, budget, {**_known(model, budget), **settings, "schedule": SCHEDULE}
@@ -161,6 +163,10 @@ def _task(  # noqa: PLR0913
         "window": cut.window,
         "values": (engine.channels, value_range, confidence),
     }
+    if mask is None and cut.level > 0 and config.budget < 1:
+        check_budget(
+            config.budget, cut, torch.ones(cut.cells, dtype=torch.bool)
+        )  # before anything is computed
     reading = ImageFormat(engine.channels, value_range)
     parts = Parts(out, asked)
     return Task(source, network, config, reading, wanted, cut, reach, parts, confidence, report, shard)
