@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from forked import start
 from foveal.inference.large import open_source, segment_large
 from foveal.inference.large.sink import write_png
 from foveal.storage.labels import VOID
@@ -78,3 +79,29 @@ def test_a_strip_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"a\.png cannot be written"):
         write_png(Layer((8, 8), strips), out, tmp_path)
     assert out.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def on_a_small_disk(out: str, image: str) -> None:
+    """Segment in a process whose files may not grow beyond 3000 bytes."""
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    engine()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+    segment_large(engine(), np.load(image), out, budget=1.0, window=1024)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.zarr"])
+def test_a_full_disk_leaves_nothing_that_looks_whole(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    pytest.importorskip("zarr")
+    (tmp_path / "out").mkdir()
+    np.save(tmp_path / "image.npy", sheet(700, 900))
+    process = start(tmp_path, on_a_small_disk, str(tmp_path / "out" / name), str(tmp_path / "image.npy"))
+    assert process.wait(120) == 1 and "OSError" in process.stderr
+    assert not (tmp_path / "out" / name).exists()
+    left = [path.name for path in (tmp_path / "out").iterdir()]
+    assert all(path.startswith(".") for path in left)  # what was computed waits for the next call
+    segment_large(engine(), sheet(700, 900), tmp_path / "out" / name, budget=1.0, window=1024)
+    assert (tmp_path / "out" / name).exists()

@@ -90,8 +90,8 @@ def check_budget(budget: float, cut: Cut, wanted: Tensor) -> float:
     paid = budget * whole - coarse
     if paid < -1e-6:
         raise ValueError(
-            f"budget is {budget:g} and the coarse pass at level {cut.level} takes {coarse / whole:.3g} of the "
-            "dense work on what is wanted; raise the budget or the coarse level"
+            f"budget is {budget:g} and the coarse pass at level {cut.level} takes {coarse / whole:.3g} of "
+            "the dense work on what is wanted; raise the budget or the coarse level"
         )
     return paid
 
