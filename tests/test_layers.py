@@ -39,7 +39,8 @@ ARROWS: dict[str, str] = {
     "evaluation": "storage geometry ops tiles objectives cost methods data",
     "benchmark": "storage geometry kernels ops tiles fusion models data cost methods program hub calibration "
     "evaluation",
-    "inference": "storage geometry ops tiles data cost routes methods hub calibration",
+    # policies, program: a large image has one plan by a policy, and windows run under it
+    "inference": "storage geometry ops tiles policies program data cost routes methods hub calibration",
     "adaptive": "storage geometry tiles compatibility fusion models data cost methods program hub "
     "calibration",
     "training": "storage tiles models data objectives policies exits methods hub calibration adaptive",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what a type checker sees; `_HOMES` is what runs
     from foveal.hub.checkpoint import load_model as load_model
     from foveal.hub.checkpoint import save_model as save_model
     from foveal.hub.export import export_program as export_program
+    from foveal.inference.large import segment_large as segment_large
     from foveal.methods import METHODS as METHODS
     from foveal.methods import Dense as Dense
     from foveal.methods import Prediction as Prediction
@@ -74,6 +75,7 @@ _HOMES = {
     "open_dataset": "foveal.data.dataset",
     "read_image": "foveal.data.image",
     "save_model": "foveal.hub.checkpoint",
+    "segment_large": "foveal.inference.large",
     "split": "foveal.tiles",
     "street": "foveal.data.synthetic",
 }

@@ -111,6 +111,10 @@ ONE_CANDIDATE = "--coarse-level", 1, "--policy", "weighted_entropy", "--limit", 
 """Settings of `adapt`, which tries four on every image and writes the same for one."""
 COMMANDS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "segment": lambda p: ("segment", p / "data/images/0.png", "--model", p / "small.safetensors"),
+    "large": lambda p: (
+        *("large", p / "data/images/0.png", "-o", p / "labels.png", "--model", p / "small.safetensors"),
+        *("--window", 64, "--budget", 0.5, "--coarse-level", 1),
+    ),
     "demo": lambda p: ("demo", p / "data/images/0.png", "--model", p / "small.safetensors", "--repeat", 1),
     "adapt": lambda p: ("adapt", p / "small.safetensors", "--images", p / "data/images", *ONE_CANDIDATE),
     "calibrate": lambda p: ("calibrate", p / "small.safetensors", "--size", "128x128", "--tile", 32),

@@ -19,6 +19,7 @@ SAVES = {("torch", "save"), ("onnx", "export"), ("np", "save"), ("json", "dump")
 ALLOWED = {
     "benchmark/memory.py": "a switch of the kernel in /proc, no file on a disk",
     "benchmark/peaks.py": "in a temporary folder that is gone at the end of the measurement",
+    "inference/large/sink.py": "in the hidden folder of a run, until it is whole",
     "inference/video/sinks.py": "a video grows frame by frame, and what a killed run leaves can be played",
     "benchmark/runtimes/onnx_file.py": "in the temporary folder of a case",
     "storage/pictures.py": "into memory",

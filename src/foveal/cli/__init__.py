@@ -11,7 +11,20 @@ from typing import Annotated
 
 import typer
 
-from foveal.cli import adapt, bench, evaluate, frontier, reproduce, search, segment, show, train, tune, video
+from foveal.cli import (
+    adapt,
+    bench,
+    evaluate,
+    frontier,
+    large,
+    reproduce,
+    search,
+    segment,
+    show,
+    train,
+    tune,
+    video,
+)
 from foveal.cli.errors import CommandGroup, say
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it once: large tensors in huge pages
@@ -26,6 +39,7 @@ app = typer.Typer(
     help="Segmentation that looks closely only where it matters.",
 )
 segment.add_to(app)
+large.add_to(app)
 video.add_to(app)
 adapt.add_to(app)
 tune.add_to(app)

@@ -15,7 +15,14 @@ from foveal.methods.base import AdaptiveSegmenter, WrappingMethod, check_shape
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.ops.classify.spec import factor_of
 from foveal.program.run import Program, ProgramResult
-from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, Settings, logits_grid
+from foveal.program.settings import (
+    CoarseToFineRun,
+    DenseRun,
+    PlannedRun,
+    SegBlocksRun,
+    Settings,
+    logits_grid,
+)
 
 if TYPE_CHECKING:
     from foveal.tiles.memory import Memory
@@ -199,7 +206,8 @@ def passes(settings: Settings, found: ProgramResult, size: tuple[int, int]) -> t
     if isinstance(settings, PlannedRun):
         return (Step("network", last.work, last),)
     coarse = torch.from_numpy(found.work) - last.work
-    first = (Step("coarse", coarse),) if settings.budget < 1 else ()
+    whole = isinstance(settings, SegBlocksRun) and settings.budget >= 1
+    first = () if whole else (Step("coarse", coarse),)
     return (*first, Step("network", last.work, last))
 
 

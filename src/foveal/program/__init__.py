@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 from foveal.program.builder import NotCompiled
 from foveal.program.info import ProgramInfo, RunDefaults
 from foveal.program.run import Program, ProgramResult, load_program
-from foveal.program.settings import CoarseToFineRun, DenseRun, PlannedRun, ReuseRun, SegBlocksRun
+from foveal.program.settings import (
+    CoarseToFineRun,
+    DenseRun,
+    PlannedRun,
+    RefinedRun,
+    ReuseRun,
+    SegBlocksRun,
+)
 from foveal.program.stream import Stream
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ __all__ = [
     "Program",
     "ProgramInfo",
     "ProgramResult",
+    "RefinedRun",
     "ReuseRun",
     "RunDefaults",
     "SegBlocksRun",

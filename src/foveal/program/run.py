@@ -20,6 +20,7 @@ from foveal.program.settings import (
     CoarseToFineRun,
     DenseRun,
     PlannedRun,
+    RefinedRun,
     ReuseRun,
     SegBlocksRun,
     Settings,
@@ -28,7 +29,9 @@ from foveal.program.settings import (
 from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 
 Array = np.ndarray[Any, Any]
-METHODS: dict[type, int] = {DenseRun: 0, PlannedRun: 1, SegBlocksRun: 2, CoarseToFineRun: 3, ReuseRun: 4}
+METHODS: dict[type, int] = {
+    **{DenseRun: 0, PlannedRun: 1, SegBlocksRun: 2, CoarseToFineRun: 3, RefinedRun: 3, ReuseRun: 4}
+}
 PHASES = ("decide", "compose", "label", "input", "index")
 """What is timed besides the steps."""
 
@@ -275,6 +278,9 @@ def fill_request(request: Request, settings: Settings) -> None:
     if isinstance(settings, CoarseToFineRun | ReuseRun):
         request.gains = len(settings.level_gain)
         request.level_gain[: request.gains] = settings.level_gain
+    if isinstance(settings, RefinedRun):
+        request.coarse_level, request.blend = settings.coarse_level, settings.logit_blend
+        request.direct = int(settings.levels.max() <= 0)
     if isinstance(settings, CoarseToFineRun):
         request.blend = settings.logit_blend
         request.direct, request.isolated = int(settings.direct), settings.isolated_gain

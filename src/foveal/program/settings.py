@@ -10,7 +10,10 @@ import numpy as np
 
 from foveal.program.spec import MOST_LEVELS, SCORES
 
-__all__ = ["SCORES", "CoarseToFineRun", "DenseRun", "PlannedRun", "ReuseRun", "SegBlocksRun", "Settings"]
+__all__ = [
+    *("SCORES", "CoarseToFineRun", "DenseRun", "PlannedRun", "RefinedRun", "ReuseRun", "SegBlocksRun"),
+    "Settings",
+]
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,35 @@ class CoarseToFineRun:
             raise ValueError(f"isolated_gain is {self.isolated_gain:g}; give a share between 0 and 1")
 
 
+@dataclass(frozen=True, eq=False)
+class RefinedRun:
+    """Everything that a mask wants at a coarse level, then the tiles that somebody else has chosen.
+
+    Attributes:
+        levels: Level that every cell is refined to [N, Gh, Gw], int8, finer than the coarse one; -1 where it
+            is not.
+        tile: Side of a tile [px].
+        coarse_level: Level of the first pass.
+        logit_blend: Share of the coarser answer that stays in the answer of a finer pass.
+    """
+
+    levels: np.ndarray[Any, Any]
+    tile: int = 32
+    coarse_level: int = 1
+    logit_blend: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.coarse_level < MOST_LEVELS:
+            raise ValueError(f"level is {self.coarse_level}; a program has levels 0 to {MOST_LEVELS - 1}")
+        if self.levels.size and int(self.levels.max()) >= self.coarse_level:
+            raise ValueError(
+                f"levels reach {int(self.levels.max())} and the first pass is at {self.coarse_level}; give "
+                "finer ones, and -1 where nothing is refined"
+            )
+        if not 0 <= self.logit_blend <= 1:
+            raise ValueError(f"logit_blend is {self.logit_blend:g}; give a share between 0 and 1")
+
+
 @dataclass(frozen=True)
 class ReuseRun:
     """The next frame of a video, of a `Stream`: every place is kept, or computed at the level that pays.
@@ -145,7 +177,7 @@ class ReuseRun:
             )
 
 
-Settings = DenseRun | PlannedRun | SegBlocksRun | CoarseToFineRun | ReuseRun
+Settings = DenseRun | PlannedRun | SegBlocksRun | CoarseToFineRun | RefinedRun | ReuseRun
 
 
 def _check(budget: float, score: str, level: int) -> None:

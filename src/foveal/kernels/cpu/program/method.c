@@ -126,9 +126,10 @@ static void segblocks(Run *r, Team team) {
     from_plan(r, r->decision, level, team);
 }
 
-/* Tiles that all refinements together may take. */
+/* Tiles that all refinements together may take; those of a plan that was given. */
 static int64_t room_for(const Run *r, double first) {
     const Request *q = r->request;
+    if (q->plan) return count_leaves(r, q->plan);
     const double left = (q->budget - first) * ((double)q->height * q->width) / ((double)q->tile * q->tile) + 1;
     int64_t squares = 0;
     for (int32_t level = 0; level < q->coarse_level; level++)
@@ -146,7 +147,7 @@ static void first_pass(Run *r, Team team) {
         const int64_t tiles = count_leaves(r, r->decision);
         const double all = (double)((((r->grid.rows - 1) >> level) + 1) * (int64_t)(((r->grid.columns - 1) >> level) + 1));
         const double work = all * ((double)q->tile * q->tile) / ((double)q->height * q->width);
-        if (!q->mask && work > q->budget) {
+        if (!q->mask && !q->plan && work > q->budget) {
             snprintf(q->error, sizeof q->error, "budget is %g and the first pass at level %d takes %.3g of the dense work; raise the budget or take a coarser level", q->budget, level, work);
             r->stop = -2;
         }
@@ -163,6 +164,16 @@ static void first_pass(Run *r, Team team) {
     else plain_pass(r, level, team);
 }
 
+/* The cells that a plan refines to a level; returns how many. */
+static int planned_refinement(const Run *r, int32_t level, int8_t *levels) {
+    int changed = 0;
+    for (int64_t k = 0; k < cells_of(r); k++) {
+        const int refined = r->request->plan[k] == level;
+        levels[k] = (int8_t)(refined ? level : SKIPPED), changed += refined;
+    }
+    return changed;
+}
+
 static void coarse_to_fine(Run *r, Team team) {
     const Request *q = r->request;
     first_pass(r, team);
@@ -170,14 +181,15 @@ static void coarse_to_fine(Run *r, Team team) {
     compose(r, 0, 0, team);
     const int32_t rows = rows_at(r, output_stride(r), 0), columns = columns_at(r, output_stride(r), 0);
     for (int32_t level = q->direct && q->coarse_level > 0 ? 0 : q->coarse_level - 1; level >= 0; level--) {
-        score_cells(r, r->logits, rows, columns, r->cells, team);
+        if (!q->plan) score_cells(r, r->logits, rows, columns, r->cells, team);
         ALONE({
-            const int changed = decide_refinement(r, r->cells, level, r->decision);
+            const int changed = q->plan ? planned_refinement(r, level, r->decision) : decide_refinement(r, r->cells, level, r->decision);
             r->stop = changed < 0 ? changed : 0;
             r->grid.computed = 0;
             if (changed > 0) take_tiles(r, r->decision);
             account_part(r, DECIDING);
         });
+        if (!r->grid.computed && q->plan) continue;
         if (!r->grid.computed) break;
         tile_pass(r, team);
         if (r->stop) return;
@@ -226,6 +238,7 @@ static void part(Run *r, Team team) {
 /* Whether everything runs at full resolution at once: it is paid for, and no first pass saves any of it. */
 static int sees_all(const Run *r) {
     const Request *q = r->request;
+    if (q->plan) return 0;
     if (q->method == METHOD_SEGBLOCKS) return q->budget >= 1;
     if (q->budget < 1 || !q->has_threshold) return q->budget >= 1;
     const int32_t level = q->coarse_level;

@@ -124,7 +124,8 @@ typedef struct {
     int32_t full_height, full_width; /* of the images that come in, and of labels, where height and width are those of the
                                         images shrunk before all else; 0 where they are not. Without a mask. */
     double budget, threshold, blend, isolated, level_gain[MOST_LEVELS];
-    const int8_t *plan;      /* [images][rows][columns], of METHOD_PLAN */
+    const int8_t *plan;      /* [images][rows][columns], of METHOD_PLAN; of METHOD_COARSE_TO_FINE what is refined to which
+                                level, below 0 elsewhere, or NULL where the answer of the pass before decides */
     const uint8_t *mask;     /* cells that are wanted [images][rows][columns], or NULL for all */
     uint8_t *labels;         /* [images][height][width] of the images that come in, or NULL */
     float *confidence;       /* the same, or NULL */
