@@ -143,8 +143,7 @@ def open_mask(given: str | Path | Array | None, source: Source) -> Mask:
 
     Args:
         given: nodata, auto, a GeoJSON file of polygons, an image or a label map that is not 0 where wanted,
-        of
-            any resolution, an array of it; None for everything.
+            of any resolution, an array of it; None for everything.
         source: The image.
 
     Raises:

@@ -1,15 +1,12 @@
 """A large image from disk to disk: one plan for all of it, and windows that give what the whole image would.
 
-1.  *Blocks.* The image is read at the level of the coarse pass, from the file's own overviews where there
-are any,
-    and the network runs on it block by block, with as much around each as it looks at. That gives labels for
-    every place, and how uncertain they are.
+1.  *Blocks.* The image is read at the level of the coarse pass, from the file's own overviews where there are
+    any, and the network runs on it block by block, with as much around each as it looks at. That gives labels
+    for every place, and how uncertain they are.
 2.  *The plan.* The budget goes to the cells of the whole image where most is gained, as coarse to fine does
-in one
-    image of any size, in one step from the coarse level to full resolution.
+    in one image of any size, in one step from the coarse level to full resolution.
 3.  *Windows.* Windows with refined cells are read at full resolution and run with what their refined cells
-look
-    at: refined cells within the network's reach, coarse ones within 2^level times that, because a coarse
+    look at: refined cells within the network's reach, coarse ones within 2^level times that, because a coarse
     sample is 2^level times as wide (`reach.py`). Other windows keep their coarse labels, and are not read
     again.
 4.  *The result* is written strip by strip.
@@ -80,9 +77,8 @@ def segment_large(  # noqa: PLR0913
         out: File that is written: .png, .tif (COG), or the folder .zarr (OME-Zarr).
         budget: Share of the dense work on what is wanted, above 0 and at most 1; at 1 all of it is dense. It
             counts the coarse pass and the refined tiles, not what windows compute twice.
-        mask: "nodata", "auto", a GeoJSON file of polygons, an image that is not 0 where something is
-        wanted, of
-            any resolution, or an array of it; None for everything.
+        mask: "nodata", "auto", a GeoJSON file of polygons, an image that is not 0 where something is wanted,
+            of any resolution, or an array of it; None for everything.
         window: Side of what is computed at once [px], rounded up to what tiles allow.
         confidence: Whether the probability of every label is written too, beside `out`, as bytes.
         value_range: Values that become 0 and 1; those of the kind of file if None.
