@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.2, help="share of the places that hold a photo")
     parser.add_argument("--budget", type=float, default=0.3)
     parser.add_argument("--mask", default="auto", help="auto, none, or what foveal large takes")
-    parser.add_argument("--window", type=int, default=4096)
+    parser.add_argument("--window", type=int, default=2048)
     parser.add_argument("--dense", action="store_true", help="also every window dense, without a mask")
     parser.add_argument("--folder", type=Path, default=Path("large"))
     parser.add_argument("--json", type=Path, help="file for the figures")

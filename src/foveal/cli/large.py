@@ -44,7 +44,7 @@ def large(
             "resolution, not 0 where wanted."
         ),
     ] = None,
-    window: Annotated[int, typer.Option(min=1, help="Side of what is computed at once [px].")] = 4096,
+    window: Annotated[int, typer.Option(min=1, help="Side of what is computed at once [px].")] = 2048,
     bands: Annotated[
         str | None, typer.Option(help="Bands to read, counted from 1, with commas: 4,3,2.")
     ] = None,

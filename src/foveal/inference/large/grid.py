@@ -38,7 +38,7 @@ class Cut:
             ValueError: The window is smaller than a pixel.
         """
         if window < 1:
-            raise ValueError(f"window is {window} px; give at least 1, such as 4096")
+            raise ValueError(f"window is {window} px; give at least 1, such as 2048")
         unit = math.lcm(tile, multiple) << level
         return cls(size, tile, level, -(-window // unit) * unit, unit)
 

@@ -48,7 +48,7 @@ from foveal.inference.large.task import Report, Task, silent
 from foveal.methods.coarse_to_fine import CoarseToFineConfig
 
 METHOD, SCHEDULE = "coarse_to_fine", "direct"
-WINDOW, BUDGET = 4096, 0.25
+WINDOW, BUDGET = 2048, 0.25
 
 
 def segment_large(  # noqa: PLR0913

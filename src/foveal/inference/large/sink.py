@@ -119,7 +119,7 @@ def write_cog(layer: Layer, out: Path, temporary: Path) -> None:
     if layer.place is not None:
         profile |= {"transform": rasterio.Affine(*layer.place.transform), "crs": layer.place.crs or None}
     try:
-        with rasterio.Env(GDAL_CACHEMAX=64, CPL_TMPDIR=str(temporary)):
+        with rasterio.Env(CPL_TMPDIR=str(temporary)):
             with rasterio.open(plain, "w", **profile) as file:
                 top = 0
                 for strip in layer.strips():
