@@ -86,7 +86,7 @@ def judged_once() -> Iterator[None]:
 def torchvision() -> ModuleType:
     """Give torchvision, also beside a torch that its operators were not built for."""
     try:
-        return foveal.import_torchvision()
+        return foveal.import_library("torchvision")
     except ImportError:
         pytest.skip("torchvision is not installed")
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # what a type checker sees; `_HOMES` is what runs
     from foveal.methods import SegBlocks as SegBlocks
     from foveal.models import MODELS as MODELS
     from foveal.models import create_model as create_model
-    from foveal.models.adapters.torchvision import import_torchvision as import_torchvision
+    from foveal.models.adapters import import_library as import_library
     from foveal.policies import POLICIES as POLICIES
     from foveal.policies import View as View
     from foveal.policies import create_policy as create_policy
@@ -67,7 +67,7 @@ _HOMES = {
     "create_policy": "foveal.policies",
     "export_program": "foveal.hub.export",
     "fuse": "foveal.fusion",
-    "import_torchvision": "foveal.models.adapters.torchvision",
+    "import_library": "foveal.models.adapters",
     "keep_memory": "foveal.cost",
     "load_model": "foveal.hub.checkpoint",
     "measure": "foveal.cost",

@@ -174,9 +174,7 @@ def test_a_library_that_does_not_import_is_said_with_what_helps(
     monkeypatch.chdir(tmp_path)
     for name, error in (("misbuilt", "operator torchvision::nms does not exist"), ("broken", "no luck")):
         Path(f"{name}.py").write_text(f"raise RuntimeError({error!r})")
-    helps = (
-        r"nms does not exist\); install the torchvision that was built for .*import_torchvision\(\) before"
-    )
+    helps = r"nms does not exist\); install the torchvision .*import_library\('torchvision'\) before"
     with pytest.raises(
         ValueError, match=f"misbuilt:make, which cannot be imported .*{helps}, or give network=net"
     ):
@@ -192,7 +190,7 @@ def test_a_library_that_does_not_import_is_said_with_what_helps(
 
 
 def test_a_library_that_can_be_made_to_import_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder and a command name a network: nobody could call `import_torchvision` before."""
+    """A folder and a command name a network: nobody could call `import_library` before."""
     monkeypatch.chdir(tmp_path)
     ready: list[bool] = []
     monkeypatch.setattr("foveal.models.adapters.torchvision.import_torchvision", lambda: ready.append(True))
@@ -208,6 +206,12 @@ def test_a_library_that_can_be_made_to_import_is(tmp_path: Path, monkeypatch: py
     assert isinstance(call_function("first:make"), UNet)
     ready.clear()
     assert isinstance(Source("second:make").make(trusted=True), UNet)
+    ready.clear()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("third.py").write_text(Path("first.py").read_text())
+    assert isinstance(foveal.import_library("third").make(), UNet)
+    with pytest.raises(ImportError, match="nowhere_at_all"):
+        foveal.import_library("nowhere_at_all")
 
 
 def test_the_file_is_json(saved: Path) -> None:

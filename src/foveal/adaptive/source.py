@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 from torch import nn
 
-from foveal.models.adapters import ADAPTERS, mend, recognise, remedy
+from foveal.models.adapters import ADAPTERS, mended, recognise, remedy
 from foveal.storage.reading import shorten
 
 KNOWN = {"foveal:create_model"}
@@ -92,14 +92,9 @@ class Source:
 
 
 def imported(make: Callable[[], Any]) -> Any:
-    """Import by a function, from the current folder too; again where a library knows what mends an error."""
+    """Import by a function, from the current folder too, and as `foveal.import_library` does."""
     with importable():
-        try:
-            return make()
-        except Exception as error:  # somebody else's code
-            if not mend(error):
-                raise
-            return make()
+        return mended(make)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from foveal.data.raster import Raster
 from foveal.inference.large.places import Georeference
 from foveal.inference.large.source import MOST_BANDS, Source, Window, missing, stamp_of
 
-
 CACHE = "64"
 """Of GDAL's blocks [MiB]; by itself it takes a twentieth of the machine's memory."""
 

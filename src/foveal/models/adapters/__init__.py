@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -19,7 +22,8 @@ __all__ = [
     "Maker",
     "Pretrained",
     "Recognised",
-    "mend",
+    "import_library",
+    "mended",
     "pretrained",
     "read_images",
     "recognise",
@@ -28,6 +32,7 @@ __all__ = [
     "timm_segmenter",
 ]
 
+Made = TypeVar("Made")
 ADAPTERS: tuple[Adapter, ...] = (SmpAdapter(), TransformersAdapter(), TorchvisionAdapter(), TimmAdapter())
 """The first that recognises a network says what it expects."""
 
@@ -55,9 +60,28 @@ def remedy(error: BaseException) -> str:
     return next(filter(None, (adapter.remedy(error) for adapter in ADAPTERS)), "")
 
 
-def mend(error: BaseException) -> bool:
-    """Do what lets networks be imported after an error, as their library knows; whether there was any."""
-    return any(adapter.mend(error) for adapter in ADAPTERS)
+def mended(make: Callable[[], Made]) -> Made:
+    """Import or make something by a function, once more where a library knows what mends its error."""
+    try:
+        return make()
+    except Exception as error:  # somebody else's code
+        if not any(adapter.mend(error) for adapter in ADAPTERS):
+            raise
+        return make()
+
+
+def import_library(name: str) -> ModuleType:
+    """Import a library of networks, also where its compiled operators were built for another torch.
+
+    Networks and weights then work; operators that are missing, such as `nms`, raise an error when called.
+
+    Args:
+        name: As in an import statement.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    return mended(lambda: import_module(name))
 
 
 def pretrained(source: str) -> Pretrained | None:

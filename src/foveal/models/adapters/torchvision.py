@@ -50,7 +50,7 @@ class TorchvisionAdapter(Adapter):
             return ""
         return (
             f"install the {self.library} that was built for torch {torch.__version__}, or call "
-            "foveal.import_torchvision() before"
+            "foveal.import_library('torchvision') before"
         )
 
     def mend(self, error: BaseException) -> bool:
@@ -92,8 +92,8 @@ def import_torchvision() -> ModuleType:
 
     The usual wheel beside a CPU build of torch fails to import because it registers shapes for operators
     that its library did not define. They are defined here without a body: networks and weights then work,
-    `nms` does not. Import torchvision or timm after it where they fail; foveal calls it where a network that
-    a file or a command names cannot be imported otherwise.
+    `nms` does not. Import torchvision or timm after it where they fail; `foveal.import_library` calls it, and
+    so do files and commands that name a network which cannot be imported otherwise.
 
     Raises:
         ImportError: torchvision is not installed.
