@@ -9,6 +9,7 @@ import builtins
 import errno
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -133,6 +134,15 @@ def words(name: str, place: Path) -> tuple[object, ...]:
     return (*COMMANDS[name](place), *(("--out", place / "out") if name in OUT else ()))
 
 
+def forget(name: str, place: Path) -> None:
+    """Delete what a run goes on from, so that the next one begins anew."""
+    if name == "train":
+        for path in place.glob("run/*"):
+            path.unlink()
+    for folder in place.glob(".*.windows"):
+        shutil.rmtree(folder)
+
+
 def files(place: Path) -> dict[str, bytes]:
     kept = ("cache/kernels", "cache/locks", "data/")
     found = {str(path.relative_to(place)): path for path in place.rglob("*") if path.is_file()}
@@ -156,8 +166,7 @@ def check_failure(result: Result, name: str, use: Disk, last: bool) -> None:
 @pytest.mark.timeout(600 + 30 * DISKS)
 def test_a_full_disk_loses_nothing_at_any_write_of_a_command(name: str, place: Path) -> None:
     for _ in range(2):  # the first run finds what later ones know
-        for path in place.glob("run/*") if name == "train" else ():
-            path.unlink()
+        forget(name, place)
         with disk() as uses:
             result = run(*words(name, place))
         assert result.exit_code == 0, result.output
@@ -165,8 +174,7 @@ def test_a_full_disk_loses_nothing_at_any_write_of_a_command(name: str, place: P
     first = files(place)
     again = (*words(name, place), *(("--resume",) if name == "train" else ()))
     for at in sorted({k * uses.count // DISKS for k in range(DISKS)} | {0, uses.count - 1}):
-        for path in place.glob("run/*") if name == "train" else ():  # it would have nothing to do
-            path.unlink()
+        forget(name, place)
         before = files(place) if name == "train" else first
         with disk(at) as full:
             result = run(*again)
