@@ -180,7 +180,7 @@ def main() -> None:
         if name == "adaptive":
             print(f"  picture  {draw(asked.folder, out, found)}")
     if asked.json:
-        state = {"machine": asdict(describe_machine(["rasterio"])), "budget": asked.budget, "rows": rows}
+        state = asdict(describe_machine(["rasterio"])) | {"rows": rows}
         asked.json.write_text(json.dumps(state, indent=1, default=str))
 
 
