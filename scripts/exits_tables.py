@@ -140,3 +140,19 @@ def _leaving_row(row: Row) -> str:
     budget = "" if row["method"] in ("dense", "static") else f"{row['budget']:g}"
     figures = f"{row['work']:.3f} | {100 * row['miou']:.1f} | {100 * row['agreement']:.1f} %"
     return f"| {names[row['method']]} | {budget} | {figures} |"
+
+
+def weeds() -> str:
+    """Return quality over work on fine, sparse content: means over the networks that were measured."""
+    names = {"mess": "MESS, one exit for all", "layer_cascade": "Layer Cascade, exit 3"}
+    found: dict[tuple[str, float], list[Row]] = {}
+    for path in sorted(FOLDER.glob("cwfid_rn18_*.json")):
+        for row in json.loads(path.read_text())["rows"]:
+            name = names.get(row["method"]) or title(row, alone=False)
+            key = ("dense", 1.0) if row["method"] == "dense" else (name, row["budget"])
+            found.setdefault(key, []).append(row)
+    lines = ["| method | budget | work | mIoU |", "|---|---|---|---|"]
+    for (name, budget), rows in found.items():
+        work, miou = (sum(row[key] for row in rows) / len(rows) for key in ("work", "miou"))
+        lines.append(f"| {name} | {budget:g} | {work:.3f} | {100 * miou:.1f} |")
+    return "\n".join(lines)

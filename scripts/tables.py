@@ -10,7 +10,7 @@ from pathlib import Path
 from closer_tables import TABLES
 from decoder_tables import refining
 from dynconv_tables import dynconv, dynconv_speed
-from exits_tables import leaving, searched, selection, selection_context
+from exits_tables import leaving, searched, selection, selection_context, weeds
 from review_tables import REVIEW
 from rivals import rivals_text
 from routing_tables import published, routed, settings
@@ -127,6 +127,7 @@ def main() -> None:
         {
             "searched": searched,
             "leaving": leaving,
+            "weeds": weeds,
             "selection": selection,
             "selection_context": selection_context,
         },
