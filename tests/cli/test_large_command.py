@@ -88,7 +88,7 @@ def test_a_mask_and_its_lack(large) -> None:
         ("image.png -o a.png --shard 3/2", "--shard is '3/2'"),
         ("image.png -o a.png --policy regional_entropy", "are refined by the answer of every place"),
         ("image.png -o a.png --schedule levels", "large images are refined in one step"),
-        ("image.png -o a.png --max-level 1", "has no setting max_level"),
+        ("image.png -o a.png --max-level 1", "No such option: --max-level"),
         ("half.tif -o a.png", "half.tif is damaged, cut short"),
         ("bands.tif -o a.png", "has 12 bands and the network takes 3"),
         ("deep.tif -o a.png", "give the values that become 0 and 1"),

@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 
 SILENT = 10.0
 """Time between two lines where there is no terminal [s]."""
-METHOD = "coarse_to_fine"
 FORMAT = "{desc}: {percentage:3.0f} %|{bar}| {n:.0f}/{total:.0f} MP {rate_fmt} {remaining} left{postfix}"
 STAGES = {"coarse": "coarse pass", "fine": "refining", "write": "writing"}
 
 
+class LargeCommand(MethodCommand):
+    """A command with the settings of the method that runs on large images."""
+
+    only = "coarse_to_fine"
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the command to an app."""
-    app.command(cls=MethodCommand)(large)
+    app.command(cls=LargeCommand)(large)
 
 
 def large(
@@ -44,7 +49,7 @@ def large(
             "resolution, not 0 where wanted."
         ),
     ] = None,
-    window: Annotated[int, typer.Option(min=1, help="Side of what is computed at once [px].")] = 2048,
+    window: Annotated[int, typer.Option(min=1, help="Side of what is computed at once (px).")] = 2048,
     bands: Annotated[
         str | None, typer.Option(help="Bands to read, counted from 1, with commas: 4,3,2.")
     ] = None,

@@ -44,10 +44,12 @@ class MethodCommand(ModelCommand):
     options: ClassVar[dict[str, Any]] = {**ModelCommand.options, **SMALL}
     repeatable = False
     """Whether several values may follow an option."""
+    only = ""
+    """The method whose settings are options; those of all methods if empty."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Add the options of the methods."""
-        return [*super().get_params(ctx), *method_options(self.repeatable)]
+        return [*super().get_params(ctx), *method_options(self.repeatable, self.only)]
 
 
 class MethodsCommand(MethodCommand):
@@ -88,9 +90,13 @@ def declared_settings() -> dict[str, Declared]:
     return found
 
 
-def method_options(repeatable: bool) -> list[Any]:
-    """Make the options as typer parameters."""
-    settings = declared_settings()
+def method_options(repeatable: bool, only: str = "") -> list[Any]:
+    """Make the options as typer parameters, of all methods or of one."""
+    settings = {
+        name: replace(each, methods=(only,)) if only else each
+        for name, each in declared_settings().items()
+        if not only or only in each.methods
+    }
     options = _build(tuple(settings.items()), repeatable)
     return list(options)
 

@@ -19,7 +19,7 @@ from foveal.program.settings import (
     CoarseToFineRun,
     DenseRun,
     PlannedRun,
-    SegBlocksRun,
+    RefinedRun,
     Settings,
     logits_grid,
 )
@@ -206,7 +206,7 @@ def passes(settings: Settings, found: ProgramResult, size: tuple[int, int]) -> t
     if isinstance(settings, PlannedRun):
         return (Step("network", last.work, last),)
     coarse = torch.from_numpy(found.work) - last.work
-    whole = isinstance(settings, SegBlocksRun) and settings.budget >= 1
+    whole = not isinstance(settings, RefinedRun) and settings.budget >= 1
     first = () if whole else (Step("coarse", coarse),)
     return (*first, Step("network", last.work, last))
 

@@ -10,6 +10,8 @@ from foveal.policies.protocol import View
 
 AROUND = 48
 """Reach of a regional score [px]."""
+LEAST_SHARE = 1e-4
+"""Of a class, so that one which is hardly there does not outweigh all others."""
 
 
 def entropy(view: View) -> Tensor:
@@ -36,6 +38,16 @@ def logit_margin(view: View) -> Tensor:
     return (top[:, -1] - top[:, 0]).exp()
 
 
+def rarity(share: Tensor) -> Tensor:
+    """Return the weights of classes [..., K, ...] by their shares of the image: 1 where all have the same.
+
+    Args:
+        share: Shares of the classes, along axis 1, or 0 of a vector.
+    """
+    classes = share.shape[min(1, share.ndim - 1)]
+    return (1 / classes / share.clamp(min=LEAST_SHARE)).sqrt()
+
+
 def weighted_entropy(view: View) -> Tensor:
     """Entropy, weighted by how rare the probable classes are in the coarse answer of the same image.
 
@@ -43,8 +55,7 @@ def weighted_entropy(view: View) -> Tensor:
     """
     probability = _logits(view).softmax(1)
     share = probability.mean((2, 3), keepdim=True)
-    rarity = (1 / probability.shape[1] / share.clamp(min=1e-4)).sqrt()
-    return entropy(view) * (probability * rarity).sum(1)
+    return entropy(view) * (probability * rarity(share)).sum(1)
 
 
 def regional_entropy(view: View) -> Tensor:

@@ -30,7 +30,12 @@ from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 
 Array = np.ndarray[Any, Any]
 METHODS: dict[type, int] = {
-    **{DenseRun: 0, PlannedRun: 1, SegBlocksRun: 2, CoarseToFineRun: 3, RefinedRun: 3, ReuseRun: 4}
+    DenseRun: 0,
+    PlannedRun: 1,
+    SegBlocksRun: 2,
+    CoarseToFineRun: 3,
+    RefinedRun: 3,  # with a plan that somebody else has made
+    ReuseRun: 4,
 }
 PHASES = ("decide", "compose", "label", "input", "index")
 """What is timed besides the steps."""

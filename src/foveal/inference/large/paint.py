@@ -33,9 +33,8 @@ class Painting:
         level: Level of the answer.
         ends: Pixels from the window's start to the end of the image, padding included, down and across,
             where the image ends with the window; else None.
-        known: Which samples of the answer were computed [rows, columns], bool; all if None. The others are
-        0, at
-            the network's stride too.
+        known: Which samples of the answer were computed [rows, columns], bool; all if None. The others are 0,
+            at the network's stride too.
     """
 
     logits: Tensor

@@ -48,7 +48,8 @@ from foveal.inference.large.task import Report, Task, silent
 from foveal.methods.coarse_to_fine import CoarseToFineConfig
 
 METHOD, SCHEDULE = "coarse_to_fine", "direct"
-WINDOW, BUDGET = 2048, 0.25
+WINDOW = 2048
+"""Side of what is computed at once [px]; the bundled network takes 1.5 to 1.8 GiB for it."""
 
 
 def segment_large(  # noqa: PLR0913
@@ -56,7 +57,7 @@ def segment_large(  # noqa: PLR0913
     source: Any,
     out: str | Path,
     *,
-    budget: float = BUDGET,
+    budget: float = CoarseToFineConfig.budget,
     mask: Any = None,
     window: int = WINDOW,
     confidence: bool = False,

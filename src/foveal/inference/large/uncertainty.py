@@ -11,12 +11,10 @@ from torch import Tensor
 
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
-from foveal.policies.uncertainty import entropy
+from foveal.policies.uncertainty import entropy, rarity
 from foveal.storage.names import find
 
 WEIGHTED = "weighted_entropy"
-LEAST_SHARE = 1e-4
-"""Of a class, as of `weighted_entropy`."""
 
 
 class Uncertainty:
@@ -63,6 +61,5 @@ class Uncertainty:
         """Return the score per cell [Gh, Gw] from its parts and the classes' shares of the whole image."""
         if self.policy != WEIGHTED:
             return maps[0].double()
-        mean = (shares / max(float(shares.sum()), 1e-12)).clamp(min=LEAST_SHARE)
-        rarity = (1 / len(mean) / mean).sqrt()
-        return (maps.double() * rarity[:, None, None]).sum(0)
+        weights = rarity(shares / max(float(shares.sum()), 1e-12))
+        return (maps.double() * weights[:, None, None]).sum(0)

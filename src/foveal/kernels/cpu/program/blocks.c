@@ -21,12 +21,11 @@ typedef struct {
     float *wide, *sums, *finer;           /* samples of the wide maps */
 } Block;
 
-static int is_wide(const Program *p, int32_t map) { return p->maps[map].kind == TILED && p->maps[map].precision == F32; }
+/* Whether a map is of tiles in single precision. */
+static int is_tiled(const Program *p, int32_t map) { return p->maps[map].kind == TILED && p->maps[map].precision == F32; }
 
-static int is_product(const Program *p, const StepSpec *s) {
-    return s->kind == CONVOLVE && s->rows == 1 && s->columns == 1 && s->stride == 1 && !s->top && !s->left && s->before_scale < 0 &&
-           is_wide(p, s->in) && is_wide(p, s->out);
-}
+/* Whether a step may be at an end of a block. */
+static int is_end(const Program *p, const StepSpec *s) { return is_product(s) && s->before_scale < 0 && is_tiled(p, s->in) && is_tiled(p, s->out); }
 
 static int32_t across(const StepSpec *deep) { return deep->stride == 1 ? ACROSS : DOWN; }
 
@@ -47,10 +46,10 @@ int find_blocks(Program *p) {
     if (!p->blocks || !p->inner || !p->feeds) return -1;
     for (int32_t k = 0; k + 2 < p->head.steps; k++) {
         const StepSpec *expand = &p->steps[k], *deep = expand + 1, *last = deep + 1;
-        if (deep->kind != DEPTHWISE || deep->dilation != 1 || !is_wide(p, deep->in) || !is_wide(p, deep->out)) continue;
+        if (deep->kind != DEPTHWISE || deep->dilation != 1 || !is_tiled(p, deep->in) || !is_tiled(p, deep->out)) continue;
         if (seen(deep, DOWN, deep->rows) * seen(deep, across(deep), deep->columns) > INPUT_SAMPLES) continue;
-        if (!is_product(p, expand) || expand->other >= 0 || expand->out != deep->in || !only_for(p, deep->in, k + 1)) continue;
-        if (!is_product(p, last) || !only_for(p, deep->out, k + 2)) continue;
+        if (!is_end(p, expand) || expand->other >= 0 || expand->out != deep->in || !only_for(p, deep->in, k + 1)) continue;
+        if (!is_end(p, last) || !only_for(p, deep->out, k + 2)) continue;
         p->blocks[k] = 1, p->blocks[k + 1] = p->blocks[k + 2] = -1;
         p->inner[deep->in] = p->inner[deep->out] = p->maps[deep->in].stride, p->feeds[expand->in] = 1;
         const int64_t floats = 2 * INPUT_SAMPLES + (int64_t)(INPUT_SAMPLES + OUTPUT_SAMPLES + FINER_SAMPLES) * p->maps[deep->in].channels;

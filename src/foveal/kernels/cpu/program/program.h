@@ -283,6 +283,11 @@ void run_steps(Run *r, Team team);
 void account(Run *r, int32_t step);
 void account_part(Run *r, int32_t part);
 
+/* Whether a step is a product sample by sample. */
+static inline int is_product(const StepSpec *s) {
+    return s->kind == CONVOLVE && s->rows == 1 && s->columns == 1 && s->stride == 1 && !s->top && !s->left;
+}
+
 /* blocks.c */
 int find_blocks(Program *p);
 int is_inner(const Program *p, int32_t map, int32_t tile);

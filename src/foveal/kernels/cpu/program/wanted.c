@@ -9,9 +9,9 @@ static int same_sides(const MapSpec *a, const MapSpec *b) {
     return a->stride == b->stride && a->up == b->up && a->down == b->down && a->more == b->more && a->least == b->least;
 }
 
-static int is_product(const Program *p, const StepSpec *s) {
-    return s->kind == CONVOLVE && s->rows == 1 && s->columns == 1 && s->stride == 1 && !s->top && !s->left && s->other < 0 &&
-           p->maps[s->in].kind == WHOLE && p->maps[s->out].kind == WHOLE && same_sides(&p->maps[s->in], &p->maps[s->out]);
+static int is_whole_product(const Program *p, const StepSpec *s) {
+    const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out];
+    return is_product(s) && s->other < 0 && in->kind == WHOLE && out->kind == WHOLE && same_sides(in, out);
 }
 
 /* Find the products whose result only CUT reads, of maps of one size: that of the last one. */
@@ -22,7 +22,7 @@ int find_cut_only(Program *p) {
     for (int32_t k = p->head.steps - 1; k >= 0; k--) {
         const StepSpec *s = &p->steps[k];
         int cuts = 0, others = 0;
-        if (!is_product(p, s) || (like && !same_sides(like, &p->maps[s->out]))) continue;
+        if (!is_whole_product(p, s) || (like && !same_sides(like, &p->maps[s->out]))) continue;
         for (int32_t j = 0; j < p->head.steps; j++) {
             const StepSpec *t = &p->steps[j];
             if (j == k) continue;
