@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from foveal.benchmark.runtimes import (
 )
 from foveal.benchmark.runtimes import prepare as prepare_choice
 from foveal.benchmark.runtimes.case import Variant, most_faithful
+from foveal.benchmark.runtimes.openvino import deep_calls
 from foveal.models import create_model
 from samples import error_of, headless, nano, shaken
 
@@ -163,3 +165,15 @@ def test_several_sizes_are_compiled_side_by_side(case: Case) -> None:
     with torch.inference_mode():
         for runtime, one in zip(runtimes, (case, small), strict=True):
             assert difference(runtime.run(runtime.lay(one.image)), case.network(one.image)) < 1e-4
+
+
+def test_quantisation_may_walk_deep_networks() -> None:
+    def depth(left: int) -> int:
+        return left and 1 + depth(left - 1)
+
+    before = sys.getrecursionlimit()
+    with deep_calls(10 * before):
+        assert depth(5 * before) == 5 * before
+    assert sys.getrecursionlimit() == before
+    with deep_calls(1):
+        assert sys.getrecursionlimit() == before

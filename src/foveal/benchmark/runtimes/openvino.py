@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +17,9 @@ from foveal.kernels.processor import MULTIPLIES_BYTES, instruction_sets
 
 PRESETS = ("MIXED", "PERFORMANCE")
 """Activations quantised asymmetrically where they have two signs, or symmetrically everywhere."""
+DEPTH = 50_000
+"""Calls within calls while NNCF works: it walks a network by a call per operation, and adaptive pooling of large
+maps is exported as thousands of them."""
 
 
 def _f32(case: Case) -> Runtime:
@@ -63,7 +69,7 @@ def _compiled(model: Any, hint: str, threads: int) -> Runtime:
 
 def _quantised(case: Case, preset: str) -> Any:
     """Quantise weights and activations from the images of the case."""
-    with silence():
+    with silence(), deep_calls(DEPTH):
         import nncf
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
@@ -80,6 +86,17 @@ def _quantised(case: Case, preset: str) -> Any:
                 overflow_fix=OverflowFix.DISABLE if exact else OverflowFix.FIRST_LAYER
             ),
         )
+
+
+@contextmanager
+def deep_calls(depth: int) -> Iterator[None]:
+    """Allow at least `depth` calls of Python within one another."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, depth))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 BACKEND = Backend(
