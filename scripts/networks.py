@@ -4,9 +4,11 @@
                                                  # has no times of, or earlier ones
     python scripts/networks.py --only 'Unet.*'   # those again whose name fits
     python scripts/networks.py --only 'PAN.*' --untimed  # all but times, on a machine that others use too
+    python scripts/networks.py --times           # the times of all rows again, and nothing else
     python scripts/networks.py --table           # the page alone, from the file
 
 Needs segmentation-models-pytorch, torchvision and transformers; weights are random, nothing is downloaded.
+With openvino, onnx and onnxscript the networks are timed in OpenVINO too.
 Every network runs in a process of its own: what it does wrong is a row, not an end.
 """
 
@@ -14,12 +16,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import re
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +35,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveal.adaptive.model import AdaptiveModel
 from foveal.benchmark.machine import describe_machine
+from foveal.benchmark.runtimes import Case, Choice, packages_of, prepare
 from foveal.cost import alternate
 from foveal.models.adapters.torchvision import import_torchvision
 from foveal.storage.atomic import write_atomically
@@ -41,6 +47,9 @@ STORE, PAGE = ROOT / "benchmarks" / "networks" / "networks.json", ROOT / "docs" 
 SIZES = ((256, 256), (132, 164))
 TIMED, ROUNDS = (512, 768), 5
 BUDGET, CLASSES = 0.4, 7
+TIMES = ("dense_ms", "static_ms", "own_ms", "ms")
+"""Columns of times: PyTorch, OpenVINO, our dense network, and the method."""
+STATIC = Choice("openvino", "f32")
 SECONDS, WAIT = 900, 3600
 """What a network may take of the processor, and how long it is waited for where others compute too [s]."""
 MEMORY = 12 << 30
@@ -136,11 +145,14 @@ class Row:
         work: Share of the tiles' work that they took.
         dense_ms: Time of the network in PyTorch on an image of `TIMED` px [ms], median of runs in turns; None
             if it was not measured.
-        ms: Time at budget 0.4 there [ms]; None like the other.
+        static_ms: Time in OpenVINO, f32, there [ms]; None if it was not measured.
+        no_static: Why OpenVINO does not run it; empty if it does, or is not there.
+        own_ms: Time dense by `model(image, budget=1.0)` there [ms].
+        ms: Time at budget 0.4 there [ms].
         engine: "program", or why it runs layer by layer.
         versions: Of PyTorch and the library.
         commit: Of this project.
-        timed: Commit that the times are of, if that is an earlier one; empty if it is not.
+        timed: Commit that the times are of; empty without times.
     """
 
     library: str
@@ -154,6 +166,9 @@ class Row:
     macs: float | None = None
     work: float | None = None
     dense_ms: float | None = None
+    static_ms: float | None = None
+    no_static: str = ""
+    own_ms: float | None = None
     ms: float | None = None
     engine: str = ""
     versions: str = ""
@@ -291,15 +306,44 @@ def try_network(library: str, name: str, make: Callable[[], nn.Module], timed: b
     full, part = model(image, budget=1.0), model(image, budget=BUDGET, always_adapt=True)
     assert full.reason, "the dense network runs: what shares are of"
     row = replace(row, macs=part.macs / full.macs, work=float(part.work.mean()))
-    if not timed:
-        return row
+    return replace(row, **times(model)) if timed else row
+
+
+@torch.no_grad()
+def times(model: AdaptiveModel) -> dict[str, Any]:
+    """Time a network on an image of `TIMED` px in turns: in PyTorch, in OpenVINO, dense, at budget 0.4."""
+    image = picture(TIMED)
     runs = {
-        "dense": lambda: model.prepared(image),
-        "ours": lambda: model(image, budget=BUDGET, always_adapt=True),
+        "dense_ms": lambda: model.prepared(image),
+        "own_ms": lambda: model(image, budget=1.0),
+        "ms": lambda: model(image, budget=BUDGET, always_adapt=True),
     }
-    with torch.no_grad():
-        times = alternate(runs, ROUNDS, warmup=1)
-    return replace(row, dense_ms=times["dense"].median, ms=times["ours"].median)
+    no_static = ""
+    with tempfile.TemporaryDirectory() as folder:
+        if all(map(importlib.util.find_spec, packages_of([STATIC]))):
+            case = Case(model.prepared, image, torch.get_num_threads(), Path(folder))
+            try:
+                static = prepare(STATIC, case)
+                laid = static.lay(image)
+                apart = float((static.run(laid) - model.prepared(image)).abs().max())
+                assert apart < 0.01, f"OpenVINO gives other logits: {apart:g}"
+                runs["static_ms"] = lambda: static.run(laid)
+            except (ValueError, AssertionError) as error:
+                no_static = _sentence(error)
+        taken = alternate(runs, ROUNDS, warmup=1)
+    return {name: one.median for name, one in taken.items()} | {
+        "no_static": no_static,
+        "timed": describe_machine().commit,
+    }
+
+
+def time_network(name: str) -> dict[str, Any]:
+    """Adapt a network, and return its times."""
+    import foveal
+
+    warnings.filterwarnings("ignore")
+    make = next(make for _, other, make in networks() if other == name)
+    return times(foveal.adapt(enliven(make())))
 
 
 def _sentence(error: object) -> str:
@@ -313,23 +357,50 @@ def run_all(only: str, timed: bool) -> None:
         if not re.fullmatch(only, name) if only else name in rows and not (timed and _untimed(rows[name])):
             continue
         print(f"{name} ...", flush=True)
-        words = [sys.executable, __file__, "--one", name, *(() if timed else ("--untimed",))]
-        try:
-            done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT, check=False)
-            lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-            crash = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            if done.returncode == -signal.SIGXCPU:
-                crash = f"took more than {SECONDS} s of the processor"
-            row = json.loads(lines[-1]) if lines else _failed(library, name, _sentence(crash))
-        except subprocess.TimeoutExpired:
-            row = _failed(library, name, f"took more than {WAIT} s")
+        row = _run(library, name, () if timed else ("--untimed",))
         rows[name] = row if timed else _with_times(row, rows.get(name))
         ran = f"MACs {row['macs']:.3f}, dense {row['dense_modules']}, {row['engine']}" if row["macs"] else ""
         print("   ", row["refused"] or row["failed"] or row["told"] or ran)
-        known = [rows[n] for _, n, _ in networks() if n in rows]
-        STORE.parent.mkdir(parents=True, exist_ok=True)
-        record = asdict(describe_machine()) | {"command": "make networks", "rows": known}
-        write_atomically(STORE, json.dumps(record, indent=1) + "\n")
+        _store(rows)
+
+
+def time_all(only: str) -> None:
+    """Take the times of stored rows again, each in a process of its own; store every row at once."""
+    rows = {row["name"]: row for row in _stored()}
+    for library, name, _ in networks():
+        if rows.get(name, {}).get("macs") is None or not re.fullmatch(only or ".*", name):
+            continue
+        found = _run(library, name, ("--times",))
+        print(
+            f"{name}: {found['failed'] or {key: found[key] for key in TIMES if found.get(key)}}", flush=True
+        )
+        if not found["failed"]:
+            rows[name] = {**rows[name], **{key: found.get(key) for key in (*TIMES, "no_static", "timed")}}
+            _store(rows)
+
+
+def _store(rows: dict[str, dict[str, Any]]) -> None:
+    known = [rows[name] for _, name, _ in networks() if name in rows]
+    STORE.parent.mkdir(parents=True, exist_ok=True)
+    record = asdict(describe_machine()) | {"command": "make networks", "rows": known}
+    write_atomically(STORE, json.dumps(record, indent=1) + "\n")
+
+
+def _run(library: str, name: str, options: tuple[str, ...]) -> dict[str, Any]:
+    """Run one network in a process of its own, and return what it prints, or a row that says what failed."""
+    words = [sys.executable, __file__, "--one", name, *options]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=WAIT, check=False)
+    except subprocess.TimeoutExpired:
+        return _failed(library, name, f"took more than {WAIT} s")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if lines:
+        found: dict[str, Any] = json.loads(lines[-1])
+        return found
+    crash = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    if done.returncode == -signal.SIGXCPU:
+        crash = f"took more than {SECONDS} s of the processor"
+    return _failed(library, name, _sentence(crash))
 
 
 def _failed(library: str, name: str, why: str) -> dict[str, Any]:
@@ -337,7 +408,7 @@ def _failed(library: str, name: str, why: str) -> dict[str, Any]:
 
 
 def _untimed(row: dict[str, Any]) -> bool:
-    return row["macs"] is not None and (row["ms"] is None or bool(row.get("timed")))
+    return row["macs"] is not None and (row["ms"] is None or row["timed"] != row["commit"])
 
 
 def _with_times(row: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
@@ -346,8 +417,7 @@ def _with_times(row: dict[str, Any], before: dict[str, Any] | None) -> dict[str,
         return row
     if (row["engine"] == "program") != (before["engine"] == "program"):
         return row
-    kept = {key: before[key] for key in ("dense_ms", "ms")}
-    return {**row, **kept, "timed": before.get("timed") or before["commit"]}
+    return {**row, **{key: before.get(key) for key in (*TIMES, "no_static", "timed")}}
 
 
 def _stored() -> list[dict[str, Any]]:
@@ -366,12 +436,13 @@ run at budget 0.4.
 multiplications at 256x256 px, or at four tiles if these are larger, which no budget saves. *Differs* is the
 largest difference from the dense network with all tiles at one level, relative to its largest logit (-: no
 level of these sizes fits its tile). *MACs* are counted while `model(image, budget=0.4)` runs at 512x768 px,
-as a share of the dense network's. *ms* are the network in PyTorch there, and this call, on two cores in turns
-(-: not measured; \\*: by an earlier version). Transformers whose attention leaves nothing to refine at budget
-0.4 are told so, below.
+as a share of the dense network's. *ms* are medians of runs in turns on two cores in f32, there: the network in
+PyTorch and in OpenVINO (-: it cannot run it, or was not there), to logits; *own* is `model(image, budget=1.0)`,
+dense, and *0.4* this call, to labels (\\*: by an earlier version than the other rows). Transformers whose
+attention leaves nothing to refine at budget 0.4 are told so, below.
 
-| network | encoder | dense modules | share | differs | MACs | ms, dense | ms | runs |
-|---|---|---|---|---|---|---|---|---|
+| network | encoder | dense modules | share | differs | MACs | ms, PyTorch | OpenVINO | own | 0.4 | runs |
+|---|---|---|---|---|---|---|---|---|---|---|
 """
 MANY = 4
 """Names of dense modules that a row lists."""
@@ -384,16 +455,16 @@ def write_page() -> None:
     ran = [row for row in rows if not (row["refused"] or row["failed"] or row["told"])]
     good = sum(row["macs"] <= 0.45 for row in ran)
     compiled = sum(row["engine"] == "program" for row in ran)
-    timed = [row for row in ran if row["ms"] is not None]
-    gain = {row["name"]: row["dense_ms"] / row["ms"] for row in timed}
-    programs = [gain[row["name"]] for row in timed if row["engine"] == "program"]
+    gains = {key: [row[key] / row["ms"] for row in ran if row.get(key) and row["ms"]] for key in TIMES[:-1]}
     summary = (
         f"{len(ran)} of {len(rows)} networks run at budget 0.4, {compiled} of them as a program; {good} take "
-        f"at most 0.45 of the dense network's MACs. {'They' if len(timed) == len(ran) else len(timed)} take "
-        f"{median(gain.values()):.1f} times less time in the median, {min(gain.values()):.1f} at least and "
-        f"{max(gain.values()):.1f} at most; as programs {median(programs):.1f}."
+        "at most 0.45 of the dense network's MACs. Time at budget 0.4, against "
+        f"{_gain('PyTorch', gains['dense_ms'])}; {_gain('OpenVINO', gains['static_ms'])}; {_gain('our own dense network', gains['own_ms'])}."
     )
-    text = HEAD + "\n".join(map(_line, ran)) + f"\n\n{summary}\n"
+    newest = max(
+        (row["timed"] for row in ran if row["ms"]), key=[row["timed"] for row in ran].count, default=""
+    )
+    text = HEAD + "\n".join(_line(row, newest) for row in ran) + f"\n\n{summary}\n"
     if missing:
         text += f"\nNot run at the commits of these rows: {', '.join(missing)}.\n"
     sections = {
@@ -408,18 +479,29 @@ def write_page() -> None:
     write_atomically(PAGE, text)
 
 
-def _line(row: dict[str, Any]) -> str:
+def _gain(name: str, gains: list[float]) -> str:
+    """Say how many times faster networks run."""
+    if not gains:
+        return f"{name}: not measured"
+    least, most = min(gains), max(gains)
+    return (
+        f"{name} ({len(gains)} networks): {median(gains):.1f} times less in the median, "
+        f"{least:.1f} to {most:.1f}"
+    )
+
+
+def _line(row: dict[str, Any], newest: str) -> str:
     network, _, encoder = row["name"].partition("/")
     modules = ", ".join(f"`{name}`" for name in row["dense_modules"]) or "-"
     if len(row["dense_modules"]) > MANY:
         modules = f"{len(row['dense_modules'])} modules"
     share = f"{row['dense_share']:.0%}" if row["dense_modules"] else "-"
     runs = "program" if row["engine"] == "program" else f"layer by layer: {row['engine']}"
-    mark = "*" if row.get("timed") else ""
+    mark = "*" if row["timed"] != newest else ""
     numbers = (
         "-" if row["difference"] is None else f"{row['difference']:.0e}",
         f"{row['macs']:.2f}",
-        *("-" if row[key] is None else f"{row[key]:.0f}{mark}" for key in ("dense_ms", "ms")),
+        *(f"{row[key]:.0f}{mark}" if row.get(key) else "-" for key in TIMES),
     )
     return f"| {' | '.join((network, encoder or '-', modules, share, *numbers, runs))} |"
 
@@ -430,15 +512,23 @@ def main() -> None:
     parser.add_argument("--only", default="", help="regular expression of names that run again")
     parser.add_argument("--one", default="", help="run one network and print its row")
     parser.add_argument("--untimed", action="store_true", help="take no times: others use the machine too")
+    parser.add_argument(
+        "--times", action="store_true", help="take the times of stored rows, or of --only, again"
+    )
     parser.add_argument("--table", action="store_true", help="write the page alone")
     given = parser.parse_args()
     if given.one:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 60))
+        if given.times:
+            print(json.dumps({"failed": "", **time_network(given.one)}))
+            return
         library, name, make = next(entry for entry in networks() if entry[1] == given.one)
         print(json.dumps(asdict(try_network(library, name, make, not given.untimed))))
         return
-    if not given.table:
+    if given.times:
+        time_all(given.only)
+    elif not given.table:
         run_all(given.only, not given.untimed)
     write_page()
 

@@ -6,11 +6,12 @@ import pytest
 
 from scripts import networks
 
-ROW = {"name": "Net", "macs": 0.4, "dense_ms": 90.0, "ms": 30.0, "engine": "program", "commit": "abc"}
+TIMES = {"dense_ms": 90.0, "static_ms": 50.0, "own_ms": 45.0, "ms": 30.0, "no_static": "", "timed": "abc"}
+ROW = {"name": "Net", "macs": 0.4, "engine": "program", "commit": "abc", **TIMES}
 
 
 def untimed(**changes: Any) -> dict[str, Any]:
-    return {**ROW, "dense_ms": None, "ms": None, "commit": "def", **changes}
+    return {**ROW, **dict.fromkeys(networks.TIMES), "timed": "", "commit": "def", **changes}
 
 
 def test_times_of_an_earlier_commit_are_kept_and_marked() -> None:
@@ -35,10 +36,17 @@ def test_times_of_something_else_are_not(row: dict[str, Any], before: dict[str, 
 
 def test_the_next_plain_run_takes_times_that_are_missing_or_old() -> None:
     assert not networks._untimed(ROW)
-    assert networks._untimed(untimed()) and networks._untimed({**ROW, "timed": "abc"})
+    assert networks._untimed(untimed()) and networks._untimed({**ROW, "commit": "def"})
     assert not networks._untimed(untimed(macs=None)), "a network that is refused has none"
 
 
 def test_every_network_is_named_once() -> None:
     names = [name for _, name, _ in networks.networks()]
     assert len(names) == len({*names})
+
+
+def test_gains_are_said_against_every_rival() -> None:
+    assert networks._gain("OpenVINO", [2.0, 1.0, 4.0]) == (
+        "OpenVINO (3 networks): 2.0 times less in the median, 1.0 to 4.0"
+    )
+    assert networks._gain("OpenVINO", []) == "OpenVINO: not measured"

@@ -18,8 +18,8 @@ from foveal.kernels.processor import MULTIPLIES_BYTES, instruction_sets
 PRESETS = ("MIXED", "PERFORMANCE")
 """Activations quantised asymmetrically where they have two signs, or symmetrically everywhere."""
 DEPTH = 50_000
-"""Calls within calls while NNCF works: it walks a network by a call per operation, and adaptive pooling of large
-maps is exported as thousands of them."""
+"""Calls within calls while NNCF works: it walks a network by a call per operation, and adaptive pooling of
+large maps is exported as thousands of them."""
 
 
 def _f32(case: Case) -> Runtime:
