@@ -436,10 +436,10 @@ run at budget 0.4.
 multiplications at 256x256 px, or at four tiles if these are larger, which no budget saves. *Differs* is the
 largest difference from the dense network with all tiles at one level, relative to its largest logit (-: no
 level of these sizes fits its tile). *MACs* are counted while `model(image, budget=0.4)` runs at 512x768 px,
-as a share of the dense network's. *ms* are medians of runs in turns on two cores in f32, there: the network in
-PyTorch and in OpenVINO (-: it cannot run it, or was not there), to logits; *own* is `model(image, budget=1.0)`,
-dense, and *0.4* this call, to labels (\\*: by an earlier version than the other rows). Transformers whose
-attention leaves nothing to refine at budget 0.4 are told so, below.
+as a share of the dense network's. *ms* are medians of runs in turns on two cores in f32, there: the network
+in PyTorch and in OpenVINO (-: it cannot run it, or was not there), to logits; *own* is
+`model(image, budget=1.0)`, dense, and *0.4* this call, to labels (\\*: by an earlier version than the other
+rows). Transformers whose attention leaves nothing to refine at budget 0.4 are told so, below.
 
 | network | encoder | dense modules | share | differs | MACs | ms, PyTorch | OpenVINO | own | 0.4 | runs |
 |---|---|---|---|---|---|---|---|---|---|---|
