@@ -459,7 +459,8 @@ def write_page() -> None:
     summary = (
         f"{len(ran)} of {len(rows)} networks run at budget 0.4, {compiled} of them as a program; {good} take "
         "at most 0.45 of the dense network's MACs. Time at budget 0.4, against "
-        f"{_gain('PyTorch', gains['dense_ms'])}; {_gain('OpenVINO', gains['static_ms'])}; {_gain('our own dense network', gains['own_ms'])}."
+        f"{_gain('PyTorch', gains['dense_ms'])}; {_gain('OpenVINO', gains['static_ms'])}; "
+        f"{_gain('our own dense network', gains['own_ms'])}."
     )
     newest = max(
         (row["timed"] for row in ran if row["ms"]), key=[row["timed"] for row in ran].count, default=""

@@ -139,6 +139,7 @@ def fake(
     *rows: tuple[float, int, float, float],
     memory: float | None = None,
     precisions: tuple[str, ...] = ("f32",),
+    agreement: float | None = None,
     **changes: Any,
 ) -> BenchResult:
     """Make a result of rows of budget, max_level, work and speed-up."""
@@ -154,7 +155,7 @@ def fake(
             coarse_level=2,
             work=work,
             macs=10**10,
-            agreement=0.97,
+            agreement=agreement,
             ms=100 / speedup,
             p95=110 / speedup,
             speedup=speedup,
@@ -176,7 +177,7 @@ def fake(
         batch=1,
         repeat=20,
         dense_macs=10**11,
-        dense=(DenseRow("openvino", "f32", "latency, f32", 100.0, 120.0, 3e-7, 1.0),),
+        dense=(DenseRow("openvino", "f32", "latency, f32", 100.0, 120.0, 3e-7, agreement),),
         best_static=best,
         best_static_any=Fastest("openvino", "int8", 30.0),
         adaptive=tuple(adaptive),
@@ -210,10 +211,12 @@ def test_a_batch_and_memory_are_shown() -> None:
         "peak MB",
         "700",
         "900",
-        "97.00%",
         "in any precision: openvino in int8",
     ):
         assert words in text
+    assert "%" not in text, "labels of random weights mean nothing"
+    trained = bench_text(fake((0.4, 1, 0.4, 2.0), agreement=0.97, weights="trained"))
+    assert trained.count("97.00%") == 2 and "random" not in trained
     assert "peak MB" not in bench_text(fake((0.4, 1, 0.4, 2.0)))
 
 
@@ -264,7 +267,8 @@ def test_a_mask_gives_every_row_a_second_one_that_says_what_it_saves(tmp_path: P
         (0.6, 0.5),
     ]
     assert rows[1]["work"] < 0.7 * rows[0]["work"] and rows[1]["macs"] < 0.75 * rows[0]["macs"]
-    assert rows[3]["macs"] < 0.8 * rows[0]["macs"] and 0 <= rows[3]["agreement"] <= 1
+    assert rows[3]["macs"] < 0.8 * rows[0]["macs"]
+    assert rows[3]["agreement"] is None, "labels of random weights mean nothing"
     text = run(*words, *mask).stdout
     assert "the mask wants 50.0% of the pixels: at budget 0.6 in f32 it saves" in text
 

@@ -43,11 +43,12 @@ TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class _Reference:
-    """What eager PyTorch says in f32: the measure of every other run."""
+    """What eager PyTorch says in f32: the measure of every other run; its labels count if it was trained."""
 
     logits: Tensor
     labels: Tensor
     macs: int
+    trained: bool
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class _Static:
     choice: Choice
     labeller: Labeller
     error: float
-    agreement: float
+    agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class _Adaptive:
     run: AdaptiveSegmenter | Masked
     work: float
     macs: int
-    agreement: float
+    agreement: float | None
 
 
 @torch.no_grad()
@@ -138,7 +139,7 @@ def _run_dense(task: Task) -> _Reference:
         found.append((logits, classify(logits, task.size)))
 
     macs = count_macs(run).total
-    return _Reference(*found[0], macs)
+    return _Reference(*found[0], macs, task.trained)
 
 
 def _first_runs(
@@ -245,7 +246,9 @@ def _check(choice: Choice, labeller: Labeller, logits: Tensor, task: Task, refer
     return _Static(choice, labeller, error, _agreement(labels, reference))
 
 
-def _agreement(labels: Tensor, reference: _Reference) -> float:
+def _agreement(labels: Tensor, reference: _Reference) -> float | None:
+    if not reference.trained:
+        return None
     return round(float((labels == reference.labels)[labels != VOID].double().mean()), 5)
 
 

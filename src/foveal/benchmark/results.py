@@ -19,7 +19,7 @@ class DenseRow:
         ms: Median [ms].
         p95: 95th percentile [ms].
         error: Largest difference of the logits from eager PyTorch's in f32, as a share of the largest.
-        agreement: Share of the pixels with eager PyTorch's label.
+        agreement: Share of the pixels with eager PyTorch's label; None for random weights.
     """
 
     runtime: str
@@ -28,7 +28,7 @@ class DenseRow:
     ms: float
     p95: float
     error: float
-    agreement: float
+    agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class BenchRow:
         coarse_level: Level of the first pass of policies that need one.
         work: Share of the dense work that was done.
         macs: Counted [MAC].
-        agreement: Share of the pixels with the dense network's label.
+        agreement: Share of the pixels with the dense network's label; None for random weights.
         ms: Median [ms].
         p95: 95th percentile [ms].
         speedup: Over the fastest static runtime of the same precision.
@@ -78,7 +78,7 @@ class BenchRow:
     coarse_level: int
     work: float
     macs: int
-    agreement: float
+    agreement: float | None
     ms: float
     p95: float
     speedup: float

@@ -55,6 +55,11 @@ class Task:
     wanted: Tensor | None = None
 
     @property
+    def trained(self) -> bool:
+        """Whether the network was trained: a bare architecture was not, and its labels mean nothing."""
+        return self.model.name not in MODELS
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images [px]."""
         return self.image.shape[2], self.image.shape[3]
@@ -78,7 +83,7 @@ def describe_task(task: Task, macs: int) -> Measured:
     return Measured(
         **vars(machine),
         model=task.model.name,
-        weights="random" if task.model.name in MODELS else "trained",
+        weights="trained" if task.trained else "random",
         size=task.size,
         batch=len(task.image),
         repeat=task.repeat,

@@ -13,7 +13,7 @@ from foveal.reporting.table import giga, table
 
 def bench_text(result: BenchResult) -> str:
     """Write the speed of static runtimes and of adaptive rows."""
-    random = ", random weights: agreement says nothing" if result.weights == "random" else ""
+    random = ", random weights: labels mean nothing" if result.weights == "random" else ""
     rivals, any_best = result.rivals, result.best_static_any
     named = " and ".join(f"{best.runtime} in {best.precision}, {best.ms:.1f} ms" for best in rivals)
     where = f"{_where(result)}; median of {result.repeat} in turns, from image to labels"
@@ -103,12 +103,16 @@ def _dense_table(rows: Sequence[DenseRow], rivals: Sequence[Fastest]) -> str:
             f"{row.ms:.1f}",
             f"{row.p95:.1f}",
             f"{row.error:.0e}",
-            f"{row.agreement:.2%}",
+            _agreement(row),
             "fastest" if (row.runtime, row.precision) in fastest else "",
         )
         for row in rows
     ]
     return table(head, cells)
+
+
+def _agreement(row: DenseRow | BenchRow) -> str:
+    return "-" if row.agreement is None else f"{row.agreement:.2%}"
 
 
 COLUMNS: tuple[tuple[str, Callable[[BenchRow], str]], ...] = (
@@ -126,7 +130,7 @@ COLUMNS: tuple[tuple[str, Callable[[BenchRow], str]], ...] = (
     ("speed-up", lambda row: f"{row.speedup:.2f}"),
     ("eta", lambda row: f"{row.eta:.2f}"),
     ("own", lambda row: f"{row.own_speedup:.2f}"),
-    ("agrees", lambda row: f"{row.agreement:.2%}"),
+    ("agrees", _agreement),
     ("decides", lambda row: "-" if row.decide_ms is None else f"{row.decide_ms:.1f}"),
 )
 WANTED: tuple[str, Callable[[BenchRow], str]] = (
