@@ -3,7 +3,7 @@
     python benchmarks/method_speed.py exits|routing|decoders
 
 One image of CamVid at 960x720, from the image in 0..1 to its labels, all rows in turns in one process, on a
-quiet machine. Writes speed.json into the folder of that name. What runs as a program does so; a row pays for
+quiet machine, with the dense network in OpenVINO where that is installed and takes it. Writes speed.json into the folder of that name. What runs as a program does so; a row pays for
 its gates, heads and decisions.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from foveal.benchmark.machine import describe_machine
+from foveal.benchmark.rival import openvino_rival
 from foveal.calibration.engine import find_engine
 from foveal.cost import alternate, keep_memory
 from foveal.data.dataset import open_dataset
@@ -86,7 +88,13 @@ def main() -> None:
         made.append(engines[row.model].make(row.method, config, models[row.model].resources))
     with tuning(), torch.inference_mode():
         works = [float(method(image).trace.work[0]) for method in made]
-    times = alternate({str(k): partial(labels, each, image) for k, each in enumerate(made)}, ROUNDS, 2)
+    runs = {str(k): partial(labels, each, image) for k, each in enumerate(made)}
+    with tempfile.TemporaryDirectory() as folder:
+        static, why_not = openvino_rival(models[first].network, image.contiguous(), Path(folder))
+        if static is not None:
+            runs["static"] = partial(static.run, static.lay(image))
+        times = alternate(runs, ROUNDS, 2)
+    print(why_not or f"dense in OpenVINO: {times['static'].median:.1f} ms")
     named = [Row(first, "dense, layer by layer"), Row(first, "dense, program"), *asked]
     rows = [
         asdict(row)
@@ -96,11 +104,14 @@ def main() -> None:
             "p95_ms": round(times[str(k)].p95, 2),
             "times_faster": round(times["0"].median / times[str(k)].median, 2),
             "times_faster_than_program": round(times["1"].median / times[str(k)].median, 2),
+            "times_faster_than_openvino": static and round(times["static"].median / times[str(k)].median, 2),
         }
         for k, (row, work) in enumerate(zip(named, works, strict=True))
     ]
     record = asdict(describe_machine()) | {
         "command": f"python benchmarks/method_speed.py {group}",
+        "openvino_ms": static and round(times["static"].median, 2),
+        "no_openvino": why_not,
         "rows": rows,
     }
     write_atomically(HERE / group / "speed.json", json.dumps(record, indent=1) + "\n")

@@ -8,8 +8,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rivals import rivals_text
-
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks" / "coarse_to_fine"
 SEEDS = (0, 1, 2)
 NAMES = {
@@ -188,53 +186,6 @@ def _bound_cell(row: Row) -> str:
     return f"{row['risk']:.2%}, {row['work']:.3f}, {row['above']:.0%}"
 
 
-def milliseconds() -> str:
-    body = []
-    for result in rows("bench_1024x2048"):
-        best = result["best_static"]
-        for row in result["adaptive"]:
-            body.append(
-                [
-                    f"{row['coarsest'] + 1}",
-                    f"{row['work']:.3f}",
-                    f"{row['ms']:.0f}",
-                    f"{best['runtime']}, {best['ms']:.0f}",
-                    f"{row['speedup']:.2f}",
-                ]
-            )
-    table = grid(["levels", "work", "ms", "fastest static runtime, ms", "speed-up"], body)
-    return f"{table}\n\n{rivals_text(rows('bench_1024x2048'))}"
-
-
-def full() -> str:
-    body = [
-        [
-            "whole image reduced" if row["method"] == "static" else row["method"],
-            f"{row['work']:.3f}",
-            f"{100 * row['miou']:.1f}",
-            f"{100 * row['agreement']:.1f} %",
-        ]
-        for row in rows("camvid_rn18_full") + rows("camvid_rn18_full_reduced")[1:]
-    ]
-    return grid(["", "work", "mIoU", "agreement"], body)
-
-
-def street() -> str:
-    found: dict[float, list[Row]] = {}
-    for row in rows("street_1024x2048"):
-        found.setdefault(row["budget"], []).append(row)
-    body = [
-        [
-            f"{budget:g}",
-            f"{fmean(r['work'] for r in group):.3f}",
-            f"{100 * fmean(r['agreement'] for r in group):.1f} %",
-            f"{len(group)}",
-        ]
-        for budget, group in sorted(found.items())
-    ]
-    return grid(["budget", "work", "agreement", "images"], body)
-
-
 def planners() -> str:
     """Compare planners for tiles that gain more beside refined ones."""
     found = json.loads((FOLDER / "planners.json").read_text())
@@ -306,7 +257,4 @@ TABLES = {
     "closer_areas": base_areas,
     "closer_risk": risk,
     "closer_risk_bounds": bounds,
-    "closer_full": full,
-    "closer_ms": milliseconds,
-    "closer_street": street,
 }

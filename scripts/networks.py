@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import json
 import re
 import resource
@@ -36,8 +35,8 @@ import torch
 from torch import Tensor, nn
 
 from foveal.adaptive.model import AdaptiveModel
-from foveal.benchmark.machine import describe_machine
-from foveal.benchmark.runtimes import Case, Choice, packages_of, prepare
+from foveal.benchmark.machine import describe_machine, quiet_machine
+from foveal.benchmark.rival import openvino_rival
 from foveal.cost import alternate
 from foveal.models.adapters.torchvision import import_torchvision
 from foveal.storage.atomic import write_atomically
@@ -49,7 +48,6 @@ TIMED, ROUNDS = (512, 768), 5
 BUDGET, CLASSES = 0.4, 7
 TIMES = ("dense_ms", "static_ms", "own_ms", "ms")
 """Columns of times: PyTorch, OpenVINO, our dense network, and the method."""
-STATIC = Choice("openvino", "f32")
 SECONDS, WAIT = 900, 3600
 """What a network may take of the processor, and how long it is waited for where others compute too [s]."""
 MEMORY = 12 << 30
@@ -318,19 +316,13 @@ def times(model: AdaptiveModel) -> dict[str, Any]:
         "own_ms": lambda: model(image, budget=1.0),
         "ms": lambda: model(image, budget=BUDGET, always_adapt=True),
     }
-    no_static = ""
     with tempfile.TemporaryDirectory() as folder:
-        if all(map(importlib.util.find_spec, packages_of([STATIC]))):
-            case = Case(model.prepared, image, torch.get_num_threads(), Path(folder))
-            try:
-                static = prepare(STATIC, case)
-                laid = static.lay(image)
-                apart = float((static.run(laid) - model.prepared(image)).abs().max())
-                assert apart < 0.01, f"OpenVINO gives other logits: {apart:g}"
-                runs["static_ms"] = lambda: static.run(laid)
-            except (ValueError, AssertionError) as error:
-                no_static = _sentence(error)
-        taken = alternate(runs, ROUNDS, warmup=1)
+        static, no_static = openvino_rival(model.prepared, image, Path(folder))
+        if static is not None:
+            laid = static.lay(image)
+            runs["static_ms"] = partial(static.run, laid)
+        with quiet_machine():
+            taken = alternate(runs, ROUNDS, warmup=1)
     return {name: one.median for name, one in taken.items()} | {
         "no_static": no_static,
         "timed": describe_machine().commit,
@@ -437,9 +429,9 @@ multiplications at 256x256 px, or at four tiles if these are larger, which no bu
 largest difference from the dense network with all tiles at one level, relative to its largest logit (-: no
 level of these sizes fits its tile). *MACs* are counted while `model(image, budget=0.4)` runs at 512x768 px,
 as a share of the dense network's. *ms* are medians of runs in turns on two cores in f32, there: the network
-in PyTorch and in OpenVINO (-: it cannot run it, or was not there), to logits; *own* is
-`model(image, budget=1.0)`, dense, and *0.4* this call, to labels (\\*: by an earlier version than the other
-rows). Transformers whose attention leaves nothing to refine at budget 0.4 are told so, below.
+in PyTorch, to logits; in OpenVINO, to labels (-: it cannot run it, or was not there); *own* is
+`model(image, budget=1.0)`, dense, and *0.4* this call, both to labels (\\*: by an earlier version than the
+other rows). Transformers whose attention leaves nothing to refine at budget 0.4 are told so, below.
 
 | network | encoder | dense modules | share | differs | MACs | ms, PyTorch | OpenVINO | own | 0.4 | runs |
 |---|---|---|---|---|---|---|---|---|---|---|

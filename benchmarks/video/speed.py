@@ -3,8 +3,8 @@
     python benchmarks/video/speed.py benchmarks/video/speed.json             # everything; minutes
     python benchmarks/video/speed.py speed.json --frames 8 --precision f32   # whether it works
 
-Every frame is segmented by both, one after the other, the first of the two in turns; a time is from the
-frame, a tensor in 0..1, to its labels, decision included. Static cameras are made of photos of the test
+Every frame is segmented by both, one after the other, the first of the two in turns, and by OpenVINO where it
+is there; a time is from the frame, a tensor in 0..1, to its labels, decision included. Static cameras are made of photos of the test
 split, one of them noisy; a still video is one frame again and again; the driving clip is as it was filmed.
 """
 
@@ -14,6 +14,7 @@ import argparse
 import json
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -24,7 +25,9 @@ import torch
 from torch import Tensor
 
 import foveal
+from foveal.benchmark.contenders import Labeller
 from foveal.benchmark.machine import describe_machine
+from foveal.benchmark.rival import Rival, openvino_rival
 from foveal.calibration.configure import configure
 from foveal.calibration.engine import PRECISIONS, Engine, find_engine, int8_scales
 from foveal.cost import Timing, keep_memory
@@ -121,6 +124,32 @@ class Side:
         }
 
 
+@dataclass
+class Static:
+    """The dense network in OpenVINO, every frame."""
+
+    labeller: Labeller
+    ms: list[float] = field(default_factory=list)
+
+    def run(self, image: Tensor) -> None:
+        """Segment the next frame, timed."""
+        laid = self.labeller.lay(image)
+        settle()
+        start = time.perf_counter()
+        self.labeller.run(laid)
+        self.ms.append(1000 * (time.perf_counter() - start))
+
+    def row(self) -> dict[str, object]:
+        """Return what was measured, of the frames after the first one."""
+        times = Timing(tuple(self.ms[1:]))
+        return {"runtime": "openvino", "ms": round(times.median, 2), "p95_ms": round(times.p95, 2)}
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return an image [1, 3, H, W] at a size [px]."""
+    return torch.nn.functional.interpolate(image, size, mode="bilinear", antialias=True)
+
+
 def videos(sizes: list[str], frames: int) -> Iterator[Video]:
     """Yield the videos of every size."""
     for size in sizes:
@@ -138,22 +167,34 @@ def videos(sizes: list[str], frames: int) -> Iterator[Video]:
             yield Video("driving, 15 Hz, 480x360", clip, budget)
 
 
-def measure(engine: Engine, video: Video, frames: int, report: Callable[[str], None]) -> dict[str, object]:
-    """Run both sides over a video."""
+def measure(
+    engine: Engine, video: Video, frames: int, labeller: Labeller | None, report: Callable[[str], None]
+) -> dict[str, object]:
+    """Run both sides and the rival over a video."""
     config = configure(engine.model, METHOD, video.budget, {"first_budget": 1.0})
     count, same = min(frames, len(video.clip)), []
     dense, ours = (
         Side(method, Confusion(len(video.clip.classes)))
         for method in (engine.dense(), engine.make(METHOD, config))
     )
+    rival = Static(labeller) if labeller else None
     for index in range(count):
         image, target = video.clip[index]
-        for side in (dense, ours) if index % 2 else (ours, dense):
+        third = (rival,) if rival else ()
+        for side in (dense, ours, *third) if index % 2 else (*third, ours, dense):
             side.run(image[None].contiguous())
         for side in (dense, ours):
             side.judge(target[None])
         same.append(float((dense.labels == ours.labels).double().mean()))
     ratios = [one / two for one, two in zip(dense.ms[1:], ours.ms[1:], strict=True)]
+    beside = (
+        {
+            "static": rival.row(),
+            "times_faster_than_static": round(median(rival.ms[1:]) / median(ours.ms[1:]), 2),
+        }
+        if rival
+        else {}
+    )
     row = {
         "video": video.name,
         "precision": engine.precision,
@@ -164,10 +205,29 @@ def measure(engine: Engine, video: Video, frames: int, report: Callable[[str], N
         "agreement": round(fmean(same), 5),
         "dense": dense.row(),
         "ours": ours.row(),
+        **beside,
         "settings": config.settings,
     }
     report(f"{video.name}, {engine.precision}: {row['times_faster']} times faster, work {ours.row()['work']}")
     return row
+
+
+def run_all(
+    engine: Engine, sizes: list[str], frames: int, seen: list[Tensor], folder: Path
+) -> list[dict[str, object]]:
+    """Measure every video; the rival is prepared once for every size."""
+    rivals: dict[tuple[int, int], Rival] = {}
+    rows = []
+    for video in videos(sizes, frames):
+        image = video.clip[0][0][None].contiguous()
+        size = image.shape[2], image.shape[3]
+        if size not in rivals:
+            ranges = [resized(one[None], size) for one in seen]
+            rivals[size] = openvino_rival(engine.model.network, image, folder, engine.precision, ranges)
+            if rivals[size].why_not:
+                print(f"without OpenVINO: {rivals[size].why_not}")
+        rows.append(measure(engine, video, frames, rivals[size].labeller, print))
+    return rows
 
 
 def main() -> None:
@@ -187,7 +247,8 @@ def main() -> None:
     for precision in asked.precision:
         scales = int8_scales(plain, seen) if precision == "int8" else None
         engine = plain if precision == "f32" else plain.in_precision(precision, scales)
-        rows += [measure(engine, v, asked.frames, print) for v in videos(asked.sizes, asked.frames)]
+        with tempfile.TemporaryDirectory() as folder:
+            rows += run_all(engine, asked.sizes, asked.frames, seen, Path(folder))
     place = f"benchmarks/video/{asked.out.name}"
     record = asdict(describe_machine()) | {
         "command": "python " + shlex.join(["benchmarks/video/speed.py", place, *sys.argv[2:]]),
