@@ -3,8 +3,8 @@
     python benchmarks/method_speed.py exits|routing|decoders
 
 One image of CamVid at 960x720, from the image in 0..1 to its labels, all rows in turns in one process, on a
-quiet machine, with the dense network in OpenVINO where that is installed and takes it. Writes speed.json into the folder of that name. What runs as a program does so; a row pays for
-its gates, heads and decisions.
+quiet machine, with the dense network in OpenVINO where that is installed and takes it. Writes speed.json into
+the folder of that name. What runs as a program does so; a row pays for its gates, heads and decisions.
 """
 
 from __future__ import annotations

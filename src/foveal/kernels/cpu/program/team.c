@@ -4,7 +4,6 @@
    OpenMP. Members wait for each other by spinning for a moment, then they yield their core. */
 #include <sched.h>
 #include "platform/cores.h"
-#include "platform/tiny.h"
 #include "program/program.h"
 
 enum { SPINS = 4000 };
@@ -50,9 +49,7 @@ static void *enter(void *given) {
     Member *m = given;
     while (!__atomic_load_n(&m->run->go, __ATOMIC_ACQUIRE)) sched_yield();
     m->team.threads = m->run->threads;
-    const uint64_t before = flush_tiny();
     m->work(m->run, m->team);
-    keep_tiny(before);
     return NULL;
 }
 
