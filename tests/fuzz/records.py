@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from targets import LONGEST_SENTENCE, Target, as_json, says_record
 
@@ -17,6 +18,7 @@ from foveal.calibration.risk import RiskTable
 from foveal.calibration.tuned import TUNED, TunedRow, TunedSettings
 from foveal.hub.checkpoint import load_model
 from foveal.hub.fingerprint import fingerprint
+from foveal.inference.large.parts import Packed, pack
 from foveal.methods import CoarseToFineConfig, DenseConfig, SegBlocksConfig
 from foveal.ops.convolve.autotune import AUTOTUNER
 from foveal.storage.store import Store
@@ -90,6 +92,22 @@ def choices(folder: Path) -> Target:
     return Target(path, read, says_choices)
 
 
+def part(folder: Path) -> Target:
+    labels, counts = np.arange(900, dtype=np.uint8).reshape(900, 1) % 11, np.arange(3, dtype=np.int64)
+    path = folder / "part"
+    path.write_bytes(pack({"labels": labels, "counts": counts}))
+
+    def read() -> tuple[Packed, Any, Any]:
+        found = Packed(path)
+        return found, found.rows("labels", 100, 800), found.rows("counts")
+
+    def says_all(found: tuple[Packed, Any, Any], _: bytes) -> None:
+        assert np.array_equal(found[1], labels[100:800]) and np.array_equal(found[2], counts)
+
+    return Target(path, read, says_all)
+
+
 KINDS: dict[str, Callable[[Path], Target]] = {
     "profile": profile, "tuned settings": tuned, "cost model": cost_model, "choices": choices,
+    "part of a large result": part,
 }  # fmt: skip

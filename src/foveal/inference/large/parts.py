@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from foveal.storage.atomic import write_atomically
 from foveal.storage.reading import parse_json, read_bounded
+from foveal.storage.schema import Count, Name, read_as
 
 Array = np.ndarray[Any, Any]
 BAND = 512
@@ -29,7 +33,29 @@ FAST = 1
 MOST_BYTES = 1 << 32
 DIGITS = 16
 MOST_HEADER = 1 << 24
-KINDS = "|u1", "<f4", "<f8", "<i8", "|b1"
+WHAT = "part of a large result"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the header of a file says of an array: its shape, type, and the bytes of its bands of rows."""
+
+    shape: Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)]
+    kind: Literal["|u1", "<f4", "<f8", "<i8", "|b1"]
+    bytes: list[Count]
+
+    def __post_init__(self) -> None:
+        if len(self.bytes) != -(-self.shape[0] // BAND):
+            raise ValueError(
+                f"{self.shape[0]} rows are {-(-self.shape[0] // BAND)} bands, not {len(self.bytes)}"
+            )
+        if self.row * self.shape[0] > MOST_BYTES:
+            raise ValueError(f"an array of {self.row * self.shape[0]} bytes is too large")
+
+    @property
+    def row(self) -> int:
+        """Bytes of a row."""
+        return math.prod(self.shape[1:]) * np.dtype(self.kind).itemsize
 
 
 class Parts:
@@ -86,7 +112,7 @@ class Parts:
 
 
 def pack(arrays: Mapping[str, Array]) -> bytes:
-    """Write arrays [rows, ...] as bytes: a header, and deflated bands of rows."""
+    """Write arrays [rows, ...] as bytes: length and checksum of a header, it, and deflated bands of rows."""
     head: dict[str, Any] = {}
     blobs: list[bytes] = []
     for name, array in arrays.items():
@@ -95,7 +121,7 @@ def pack(arrays: Mapping[str, Array]) -> bytes:
         head[name] = {"shape": given.shape, "kind": given.dtype.str, "bytes": [len(b) for b in bands]}
         blobs += bands
     text = json.dumps(head).encode()
-    return len(text).to_bytes(8, "little") + text + b"".join(blobs)
+    return len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text + b"".join(blobs)
 
 
 class Packed:
@@ -107,15 +133,20 @@ class Packed:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._data = read_bounded(path, "part of a large result", most=MOST_BYTES)
-        size = int.from_bytes(self._data[:8], "little")
-        if not 0 < size <= min(MOST_HEADER, len(self._data) - 8):
+        self._data = read_bounded(path, WHAT, most=MOST_BYTES)
+        size, checksum = (int.from_bytes(self._data[k : k + 4], "little") for k in (0, 4))
+        text = self._data[8 : 8 + size]
+        if not 0 < size <= min(MOST_HEADER, len(self._data) - 8) or zlib.crc32(text) != checksum:
             raise self._damaged()
-        self._head = parse_json(self._data[8 : 8 + size], path, "part of a large result")
+        try:
+            head = parse_json(text, path, WHAT)
+            self._head = read_as(dict[Name, Entry], head, path, WHAT)
+        except ValueError:
+            raise self._damaged() from None
         self._places: dict[str, list[tuple[int, int]]] = {}
         at = 8 + size
         for name, entry in self._head.items():
-            ends = np.cumsum([0, *entry["bytes"]]) + at
+            ends = np.cumsum([0, *entry.bytes]) + at
             self._places[name] = [(int(a), int(b)) for a, b in pairwise(ends)]
             at = int(ends[-1])
         if at != len(self._data):
@@ -127,20 +158,18 @@ class Packed:
     def rows(self, name: str, first: int = 0, last: int | None = None) -> Array:
         """Return rows [first, last) of an array."""
         entry = self._head[name]
-        shape, kind = tuple(entry["shape"]), entry["kind"]
-        if kind not in KINDS:
-            raise self._damaged()
+        shape, kind, row = entry.shape, entry.kind, entry.row
         last = shape[0] if last is None else min(last, shape[0])
-        row = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(kind).itemsize
         found = []
         for band in range(first // BAND, -(-last // BAND)):
             start, end = self._places[name][band]
             rows = min(BAND, shape[0] - band * BAND)
+            inflate = zlib.decompressobj()
             try:
-                data = zlib.decompressobj().decompress(self._data[start:end], rows * row)
+                data = inflate.decompress(self._data[start:end], rows * row + 1)
             except zlib.error:
                 raise self._damaged() from None
-            if len(data) != rows * row:
+            if len(data) != rows * row or not inflate.eof or inflate.unused_data:
                 raise self._damaged()
             found.append(np.frombuffer(data, kind).reshape(rows, *shape[1:]))
         whole: Array = np.concatenate(found) if found else np.zeros((0, *shape[1:]), kind)
