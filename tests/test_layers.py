@@ -18,11 +18,11 @@ ARROWS: dict[str, str] = {
     "kernels": "storage geometry",
     "ops": "geometry kernels",
     "tiles": "storage geometry ops",  # storage: the memory of a video is a file
-    "fusion": "ops",
+    "fusion": "storage ops",
     "models": "storage",
     "data": "storage",
     "cost": "storage geometry kernels",
-    "compatibility": "geometry ops tiles cost",
+    "compatibility": "storage geometry ops tiles cost",
     "objectives": "storage",
     "policies": "storage geometry ops objectives",  # objectives: an online policy learns while it decides
     "exits": "storage fusion cost",

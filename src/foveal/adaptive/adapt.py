@@ -22,6 +22,7 @@ from foveal.methods import METHODS
 from foveal.methods.parts import words_of
 from foveal.models.adapters import recognise
 from foveal.storage.finite import check_finite, mask_buffers
+from foveal.storage.given import WrongType
 from foveal.storage.names import find
 from foveal.storage.reading import shorten
 from foveal.storage.schema import MOST_LEVEL, MOST_TILE
@@ -136,7 +137,7 @@ def _check(network: Any, method: str, precision: str, level: int) -> None:
             method, precision or level.
     """
     if not isinstance(network, nn.Module) or isinstance(network, AdaptiveModel):
-        raise TypeError(f"network is {_what(network)}")
+        raise WrongType(f"network is {_what(network)}")
     check_finite(network.state_dict(), f"network {type(network).__name__}", masks=mask_buffers(network))
     if refusal := recognise(network).refusal:
         raise ValueError(refusal)

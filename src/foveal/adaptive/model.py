@@ -27,6 +27,7 @@ from foveal.geometry.plan import SKIP
 from foveal.hub.checkpoint import Compiled, Model
 from foveal.methods import Prediction
 from foveal.methods.base import refuse_tracing
+from foveal.storage.given import need
 from foveal.storage.labels import VOID
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class AdaptiveModel(TypedCall, Saved):
         small: AdaptiveModel | None = None,
     ) -> None:
         super().__init__()
+        need(network, nn.Module, "network", "a torch.nn.Module; foveal.adapt(network) makes the model")
+        need(spec, Specification, "spec", "the specification that foveal.adapt(network) makes")
         self.prepared = PreparedNetwork(network, spec.shape, spec.preprocess, spec.dense_modules)
         self.spec, self.profile = spec, profile
         self.tuned: TunedSettings | None = None

@@ -21,6 +21,7 @@ from foveal.compatibility.survey import find_dense_modules, with_dense
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan, grid
 from foveal.ops import compose_tiles, halve
+from foveal.storage.given import need
 from foveal.tiles import NoTileRule, WrongGeometry, split
 from foveal.tiles.tensor import EXACT
 
@@ -61,6 +62,7 @@ def check(
     Raises:
         ValueError: The network cannot even run on a plain image, or returns no tensor.
     """
+    need(network, nn.Module, "network", "a torch.nn.Module from images to logits")
     with torch.no_grad():
         return _Check(copy.deepcopy(network).eval(), tile, channels, multiple).run(size)
 

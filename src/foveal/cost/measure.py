@@ -9,6 +9,7 @@ from torch import Tensor
 
 from foveal.cost.macs import Macs, count_macs
 from foveal.cost.timing import Timing, alternate
+from foveal.storage.given import need
 from foveal.storage.pictures import sentence
 
 
@@ -64,6 +65,9 @@ def measure(method: Adaptive, image: Tensor, repeat: int = 0) -> Cost:
         image: [N, 3, H, W].
         repeat: Timed rounds, dense and adaptive alternating; 0 counts only.
     """
+    if not callable(getattr(method, "dense_labels", None)):
+        need(method, (), "method", "an adaptive method, such as foveal.SegBlocks(network, policy)")
+    need(image, Tensor, "image", "a tensor [N, 3, H, W]")
     runs = {"method": lambda: method(image).labels, "dense": lambda: method.dense_labels(image)}
     macs = {name: count_macs(run) for name, run in runs.items()}
     times = alternate(runs, repeat) if repeat else {}

@@ -12,6 +12,7 @@ from foveal.data.folder import open_folder
 from foveal.data.mapillary import open_mapillary
 from foveal.data.pairs import Dataset, Pair, default_palette
 from foveal.data.raster import COLOUR, ImageFormat
+from foveal.storage.given import need
 from foveal.storage.names import suggestion
 
 __all__ = ["DATASETS", "Dataset", "Pair", "default_palette", "open_dataset"]
@@ -41,6 +42,7 @@ def open_dataset(
     Raises:
         ValueError: the kind is unknown, the path or the split is missing, or the names do not fit.
     """
+    need(spec, str, "spec", "KIND:PATH, such as camvid:data/camvid")
     kind, _, path = spec.partition(":")
     if kind not in DATASETS:
         raise ValueError(

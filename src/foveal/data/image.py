@@ -17,6 +17,7 @@ from torch import Tensor
 from foveal.data.decode import ImageError, decode
 from foveal.data.raster import ImageFormat, read_raster
 from foveal.storage.atomic import replacing
+from foveal.storage.given import need_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".gif", ".npy")
 SHALLOW_GREY_STEPS = {b"\x02\x00": 85, b"\x04\x00": 17}
@@ -42,6 +43,7 @@ def read_image(path: str | Path, channels: int = 3, value_range: tuple[float, fl
         ImageError: the file is missing, unreadable, no image, damaged, cut short or too large, its
             values need a range, or it has other bands.
     """
+    need_path(path, "path")
     return read_raster(path).image(ImageFormat(channels, value_range))
 
 

@@ -27,6 +27,7 @@ from foveal.fusion.trace import (
     simplify,
     without_overwriting,
 )
+from foveal.storage.given import need
 
 SAMPLES = (2, 128, 192), (1, 192, 128)
 """Images N, and their sides H and W, that a network is traced with; graphs of both must be the same."""
@@ -75,6 +76,7 @@ def fuse(
             cannot say, or it relies on something else that is lost in a graph, or rounding errors grow in
             it: its answer is another one, for an image of 128 x 192 px or of odd sides.
     """
+    need(network, nn.Module, "network", "a torch.nn.Module from images to logits")
     names = tuple(getattr(network, "dense_modules", ()) if dense_modules is None else dense_modules)
     apart = separate_modules(network) if separate is None else separate
     try:

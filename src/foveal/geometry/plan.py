@@ -16,6 +16,7 @@ from foveal.geometry.refine import check_budget as check_budget  # part of what 
 from foveal.geometry.refine import grid, refine
 from foveal.geometry.squares import group_squares
 from foveal.storage.atomic import write_atomically
+from foveal.storage.given import need
 from foveal.storage.pictures import figure, label_picture
 from foveal.storage.reading import read_json, refusal
 from foveal.storage.schema import MOST_LEVEL, Side, Tile, read_as
@@ -51,6 +52,9 @@ class Plan:
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
+        need(self.levels, Tensor, "levels", "a tensor [N, Gh, Gw] of whole numbers")
+        if self.levels.is_meta or self.levels.layout is not torch.strided:
+            raise ValueError("levels have no numbers, or are sparse; give an ordinary tensor [N, Gh, Gw]")
         object.__setattr__(self, "levels", self.levels.cpu())  # the one place where a decision changes device
         if self.tile < 1 or min(self.size) < 1:
             raise ValueError(

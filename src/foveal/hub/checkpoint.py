@@ -22,6 +22,7 @@ from foveal.models import SegmentationNetwork, create_model
 from foveal.policies import PolicyNet
 from foveal.program import Program
 from foveal.storage.atomic import replacing_all
+from foveal.storage.given import need, need_path
 from foveal.storage.names import suggestion
 from foveal.storage.reading import shorten
 from foveal.storage.tensors import read_tensors
@@ -116,6 +117,9 @@ def save_model(
     Raises:
         OSError: They cannot be written, or the disk is full; what was there is as it was.
     """
+    need(network, nn.Module, "network", "a torch.nn.Module")
+    need(card, Card, "card", "its Card, as foveal.load_model(name).card")
+    need_path(path, "path")
     path = Path(path).with_suffix(".safetensors")
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = network.state_dict()
@@ -139,6 +143,7 @@ def load_model(name: str | Path) -> Model:
     Raises:
         CheckpointError: It does not exist, is damaged, or does not fit its network.
     """
+    need_path(name, "name", "a bundled name, such as camvid_rn18, a file or the folder of a run")
     path = _find(str(name))
     if not path.with_suffix(".json").is_file():
         raise CheckpointError(f"{path}: its card {path.with_suffix('.json').name} is missing beside it")

@@ -19,6 +19,7 @@ from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.prediction import Prediction, Step, Trace
 from foveal.objectives.segmentation import cross_entropy
 from foveal.program.settings import DenseRun
+from foveal.storage.given import need
 
 if TYPE_CHECKING:
     from foveal.tiles.memory import Memory
@@ -57,6 +58,7 @@ class Dense(TrainableSegmenter):
 
     def __init__(self, network: nn.Module, aim: Aim | None = None) -> None:
         super().__init__()
+        need(network, nn.Module, "network", "a torch.nn.Module from images to logits")
         aim = aim or Aim()
         self.network = network
         self.hardest = aim.hardest

@@ -37,6 +37,7 @@ from foveal.policies import (
 )
 from foveal.policies.learned import DEEPEST, LARGEST, WIDEST
 from foveal.program.settings import SCORES, SegBlocksRun
+from foveal.storage.given import need
 from foveal.storage.schema import MOST_LEVEL, MOST_TILE, Tile
 from foveal.tiles import split
 
@@ -178,6 +179,9 @@ class SegBlocks(TrainableSegmenter):
         consistency: float = 0.0,
     ) -> None:
         super().__init__()
+        need(network, nn.Module, "network", "a torch.nn.Module from images to logits")
+        if not callable(policy):
+            need(policy, (), "policy", "foveal.create_policy(name), or a function from a View to a Plan")
         aim = aim or Aim()
         self.network = network
         self.policy = as_policy(policy)

@@ -17,6 +17,7 @@ from foveal.policies.oracle import Benefit
 from foveal.policies.protocol import FunctionPolicy, Policy, View, as_policy
 from foveal.policies.uncertainty import entropy, logit_margin, margin, regional_entropy, weighted_entropy
 from foveal.policies.uniform import RandomPlans, Uniform
+from foveal.storage.given import need
 from foveal.storage.names import find
 
 __all__ = [
@@ -101,6 +102,8 @@ def create_policy(
     """
     entry = find(name, POLICIES, "policy")
     check_budget(budget)
+    for number, called in ((tile, "tile"), (max_level, "max_level"), (coarse_level, "coarse_level")):
+        need(number, int, called, "a whole number")
     if tile < 1 or min(max_level, coarse_level) < 0:
         raise ValueError(
             f"tile is {tile} px, max_level {max_level} and coarse_level {coarse_level}; give a tile of at "

@@ -83,8 +83,11 @@ def find_scales(program: Program, images: Sequence[Any], least_agreement: float 
         ValueError: There are no images.
         NotCompiled: A step has no kernel in this precision.
     """
-    if not len(images):
-        raise ValueError("there are no images to take ranges from; give some like those that will come")
+    if not hasattr(images, "__len__") or not len(images):
+        given = (
+            "there are no images" if hasattr(images, "__len__") else f"images is a {type(images).__name__}"
+        )
+        raise ValueError(f"{given}; give a list of some like those that will come")
     plain = split_prologues(program.tables)
     expected = [program.run(image).labels for image in images]
     ranges = observe(Program(plain), images)

@@ -15,6 +15,7 @@ import numpy as np
 from foveal.program.builder import Tables
 from foveal.program.cells import checked_cells
 from foveal.program.file import read_tables, write_tables
+from foveal.program.images import as_array, take_image
 from foveal.program.info import ProgramInfo, RunDefaults
 from foveal.program.settings import (
     CoarseToFineRun,
@@ -135,7 +136,7 @@ class Program:
         if settings == DenseRun():
             settings = DenseRun(max(settings.tile, int(self.tables.head.coarsest_stride)))
         request = Request()
-        keep = [take_image(request, np.asarray(image), self.channels)]
+        keep = [take_image(request, as_array(image), self.channels)]
         shape = request.images, request.height, request.width
         sides = (request.height, request.width) if shrunk_to is None else shrunk_to
         if shrunk_to is not None:
@@ -184,7 +185,7 @@ class Program:
             ValueError: As of `run`.
         """
         defaults = RunDefaults() if self.info is None else self.info.run
-        array, like = np.asarray(image), Request()
+        array, like = as_array(image), Request()
         take_image(like, array, self.channels)
         size = like.height, like.width
         sides = defaults.sides(size)
@@ -232,7 +233,7 @@ class Program:
             counts: Values per map in equal parts of that span [maps, bins], float32, added to.
         """
         request = Request()
-        keep = take_image(request, image, self.channels)
+        keep = take_image(request, as_array(image), self.channels)
         fill_request(request, DenseRun(int(self.tables.head.coarsest_stride)))
         request.threads, request.range = usable_threads(), span.ctypes.data
         work = np.zeros(len(keep))
@@ -253,22 +254,6 @@ def load_program(path: str | Path) -> Program:
         return Program(tables, info)
     except ValueError as error:
         raise ValueError(f"{path} holds no program of this version ({error})") from None
-
-
-def take_image(request: Request, image: Array, channels: int) -> Array:
-    """Describe images to native code, as they lie in memory."""
-    floats = image.ndim == 4 and image.shape[1] == channels and image.dtype == np.float32
-    if not floats and not (image.ndim == 4 and image.shape[3] == channels and image.dtype == np.uint8):
-        raise ValueError(
-            f"images are {image.dtype} {list(image.shape)}; give float32 [N, {channels}, H, W] in 0..1, or "
-            f"bytes [N, H, W, {channels}]"
-        )
-    planar = image if floats else image.transpose(0, 3, 1, 2)
-    request.image = image.ctypes.data
-    request.bytes = int(not floats)
-    request.images, _, request.height, request.width = planar.shape
-    request.stride[:] = [step // image.itemsize for step in planar.strides]
-    return image
 
 
 def fill_request(request: Request, settings: Settings) -> None:

@@ -181,8 +181,8 @@ Settings = DenseRun | PlannedRun | SegBlocksRun | CoarseToFineRun | RefinedRun |
 
 
 def _check(budget: float, score: str, level: int) -> None:
-    if not 0 < budget <= 1:
-        raise ValueError(f"budget is {budget:g}; it must be above 0 and at most 1, a share of the dense work")
+    if not isinstance(budget, int | float) or not 0 < budget <= 1:
+        raise ValueError(f"budget is {budget!r}; it must be above 0 and at most 1, a share of the dense work")
     if score not in SCORES:
         raise ValueError(f"no score named '{score}'; a program has {', '.join(SCORES)}")
     if not 0 <= level < MOST_LEVELS:

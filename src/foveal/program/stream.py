@@ -18,12 +18,12 @@ import numpy as np
 
 from foveal.program.cells import checked_cells
 from foveal.program.content import Content, KeptMap
+from foveal.program.images import as_array, take_image
 from foveal.program.run import (
     PHASES,
     Array,
     Program,
     fill_request,
-    take_image,
     usable_threads,
 )
 from foveal.program.settings import PlannedRun, ReuseRun
@@ -179,7 +179,7 @@ class Stream:
             MemoryError: There is no memory.
         """
         request, reuse, program = Request(), Reuse(), self.program
-        keep = [take_image(request, np.asarray(image), program.channels)]
+        keep = [take_image(request, as_array(image), program.channels)]
         fill_request(request, settings)
         if settings.tile != self.tile:
             raise ValueError(f"the plan has tiles of {settings.tile} px and the stream {self.tile}")

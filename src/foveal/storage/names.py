@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
 
+from foveal.storage.given import need
+
 T = TypeVar("T")
 
 
@@ -20,6 +22,7 @@ def find(name: str, table: Mapping[str, T], what: str) -> T:
     Raises:
         ValueError: There is no entry of that name; the message names the closest one, and all.
     """
+    need(name, str, what, f"a name: {', '.join(table) or 'none is available'}")
     if name not in table:
         raise ValueError(
             f"no {what} named '{name}'; {suggestion(name, table)}available: {', '.join(table) or 'none'}"

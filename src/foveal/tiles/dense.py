@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from foveal.geometry.layout import Layout
 from foveal.ops import compose_tiles, cut_tiles
+from foveal.storage.given import need
 from foveal.tiles.axes import NCHW, Axes, as_seen, as_stored
 from foveal.tiles.extent import at_level, tile_sides
 from foveal.tiles.nested import leaves, map_leaves
@@ -65,6 +66,7 @@ def run_dense(module: nn.Module) -> nn.Module:
     the network took from the shape of a map are given as they are there. With plain tensors the module works
     as before.
     """
+    need(module, nn.Module, "module", "a torch.nn.Module, as it is in its network")
     if not isinstance(module.forward, partial):
         module.forward = partial(_through_dense, module)
     return module

@@ -18,6 +18,7 @@ from torch import Tensor
 from foveal.geometry.layout import Borders, Layout
 from foveal.geometry.plan import Plan
 from foveal.ops import compose_tiles, cut_tiles
+from foveal.storage.given import need
 from foveal.tiles import axes as order
 from foveal.tiles.axes import NCHW, Axes
 from foveal.tiles.extent import Extent
@@ -269,6 +270,8 @@ def split(
         ValueError: The plan is for images of another size or number, the memory does not fit, or there are no
             such borders.
     """
+    need(image, Tensor, "image", "a tensor [N, C, H, W]")
+    need(plan, Plan, "plan", "a foveal.Plan")
     if tuple(image.shape[2:]) != plan.size or len(image) != len(plan.levels):
         raise ValueError(
             f"the plan is for {len(plan.levels)} images of {plan.size[0]}x{plan.size[1]}, given "

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from foveal.data.synthetic.render import checked, render
 from foveal.data.synthetic.scene import Scene
+from foveal.storage.given import need
 
 __all__ = ["CLASSES", "PALETTE", "Scene", "StreetScenes", "render", "street"]
 
@@ -35,6 +36,7 @@ def street(seed: int, size: tuple[int, int] = (720, 960), frame: float = 0.0) ->
     Returns:
         Picture, float32 RGB in 0..1 [3, H, W], and class ids, uint8 [H, W].
     """
+    need(seed, int, "seed", "a whole number")
     return render(Scene.random(seed), size, frame)
 
 

@@ -46,6 +46,7 @@ from foveal.inference.large.sink import find_sink
 from foveal.inference.large.source import open_source
 from foveal.inference.large.task import Report, Task, silent
 from foveal.methods.coarse_to_fine import CoarseToFineConfig
+from foveal.storage.given import need_path
 
 METHOD, SCHEDULE = "coarse_to_fine", "direct"
 WINDOW = 2048
@@ -98,6 +99,7 @@ def segment_large(  # noqa: PLR0913
         ValueError: The budget does not pay for the coarse pass, or something does not fit.
         OSError: The result cannot be written.
     """
+    need_path(out, "out")
     path = Path(out)
     write = find_sink(path)
     if not (isinstance(shard[0], int) and isinstance(shard[1], int) and 1 <= shard[0] <= shard[1]):

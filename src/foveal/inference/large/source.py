@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from foveal.data.decode import ImageError, check_file
 from foveal.data.raster import ImageFormat, Raster, read_raster
 from foveal.ops import halve
+from foveal.storage.given import need_path
 
 if TYPE_CHECKING:
     from foveal.inference.large.places import Georeference
@@ -217,6 +218,7 @@ def open_source(given: object, bands: tuple[int, ...] = ()) -> Source:
         return given
     if isinstance(given, np.ndarray):
         return ArraySource(given)
+    need_path(given, "the image", "the name of a file, or an array [H, W, bands]")
     path = Path(str(given))
     kind = path.suffix.lower()
     if kind in FOLDERS or (

@@ -14,6 +14,7 @@ from foveal.models.adapters.smp import SmpAdapter
 from foveal.models.adapters.timm import TimmAdapter, timm_segmenter
 from foveal.models.adapters.torchvision import TorchvisionAdapter
 from foveal.models.adapters.transformers import TransformersAdapter
+from foveal.storage.given import need
 
 __all__ = [
     "ADAPTERS",
@@ -81,6 +82,7 @@ def import_library(name: str) -> ModuleType:
     Raises:
         ImportError: It is not installed.
     """
+    need(name, str, "name", "the name of a library, as in an import statement")
     return mended(lambda: import_module(name))
 
 
