@@ -116,6 +116,17 @@ def test_nodata_of_the_file_is_left_out(tmp_path: Path) -> None:
     assert found.wanted == pytest.approx(0.5)
 
 
+def test_what_is_no_number_has_no_label(tmp_path: Path) -> None:
+    values, out = sheet(128, 192).astype(np.float32) / 255, tmp_path / "labels.png"
+    values[:, 64:128] = np.nan
+    values[5, 5, 1] = np.nan  # in one band: a pixel all the same
+    found = segment_large(engine(), values, out, budget=0.5, window=64)
+    assert ((labels_of(out) == VOID).any(0) == np.repeat([False, True, False], 64)).all()
+    assert found.wanted == pytest.approx(2 / 3)
+    whole = segment_large(engine(), np.full_like(values, np.nan), out, budget=0.5, window=64)
+    assert (labels_of(out) == VOID).all() and whole.wanted == 0
+
+
 def test_what_is_blank_is_found() -> None:
     image, where = spotted(512, 768)
     image[300:360, 400:500] = (120, 120, 120)  # grey and smooth, but not the ground

@@ -96,6 +96,12 @@ class Raster:
             missing = self.alpha[:, :, None] == 0 if self.alpha is not None else self.values == 0
         return torch.from_numpy(~missing.all(2))
 
+    def numbers(self) -> Tensor:
+        """Return which pixels have a number in any band [H, W], bool: NaN is none."""
+        if self.values.dtype.kind != "f":
+            return torch.ones(self.values.shape[:2], dtype=torch.bool)
+        return torch.from_numpy(~np.isnan(self.values).all(2))
+
     def given(self) -> Tensor:
         """Return which pixels are not 0 [H, W], bool, and not transparent: those that a mask wants."""
         chosen = (self.values != 0).any(2) & ~np.isnan(self.values.astype(np.float32)).any(2)

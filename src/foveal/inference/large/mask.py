@@ -59,6 +59,18 @@ class Everything:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """Wants all that has numbers: what a float image has none for, NaN, has no label either."""
+
+    source: Source
+    name: str = "numbers"
+
+    def read(self, window: Window, level: int) -> Tensor:
+        """Return where there is no NaN."""
+        return self.source.numbers(window, level)
+
+
+@dataclass(frozen=True)
 class Nodata:
     """Wants what means something in the image's own file."""
 
@@ -143,14 +155,14 @@ def open_mask(given: str | Path | Array | None, source: Source) -> Mask:
 
     Args:
         given: nodata, auto, a GeoJSON file of polygons, an image or a label map that is not 0 where wanted,
-            of any resolution, an array of it; None for everything.
+            of any resolution, an array of it; None for everything, but NaN of a float image.
         source: The image.
 
     Raises:
         ValueError: There is no such file, or it holds no mask.
     """
     if given is None:
-        return Everything()
+        return Numbers(source) if source.dtype.kind == "f" else Everything()
     if isinstance(given, np.ndarray):
         values = given.astype(np.uint8) if given.dtype == bool else given
         return Picture(open_source(values), source.size, f"array {values.shape} {_digest(values)}")

@@ -8,7 +8,7 @@ tiles of that level are made. Overviews of another grid than this one are not us
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,11 +107,18 @@ class Source(ABC):
 
     def wanted(self, window: Window, level: int) -> Tensor:
         """Return which samples of a window of any level mean something [h, w], bool: where any pixel does."""
+        return self._where_any(window, level, Raster.wanted)
+
+    def numbers(self, window: Window, level: int) -> Tensor:
+        """Return which samples of a window of any level are no NaN [h, w], bool: where any pixel is none."""
+        return self._where_any(window, level, Raster.numbers)
+
+    def _where_any(self, window: Window, level: int, which: Callable[[Raster], Tensor]) -> Tensor:
         found = self._nearest(level)
         parts = []
         for part in self._strips(window, level - found):
             finer = self._finer(part, found, level)
-            known = self.read(finer, found).wanted()[None, None].float()
+            known = which(self.read(finer, found))[None, None].float()
             side = 1 << (level - found)
             down, across = (-n % side for n in known.shape[2:])
             parts.append(F.max_pool2d(F.pad(known, (0, across, 0, down)), side)[0, 0] > 0)
