@@ -80,28 +80,53 @@ static void apply_to(const Numbers *n, float *restrict x, int32_t channels) {
 
 void apply_step(Run *r, const StepSpec *s, Team team) { each_sample(r, s, apply_to, team); }
 
+/* x times or plus y, number by number; the result may lie where x does. */
+static void combine(int32_t kind, const float *x, const float *y, float *to, int64_t count) {
+    int64_t k = 0;
+    if (kind == MULTIPLY)
+        for (; k + LANES <= count; k += LANES) store(to + k, load(x + k) * load(y + k));
+    else
+        for (; k + LANES <= count; k += LANES) store(to + k, load(x + k) + load(y + k));
+    for (; k < count; k++) to[k] = kind == MULTIPLY ? x[k] * y[k] : x[k] + y[k];
+}
+
+/* Read the numbers that go with a sample: one per channel, or one for all of them. */
+static void load_factors(const MapSpec *more, const void *others, int64_t row, float *factors, int32_t channels) {
+    load_row(more, others, row, factors);
+    for (int32_t c = more->channels; c < channels; c++) factors[c] = factors[0];
+}
+
 /* A map times or plus another one, one of a single channel, or a vector of every image. */
 void combine_step(Run *r, const StepSpec *s, Team team) {
     const Program *p = r->program;
     const MapSpec *in = &p->maps[s->in], *out = &p->maps[s->out], *more = &p->maps[s->other];
     const Shape shape = shape_of(r, s->in);
-    const int by_image = is_vector(more) && !is_vector(in);
+    const int by_image = is_vector(more) && !is_vector(in), direct = in->precision == F32 && out->precision == F32;
     const int64_t area = (int64_t)shape.height * shape.width, rows = shape.tiles * area, size = lines_per_task(rows, &team);
     const int32_t channels = in->channels;
     const void *from = current(r, s->in), *others = current(r, s->other);
     void *to = current(r, s->out);
     float *values = r->scratch[team.thread], *factors = values + channels;
-    for (int64_t first; (first = take(&team) * size) < rows;)
-        for (int64_t row = first; row < first + size && row < rows; row++) {
+    const int flat = direct && !by_image && more->precision == F32 && more->channels == channels;
+    for (int64_t first; (first = take(&team) * size) < rows;) {
+        const int64_t last = first + size < rows ? first + size : rows;
+        if (flat) {
+            const int64_t at = first * channels;
+            combine(s->kind, (const float *)from + at, (const float *)others + at, (float *)to + at, (last - first) * channels);
+            continue;
+        }
+        for (int64_t row = first; row < last; row++) {
+            if (!by_image) load_factors(more, others, row, factors, channels);
+            else if (row == first || row % area == 0) load_factors(more, others, image_in(r, in, row / area), factors, channels);
+            if (direct) {
+                combine(s->kind, (const float *)from + row * channels, factors, (float *)to + row * channels, channels);
+                continue;
+            }
             load_row(in, from, row, values);
-            load_row(more, others, by_image ? image_in(r, in, row / area) : row, factors);
-            for (int32_t c = more->channels; c < channels; c++) factors[c] = factors[0];
-            if (s->kind == MULTIPLY)
-                for (int32_t c = 0; c < channels; c++) values[c] *= factors[c];
-            else
-                for (int32_t c = 0; c < channels; c++) values[c] += factors[c];
+            combine(s->kind, values, factors, values, channels);
             store_row(r, out, to, row, values);
         }
+    }
 }
 
 /* A sample less the mean of its channels, over their deviation. */
