@@ -23,7 +23,6 @@ ALLOWED = {
     "inference/video/sinks.py": "a video grows frame by frame, and what a killed run leaves can be played",
     "benchmark/runtimes/onnx_file.py": "in the temporary folder of a case",
     "storage/pictures.py": "into memory",
-    "training/log.py": "one line more at the end of a log, cut off again if it fails",
     "examples/embed/compare.py": "what the program in C is given, made anew by every run",
     "examples/large.py": "a part that becomes the image, made anew by every run",
     "examples/own_data.py": "the data and the recipe that a user has; an example is short",
