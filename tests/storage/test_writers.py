@@ -20,7 +20,7 @@ SAVES = {("torch", "save"), ("onnx", "export"), ("np", "save"), ("json", "dump")
 ALLOWED = {
     "benchmark/peaks.py": "in a temporary folder that is gone at the end of the measurement",
     "inference/large/sink.py": "in the hidden folder of a run, until it is whole",
-    "inference/video/sinks.py": "a video grows frame by frame, and what a killed run leaves can be played",
+    "inference/video/sinks.py": "into a part that takes its place at the end, or a device or a pipe itself",
     "benchmark/runtimes/onnx_file.py": "in the temporary folder of a case",
     "storage/pictures.py": "into memory",
     "examples/embed/compare.py": "what the program in C is given, made anew by every run",
