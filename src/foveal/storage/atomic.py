@@ -68,7 +68,33 @@ def replacing_all(paths: Sequence[str | Path], *, wait: bool = True) -> Iterator
             with _named(path):
                 part.replace(path)
         for folder in {path.parent for path in wanted}:
-            _reach_disk_folder(folder)
+            flush_folder(folder)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the names of a folder, where the system can; the files are whole without it."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def flush_tree(folder: Path) -> None:
+    """Flush a folder and all files and folders in it to the disk; links are not followed.
+
+    Raises:
+        OSError: A file cannot be flushed, as on a full disk.
+    """
+    for place, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            handle = os.open(Path(place, name), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        flush_folder(Path(place))
 
 
 @contextmanager
@@ -118,16 +144,6 @@ def _reach_disk(part: Path, path: Path) -> None:
             if stat.S_ISREG(old.st_mode):
                 part.chmod(stat.S_IMODE(old.st_mode))
         os.fsync(file.fileno())
-
-
-def _reach_disk_folder(folder: Path) -> None:
-    """Flush the names of a folder, where the system can; the files are whole without it."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextmanager
