@@ -86,6 +86,27 @@ def test_an_error_leaves_the_old_one_in_its_place(
     assert said(out) == "old" and [path.name for path in run_folder.iterdir()] == ["whole.zarr"]
 
 
+def test_where_the_old_one_lies_is_said_if_it_cannot_be_moved_back(
+    run_folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves, replace = [0], Path.replace
+
+    def moved(path: Path, target: Path) -> Path:
+        moves[0] += 1
+        if moves[0] > 1:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", moved)
+        with pytest.raises(
+            OSError, match=r"^Read-only .*; the old one lies in .*a\.zarr\.old, and the next run"
+        ):
+            put_in_place(run_folder / "whole.zarr", out, run_folder)
+    restore([run_folder], [out])
+    assert said(out) == "old"
+
+
 def die_between(run_folder: str, out: str) -> None:
     """Be killed between the two moves."""
     moves: list[Path] = []

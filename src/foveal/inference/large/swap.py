@@ -30,7 +30,7 @@ def put_in_place(new: Path, out: Path, temporary: Path) -> None:
         temporary: Folder of the run, where the old result lies meanwhile.
 
     Raises:
-        OSError: It cannot be moved; the old result is where it was.
+        OSError: It cannot be moved; the old result is where it was, or the sentence says where it lies.
     """
     old = temporary / f"{out.name}{OLD}"
     _delete(old)
@@ -39,8 +39,12 @@ def put_in_place(new: Path, out: Path, temporary: Path) -> None:
         if os.path.lexists(out):
             out.replace(old)
         new.replace(out)
-    except BaseException:
+    except BaseException as error:
         _bring_back(old, out)
+        if isinstance(error, OSError) and os.path.lexists(old) and not os.path.lexists(out):
+            raise OSError(
+                f"{error.strerror}; the old one lies in {old}, and the next run puts it back"
+            ) from None
         raise
     flush_folder(out.parent)
     _delete(old)
