@@ -32,6 +32,7 @@ from foveal.benchmark.machine import describe_machine
 from foveal.data.synthetic import street
 from foveal.inference.large import LargeResult
 from foveal.reporting.large_text import large_row, large_text
+from foveal.storage.atomic import write_atomically
 from foveal.storage.labels import VOID
 
 PHOTO, PLACES, SCENES = (720, 960), 1024, 12
@@ -181,7 +182,7 @@ def main() -> None:
             print(f"  picture  {draw(asked.folder, out, found)}")
     if asked.json:
         state = asdict(describe_machine(["rasterio"])) | {"rows": rows}
-        asked.json.write_text(json.dumps(state, indent=1, default=str))
+        write_atomically(asked.json, json.dumps(state, indent=1, default=str))
 
 
 if __name__ == "__main__":

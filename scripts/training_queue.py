@@ -25,7 +25,15 @@ import tomllib
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(
+    0, str(REPOSITORY / "src")
+)  # the package need not be installed; its writer needs Python alone
+
+from foveal.storage.atomic import replacing_all, write_atomically  # noqa: E402
+
 LOWEST = 19
+LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+"""How what the worker says is opened: a link in its place, which may point anywhere, is an error."""
 KEPT_STEPS = 10
 """Every how many steps the log that is collected has a line."""
 RETRIES = 2
@@ -74,13 +82,22 @@ def start(jobs: Path, home: Path, data: Path, threads: int, in_place: bool = Fal
     wanted = tomllib.loads(jobs.read_text())["job"]
     home.mkdir(parents=True, exist_ok=True)
     prepare(home / "clone", data, in_place)
-    replace(home / "jobs.json", json.dumps(wanted, indent=1))
+    write_atomically(home / "jobs.json", json.dumps(wanted, indent=1))
     command = [sys.executable, Path(__file__).resolve(), "--work", "--home", home, "--threads", str(threads)]
-    with (home / "worker.log").open("a") as log:
+    try:
+        log = os.open(home / "worker.log", LOG, 0o666)
+    except OSError as error:
+        print(
+            f"{home / 'worker.log'} cannot be written ({error.strerror}); a link is not followed: delete it"
+        )
+        return 2
+    try:
         worker = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
-    replace(home / "pid", str(worker.pid))
+    finally:
+        os.close(log)
+    write_atomically(home / "pid", str(worker.pid))
     print(f"{len(wanted)} jobs, worker {worker.pid}, {home}")
     return 0
 
@@ -156,10 +173,13 @@ def collect(home: Path, folder: Path) -> int:
         run = home / "clone" / "runs" / job["name"]
         if not trained(home, job) or (folder / f"{job['name']}.safetensors").exists():
             continue
-        for suffix in (".safetensors", ".json"):
-            shutil.copyfile(run / f"model{suffix}", folder / (job["name"] + suffix))
         lines = (run / "log.jsonl").read_text().splitlines(keepends=True)
-        (folder / f"{job['name']}.log.jsonl").write_text("".join(lines[::KEPT_STEPS]))
+        write_atomically(folder / f"{job['name']}.log.jsonl", "".join(lines[::KEPT_STEPS]))
+        # The weights come last: where they are, a run is not copied again.
+        suffixes = (".json", ".safetensors")
+        with replacing_all([folder / (job["name"] + suffix) for suffix in suffixes]) as parts:
+            for suffix, part in zip(suffixes, parts, strict=True):
+                shutil.copyfile(run / f"model{suffix}", part)
         print(folder / f"{job['name']}.safetensors")
     return 0
 
@@ -217,12 +237,6 @@ def trained(home: Path, job: dict) -> bool:
 def read_jobs(home: Path) -> list[dict]:
     path = home / "jobs.json"
     return json.loads(path.read_text()) if path.exists() else []
-
-
-def replace(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from foveal.evaluation.metrics import Confusion
 from foveal.hub.checkpoint import load_model
 from foveal.methods import CoarseToFine
 from foveal.ops import classify, halve
+from foveal.storage.atomic import write_atomically
 from foveal.tiles import tensor
 
 BUDGETS = (0.4, 0.55, 0.65)
@@ -119,7 +120,7 @@ def main() -> None:
         "explained": round(explained, 3),
         "rows": rows,
     }
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_atomically(options.out, json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
 
 

@@ -28,6 +28,7 @@ from foveal.evaluation.tally import Entry
 from foveal.fusion import faster
 from foveal.hub.checkpoint import load_model
 from foveal.methods import CoarseToFine, Dense, SegBlocks, Segmenter
+from foveal.storage.atomic import write_atomically
 from foveal.ops import classify, halve, upsample
 from foveal.policies import POLICIES, Learned, PolicyNet, ScoredPolicy, View
 from foveal.policies.budgeted import Score
@@ -164,7 +165,7 @@ def main() -> None:
         rows = evaluate(dense, data, entries, 0, options.limit, lambda done, total: bar.update())
     record = asdict(describe_machine()) | {"rows": as_json(rows)}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_atomically(options.out, json.dumps(record, indent=1) + "\n")
     for row in rows:
         print(
             f"{row.method:15} {row.policy:28} {row.budget:<5} {row.work:.3f} "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from foveal.benchmark.machine import describe_machine
 from foveal.calibration.curves import Point, pareto
-from foveal.storage.atomic import write_atomically
+from foveal.storage.atomic import replacing, write_atomically
 from studies.review.rows import DENSE, OTHER, STATIC, ReviewRow
 from studies.review.settings import Review
 from studies.segblocks.table import markdown
@@ -151,4 +151,5 @@ def _draw(title: str, rows: Sequence[ReviewRow], path: Path) -> None:
         axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=DOTS)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=DOTS)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foveal.benchmark.machine import describe_machine
-from foveal.storage.atomic import write_atomically
+from foveal.storage.atomic import replacing, write_atomically
 from studies.segblocks.experiment import Experiment, R
 from studies.segblocks.rows import as_columns, as_keys
 from studies.segblocks.study import Study
@@ -72,7 +72,7 @@ def write_index(study: Study, names: Iterable[str], failed: Mapping[str, str]) -
         text = (study.out / f"{name}.md").read_text()
         lines += ["", f'<a id="{name}"></a>', "", text.replace("# ", "## ", 1).strip()]
     path = study.out / "README.md"
-    path.write_text("\n".join(lines) + "\n")
+    write_atomically(path, "\n".join(lines) + "\n")
     return path
 
 
@@ -90,7 +90,8 @@ def _draw(experiment: Experiment[R], rows: list[R], path: Path) -> None:
         draw(rows, axes)
         axes.grid(alpha=0.3)
     figure.suptitle(experiment.title, fontsize=10)
-    figure.savefig(path, dpi=DOTS)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=DOTS)
 
 
 def _page(study: Study, name: str, experiment: Experiment[R], rows: list[R]) -> str:

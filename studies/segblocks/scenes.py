@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveal.data.synthetic import CLASSES, PALETTE, StreetScenes
+from foveal.storage.atomic import replacing, write_atomically
 
 
 def write_scenes(folder: Path, counts: Mapping[str, int], size: tuple[int, int]) -> None:
@@ -24,11 +25,10 @@ def write_scenes(folder: Path, counts: Mapping[str, int], size: tuple[int, int])
                 picture, labels = scenes[index]
                 _save((picture * 255).round().byte().permute(1, 2, 0), image)
                 _save(labels, masks)
-    (folder / "classes.json").write_text(json.dumps({"classes": CLASSES, "palette": PALETTE}))
+    write_atomically(folder / "classes.json", json.dumps({"classes": CLASSES, "palette": PALETTE}))
 
 
 def _save(pixels: Tensor, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    Image.fromarray(np.ascontiguousarray(pixels.numpy())).save(part, "PNG")
-    part.replace(path)
+    with replacing(path) as part:
+        Image.fromarray(np.ascontiguousarray(pixels.numpy())).save(part)

@@ -66,3 +66,51 @@ def test_a_queue_that_is_killed_ends_with_the_same_bytes(tmp_path: Path) -> None
         "0.safetensors",
         "1.safetensors",
     }
+
+
+def queue_alone(home: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Call the queue with Python alone: no package is installed."""
+    call = [sys.executable, "-S", ROOT / "scripts" / "training_queue.py", *map(str, words), "--home", home]
+    return subprocess.run(call, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """The folder of a queue with one run that is done."""
+    run = tmp_path / "home" / "clone" / "runs" / "a"
+    run.mkdir(parents=True)
+    (tmp_path / "home" / "jobs.json").write_text('[{"name": "a", "recipe": "a.toml"}]')
+    (run / "model.safetensors").write_bytes(b"weights")
+    (run / "model.json").write_text("{}")
+    (run / "log.jsonl").write_text("".join(f'{{"step": {k}}}\n' for k in range(25)))
+    return tmp_path / "home"
+
+
+def test_runs_are_collected_whole_and_not_through_links(finished: Path, tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.write_text("precious")
+    for name in ("a.json", "a.log.jsonl"):
+        (out / name).symlink_to(elsewhere)
+    done = queue_alone(finished, "--collect", out)
+    assert done.returncode == 0, done.stderr
+    assert elsewhere.read_text() == "precious"
+    assert sorted(path.name for path in out.iterdir()) == ["a.json", "a.log.jsonl", "a.safetensors"]
+    assert (out / "a.safetensors").read_bytes() == b"weights" and (out / "a.json").read_text() == "{}"
+    assert [json.loads(line)["step"] for line in (out / "a.log.jsonl").open()] == [0, 10, 20]
+
+
+def test_a_run_of_which_a_file_is_missing_is_not_half_collected(finished: Path, tmp_path: Path) -> None:
+    (finished / "clone" / "runs" / "a" / "model.safetensors").unlink()
+    assert queue_alone(finished, "--collect", tmp_path / "out").returncode
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.log.jsonl"]
+
+
+def test_a_planted_log_of_the_worker_is_refused(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    (home / "worker.log").symlink_to(elsewhere)
+    (tmp_path / "jobs.toml").write_text("job = []")
+    done = queue_alone(home, tmp_path / "jobs.toml", "--data", tmp_path, "--in-place")
+    assert done.returncode == 2 and "worker.log cannot be written" in done.stdout and not done.stderr
+    assert not elsewhere.exists() and not (home / "pid").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foveal.storage.cache import folder, home_folder, trouble
+from foveal.storage.cache import folder, home_folder, trouble, trouble_above
 from foveal.storage.store import Store
 
 STRANGER = 54321
@@ -150,3 +150,51 @@ def test_where_files_have_no_owners_the_folder_serves(fresh: Path, monkeypatch: 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert folder() == fresh and trouble(fresh) == ""
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_one_below_a_folder_that_everybody_can_write_is_left_alone(
+    linked: bool, fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.mkdir(parents=True, mode=0o700)
+    if linked:
+        (tmp_path / "link").symlink_to(fresh)
+        monkeypatch.setenv("FOVEAL_CACHE", str(tmp_path / "link"))
+    fresh.parent.chmod(0o777)
+    with pytest.warns(RuntimeWarning, match=rf"everybody can write {fresh.parent}, which holds .*chmod o-w"):
+        assert folder() == private(tmp_path)
+
+
+@pytest.mark.parametrize("rights", [0o1777, 0o775, 0o770])
+def test_folders_above_may_be_shared_as_homes_and_temporary_ones_are(rights: int, fresh: Path) -> None:
+    fresh.mkdir(parents=True, mode=0o700)
+    fresh.parent.chmod(rights)
+    assert folder() == fresh
+
+
+@needs_root
+def test_one_below_what_another_user_made_in_a_temporary_folder_is_left_alone(
+    fresh: Path, tmp_path: Path
+) -> None:
+    fresh.mkdir(parents=True, mode=0o700)
+    os.chown(fresh.parent, STRANGER, STRANGER)
+    assert folder() == fresh, "the owner of a folder above is trusted"
+    tmp_path.chmod(0o1777)
+    with pytest.warns(
+        RuntimeWarning, match=f"{fresh.parent} belongs to another user, in a folder that every"
+    ):
+        assert folder() == private(tmp_path)
+
+
+def test_a_file_of_the_administrator_is_trusted_where_that_is_asked_for(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.parent.mkdir()
+    fresh.touch()
+    fresh.chmod(0o644)
+    monkeypatch.setattr(os, "geteuid", lambda: fresh.stat().st_uid + 1)
+    assert "belongs to another user" in trouble(fresh)
+    assert bool(trouble(fresh, root=True)) == (fresh.stat().st_uid != 0)
+    monkeypatch.delattr(os, "geteuid")
+    fresh.parent.chmod(0o777)
+    assert trouble_above(fresh) == ""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import forked
 from commands import refused, run, small_recipe
-from foveal.training.log import read_history
+from foveal.training.log import History, read_history
 from foveal.training.loop import CHECKPOINT, resumed_step
 from foveal.training.run import alone
 
@@ -182,34 +182,54 @@ def test_a_full_disk_keeps_the_last_good_checkpoint_and_what_it_says_is_true(
 def test_a_log_that_cannot_grow_is_cut_back_to_its_last_line(
     recipe: Path, begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: Callable[..., object] = Path.open
+    written: list[bytes] = []
 
-    class Cut:
-        """A file on a disk that is full after half a line."""
-
-        def __init__(self, path: Path) -> None:
-            self.path = path
-
-        def __enter__(self) -> Cut:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def write(self, text: str) -> None:
-            with opened(self.path, "ab") as file:  # type: ignore[attr-defined]
-                file.write(text[: len(text) // 2].encode())
+    def write(handle: int, line: bytes) -> int:
+        """Write half of a line to a disk that is full then."""
+        if not line.startswith(b'{"step"') and not written:
+            return system(handle, line)
+        if written:
             full()
+        written.append(line)
+        return system(handle, line[: len(line) // 2])
 
-    monkeypatch.setattr(
-        Path, "open", lambda path, mode="r", **more: Cut(path) if mode == "a" else opened(path, mode, **more)
-    )
+    system = os.write
+    monkeypatch.setattr(os, "write", write)
     result = run("train", recipe, "--run", begun, "--resume")
     assert result.exit_code == 2
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith(f"foveal: {begun / 'log.jsonl'} cannot be written (No space left on device); ")
     lines = (begun / "log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [0, 1]
+    assert [json.loads(line)["step"] for line in lines] == [0, 1] and written
+
+
+@pytest.mark.parametrize("dangling", [True, False])
+def test_a_log_that_is_a_link_is_refused(dangling: bool, recipe: Path, folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    if not dangling:
+        elsewhere.write_text("precious")
+    folder.mkdir()
+    (folder / "log.jsonl").symlink_to(elsewhere)
+    result = run("train", recipe, "--run", folder)
+    assert result.exit_code == 2
+    last = result.stderr.strip().splitlines()[-1]
+    assert f"{folder / 'log.jsonl'} is a symbolic link, which is not followed; delete it" in last
+    assert not elsewhere.exists() if dangling else elsewhere.read_text() == "precious"
+
+
+def test_a_link_that_is_planted_while_a_training_runs_is_not_followed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    folder.mkdir()
+    history = History(folder, 0)
+    (folder / "log.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=r"log\.jsonl is a symbolic link"):
+        history.add(0, {})
+    monkeypatch.setattr(Path, "is_symlink", lambda path: False)  # planted behind the check
+    with pytest.raises(OSError, match=r"log\.jsonl cannot be written"):
+        history.add(0, {})
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def train_on_a_small_disk(recipe: Path, folder: Path) -> None:

@@ -18,13 +18,12 @@ from foveal.cli.limits import Limits, make_paced
 from foveal.cli.method_options import MethodCommand, given_settings
 from foveal.cli.model_options import ModelOption, open_model
 from foveal.cli.options import BudgetOption, JsonOption, PrecisionOption, ThreadsOption, announce, prepare
+from foveal.cli.signals import Ended, finishing
 
 if TYPE_CHECKING:
     from foveal.inference.video import FrameResult, Paced, Sink, Sound, Source
     from foveal.tiles.memory import Memory
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 TIMED = 1000
 """Frames whose times are kept."""
 
@@ -82,8 +81,8 @@ def video(
     """Segment a video, computing only what changes.
 
     The first frame of a scene is computed in full, with --latency by a quarter, unless --first-budget says
-    otherwise. With --json, every frame is one line. Ctrl-C ends the video there; what was written can be
-    played.
+    otherwise. With --json, every frame is one line. Ctrl-C and SIGTERM end the video there. A video that is
+    there under this name is replaced at the end, and whole until then.
     """
     from foveal.calibration.engine import find_engine
     from foveal.inference.video import open_sink, open_source
@@ -102,14 +101,17 @@ def video(
         sink = open_sink(out, view, loaded.card.palette, frames.clock, _carried(frames, out, quiet))
         prepare(threads)
         report = StreamReport(json, quiet or json, limit or frames.count, latency)
-        with closing(sink):
-            last = _run(made, frames, sink, report, _before(memory), limit)
+        with finishing() as calm, closing(sink):
+            try:
+                last = _run(made, frames, sink, report, _before(memory), limit)
+            finally:
+                calm()
     if memory is not None:
         _keep(last, memory)
     if not quiet:
         say(report.summary(out), err=json)
     if report.interrupted:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(report.interrupted)
 
 
 @dataclass
@@ -126,7 +128,7 @@ class StreamReport:
         work: Sum of their work.
         times: Time of the last frames [ms].
         bytes: Largest memory between frames [B].
-        interrupted: Whether Ctrl-C ended the video.
+        interrupted: Exit code, as shells have it, if Ctrl-C or another signal ended the video; else 0.
     """
 
     lines: bool
@@ -138,7 +140,7 @@ class StreamReport:
     work: float = 0.0
     times: deque[float] = field(default_factory=lambda: deque(maxlen=TIMED))
     bytes: int = 0
-    interrupted: bool = False
+    interrupted: int = 0
 
     def summary(self, out: Path) -> str:
         """Say what became of the video."""
@@ -152,7 +154,7 @@ class StreamReport:
         if self.dropped:
             text += f", {self.dropped} frames dropped"
         memory = f", {self.bytes / 2**20:.1f} MiB between frames" if self.bytes else ""
-        return f"{text}{memory}; {'interrupted, ' * self.interrupted}wrote {out}"
+        return f"{text}{memory}; {'interrupted, ' if self.interrupted else ''}wrote {out}"
 
 
 def _run(
@@ -181,8 +183,8 @@ def _run(
                 _count(result, frames, report)
                 bar.set_postfix_str(f"work {result.work:.3f}", refresh=False)
                 bar.update()
-    except KeyboardInterrupt:
-        report.interrupted = True
+    except Ended as signal:
+        report.interrupted = signal.code
     except ValueError as error:
         done = f"; the {report.frames} frames before are written" if report.frames else ""
         raise ValueError(f"{error}{done}") from None

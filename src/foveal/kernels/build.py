@@ -4,7 +4,8 @@ Foveal runs without them, in plain PyTorch, several times slower; one warning th
 once per source, compiler and processor, and kept in the cache folder; a wheel may bring prebuilt ones.
 The name of a library in the cache ends with the digest of its bytes: one that was damaged, or that another
 user put there, is never loaded but built anew.
-`FOVEAL_NATIVE=0` switches them off, `FOVEAL_KERNELS` names a library to load instead.
+`FOVEAL_NATIVE=0` switches them off, `FOVEAL_KERNELS` names a library to load instead, which nobody but the
+user and the administrator may be able to change.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 from foveal.kernels.flags import FLAGS, OPENMP, PREBUILT, architecture
 from foveal.kernels.load import load
 from foveal.kernels.processor import features
-from foveal.storage.cache import folder, trouble
+from foveal.storage.cache import folder, trouble, trouble_above
 
 OBSERVER: ContextVar[Callable[[str, int], None] | None] = ContextVar("observer", default=None)
 """If set, told what every kernel did: "convolution" or "interpolation", and multiply-accumulates [MAC]."""
@@ -120,6 +121,9 @@ def _locate() -> Path:
         path = Path(given).absolute()  # a name alone would be sought among the libraries of the system
         if not path.is_file():
             raise CannotBuild(f"there is no file {path}, which FOVEAL_KERNELS names; unset it to build them")
+        wrong = trouble(path, follow=True, root=True) or trouble_above(path)
+        if wrong:
+            raise CannotBuild(f"FOVEAL_KERNELS names {path}, and {wrong}; name a library that is yours alone")
         return path
     try:
         return build()
@@ -131,13 +135,29 @@ def _locate() -> Path:
 
 
 def prebuilt() -> Path | None:
-    """Find the kernels that the package brings for this processor, if it brings any."""
+    """Find the kernels that the package brings for this processor, if it brings any.
+
+    Raises:
+        CannotBuild: Somebody can write them who cannot write the package, or another user has put them there.
+    """
     found = features()
     for target, feature in PREBUILT.items():
         path = SOURCES / f"foveal-{sys.platform}-{target}.so"
         if path.is_file() and feature in found:
+            if not _is_like_the_package(path):
+                raise CannotBuild(
+                    f"{path} can be changed by users who cannot change the package; install it anew"
+                )
             return path
     return None
+
+
+def _is_like_the_package(path: Path) -> bool:
+    """Whether a file is as safe from others as this one: a package that a group may write is that group's."""
+    if not hasattr(os, "geteuid"):
+        return True
+    found, own = path.stat(), Path(__file__).stat()
+    return found.st_uid in (own.st_uid, os.geteuid(), 0) and not found.st_mode & ~own.st_mode & 0o022
 
 
 def build(target: str = "native", path: Path | None = None, extra: Sequence[str] = ()) -> Path:

@@ -28,17 +28,17 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, *, wait: bool = True) -> Iterator[Path]:
     """Give the path of a new file, for whatever writes to a path, that takes the place of `path` at the end.
 
     As `replacing_all` for one file.
     """
-    with replacing_all([path]) as parts:
+    with replacing_all([path], wait=wait) as parts:
         yield parts[0]
 
 
 @contextmanager
-def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
+def replacing_all(paths: Sequence[str | Path], *, wait: bool = True) -> Iterator[list[Path]]:
     """Write files that belong together: all are complete and on the disk before the first is replaced.
 
     The new files lie in the folders of the old ones, under a hidden name with the same suffix; they exist and
@@ -47,17 +47,18 @@ def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
 
     Args:
         paths: Files to write; their folders exist.
+        wait: Whether to wait for another writer of the same file, which may take long; else it is an error.
 
     Yields:
         Paths to write to, in the same order.
 
     Raises:
-        OSError: A folder cannot be written, the disk is full, or something that is no file is in the way; the
-            sentence names the file, and the old files are as they were.
+        OSError: A folder cannot be written, the disk is full, something that is no file is in the way, or
+            another writer is not waited for; the sentence names the file, and the old files are as they were.
     """
     with ExitStack() as stack:
         wanted = [Path(path) for path in paths]
-        parts = [stack.enter_context(_new_file(path)) for path in wanted]
+        parts = [stack.enter_context(_new_file(path, wait)) for path in wanted]
         with _named(wanted[0] if len(wanted) == 1 else wanted[0].parent):
             yield parts
         for path, part in zip(wanted, parts, strict=True):
@@ -67,17 +68,43 @@ def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
             with _named(path):
                 part.replace(path)
         for folder in {path.parent for path in wanted}:
-            _reach_disk_folder(folder)
+            flush_folder(folder)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the names of a folder, where the system can; the files are whole without it."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def flush_tree(folder: Path) -> None:
+    """Flush a folder and all files and folders in it to the disk; links are not followed.
+
+    Raises:
+        OSError: A file cannot be flushed, as on a full disk.
+    """
+    for place, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            handle = os.open(Path(place, name), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        flush_folder(Path(place))
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[Path]:
+def _new_file(path: Path, wait: bool) -> Iterator[Path]:
     """Make an empty file beside a path, held while the context is open and gone at its end."""
     with _named(path):
         if path.exists() and not path.is_file():
             raise OSError("something that is no file is in the way")
         part = path.with_name(f".{path.stem}.part{path.suffix}")
-        handle = _claim(part)
+        handle = _claim(part, wait)
         if handle is None:  # no locks here: nobody else may have the same name
             part.unlink(missing_ok=True)
             part = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.part{path.suffix}")
@@ -96,15 +123,17 @@ def _new_file(path: Path) -> Iterator[Path]:
             os.close(handle)
 
 
-def _claim(part: Path) -> int | None:
+def _claim(part: Path, wait: bool) -> int | None:
     """Hold a file; what somebody else left there, a link or a file of another user, is deleted."""
     try:
-        return hold(part, wait=True)
+        return hold(part, wait)
+    except BlockingIOError:
+        raise OSError("another process is writing it") from None
     except OSError:
         if not os.path.lexists(part):
             raise
         part.unlink()
-        return hold(part, wait=True)
+        return hold(part, wait)
 
 
 def _reach_disk(part: Path, path: Path) -> None:
@@ -115,16 +144,6 @@ def _reach_disk(part: Path, path: Path) -> None:
             if stat.S_ISREG(old.st_mode):
                 part.chmod(stat.S_IMODE(old.st_mode))
         os.fsync(file.fileno())
-
-
-def _reach_disk_folder(folder: Path) -> None:
-    """Flush the names of a folder, where the system can; the files are whole without it."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextmanager

@@ -44,12 +44,13 @@ def folder() -> Path:
     return private
 
 
-def trouble(path: Path, *, follow: bool = False) -> str:
+def trouble(path: Path, *, follow: bool = False, root: bool = False) -> str:
     """Say why a file or folder of the cache is not to be trusted; an empty string if it is.
 
     Args:
         path: File or folder that is there.
         follow: Whether to judge what a symbolic link points to instead of refusing it.
+        root: Whether it may belong to the administrator too.
 
     Raises:
         OSError: It is not there, or cannot be looked at.
@@ -59,10 +60,37 @@ def trouble(path: Path, *, follow: bool = False) -> str:
     found = path.stat() if follow else path.lstat()
     if stat.S_ISLNK(found.st_mode):
         return f"{path} is a symbolic link"
-    if found.st_uid != os.geteuid():
+    if found.st_uid not in (os.geteuid(), *([0] if root else [])):
         return f"{path} belongs to another user"
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"other users can write {path} (chmod go-w forbids it)"
+    return ""
+
+
+def trouble_above(path: Path) -> str:
+    """Say which folder above a path lets anybody put something else in its place; empty if none does.
+
+    A folder that everybody may write does, unless only owners may move what is in it (the sticky bit, as in
+    `/tmp`) and that belongs to the user or to the administrator. Who owns a folder above, or is in a group
+    that may write it, is trusted.
+
+    Args:
+        path: File or folder that is there; both its name and what it resolves to are looked at.
+
+    Raises:
+        OSError: Something on the way cannot be looked at.
+    """
+    if not hasattr(os, "geteuid"):
+        return ""
+    for start in dict.fromkeys((path.absolute(), path.resolve())):
+        for inner, outer in zip((start, *start.parents), start.parents, strict=False):
+            mode = outer.stat().st_mode
+            if not mode & stat.S_IWOTH:
+                continue
+            if not mode & stat.S_ISVTX:
+                return f"everybody can write {outer}, which holds {path} (chmod o-w forbids it)"
+            if inner.lstat().st_uid not in (os.geteuid(), 0):
+                return f"{inner} belongs to another user, in a folder that everybody can write"
     return ""
 
 
@@ -71,7 +99,9 @@ def _unusable(path: Path, *, follow: bool = True) -> str:
     try:
         for missing in reversed([p for p in (path, *path.parents) if not p.exists()]):
             missing.mkdir(mode=0o700, exist_ok=True)
-        return trouble(path, follow=follow) if path.is_dir() else f"{path} is no folder"
+        if not path.is_dir():
+            return f"{path} is no folder"
+        return trouble(path, follow=follow) or (trouble_above(path) if follow else "")
     except OSError as error:
         return f"{path} cannot be used ({error.strerror})"
 

@@ -13,6 +13,8 @@ from foveal.storage.atomic import write_atomically
 from foveal.storage.reading import parse_json, read_bounded
 
 LOG = "log.jsonl"
+OPENED = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+"""How the log is opened: a link in its place may point anywhere, and is an error."""
 MOST_BYTES = 1 << 30
 WINDOW = 20
 """Steps that a row of the summary is the mean of, at most."""
@@ -24,10 +26,14 @@ class History:
     Args:
         run: Folder of the run.
         first: Step that the run goes on with; lines of later steps, which it does again, are dropped.
+
+    Raises:
+        OSError: The log is a symbolic link, or cannot be written.
     """
 
     def __init__(self, run: Path, first: int) -> None:
         self.path = run / LOG
+        _check_no_link(self.path)
         if self.path.exists():
             _replace(self.path, [row for row in read_history(run) if row["step"] < first])
         self.writer = _tensorboard(run)
@@ -36,15 +42,12 @@ class History:
         """Write the values of a step.
 
         Raises:
-            OSError: The disk is full; the log ends with the step before.
+            OSError: The disk is full, and the log ends with the step before; or it is a link by now.
         """
-        before = self.path.stat().st_size if self.path.exists() else 0
+        _check_no_link(self.path)
         try:
-            with self.path.open("a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+            _append(self.path, json.dumps({"step": step, **values}).encode() + b"\n")
         except OSError as error:
-            with suppress(OSError):
-                os.truncate(self.path, before)
             raise OSError(f"{self.path} cannot be written ({error.strerror})") from None
         if self.writer is not None:
             for name, value in values.items():
@@ -95,6 +98,32 @@ def summary(run: Path) -> list[dict[str, str | float]]:
         means = {key: fmean(row[key] for row in part if key in row) for key in names}
         found.append({"at": name, "step": part[-1]["step"], **means})
     return found
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Write a line at the end of a file, or nothing."""
+    handle = os.open(path, OPENED, 0o666)
+    try:
+        before = os.fstat(handle).st_size
+        try:
+            while line:
+                line = line[os.write(handle, line) :]
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(handle, before)
+            raise
+    finally:
+        os.close(handle)
+
+
+def _check_no_link(path: Path) -> None:
+    """Check that a log is a file of its own.
+
+    Raises:
+        OSError: It is a symbolic link.
+    """
+    if path.is_symlink():
+        raise OSError(f"{path} is a symbolic link, which is not followed; delete it, or give another --run")
 
 
 def _replace(path: Path, rows: list[dict[str, float]]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from foveal.evaluation.evaluate import evaluate
 from foveal.methods import Dense, SegBlocks
+from foveal.storage.atomic import replacing
 from studies.segblocks.entries import fixed
 from studies.segblocks.experiment import Experiment
 from studies.segblocks.images import single, spread
@@ -71,7 +72,8 @@ def run(networks: Networks) -> list[PanelRow]:
         ]
     titles = ["image", "labels"]
     titles += [text for t in methods for text in (f"target {t:g}: blocks", f"target {t:g}: answer")]
-    sheet(pictures, titles).save(networks.study.out / "panels.png")
+    with replacing(networks.study.out / "panels.png") as part:
+        sheet(pictures, titles).save(part)
     return rows
 
 

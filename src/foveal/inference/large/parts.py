@@ -105,9 +105,13 @@ class Parts:
         """
         return Packed(self.folder / name)
 
+    def folders(self) -> list[Path]:
+        """Return the folders of all runs for the same result that are there, this one among them."""
+        return sorted(self.folder.parent.glob(f"{_plain(self._stem)}{'[0-9a-f]' * DIGITS}.windows"))
+
     def finish(self) -> None:
         """Delete the folder, and those of other runs for the same result."""
-        for folder in self.folder.parent.glob(f"{_plain(self._stem)}{'[0-9a-f]' * DIGITS}.windows"):
+        for folder in self.folders():
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -19,13 +19,13 @@ from foveal.inference.large.parts import Packed
 from foveal.inference.large.plan import LargePlan, dense_tiles
 from foveal.inference.large.sink import ROWS, Layer, beside
 from foveal.inference.large.source import Window
+from foveal.inference.large.swap import LOCK
 from foveal.inference.large.task import COARSE, CONFIDENCE, FINE, LABELS, WRITE, Clock, Task
 from foveal.storage.labels import VOID
 from foveal.storage.lock import hold
 
 Array = np.ndarray[Any, Any]
 Write = Callable[[Layer, Path, Path], None]
-LOCK = "writing"
 
 
 @dataclass(frozen=True)

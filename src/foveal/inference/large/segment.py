@@ -42,9 +42,10 @@ from foveal.inference.large.parts import Parts
 from foveal.inference.large.plan import check_budget, make_plan
 from foveal.inference.large.reach import measure_reach
 from foveal.inference.large.result import LargeResult, unfinished, write_result
-from foveal.inference.large.sink import find_sink
+from foveal.inference.large.sink import beside, find_sink
 from foveal.inference.large.source import open_source
-from foveal.inference.large.task import Report, Task, silent
+from foveal.inference.large.swap import restore
+from foveal.inference.large.task import CONFIDENCE, Report, Task, silent
 from foveal.methods.coarse_to_fine import CoarseToFineConfig
 from foveal.storage.given import need_path
 
@@ -108,6 +109,7 @@ def segment_large(  # noqa: PLR0913
                  settings or {}, (shard[0] - 1, shard[1]), report)  # fmt: skip
     start = time.perf_counter()
     task.parts.make()
+    restore(task.parts.folders(), (path, beside(path, CONFIDENCE)))
     run_coarse(task)
     if not all(task.parts.has(block_part(k)) for k in range(len(task.cut.blocks))):
         return unfinished(task, start)

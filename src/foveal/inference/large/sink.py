@@ -15,6 +15,7 @@ import numpy as np
 from foveal.inference.large.geotiff import import_rasterio
 from foveal.inference.large.parts import BAND
 from foveal.inference.large.places import Georeference
+from foveal.inference.large.swap import put_in_place
 from foveal.inference.large.zarr_files import import_zarr
 from foveal.storage.atomic import replacing
 from foveal.storage.labels import VOID
@@ -144,7 +145,20 @@ def write_cog(layer: Layer, out: Path, temporary: Path) -> None:
 
 
 def write_zarr(layer: Layer, out: Path, temporary: Path) -> None:
-    """Write a label image of OME-Zarr 0.4: levels of every second sample, colours of the classes."""
+    """Write a label image of OME-Zarr 0.4: levels of every second sample, colours of the classes.
+
+    Raises:
+        OSError: It cannot be written; an old result is as it was.
+    """
+    try:
+        folder = _zarr_folder(layer, out.stem, temporary)
+        put_in_place(folder, out, temporary)
+    except OSError as error:
+        raise OSError(f"{out} cannot be written ({error.strerror or error})") from None
+
+
+def _zarr_folder(layer: Layer, name: str, temporary: Path) -> Path:
+    """Write the folder of an OME-Zarr into a temporary one."""
     zarr = import_zarr()
     folder = temporary / "whole.zarr"
     if folder.exists():
@@ -166,14 +180,8 @@ def write_zarr(layer: Layer, out: Path, temporary: Path) -> None:
             small = strip[:: 1 << level, :: 1 << level]
             array[top >> level : (top >> level) + len(small)] = small
         top += len(strip)
-    group.attrs.update(_ome(layer, out.stem, levels))
-    old = temporary / "old.zarr"
-    try:
-        if out.exists():
-            out.rename(old)
-        folder.rename(out)
-    except OSError as error:
-        raise OSError(f"{out} cannot be written ({error.strerror})") from None
+    group.attrs.update(_ome(layer, name, levels))
+    return folder
 
 
 def _ome(layer: Layer, name: str, levels: int) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 from PIL import Image
@@ -14,6 +16,7 @@ from torch import Tensor
 from foveal.data.image import save_labels
 from foveal.inference.video.frames import Clock, VideoFrame, import_av
 from foveal.inference.video.sound import Sound
+from foveal.storage.atomic import replacing
 from foveal.storage.pictures import Colour, label_picture, lay_over
 from foveal.storage.reading import shorten
 
@@ -48,6 +51,8 @@ def open_sink(
     out: Path, view: str, palette: Sequence[Colour], clock: Clock, sound: Sound | None = None
 ) -> Sink:
     """Prepare an output; nothing is written before the first frame.
+
+    A video is written into a new file, which takes the place of the old one when the sink is closed.
 
     Args:
         out: A video file to write (.mp4, .m4v, .mov), or a folder for label maps (no suffix).
@@ -90,6 +95,11 @@ class VideoWriter:
 
     The picture has the sides of the first frame, one more where they are odd: the edge is repeated. Later
     frames of another size are fitted into it. Sound is copied up to the end of the last frame.
+
+    It grows in a hidden file beside `out`, which can be played wherever it ends, also after a kill. Closing
+    puts it in the place of the old video, which is whole until then; a symbolic link is replaced. A device
+    or a pipe is written itself. If a frame cannot be written, the old video stays; where there was none, what
+    was encoded before takes its name.
     """
 
     def __init__(
@@ -97,13 +107,21 @@ class VideoWriter:
     ) -> None:
         self.out, self.view, self.palette, self.clock, self.sound = out, view, palette, clock, sound
         self._av = import_av()
+        self._place = ExitStack()
+        self._file = out
         self._container: Any = None
         self._stream: Any = None
         self._heard: Any = None
-        self._last = Fraction(0)
+        self._last, self._encoded = Fraction(0), 0
 
     def write(self, frame: VideoFrame, labels: Tensor) -> None:
-        """Encode one frame."""
+        """Encode one frame.
+
+        Raises:
+            OSError: It cannot be written, or another process is writing the same video.
+        """
+        if self._container is None and not _is_device(self.out):
+            self._file = self._place.enter_context(replacing(self.out, wait=False))
         try:
             if self._container is None:
                 self._open(*frame.size)
@@ -111,19 +129,68 @@ class VideoWriter:
             made = self._av.VideoFrame.from_ndarray(picture, format="rgb24")
             self._last = frame.stamp * self.clock.unit
             made.pts, made.time_base = round(self._last / self._unit), self._unit
+            self._encoded += 1
             self._container.mux(self._stream.encode(made))
             self._hear(self._last)
         except (self._av.error.FFmpegError, OSError) as error:
-            raise OSError(f"{self.out} cannot be written ({shorten(error)})") from None
+            self._fail(error)
 
     def close(self) -> None:
-        """Encode what is left and close the file."""
-        if self._container is None:
+        """Encode what is left, close the file and put it in its place; without a frame nothing changes.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if self._container is None or not self._encoded:
+            self._let_go()
             return
-        self._container.mux(self._stream.encode(None))
-        self._hear(self._last + 1 / self.clock.rate)
-        self._container.close()
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._hear(self._last + 1 / self.clock.rate)
+            self._container.close()
+        except (self._av.error.FFmpegError, OSError) as error:
+            self._fail(error)
         self._container = None
+        self._place.close()
+
+    def _fail(self, error: Exception) -> NoReturn:
+        """Let the new video go, or keep it where there is no old one; say which.
+
+        Raises:
+            OSError: Always.
+        """
+        self._end_file()
+        said = f"{self.out} cannot be written ({_reason(error)})"
+        if self._file != self.out:
+            if os.path.lexists(self.out):
+                said += "; the old one is as it was"
+            elif self._is_playable():
+                with suppress(OSError):
+                    self._place.close()
+                    said += "; what was encoded before is in it"
+        self._let_go()
+        raise OSError(said) from None
+
+    def _let_go(self) -> None:
+        """Delete the new file, if it has not taken its place."""
+        self._end_file()
+        with suppress(OSError):
+            self._place.__exit__(OSError, OSError(), None)
+
+    def _end_file(self) -> None:
+        """Close the file, whatever became of it."""
+        container, self._container = self._container, None
+        with suppress(self._av.error.FFmpegError, OSError):
+            if container is not None:
+                container.close()
+
+    def _is_playable(self) -> bool:
+        """Whether the new video has a frame."""
+        try:
+            with self._av.open(str(self._file)) as container:
+                return next(container.decode(video=0), None) is not None
+        except (self._av.error.FFmpegError, OSError, IndexError):
+            return False
 
     def _hear(self, seconds: Fraction) -> None:
         """Copy the sound up to a time [s]."""
@@ -134,8 +201,8 @@ class VideoWriter:
     def _open(self, height: int, width: int) -> None:
         codec = next(name for name in CODECS if name in self._av.codecs_available)
         self._unit = max(self.clock.unit, Fraction(1, MOST_UNITS))
-        options = {"movflags": FRAGMENTS + (LATER if self.sound is not None else "")}
-        container = self._av.open(str(self.out), "w", format="mp4", options=options)
+        options = {"movflags": FRAGMENTS + (LATER if self.sound is not None else ""), "flush_packets": "1"}
+        container = self._av.open(str(self._file), "w", format="mp4", options=options)
         stream = container.add_stream(codec, rate=self.clock.rate.limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         stream.codec_context.time_base = self._unit
@@ -160,3 +227,13 @@ class VideoWriter:
             picture = picture.resize((wide, high))
         rim = ((0, high - picture.height), (0, wide - picture.width), (0, 0))
         return np.ascontiguousarray(np.pad(np.asarray(picture), rim, mode="edge"))
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is a device or a pipe, also by a link: such a one is written itself, nothing is lost."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _reason(error: Exception) -> str:
+    """Say what the system said, without the name of the hidden file."""
+    return shorten(getattr(error, "strerror", None) or error)
