@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from closer_tables import TABLES
@@ -14,6 +15,7 @@ from exits_tables import leaving, searched, selection, selection_context, weeds
 from review_tables import REVIEW
 from rivals import rivals_text
 from routing_tables import published, routed, settings
+from speed_tables import speeds
 
 from foveal.storage.atomic import write_atomically
 
@@ -120,7 +122,10 @@ def main() -> None:
     fill(ROOT / "docs" / "coarse-to-fine.md", TABLES)
     fill(ROOT / "docs" / "video.md", {"video": video})
     fill(ROOT / "docs" / "review.md", REVIEW)
-    fill(ROOT / "docs" / "dynamic-decoders.md", {"refining": refining})
+    fill(
+        ROOT / "docs" / "dynamic-decoders.md",
+        {"refining": refining, "decoders_speed": partial(speeds, "decoders")},
+    )
     fill(ROOT / "docs" / "dynconv.md", {"dynconv": dynconv, "dynconv_speed": dynconv_speed})
     fill(
         ROOT / "docs" / "exits-and-cascades.md",
@@ -128,12 +133,19 @@ def main() -> None:
             "searched": searched,
             "leaving": leaving,
             "weeds": weeds,
+            "exits_speed": partial(speeds, "exits"),
             "selection": selection,
             "selection_context": selection_context,
         },
     )
     fill(
-        ROOT / "docs" / "routing.md", {"routed": routed, "routed_settings": settings, "published": published}
+        ROOT / "docs" / "routing.md",
+        {
+            "routed": routed,
+            "routed_settings": settings,
+            "published": published,
+            "routed_speed": partial(speeds, "routing"),
+        },
     )
 
 
