@@ -169,6 +169,28 @@ static void resample(Run *r, int32_t step, Team team) {
     else any_resample_step(r, step, team);
 }
 
+typedef struct {
+    const float *scale, *shift; /* [channels], or NULL for 1 and 0 */
+    float low, high;
+} Affine;
+
+/* clamp(scale * x + shift + more) of one sample; `more` may be NULL. */
+static void affine_row(const Affine *n, const float *x, const float *more, float *to, int32_t channels) {
+    int32_t c = 0;
+    for (; c + LANES <= channels; c += LANES) {
+        vec v = load(x + c);
+        if (n->scale) v = load(n->scale + c) * v + load(n->shift + c);
+        if (more) v += load(more + c);
+        store(to + c, clamp(v, n->low, n->high));
+    }
+    for (; c < channels; c++) {
+        float v = n->scale ? n->scale[c] * x[c] + n->shift[c] : x[c];
+        if (more) v += more[c];
+        v = v < n->low ? n->low : v;
+        to[c] = v > n->high ? n->high : v;
+    }
+}
+
 /* clamp(scale * a + shift + b) sample by sample; channels from `at` on in the result of CONCAT. */
 static void pointwise(Run *r, int32_t step, Team team) {
     const Program *p = r->program;
@@ -177,22 +199,14 @@ static void pointwise(Run *r, int32_t step, Team team) {
     const int64_t rows = shape.tiles * shape.height * shape.width, size = lines_per_task(rows, &team);
     const int32_t channels = p->maps[s->in].channels, pitch = p->maps[s->out].channels;
     const float *a = current(r, s->in), *b = s->other < 0 ? NULL : current(r, s->other);
-    const float *scale = number(p, s->before_scale), *shift = number(p, s->before_shift);
+    const Affine n = {number(p, s->before_scale), number(p, s->before_shift), s->low, s->high};
     float *out = current(r, s->out);
     for (int64_t first; (first = take(&team) * size) < rows;)
         for (int64_t row = first; row < first + size && row < rows; row++) {
             const float *x = a + row * channels;
             float *to = out + row * pitch + s->at;
-            if (s->kind == CONCAT) {
-                memcpy(to, x, (size_t)channels * sizeof(float));
-                continue;
-            }
-            for (int32_t c = 0; c < channels; c++) {
-                float v = scale ? scale[c] * x[c] + shift[c] : x[c];
-                if (b) v += b[row * channels + c];
-                v = v < s->low ? s->low : v;
-                to[c] = v > s->high ? s->high : v;
-            }
+            if (s->kind == CONCAT) memcpy(to, x, (size_t)channels * sizeof(float));
+            else affine_row(&n, x, b ? b + row * channels : NULL, to, channels);
         }
 }
 
