@@ -224,7 +224,9 @@ def run_all(
         size = image.shape[2], image.shape[3]
         if size not in rivals:
             ranges = [resized(one[None], size) for one in seen]
-            rivals[size] = openvino_rival(engine.model.network, image, folder, engine.precision, ranges)
+            place = folder / "x".join(map(str, size))
+            place.mkdir()
+            rivals[size] = openvino_rival(engine.model.network, image, place, engine.precision, ranges)
             if rivals[size].why_not:
                 print(f"without OpenVINO: {rivals[size].why_not}")
         rows.append(measure(engine, video, frames, rivals[size].labeller, print))
