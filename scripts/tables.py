@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 
 
-CPU = "rn18_1024x2048", "rn50_1024x2048", "camvid_rn18_720x960", "mobilenetv2_720x960"
+CPU = "camvid_rn18_1024x2048", "rn50_1024x2048", "camvid_rn18_720x960", "camvid_mobilenetv2_720x960"
 """Files of the table of speeds."""
 NAMES = {
     "dense": "dense",
