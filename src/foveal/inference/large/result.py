@@ -121,7 +121,7 @@ def _strips(task: Task, name: str, counts: Array | None) -> Iterator[Array]:
             strip = np.full((rows, width), blank, np.uint8)
             for window, found in opened:
                 if found is not None:
-                    part = found.rows(name, top - row, top - row + rows)
+                    part = found.rows(name, top - row, top - row + rows, (window.height, window.width))
                     place = Window(top, window.left, rows, window.width)
                     strip[:, window.left : window.right] = _without_nan(task, part, place, blank)
             if counts is not None:
@@ -155,7 +155,9 @@ def _result(
     if plan is not None:
         fine = fine_windows(task, plan)
         parts = [*(block_part(k) for k in range(len(cut.blocks))), *(task.part(FINE, w) for w in fine)]
-        tiles = sum(int(task.parts.read(name).rows("tiles")[0]) for name in parts if task.parts.has(name))
+        tiles = sum(
+            int(task.parts.read(name).rows("tiles", shape=(1,))[0]) for name in parts if task.parts.has(name)
+        )
         coarse = 0 if task.is_dense else count_squares(plan.wanted, 1 << cut.level)
         whole = max(dense_tiles(cut, plan.wanted), 1e-9)
         work, planned = tiles / whole, (coarse + int(plan.refined.sum())) / whole
