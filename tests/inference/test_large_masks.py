@@ -119,12 +119,38 @@ def test_nodata_of_the_file_is_left_out(tmp_path: Path) -> None:
 def test_what_is_no_number_has_no_label(tmp_path: Path) -> None:
     values, out = sheet(128, 192).astype(np.float32) / 255, tmp_path / "labels.png"
     values[:, 64:128] = np.nan
-    values[5, 5, 1] = np.nan  # in one band: a pixel all the same
-    found = segment_large(engine(), values, out, budget=0.5, window=64)
-    assert ((labels_of(out) == VOID).any(0) == np.repeat([False, True, False], 64)).all()
-    assert found.wanted == pytest.approx(2 / 3)
+    values[5, 5, 1] = np.nan  # in one band: no pixel, though its tile is computed
+    values[70:81, 20:33, 2] = np.nan  # tiles at its edge are computed too
+    found = segment_large(engine(), values, out, budget=0.5, window=64, confidence=True)
+    missing = np.isnan(values).any(2)
+    assert ((labels_of(out) == VOID) == missing).all()
+    assert (labels_of(found.files["confidence"])[missing] == 0).all()
+    assert found.wanted == pytest.approx(2 / 3) and found.pixels[-1] == missing.sum()
     whole = segment_large(engine(), np.full_like(values, np.nan), out, budget=0.5, window=64)
     assert (labels_of(out) == VOID).all() and whole.wanted == 0
+
+
+@pytest.mark.parametrize("budget", [0.6, 1.0])
+def test_no_number_has_no_label_under_a_mask_and_in_files(budget: float, tmp_path: Path) -> None:
+    values, out = sheet(128, 192).astype(np.float32) / 255, tmp_path / "labels.png"
+    values[20:60, 30:90, 1] = np.nan
+    where, missing = np.ones((128, 192), bool), np.isnan(values).any(2)
+    where[:, 96:] = False
+    segment_large(engine(), values, out, budget=budget, window=64, mask=where)
+    assert ((labels_of(out) == VOID) == (missing | ~where)).all()
+    np.save(tmp_path / "a.npy", values)
+    for mask in (None, "nodata"):
+        segment_large(engine(), tmp_path / "a.npy", out, budget=budget, window=64, mask=mask)
+        assert ((labels_of(out) == VOID) == missing).all()
+
+
+def test_no_number_of_a_raster_has_no_label(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    values, out = sheet(128, 192).astype(np.float32) / 255, tmp_path / "labels.png"
+    values[20:60, 30:90, 1] = np.nan
+    path = write_geotiff(tmp_path / "a.tif", values, (2,))
+    segment_large(engine(), path, out, budget=0.6, window=64)
+    assert ((labels_of(out) == VOID) == np.isnan(values).any(2)).all()
 
 
 def test_what_is_blank_is_found() -> None:

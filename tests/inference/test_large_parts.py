@@ -38,6 +38,7 @@ def test_any_rows_are_read_back(tmp_path: Path) -> None:
         {"labels": {"shape": [10**12], "kind": "<f8", "bytes": []}},
         {"labels": {"shape": [BAND, 10**11], "kind": "<f8", "bytes": [0]}},
         {"labels": {"shape": [3], "kind": "|u1", "bytes": [10**12]}},
+        {"labels": {"shape": [0, 10**12, 10**12, 0], "kind": "|u1", "bytes": []}},
     ],
     ids=str,
 )
@@ -46,6 +47,16 @@ def test_a_header_that_says_something_else_is_damage(head: Any, tmp_path: Path) 
     path.write_bytes(len(text).to_bytes(4, "little") + zlib.crc32(text).to_bytes(4, "little") + text)
     with pytest.raises(ValueError, match=r"part is damaged; delete the folder .*, and run again"):
         Packed(path)
+
+
+def test_an_array_of_another_name_or_shape_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "part"
+    path.write_bytes(pack({"labels": np.zeros((3, 4), np.uint8)}))
+    found = Packed(path)
+    assert found.rows("labels", shape=(3, 4)).shape == (3, 4)
+    for name, shape in (("others", None), ("labels", (4, 3))):
+        with pytest.raises(ValueError, match=r"part is damaged; delete the folder .*, and run again"):
+            found.rows(name, shape=shape)
 
 
 def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:

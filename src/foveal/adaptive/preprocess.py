@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from foveal.methods.base import value_range
 from foveal.models.adapters import ADAPTERS, Images, read_images, recognise
+from foveal.storage.given import WrongType
 from foveal.storage.schema import Stride
 
 Order = Literal["rgb", "bgr"]
@@ -50,7 +51,7 @@ class Preprocess:
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             given = getattr(self, name)
-            numbers = (given,) if isinstance(given, int | float) else tuple(map(float, given))
+            numbers = _numbers(name, given)
             object.__setattr__(self, name, numbers)
             if not numbers or not all(map(math.isfinite, numbers)):
                 raise ValueError(f"{name} is {given}; give one finite number per channel, or one for all")
@@ -123,6 +124,16 @@ class Preprocess:
         out = out.repeat(len(image), 1, image.shape[2] + down, image.shape[3] + across)
         out[:, :, : image.shape[2], : image.shape[3]] = image
         return out
+
+
+def _numbers(name: str, given: Any) -> tuple[float, ...]:
+    """Return a number, or the numbers of a list, array or tensor, as a tuple."""
+    try:
+        return (given,) if isinstance(given, int | float) else tuple(map(float, given))
+    except (TypeError, ValueError, RuntimeError):  # whatever a tensor without numbers makes of it
+        raise WrongType(
+            f"{name} is a {type(given).__name__}; give one finite number per channel, or one for all"
+        ) from None
 
 
 def as_preprocess(given: Any) -> Preprocess:

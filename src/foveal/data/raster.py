@@ -57,7 +57,8 @@ class Raster:
         values: Bands as the file has them [H, W, B], without transparency.
         alpha: Transparency [H, W] of the same type as the values, its largest value opaque; None if there
             is none.
-        nodata: Value that means nothing, if the file declares one; NaN always means nothing.
+        nodata: Value that means nothing, if the file declares one; NaN always means nothing, and a pixel with
+            a NaN in any band is none.
     """
 
     path: Path
@@ -88,19 +89,19 @@ class Raster:
     def wanted(self) -> Tensor:
         """Return which pixels mean something [H, W], bool.
 
-        Those are all but the ones with the declared value (or NaN) in every band; without one, all that are
-        not fully transparent; without transparency, all that are not 0 in every band.
+        Those are all but the ones with the declared value in every band, or NaN in any; without either, all
+        that are not fully transparent; without transparency, all that are not 0 in every band.
         """
         missing = self._missing()
         if self.nodata is None and not missing.any():
             missing = self.alpha[:, :, None] == 0 if self.alpha is not None else self.values == 0
-        return torch.from_numpy(~missing.all(2))
+        return torch.from_numpy(~missing.all(2)) & self.numbers()
 
     def numbers(self) -> Tensor:
-        """Return which pixels have a number in any band [H, W], bool: NaN is none."""
+        """Return which pixels have a number in every band [H, W], bool: NaN is none."""
         if self.values.dtype.kind != "f":
             return torch.ones(self.values.shape[:2], dtype=torch.bool)
-        return torch.from_numpy(~np.isnan(self.values).all(2))
+        return torch.from_numpy(~np.isnan(self.values).any(2))
 
     def given(self) -> Tensor:
         """Return which pixels are not 0 [H, W], bool, and not transparent: those that a mask wants."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -56,6 +57,10 @@ class Plan:
         if self.levels.is_meta or self.levels.layout is not torch.strided:
             raise ValueError("levels have no numbers, or are sparse; give an ordinary tensor [N, Gh, Gw]")
         object.__setattr__(self, "levels", self.levels.cpu())  # the one place where a decision changes device
+        need(self.tile, Integral, "tile", "a whole number of pixels")
+        need(self.size, (tuple, list), "size", "height and width, whole numbers of pixels")
+        if len(self.size) != 2 or not all(isinstance(side, Integral) for side in self.size):
+            raise ValueError(f"size is {self.size}; give height and width, whole numbers of pixels")
         if self.tile < 1 or min(self.size) < 1:
             raise ValueError(
                 f"a plan needs a tile and sides of at least 1 px, given {self.tile}, {self.size}"

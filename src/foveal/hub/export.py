@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from foveal.hub.card import Card
@@ -14,6 +13,7 @@ from foveal.hub.checkpoint import Model
 from foveal.methods import CoarseToFineConfig
 from foveal.program import Program, ProgramInfo, RunDefaults, compile_network
 from foveal.program.quantise import find_scales, in_bf16, in_int8
+from foveal.storage.given import need, need_path
 
 
 def export_program(
@@ -43,8 +43,12 @@ def export_program(
         ValueError: The precision is none, there are no images for it, or `info` is of another network.
         RuntimeError: The C kernels are not available.
     """
+    need_path(path, "path")
+    need(precision, str, "precision", "f32, bf16 or int8")
     if precision not in ("f32", "bf16", "int8"):
         raise ValueError(f"precision is {precision!r}; give f32, bf16 or int8")
+    if info is not None:
+        need(info, ProgramInfo, "info", "a ProgramInfo")
     if isinstance(model, Model):
         network: nn.Module = model.network
         info = info or info_of(model.name, model.card, scale)
@@ -54,7 +58,7 @@ def export_program(
     if precision == "bf16":
         program = in_bf16(program)
     elif precision == "int8":
-        program = in_int8(program, find_scales(program, [np.asarray(image) for image in images]))
+        program = in_int8(program, find_scales(program, images))
     program = Program(program.tables, info)
     program.save(path)
     return program

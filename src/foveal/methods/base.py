@@ -11,19 +11,13 @@ from torch import Tensor, nn
 
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources
 from foveal.methods.prediction import Prediction, Trace
-from foveal.storage.said import warn_once
+from foveal.program.images import BRIGHT, SAMPLED, warn_of_range
 from foveal.storage.schema import MOST_TILE
 from foveal.tiles import run_dense
 
 if TYPE_CHECKING:
     from foveal.geometry.plan import Plan
     from foveal.tiles.memory import Memory
-
-
-BRIGHT, SAMPLED = 10.0, 32
-"""Number above which images are not in 0..1 but in 0..255; lines and columns that are looked at for it."""
-BEYOND = 0.05
-"""Images that were resampled may reach so far beyond 0..1."""
 
 
 class AdaptiveSegmenter(nn.Module, ABC):
@@ -252,16 +246,6 @@ def value_range(image: Tensor) -> tuple[float, float]:
     down, across = (max(1, side // SAMPLED) for side in image.shape[2:])
     least, most = image.detach()[:, :, ::down, ::across].aminmax()
     return float(least), float(most)
-
-
-def warn_of_range(least: float, most: float) -> None:
-    """Warn, once in a process, of numbers that are none of an image in 0..1."""
-    if least < -BEYOND or most > 1 + BEYOND:
-        warn_once(
-            "range of images",
-            f"images hold numbers from {least:.3g} to {most:.3g}; networks of Foveal take 0..1 and normalise "
-            "by themselves, so answers are likely wrong",
-        )
 
 
 def _check_precision(image: Tensor, network: nn.Module | None) -> None:

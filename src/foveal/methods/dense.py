@@ -59,7 +59,8 @@ class Dense(TrainableSegmenter):
     def __init__(self, network: nn.Module, aim: Aim | None = None) -> None:
         super().__init__()
         need(network, nn.Module, "network", "a torch.nn.Module from images to logits")
-        aim = aim or Aim()
+        aim = Aim() if aim is None else aim
+        need(aim, Aim, "aim", "an Aim, or None")
         self.network = network
         self.hardest = aim.hardest
         self.register_buffer("class_weight", aim.class_weight, persistent=False)

@@ -182,7 +182,8 @@ class SegBlocks(TrainableSegmenter):
         need(network, nn.Module, "network", "a torch.nn.Module from images to logits")
         if not callable(policy):
             need(policy, (), "policy", "foveal.create_policy(name), or a function from a View to a Plan")
-        aim = aim or Aim()
+        aim = Aim() if aim is None else aim
+        need(aim, Aim, "aim", "an Aim, or None")
         self.network = network
         self.policy = as_policy(policy)
         self.hardest, self.consistency = aim.hardest, consistency

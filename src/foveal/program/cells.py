@@ -6,27 +6,38 @@ from typing import Any
 
 import numpy as np
 
+from foveal.program.images import as_array
+
 Array = np.ndarray[Any, Any]
 
 
-def checked_cells(name: str, values: Array, cells: tuple[int, ...], kind: type) -> Array:
+def checked_cells(name: str, values: Any, cells: tuple[int, ...], kind: type) -> Array:
     """Return a plan or a mask as native code reads it.
 
     Raises:
-        ValueError: It has other cells, or is a plan that is no quadtree.
+        ValueError: It is no array, has other cells, or is a plan that is no quadtree.
     """
+    values = as_array(values, name)
     if tuple(values.shape) != cells:
         raise ValueError(f"{name} is {list(values.shape)}; these images have cells {list(cells)}")
+    if kind is np.int8:
+        _check_levels(name, values)
     array: Array = np.ascontiguousarray(values, dtype=kind)
     if kind is np.int8:
         _check_plan(array)
     return array
 
 
-def _check_plan(levels: Array) -> None:
-    """Refuse levels that are no quadtree: native code would write beyond its tiles."""
+def _check_levels(name: str, levels: Array) -> None:
+    """Refuse numbers that would be other ones as int8."""
+    if levels.dtype.kind not in "ui":
+        raise ValueError(f"{name} is {levels.dtype}; give whole numbers from -1 (skip) to 7")
     if levels.min() < -1 or levels.max() > 7:
         raise ValueError(f"levels are {levels.min()} to {levels.max()}; a program has -1 (skip) to 7")
+
+
+def _check_plan(levels: Array) -> None:
+    """Refuse levels that are no quadtree: native code would write beyond its tiles."""
     rows, columns = np.indices(levels.shape[1:])
     side = 1 << np.maximum(levels, 0).astype(np.int64)
     first = levels[np.arange(len(levels))[:, None, None], rows - rows % side, columns - columns % side]

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from foveal.program.spec import Request
+from foveal.storage.said import warn_once
 
 Array = np.ndarray[Any, Any]
 BRIGHT, SAMPLED = 10.0, 32
 """Number beyond which images are in 0..255, normalised or not; lines and columns looked at for it."""
+BEYOND = 0.05
+"""Images that were resampled may reach so far beyond 0..1."""
 
 
-def as_array(image: Any) -> Array:
-    """Return images as an array that shares their memory.
+def as_array(image: Any, name: str = "image") -> Array:
+    """Return images, or other numbers of a given name, as an array that shares their memory.
 
     Raises:
         ValueError: They are no array, nor a dense tensor on the CPU.
@@ -25,11 +28,11 @@ def as_array(image: Any) -> Array:
     except Exception as error:  # whatever a tensor without numbers, or on another device, makes of it
         reason = " ".join(str(error).split())[:100]
         raise ValueError(
-            f"image is a {type(image).__name__} that NumPy cannot read ({reason}); give an array, or a dense "
-            "tensor on the CPU"
+            f"{name} is a {type(image).__name__} that NumPy cannot read ({reason}); give an array, or a "
+            "dense tensor on the CPU"
         ) from None
     if array.dtype.kind not in "uifb":
-        raise ValueError(f"image is a {type(image).__name__}; give an array or a tensor on the CPU")
+        raise ValueError(f"{name} is a {type(image).__name__}; give an array or a tensor on the CPU")
     return array
 
 
@@ -45,7 +48,8 @@ def take_image(request: Request, image: Array, channels: int) -> Array:
         The images, which must live as long as the request.
 
     Raises:
-        ValueError: They have another shape or type, are empty, or hold numbers of 0..255 as floats.
+        ValueError: They have another shape or type, are empty, or hold numbers of 0..255 as floats. Numbers
+            beyond 0..1 are warned of once.
     """
     floats = image.ndim == 4 and image.shape[1] == channels and image.dtype == np.float32
     if not floats and not (image.ndim == 4 and image.shape[3] == channels and image.dtype == np.uint8):
@@ -70,8 +74,21 @@ def _check_range(image: Array) -> None:
     down, across = (max(1, side // SAMPLED) for side in image.shape[2:])
     some = image[:, :, ::down, ::across]
     least, most = float(some.min()), float(some.max())
-    if math.isfinite(least) and math.isfinite(most) and max(-least, most) > BRIGHT:
+    if not (math.isfinite(least) and math.isfinite(most)):
+        return
+    if max(-least, most) > BRIGHT:
         raise ValueError(
             f"images hold numbers from {least:.4g} to {most:.4g}; give numbers in 0..1 (divide 0..255 by "
             "255), or bytes"
+        )
+    warn_of_range(least, most)
+
+
+def warn_of_range(least: float, most: float) -> None:
+    """Warn, once in a process, of numbers that are none of an image in 0..1."""
+    if least < -BEYOND or most > 1 + BEYOND:
+        warn_once(
+            "range of images",
+            f"images hold numbers from {least:.3g} to {most:.3g}; networks of Foveal take 0..1 and normalise "
+            "by themselves, so answers are likely wrong",
         )

@@ -35,6 +35,7 @@ from foveal.program.spec import (
     MapSpec,
     StepSpec,
 )
+from foveal.storage.given import need
 
 Array = np.ndarray[Any, Any]
 F32, BF16, U8 = range(3)  # the widest first
@@ -80,9 +81,10 @@ def find_scales(program: Program, images: Sequence[Any], least_agreement: float 
             they do, or half of them are.
 
     Raises:
-        ValueError: There are no images.
+        ValueError: It is no program, there are no images, or one is none.
         NotCompiled: A step has no kernel in this precision.
     """
+    need(program, Program, "program", "what compile_network returns")
     if not hasattr(images, "__len__") or not len(images):
         given = (
             "there are no images" if hasattr(images, "__len__") else f"images is a {type(images).__name__}"
@@ -110,6 +112,8 @@ def in_int8(program: Program, scales: Scales) -> Program:
         ValueError: The scales belong to another program.
         NotCompiled: A step has no kernel in this precision.
     """
+    need(program, Program, "program", "what compile_network returns")
+    need(scales, Scales, "scales", "what find_scales returns")
     plain = split_prologues(program.tables)
     if scales.steps != program.tables.names or len(scales.scale) != len(plain.maps):
         raise ValueError("the scales belong to another program; run foveal adapt again with --precision int8")
@@ -122,6 +126,7 @@ def in_bf16(program: Program) -> Program:
     Raises:
         NotCompiled: A step has no kernel in this precision.
     """
+    need(program, Program, "program", "what compile_network returns")
     return Program(reduced(split_prologues(program.tables), None))
 
 

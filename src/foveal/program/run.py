@@ -7,11 +7,13 @@ import math
 import os
 import weakref
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from foveal.program.asked import check_sides, threads_of
 from foveal.program.builder import Tables
 from foveal.program.cells import checked_cells
 from foveal.program.file import read_tables, write_tables
@@ -28,6 +30,7 @@ from foveal.program.settings import (
     logits_grid,
 )
 from foveal.program.spec import MORE_TIMES, SCORES, Request, native
+from foveal.storage.given import need, need_path
 
 Array = np.ndarray[Any, Any]
 METHODS: dict[type, int] = {
@@ -132,19 +135,20 @@ class Program:
                 multiple of the network's stride, or the budget does not pay for the cheapest plan.
             MemoryError: There is no memory.
         """
-        settings = settings or DenseRun()
+        settings = DenseRun() if settings is None else settings
+        need(settings, tuple(METHODS), "settings", "a DenseRun, PlannedRun, SegBlocksRun or CoarseToFineRun")
         if settings == DenseRun():
             settings = DenseRun(max(settings.tile, int(self.tables.head.coarsest_stride)))
         request = Request()
         keep = [take_image(request, as_array(image), self.channels)]
         shape = request.images, request.height, request.width
-        sides = (request.height, request.width) if shrunk_to is None else shrunk_to
+        sides = (request.height, request.width) if shrunk_to is None else check_sides("shrunk_to", shrunk_to)
         if shrunk_to is not None:
             request.full_height, request.full_width = shape[1:]
             request.height, request.width = sides
         cells = shape[0], *(-(-side // settings.tile) for side in sides)
         fill_request(request, settings)
-        request.threads = threads or usable_threads()
+        request.threads = threads_of(threads) or usable_threads()
         for name, values, kind in (
             ("mask", mask, np.uint8),
             ("plan", getattr(settings, "levels", None), np.int8),
@@ -184,6 +188,7 @@ class Program:
         Raises:
             ValueError: As of `run`.
         """
+        need(budget, Real, "budget", "a share of the dense work, above 0")
         defaults = RunDefaults() if self.info is None else self.info.run
         array, like = as_array(image), Request()
         take_image(like, array, self.channels)
@@ -222,6 +227,7 @@ class Program:
 
     def save(self, path: str | Path) -> None:
         """Write the program as one safetensors file that `load_program` reads without PyTorch."""
+        need_path(path, "path")
         write_tables(self.tables, Path(path), self.info)
 
     def observe(self, image: Array, span: Array, counts: Array | None = None) -> None:
@@ -249,6 +255,7 @@ def load_program(path: str | Path) -> Program:
     Raises:
         ValueError: The file holds no program, or one of another version.
     """
+    need_path(path, "path", "the name of a program file")
     tables, info = read_tables(Path(path))
     try:
         return Program(tables, info)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from foveal.program.asked import check_budget, check_kinds
 from foveal.program.spec import MOST_LEVELS, SCORES
 
 __all__ = [
@@ -27,6 +28,9 @@ class DenseRun:
 
     tile: int = 32
 
+    def __post_init__(self) -> None:
+        check_kinds(self)
+
 
 @dataclass(frozen=True, eq=False)
 class PlannedRun:
@@ -39,6 +43,9 @@ class PlannedRun:
 
     levels: np.ndarray[Any, Any]
     tile: int = 32
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class SegBlocksRun:
     coarse_level: int = 2
 
     def __post_init__(self) -> None:
-        _check(self.budget, self.score, max(self.max_level, self.coarse_level))
+        _check(self, "max_level", "coarse_level")
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class CoarseToFineRun:
     isolated_gain: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.budget, self.score, self.coarse_level)
+        _check(self, "coarse_level")
         possible = all(0 <= gain < math.inf for gain in self.level_gain)
         if not 1 <= len(self.level_gain) <= MOST_LEVELS or not possible:
             raise ValueError(
@@ -122,6 +129,7 @@ class RefinedRun:
     logit_blend: float = 0.0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if not 0 <= self.coarse_level < MOST_LEVELS:
             raise ValueError(f"level is {self.coarse_level}; a program has levels 0 to {MOST_LEVELS - 1}")
         if self.levels.size and int(self.levels.max()) >= self.coarse_level:
@@ -166,7 +174,7 @@ class ReuseRun:
     overdue: float = 0.05
 
     def __post_init__(self) -> None:
-        _check(self.budget, self.score, self.coarse_level)
+        _check(self, "coarse_level")
         numbers = (*self.level_gain, self.hysteresis, self.noise, self.unseen, self.stale, self.overdue)
         if not 1 <= len(self.level_gain) <= MOST_LEVELS or not all(0 <= x < math.inf for x in numbers):
             raise ValueError(f"settings are {numbers}; give finite numbers of 0 or more")
@@ -180,11 +188,13 @@ class ReuseRun:
 Settings = DenseRun | PlannedRun | SegBlocksRun | CoarseToFineRun | RefinedRun | ReuseRun
 
 
-def _check(budget: float, score: str, level: int) -> None:
-    if not isinstance(budget, int | float) or not 0 < budget <= 1:
-        raise ValueError(f"budget is {budget!r}; it must be above 0 and at most 1, a share of the dense work")
-    if score not in SCORES:
-        raise ValueError(f"no score named '{score}'; a program has {', '.join(SCORES)}")
+def _check(settings: SegBlocksRun | CoarseToFineRun | ReuseRun, *levels: str) -> None:
+    """Refuse a budget that is no share, a score that there is not, levels beyond the last, other types."""
+    check_budget(settings.budget)
+    check_kinds(settings)
+    if settings.score not in SCORES:
+        raise ValueError(f"no score named '{settings.score}'; a program has {', '.join(SCORES)}")
+    level = max(getattr(settings, name) for name in levels)
     if not 0 <= level < MOST_LEVELS:
         raise ValueError(f"level is {level}; a program has levels 0 to {MOST_LEVELS - 1}")
 

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from foveal.program.asked import check_sides, threads_of
 from foveal.program.cells import checked_cells
 from foveal.program.content import Content, KeptMap
 from foveal.program.images import as_array, take_image
@@ -28,6 +30,7 @@ from foveal.program.run import (
 )
 from foveal.program.settings import PlannedRun, ReuseRun
 from foveal.program.spec import MORE_TIMES, PRECISIONS, TILED, Request, Reuse, StreamParts, native
+from foveal.storage.given import need
 
 A_SCENE_BEGINS = 1
 
@@ -92,9 +95,13 @@ class Stream:
     """
 
     def __init__(self, program: Program, size: tuple[int, int], tile: int = 32, images: int = 1) -> None:
+        need(program, Program, "program", "what foveal.compile_network or load_program returns")
+        for value, name in ((images, "images"), (tile, "tile")):
+            need(value, Integral, name, "a whole number above 0")
+        size = check_sides("size", size)
         error = ctypes.create_string_buffer(256)
         said = ctypes.addressof(error), len(error)
-        given = images, *size, tile
+        given = int(images), *size, int(tile)
         if any(not 0 < value < 1 << 31 for value in given):
             raise ValueError(f"images, sides and tile are {given}; give whole numbers above 0")
         self._hold(native().foveal_stream_make(program.address, *given, *said), error.value.decode())
@@ -178,12 +185,13 @@ class Stream:
                 stream runs in another thread. If the frame was begun, the stream holds nothing any more.
             MemoryError: There is no memory.
         """
+        need(settings, (PlannedRun, ReuseRun), "settings", "a PlannedRun or a ReuseRun")
         request, reuse, program = Request(), Reuse(), self.program
         keep = [take_image(request, as_array(image), program.channels)]
         fill_request(request, settings)
         if settings.tile != self.tile:
             raise ValueError(f"the plan has tiles of {settings.tile} px and the stream {self.tile}")
-        request.threads = threads or usable_threads()
+        request.threads = threads_of(threads) or usable_threads()
         for target, name, levels in (
             (request, "plan", getattr(settings, "levels", None)),
             (reuse, "first", first),

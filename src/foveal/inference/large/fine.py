@@ -138,7 +138,7 @@ def _compute(task: Task, window: Window, seen: _Seen) -> Arrays:
 
 def _start(before: Packed | None, name: str, size: tuple[int, int], blank: int) -> np.ndarray[Any, Any]:
     """Return a map to paste into: the coarse one of the window, or a blank one."""
-    return np.full(size, blank, np.uint8) if before is None else before.rows(name).copy()
+    return np.full(size, blank, np.uint8) if before is None else before.rows(name, shape=size).copy()
 
 
 def _paste(into: np.ndarray[Any, Any], window: Window, values: Tensor, region: Window, taken: Tensor) -> None:

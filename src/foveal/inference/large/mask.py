@@ -60,14 +60,25 @@ class Everything:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Wants all that has numbers: what a float image has none for, NaN, has no label either."""
+    """Wants what another mask wants, where there are numbers: pixels of a float image with NaN have no label.
+
+    Attributes:
+        source: The image.
+        mask: The other mask.
+    """
 
     source: Source
-    name: str = "numbers"
+    mask: Mask
+
+    @property
+    def name(self) -> str:
+        """That of the other mask, and that NaN is left out."""
+        return f"{self.mask.name} numbers".lstrip()
 
     def read(self, window: Window, level: int) -> Tensor:
-        """Return where there is no NaN."""
-        return self.source.numbers(window, level)
+        """Return where there is no NaN; the image is not read where nothing is wanted."""
+        wanted = self.mask.read(window, level)
+        return wanted & self.source.numbers(window, level) if bool(wanted.any()) else wanted
 
 
 @dataclass(frozen=True)
@@ -155,14 +166,21 @@ def open_mask(given: str | Path | Array | None, source: Source) -> Mask:
 
     Args:
         given: nodata, auto, a GeoJSON file of polygons, an image or a label map that is not 0 where wanted,
-            of any resolution, an array of it; None for everything, but NaN of a float image.
+            of any resolution, an array of it; None for everything. Pixels of a float image that are NaN in
+            any band are never wanted.
         source: The image.
 
     Raises:
         ValueError: There is no such file, or it holds no mask.
     """
+    found = _open(given, source)
+    return Numbers(source, found) if source.dtype.kind == "f" else found
+
+
+def _open(given: str | Path | Array | None, source: Source) -> Mask:
+    """Open the mask itself."""
     if given is None:
-        return Numbers(source) if source.dtype.kind == "f" else Everything()
+        return Everything()
     if isinstance(given, np.ndarray):
         values = given.astype(np.uint8) if given.dtype == bool else given
         return Picture(open_source(values), source.size, f"array {values.shape} {_digest(values)}")

@@ -49,8 +49,9 @@ class Entry:
             raise ValueError(
                 f"{self.shape[0]} rows are {-(-self.shape[0] // BAND)} bands, not {len(self.bytes)}"
             )
-        if self.row * self.shape[0] > MOST_BYTES:
-            raise ValueError(f"an array of {self.row * self.shape[0]} bytes is too large")
+        most = math.prod(side or 1 for side in self.shape) * np.dtype(self.kind).itemsize  # NumPy counts so
+        if most > MOST_BYTES:
+            raise ValueError(f"an array of {most} bytes is too large")
 
     @property
     def row(self) -> int:
@@ -159,9 +160,23 @@ class Packed:
     def __contains__(self, name: str) -> bool:
         return name in self._head
 
-    def rows(self, name: str, first: int = 0, last: int | None = None) -> Array:
-        """Return rows [first, last) of an array."""
-        entry = self._head[name]
+    def rows(
+        self, name: str, first: int = 0, last: int | None = None, shape: tuple[int, ...] | None = None
+    ) -> Array:
+        """Return rows [first, last) of an array.
+
+        Args:
+            name: Its name.
+            first: First row.
+            last: Row after the last; all that there are if absent.
+            shape: What the whole array has; anything if absent.
+
+        Raises:
+            ValueError: There is none, it has another shape, or it is damaged.
+        """
+        entry = self._head.get(name)
+        if entry is None or shape not in (None, entry.shape):
+            raise self._damaged()
         shape, kind, row = entry.shape, entry.kind, entry.row
         last = shape[0] if last is None else min(last, shape[0])
         found = []

@@ -43,14 +43,15 @@ def make_plan(task: Task) -> LargePlan:
     """
     if task.parts.has(PLAN):
         found = task.parts.read(PLAN)
-        wanted, refined = (torch.from_numpy(found.rows(name).copy()) for name in ("wanted", "refined"))
-        return LargePlan(wanted, refined)
+        cells = (found.rows(name, shape=task.cut.cells) for name in ("wanted", "refined"))
+        return LargePlan(*(torch.from_numpy(kept.copy()) for kept in cells))
     wanted = torch.zeros(task.cut.cells, dtype=torch.bool)
     gains = torch.zeros(task.cut.cells, dtype=torch.float64)
     shares = _shares(task)
     for k, block in enumerate(task.cut.blocks):
         found, place = task.parts.read(block_part(k)), task.cut.cells_of(block)
-        wanted[place] = torch.from_numpy(found.rows("wanted").copy())
+        own = tuple(wanted[place].shape)
+        wanted[place] = torch.from_numpy(found.rows("wanted", shape=own).copy())
         if shares is not None and "maps" in found:
             gains[place] = task.uncertainty.gains(
                 torch.from_numpy(found.rows("maps").copy()).transpose(0, 1), shares

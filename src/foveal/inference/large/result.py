@@ -112,19 +112,29 @@ def write_result(task: Task, plan: LargePlan, out: Path, write: Write, start: fl
 def _strips(task: Task, name: str, counts: Array | None) -> Iterator[Array]:
     """Give the strips of a map, from the top, and count their values."""
     (height, width), side = task.cut.size, task.cut.window
+    blank = VOID if name == LABELS else 0
     clock = Clock(task, WRITE, [Window(0, 0, height, width)])
     for row in range(0, height, side):
         opened = [(w, _opened(task, w)) for w in task.cut.windows if w.top == row]
         for top in range(row, min(height, row + side), ROWS):
             rows = min(ROWS, height - top, row + side - top)
-            strip = np.full((rows, width), VOID if name == LABELS else 0, np.uint8)
+            strip = np.full((rows, width), blank, np.uint8)
             for window, found in opened:
                 if found is not None:
-                    strip[:, window.left : window.right] = found.rows(name, top - row, top - row + rows)
+                    part = found.rows(name, top - row, top - row + rows, (window.height, window.width))
+                    place = Window(top, window.left, rows, window.width)
+                    strip[:, window.left : window.right] = _without_nan(task, part, place, blank)
             if counts is not None:
                 counts += np.bincount(strip.ravel(), minlength=len(counts))
             yield strip
             clock.add(Window(top, 0, rows, width))
+
+
+def _without_nan(task: Task, part: Array, place: Window, blank: int) -> Array:
+    """Return a part of a map, blank where a float image has NaN: tiles and samples around it have a label."""
+    if task.source.dtype.kind != "f":
+        return part
+    return np.where(task.source.numbers(place, 0).numpy(), part, np.uint8(blank))
 
 
 def _opened(task: Task, window: Window) -> Packed | None:
@@ -145,7 +155,9 @@ def _result(
     if plan is not None:
         fine = fine_windows(task, plan)
         parts = [*(block_part(k) for k in range(len(cut.blocks))), *(task.part(FINE, w) for w in fine)]
-        tiles = sum(int(task.parts.read(name).rows("tiles")[0]) for name in parts if task.parts.has(name))
+        tiles = sum(
+            int(task.parts.read(name).rows("tiles", shape=(1,))[0]) for name in parts if task.parts.has(name)
+        )
         coarse = 0 if task.is_dense else count_squares(plan.wanted, 1 << cut.level)
         whole = max(dense_tiles(cut, plan.wanted), 1e-9)
         work, planned = tiles / whole, (coarse + int(plan.refined.sum())) / whole

@@ -81,7 +81,8 @@ def segment_large(  # noqa: PLR0913
         budget: Share of the dense work on what is wanted, above 0 and at most 1; at 1 all of it is dense. It
             counts the coarse pass and the refined tiles, not what windows compute twice.
         mask: "nodata", "auto", a GeoJSON file of polygons, an image that is not 0 where something is wanted,
-            of any resolution, or an array of it; None for everything, but NaN of a float image.
+            of any resolution, or an array of it; None for everything. Pixels of a float image that are NaN
+            in any band have no label, whatever the mask.
         window: Side of what is computed at once [px], rounded up to what tiles allow.
         confidence: Whether the probability of every label is written too, beside `out`, as bytes.
         value_range: Values that become 0 and 1; those of the kind of file if None.

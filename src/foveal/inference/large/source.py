@@ -110,7 +110,7 @@ class Source(ABC):
         return self._where_any(window, level, Raster.wanted)
 
     def numbers(self, window: Window, level: int) -> Tensor:
-        """Return which samples of a window of any level are no NaN [h, w], bool: where any pixel is none."""
+        """Return which samples of a window of any level are no NaN [h, w], bool: where any pixel has none."""
         return self._where_any(window, level, Raster.numbers)
 
     def _where_any(self, window: Window, level: int, which: Callable[[Raster], Tensor]) -> Tensor:

@@ -292,6 +292,7 @@ int32_t program_run(const Program *p, Request *q, Stream *s, Reuse *u, void (*wo
 /* Run a method. 0, or -1 without memory, or -2 with the reason in `error`. */
 EXPORT int32_t foveal_program_run(Program *p, Request *q) {
     if (q->method != METHOD_PART && (q->method < METHOD_DENSE || q->method > METHOD_COARSE_TO_FINE)) return request_refuse(q, "there is no such method for images");
+    if (q->method == METHOD_PLAN && !q->plan) return request_refuse(q, "there is no plan");
     return program_run(p, q, NULL, NULL, run_method);
 }
 
