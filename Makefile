@@ -30,7 +30,7 @@ wheel: ## build the wheel into dist/, and try it in a fresh environment without 
 	@bash scripts/wheel.sh
 
 fuzz: setup ## mutated files of every kind; FUZZ_CASES of each, FUZZ_SECONDS for each kind
-	@FUZZ_CASES=$${FUZZ_CASES:-1000} FUZZ_SECONDS=$${FUZZ_SECONDS:-60} .venv/bin/python -m pytest tests/fuzz -n0 -s
+	@FUZZ_CASES=$${FUZZ_CASES:-1000} FUZZ_SECONDS=$${FUZZ_SECONDS:-60} FUZZ_KEEP=$${FUZZ_KEEP:-tests/fuzz/corpus} .venv/bin/python -m pytest tests/fuzz -n0 -s
 
 mutants: setup ## mutation testing of what decides; about an hour. MUTANTS="evaluation/metrics.py ..." for some files
 	@.venv/bin/pip install -q mutmut==3.8.1

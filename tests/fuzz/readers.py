@@ -1,8 +1,8 @@
 """Every kind of file that is read, and what must be true of what was read from one that was changed.
 
 Where a changed file is accepted, its content says what must come back: of JSON, TOML and lines what `json`,
-`tomllib` and `split` find in the changed file, and nothing else. `pictures.py`, `trained.py` and `records.py`
-say it of the others, and `orders.py` gives changed files to commands.
+`tomllib` and `split` find in the changed file, and nothing else. `pictures.py`, `rasters.py`, `trained.py`
+and `records.py` say it of the others, and `orders.py` gives changed files to commands.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import orders
 import pictures
+import rasters
 import records
 import trained
 from targets import Target, as_json, same_as_said, says_json
@@ -154,5 +155,6 @@ def log(folder: Path) -> Target:
 KINDS: dict[str, Callable[[Path], Target]] = {
     "plan": plan, "recipe": recipe, "recipe of a run": stored, "log": log, "classes": classes,
     "classes of Mapillary": mapillary, "split of CamVid": split,
-    **pictures.KINDS, **trained.KINDS, **records.KINDS, **orders.KINDS,
+    **pictures.KINDS, **trained.KINDS, **records.KINDS, **rasters.KINDS,
+    **orders.KINDS,
 }  # fmt: skip

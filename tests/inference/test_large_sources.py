@@ -153,3 +153,12 @@ def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zarr").mkdir()
     with pytest.raises(ImageError, match="no OME-Zarr image"):
         open_source(tmp_path / "a.zarr")
+
+
+def test_gdal_says_nothing_beside_our_sentence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rasterio")
+    path = write_geotiff(tmp_path / "a.tif", sheet(40, 60), (2,))
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ValueError, match="damaged, cut short"):
+        open_source(path).read(Window(0, 0, 40, 60))
+    assert capfd.readouterr() == ("", "")

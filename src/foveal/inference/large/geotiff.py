@@ -78,7 +78,9 @@ class GeoSource(Source):
         if self.dtype.kind not in "uif":
             raise ImageError(f"{path} holds numbers of type {self.dtype}; give whole numbers or floats.")
         self._palette = self._colours(bands)
-        self._overviews = {0: file, **self._open_overviews(rasterio, file.overviews(self._bands[0]))}
+        with rasterio.Env():  # GDAL reads more of the file here, and would say what is wrong by itself
+            factors = file.overviews(self._bands[0])
+            self._overviews = {0: file, **self._open_overviews(rasterio, factors)}
         self.levels = tuple(sorted(self._overviews))
         self.place = Georeference(tuple(file.transform)[:6], file.crs.to_wkt() if file.crs else "")
 
@@ -88,7 +90,8 @@ class GeoSource(Source):
         place = ((window.top, window.bottom), (window.left, window.right))
         indices = [*self._bands, *([self._alpha] if self._alpha else [])]
         try:
-            values = file.read(indices, window=place)
+            with import_rasterio().Env():
+                values = file.read(indices, window=place)
         except Exception as error:
             raise self._damaged(error) from None
         values = np.ascontiguousarray(np.moveaxis(values, 0, -1))

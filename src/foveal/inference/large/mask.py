@@ -7,8 +7,6 @@ are squares of 2^level pixels, and one is wanted if any of its pixels is.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,14 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from foveal.data.decode import ImageError
-from foveal.inference.large.geotiff import import_rasterio
+from foveal.inference.large.polygons import read_polygons
 from foveal.inference.large.source import Source, Window, open_source
-from foveal.storage.reading import read_json
 
 NODATA, AUTO = "nodata", "auto"
 """Words for what the image itself says: what its file declares to mean nothing; what is blank."""
 POLYGONS = ".geojson", ".json"
-LONGITUDE_LATITUDE = "OGC:CRS84"
 THUMBNAIL = 2048
 """Longest side of the picture that is searched for what is blank [samples]."""
 BINS = 256
@@ -125,42 +121,6 @@ class Picture:
         return torch.from_numpy(found > 0)
 
 
-@dataclass(frozen=True)
-class Polygons:
-    """Wants what lies in polygons, or touches them.
-
-    Attributes:
-        shapes: Geometries as GeoJSON has them, in the coordinates of the image.
-        transform: From pixels to these coordinates, six numbers.
-        name: What the user gave.
-    """
-
-    shapes: tuple[Any, ...]
-    transform: tuple[float, float, float, float, float, float]
-    name: str
-
-    def read(self, window: Window, level: int) -> Tensor:
-        """Draw the polygons into the window."""
-        rasterio = import_rasterio()
-        from rasterio.features import rasterize
-        from rasterio.transform import Affine
-
-        side, (a, b, c, d, e, f) = 1 << level, self.transform
-        x, y = window.left * side, window.top * side
-        place = Affine(a * side, b * side, a * x + b * y + c, d * side, e * side, d * x + e * y + f)
-        try:
-            drawn = rasterize(
-                self.shapes,
-                (window.height, window.width),
-                transform=place,
-                all_touched=True,
-                dtype="uint8",
-            )
-        except (ValueError, rasterio.errors.RasterioError) as error:
-            raise ValueError(f"--mask {self.name} holds geometries that cannot be drawn ({error})") from None
-        return torch.from_numpy(drawn > 0)
-
-
 def open_mask(given: str | Path | Array | None, source: Source) -> Mask:
     """Find what is wanted.
 
@@ -196,7 +156,7 @@ def _open(given: str | Path | Array | None, source: Source) -> Mask:
             "that is not 0 where something is wanted."
         )
     if Path(name).suffix.lower() in POLYGONS:
-        return _polygons(name, source)
+        return read_polygons(name, source)
     opened = open_source(name)
     return Picture(opened, source.size, f"{name} {opened.identity}")
 
@@ -254,50 +214,6 @@ def _thumbnail(source: Source, level: int) -> Tensor:
     low, high = flat.amin(1), flat.amax(1)
     wide = (high.amax() - low.amin()).clamp(min=1e-12)  # one scale for all bands: colours stay
     return (found - low.amin()) / wide
-
-
-def _polygons(name: str, source: Source) -> Polygons:
-    """Read the polygons of a GeoJSON file, and bring them to the coordinates of the image.
-
-    Without a member `crs` they are in longitude and latitude, as RFC 7946 has it; where the image has no
-    coordinate reference system, they count its pixels, column and row.
-    """
-    import_rasterio()
-    from rasterio.warp import transform_geom
-
-    found = read_json(name, "GeoJSON file")
-    shapes: list[Any] = []
-    _collect(found, shapes)
-    if not shapes:
-        raise ValueError(
-            f"--mask {name} has no polygon; give GeoJSON with Polygon or MultiPolygon geometries"
-        )
-    place = source.place
-    transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0) if place is None else place.transform
-    if place is not None and place.crs:
-        try:
-            crs = found["crs"]["properties"]["name"] if found.get("crs") else LONGITUDE_LATITUDE
-            shapes = [transform_geom(crs, place.crs, shape) for shape in shapes]
-        except Exception as error:  # of GDAL, or of geometries that are none
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"--mask {name} cannot be brought to the image's coordinates ({reason})"
-            ) from None
-    digest = _digest(np.frombuffer(json.dumps(found).encode(), np.uint8))
-    return Polygons(tuple(shapes), transform, f"{name} {digest}")
-
-
-def _collect(value: Any, shapes: list[Any]) -> None:
-    """Gather the polygons of features and collections."""
-    kind = value.get("type") if isinstance(value, dict) else None
-    if kind in ("Polygon", "MultiPolygon"):
-        shapes.append(value)
-    elif kind == "Feature":
-        _collect(value.get("geometry"), shapes)
-    elif kind in ("FeatureCollection", "GeometryCollection"):
-        parts = value.get("features" if kind == "FeatureCollection" else "geometries")
-        for part in parts if isinstance(parts, Sequence) else ():
-            _collect(part, shapes)
 
 
 def _digest(values: Array) -> str:

@@ -50,12 +50,14 @@ class ZarrSource(Source):
             self._axes = tuple(names)
             y, x = names.index("y"), names.index("x")
             sizes = [(int(a.shape[y]), int(a.shape[x])) for a in arrays]
+            if not arrays or any(len(a.shape) != len(set(names)) for a in arrays):
+                raise ValueError("it has no datasets, or their axes are others")
+            first = arrays[0]
+            self.size, self.dtype = sizes[0], np.dtype(first.dtype)
+            self.bands = int(first.shape[names.index("c")]) if "c" in names else 1
         except Exception as error:  # of zarr, or of what is missing
             reason = " ".join(str(error).split())[:200]
             raise ImageError(f"{path} is no OME-Zarr image, or damaged ({reason}).") from None
-        first = arrays[0]
-        self.size, self.dtype = sizes[0], np.dtype(first.dtype)
-        self.bands = int(first.shape[names.index("c")]) if "c" in names else 1
         if self.dtype.kind not in "uif" or not 1 <= self.bands <= MOST_BANDS or not all(self.size):
             raise ImageError(
                 f"{path} holds {self.dtype} {list(first.shape)}; give numbers of 1 to {MOST_BANDS} bands."
