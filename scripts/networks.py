@@ -24,105 +24,32 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
+from foreign_networks import networks
+from networks_page import TIMES, page
 from torch import Tensor, nn
 
 from foveal.adaptive.model import AdaptiveModel
 from foveal.benchmark.machine import describe_machine, quiet_machine
 from foveal.benchmark.rival import openvino_rival
 from foveal.cost import alternate
-from foveal.models.adapters.torchvision import import_torchvision
 from foveal.storage.atomic import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 STORE, PAGE = ROOT / "benchmarks" / "networks" / "networks.json", ROOT / "docs" / "networks.md"
 SIZES = ((256, 256), (132, 164))
 TIMED, ROUNDS = (512, 768), 5
-BUDGET, CLASSES = 0.4, 7
-TIMES = ("dense_ms", "static_ms", "own_ms", "ms")
-"""Columns of times: PyTorch, OpenVINO, our dense network, and the method."""
+BUDGET = 0.4
 SECONDS, WAIT = 900, 3600
 """What a network may take of the processor, and how long it is waited for where others compute too [s]."""
 MEMORY = 12 << 30
 """What a network may take [bytes]; more is a row that says so."""
-PLAIN = ("resnet18", "resnet34", "resnet50", "efficientnet-b0", "mobilenet_v2", "timm-regnety_002")
-TIMM = ("tu-convnext_tiny", "mit_b0")
-KINDS = (
-    "resnext50_32x4d",
-    "densenet121",
-    "vgg11_bn",
-    "se_resnet50",
-    "xception",
-    "inceptionv4",
-    "timm-res2net50_26w_4s",
-    "mobileone_s0",
-    "dpn68",
-    "timm-skresnet18",
-    "timm-resnest14d",
-)
-"""Encoders of other kinds: groups, dense joins, no residuals, gates, depthwise, branches, split attention."""
-SMP: dict[str, tuple[str, ...]] = {
-    "Unet": (*PLAIN, "timm-mobilenetv3_large_100", *TIMM, *KINDS),
-    "UnetPlusPlus": ("resnet34", "efficientnet-b0", "mobilenet_v2", "tu-convnext_tiny"),
-    "FPN": ("resnet34", "efficientnet-b0", "mobilenet_v2", *TIMM),
-    "DeepLabV3Plus": ("resnet34", "efficientnet-b0", "mobilenet_v2", "tu-convnext_tiny"),
-    "DeepLabV3": ("resnet34",),
-    "Linknet": ("resnet34", "efficientnet-b0", "mobilenet_v2", "tu-convnext_tiny"),
-    "PSPNet": ("resnet34", "efficientnet-b0", *TIMM),
-    "PAN": ("resnet34",),
-    "MAnet": ("resnet34",),
-    "UPerNet": ("resnet34", *TIMM),
-    "Segformer": ("resnet34", "mit_b0"),
-}
-TORCHVISION = (
-    "fcn_resnet50",
-    "lraspp_mobilenet_v3_large",
-    "deeplabv3_resnet50",
-    "deeplabv3_mobilenet_v3_large",
-)
-TRANSFORMERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "SegFormer": ("Segformer", {}),
-    "UPerNet-ResNet": (
-        "UperNet",
-        {"backbone": ("ResNet", {"out_features": ["stage1", "stage2", "stage3", "stage4"]})},
-    ),
-    "UPerNet-ConvNeXt": (
-        "UperNet",
-        {
-            "backbone": (
-                "ConvNext",
-                {
-                    "hidden_sizes": [96, 192, 384, 768],
-                    "out_features": ["stage1", "stage2", "stage3", "stage4"],
-                },
-            )
-        },
-    ),
-    "DPT": (
-        "DPT",
-        {"hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 192, "image_size": 256},
-    ),
-    "BEiT": (
-        "Beit",
-        {
-            "hidden_size": 96,
-            "num_attention_heads": 4,
-            "intermediate_size": 192,
-            "image_size": 256,
-            "out_indices": [3, 5, 7, 11],
-        },
-    ),
-    "MobileViT": ("MobileViT", {}),
-    "MobileViTV2": ("MobileViTV2", {}),
-    "MobileNetV2-DeepLab": ("MobileNetV2", {}),
-}
 
 
 @dataclass(frozen=True)
@@ -172,77 +99,6 @@ class Row:
     versions: str = ""
     commit: str = ""
     timed: str = ""
-
-
-def make_smp(architecture: str, encoder: str) -> nn.Module:
-    """Make a network of segmentation_models_pytorch."""
-    import_torchvision()
-    smp = importlib.import_module("segmentation_models_pytorch")
-    made: nn.Module = getattr(smp, architecture)(encoder, encoder_weights=None, classes=CLASSES)
-    return made
-
-
-def make_torchvision(name: str) -> nn.Module:
-    """Make a network of torchvision."""
-    import_torchvision()
-    models = importlib.import_module("torchvision.models.segmentation")
-    made: nn.Module = getattr(models, name)(weights=None, weights_backbone=None, num_classes=CLASSES)
-    return made
-
-
-def make_transformers(family: str, settings: dict[str, Any]) -> nn.Module:
-    """Make a network of transformers."""
-    import_torchvision()
-    library = importlib.import_module("transformers")
-    given = dict(settings)
-    if "backbone" in given:
-        backbone, options = given.pop("backbone")
-        given["backbone_config"] = getattr(library, f"{backbone}Config")(**options)
-    config = getattr(library, f"{family}Config")(num_labels=CLASSES, **given)
-    made: nn.Module = getattr(library, f"{family}ForSemanticSegmentation")(config)
-    return made
-
-
-def make_dpt(dynamic: bool) -> nn.Module:
-    """Make the DPT of segmentation_models_pytorch, on a small encoder that takes one size or many."""
-    import_torchvision()
-    smp = importlib.import_module("segmentation_models_pytorch")
-    settings = {"encoder_weights": None, "classes": CLASSES, "dynamic_img_size": dynamic}
-    made: nn.Module = smp.DPT("tu-vit_tiny_patch16_224", **settings)
-    return made
-
-
-def make_mask2former() -> nn.Module:
-    """Make a small Mask2Former, whose logits are of queries."""
-    import_torchvision()
-    library = importlib.import_module("transformers")
-    stages = [f"stage{k}" for k in range(1, 5)]
-    backbone = library.SwinConfig(
-        embed_dim=24, depths=[1, 1, 2, 1], num_heads=[1, 2, 4, 8], out_features=stages
-    )
-    sizes = {"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "num_queries": 10}
-    layers = {"encoder_layers": 1, "decoder_layers": 2, "encoder_feedforward_dim": 64, "dim_feedforward": 64}
-    config = library.Mask2FormerConfig(backbone_config=backbone, num_labels=CLASSES, **sizes, **layers)
-    made: nn.Module = library.Mask2FormerForUniversalSegmentation(config)
-    return made
-
-
-def networks() -> Iterator[tuple[str, str, Callable[[], nn.Module]]]:
-    """Name every network: library, name, and what makes it."""
-    for architecture, encoders in SMP.items():
-        for encoder in encoders:
-            yield (
-                "segmentation_models_pytorch",
-                f"{architecture}/{encoder}",
-                partial(make_smp, architecture, encoder),
-            )
-    yield "segmentation_models_pytorch", "DPT/vit_tiny", partial(make_dpt, False)
-    yield "segmentation_models_pytorch", "DPT/vit_tiny-dynamic", partial(make_dpt, True)
-    for name in TORCHVISION:
-        yield "torchvision", name, partial(make_torchvision, name)
-    for name, (family, settings) in TRANSFORMERS.items():
-        yield "transformers", name, partial(make_transformers, family, settings)
-    yield "transformers", "Mask2Former", make_mask2former
 
 
 def enliven(network: nn.Module) -> nn.Module:
@@ -416,89 +272,6 @@ def _stored() -> list[dict[str, Any]]:
     return json.loads(STORE.read_text())["rows"] if STORE.exists() else []
 
 
-HEAD = """# Other people's networks
-
-Written by `make networks` from runs of every network with random weights, at 256x256 px, at the ragged
-132x164 px and at 512x768 px, with both methods; [networks.json](../benchmarks/networks/networks.json) has the
-rows, and names the machine.
-Each takes `foveal.adapt(network)` and a call. It compares every level with the dense network on the
-reduced image, at two sizes, and refuses what differs by more than 1e-4 but for rounding; then both methods
-run at budget 0.4.
-*Dense* are modules that see the whole map, found by trying; *share* is what they take of the dense network's
-multiplications at 256x256 px, or at four tiles if these are larger, which no budget saves. *Differs* is the
-largest difference from the dense network with all tiles at one level, relative to its largest logit (-: no
-level of these sizes fits its tile). *MACs* are counted while `model(image, budget=0.4)` runs at 512x768 px,
-as a share of the dense network's. *ms* are medians of runs in turns on two cores in f32, there: the network
-in PyTorch, to logits; in OpenVINO, to labels (-: it cannot run it, or was not there); *own* is
-`model(image, budget=1.0)`, dense, and *0.4* this call, both to labels (\\*: by an earlier version than the
-other rows). Transformers whose attention leaves nothing to refine at budget 0.4 are told so, below.
-
-| network | encoder | dense modules | share | differs | MACs | ms, PyTorch | OpenVINO | own | 0.4 | runs |
-|---|---|---|---|---|---|---|---|---|---|---|
-"""
-MANY = 4
-"""Names of dense modules that a row lists."""
-
-
-def write_page() -> None:
-    """Write the page from the stored rows."""
-    rows = [row for row in _stored() if "dense_ms" in row]
-    missing = [name for _, name, _ in networks() if name not in {row["name"] for row in rows}]
-    ran = [row for row in rows if not (row["refused"] or row["failed"] or row["told"])]
-    good = sum(row["macs"] <= 0.45 for row in ran)
-    compiled = sum(row["engine"] == "program" for row in ran)
-    gains = {key: [row[key] / row["ms"] for row in ran if row.get(key) and row["ms"]] for key in TIMES[:-1]}
-    summary = (
-        f"{len(ran)} of {len(rows)} networks run at budget 0.4, {compiled} of them as a program; {good} take "
-        "at most 0.45 of the dense network's MACs. Time at budget 0.4, against "
-        f"{_gain('PyTorch', gains['dense_ms'])}; {_gain('OpenVINO', gains['static_ms'])}; "
-        f"{_gain('our own dense network', gains['own_ms'])}."
-    )
-    newest = max(
-        (row["timed"] for row in ran if row["ms"]), key=[row["timed"] for row in ran].count, default=""
-    )
-    text = HEAD + "\n".join(_line(row, newest) for row in ran) + f"\n\n{summary}\n"
-    if missing:
-        text += f"\nNot run at the commits of these rows: {', '.join(missing)}.\n"
-    sections = {
-        "told": "Nothing to refine at budget 0.4",
-        "refused": "Refused by `foveal.adapt`",
-        "failed": "Failed after it",
-    }
-    for key, title in sections.items():
-        lines = [f"| {row['name']} | {row[key]} |" for row in rows if row[key]]
-        if lines:
-            text += f"\n## {title}\n\n| network | why |\n|---|---|\n" + "\n".join(lines) + "\n"
-    write_atomically(PAGE, text)
-
-
-def _gain(name: str, gains: list[float]) -> str:
-    """Say how many times faster networks run."""
-    if not gains:
-        return f"{name}: not measured"
-    least, most = min(gains), max(gains)
-    return (
-        f"{name} ({len(gains)} networks): {median(gains):.1f} times less in the median, "
-        f"{least:.1f} to {most:.1f}"
-    )
-
-
-def _line(row: dict[str, Any], newest: str) -> str:
-    network, _, encoder = row["name"].partition("/")
-    modules = ", ".join(f"`{name}`" for name in row["dense_modules"]) or "-"
-    if len(row["dense_modules"]) > MANY:
-        modules = f"{len(row['dense_modules'])} modules"
-    share = f"{row['dense_share']:.0%}" if row["dense_modules"] else "-"
-    runs = "program" if row["engine"] == "program" else f"layer by layer: {row['engine']}"
-    mark = "*" if row["timed"] != newest else ""
-    numbers = (
-        "-" if row["difference"] is None else f"{row['difference']:.0e}",
-        f"{row['macs']:.2f}",
-        *(f"{row[key]:.0f}{mark}" if row.get(key) else "-" for key in TIMES),
-    )
-    return f"| {' | '.join((network, encoder or '-', modules, share, *numbers, runs))} |"
-
-
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -523,7 +296,7 @@ def main() -> None:
         time_all(given.only)
     elif not given.table:
         run_all(given.only, not given.untimed)
-    write_page()
+    write_atomically(PAGE, page(_stored(), [name for _, name, _ in networks()]))
 
 
 if __name__ == "__main__":
