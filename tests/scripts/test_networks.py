@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,8 +16,15 @@ ROW = {"name": "Net", "macs": 0.4, "engine": "program", "commit": "abc", **TIMES
 
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
-    return importlib.import_module("networks")
+    """scripts/networks.py, under another name: tests/support has a module `networks`."""
+    scripts = Path(__file__).parents[2] / "scripts"
+    monkeypatch.syspath_prepend(str(scripts))
+    spec = importlib.util.spec_from_file_location("networks_script", scripts / "networks.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
 
 
 def untimed(**changes: Any) -> dict[str, Any]:
