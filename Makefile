@@ -12,8 +12,8 @@ demo: ## segment a generated street, or IMAGE=your.jpg, with the bundled model
 	@.venv/bin/foveal demo $(IMAGE)
 
 test: setup ## the whole test run: formatting, lint, types, tests
-	@.venv/bin/ruff format --check src tests studies scripts examples
-	@.venv/bin/ruff check src tests studies scripts examples
+	@.venv/bin/ruff format --check src tests studies scripts examples benchmarks
+	@.venv/bin/ruff check src tests studies scripts examples benchmarks
 	@.venv/bin/mypy src/foveal
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest $(IN_TWO)
 
@@ -23,8 +23,8 @@ test-all: setup ## the slow tests too: what is repeated at length, with more net
 check: test
 
 format: setup
-	@.venv/bin/ruff format src tests studies scripts examples
-	@.venv/bin/ruff check --fix src tests studies scripts examples
+	@.venv/bin/ruff format src tests studies scripts examples benchmarks
+	@.venv/bin/ruff check --fix src tests studies scripts examples benchmarks
 
 wheel: ## build the wheel into dist/, and try it in a fresh environment without a compiler
 	@bash scripts/wheel.sh

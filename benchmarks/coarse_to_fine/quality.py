@@ -28,12 +28,12 @@ from foveal.evaluation.tally import Entry
 from foveal.fusion import faster
 from foveal.hub.checkpoint import load_model
 from foveal.methods import CoarseToFine, Dense, SegBlocks, Segmenter
-from foveal.storage.atomic import write_atomically
 from foveal.ops import classify, halve, upsample
 from foveal.policies import POLICIES, Learned, PolicyNet, ScoredPolicy, View
 from foveal.policies.budgeted import Score
 from foveal.policies.refinement import Refinement
 from foveal.reporting.rows import as_json
+from foveal.storage.atomic import write_atomically
 from studies.learned_scores import (
     BenefitHead,
     ThumbnailGain,

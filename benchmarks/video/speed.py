@@ -3,10 +3,10 @@
     python benchmarks/video/speed.py benchmarks/video/speed.json             # everything; minutes
     python benchmarks/video/speed.py speed.json --frames 8 --precision f32   # whether it works
 
-Every frame is segmented by both, one after the other, the first of the two in turns, and by OpenVINO where it
-is there; a time is from the frame, a tensor in 0..1, to its labels, decision included. Static cameras are made
-of photos of the test split, one of them noisy; a still video is one frame again and again; the driving clip is
-as it was filmed.
+Every frame is segmented by both, one after the other, the first of the two in turns, and by OpenVINO where
+it is there; a time is from the frame, a tensor in 0..1, to its labels, decision included. Static cameras are
+made of photos of the test split, one of them noisy; a still video is one frame again and again; the driving
+clip is as it was filmed.
 """
 
 from __future__ import annotations
