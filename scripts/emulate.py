@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import foveal
-from foveal.hub.export import export_program
+from foveal.calibration.export import export_program
 from foveal.runtime import load_program
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch  # before the kernels are built: they are linked to the OpenMP library that it loads
 
 import foveal
-from foveal.hub.export import export_program
+from foveal.calibration.export import export_program
 from foveal.kernels.build import SOURCES, CannotBuild, build, include
 from foveal.kernels.flags import FLAGS
 from foveal.storage.atomic import write_atomically

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what a type checker sees; `_HOMES` is what runs
     from foveal.adaptive import AdaptiveModel as AdaptiveModel
     from foveal.adaptive import Preprocess as Preprocess
     from foveal.adaptive.adapt import adapt as adapt
+    from foveal.calibration.export import export_program as export_program
     from foveal.compatibility import check as check
     from foveal.cost import keep_memory as keep_memory
     from foveal.cost import measure as measure
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # what a type checker sees; `_HOMES` is what runs
     from foveal.geometry.plan import Plan as Plan
     from foveal.hub.checkpoint import load_model as load_model
     from foveal.hub.checkpoint import save_model as save_model
-    from foveal.hub.export import export_program as export_program
     from foveal.inference.large import segment_large as segment_large
     from foveal.methods import METHODS as METHODS
     from foveal.methods import Dense as Dense
@@ -65,7 +65,7 @@ _HOMES = {
     "compile_network": "foveal.program",
     "create_model": "foveal.models",
     "create_policy": "foveal.policies",
-    "export_program": "foveal.hub.export",
+    "export_program": "foveal.calibration.export",
     "fuse": "foveal.fusion",
     "import_library": "foveal.models.adapters",
     "keep_memory": "foveal.cost",

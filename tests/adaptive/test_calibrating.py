@@ -7,6 +7,8 @@ import torch
 
 import foveal
 from foreign import Attending, Strided, UNet, lively, picture
+from foveal.program import NotCompiled
+from foveal.runtime import load_program
 
 IMAGES = [picture(size=(256, 300), seed=seed)[0] for seed in range(4)]
 
@@ -83,3 +85,31 @@ def test_bf16_needs_no_images() -> None:
     model = foveal.adapt(lively(Strided()), precision="bf16")
     assert model.engine.name == "program bf16"
     assert model(IMAGES[0], budget=0.4).labels.shape == (1, 256, 300)
+
+
+@pytest.mark.parametrize("precision", ["f32", "int8"])
+def test_what_is_exported_answers_like_the_model(precision: str, tmp_path: Path) -> None:
+    model = foveal.adapt(lively(Strided()), scale=0.75, classes=("soil", "crop", "weed", "stone"))
+    model.calibrate(IMAGES, precision=precision)  # type: ignore[arg-type]
+    model.export(tmp_path / "weeds.foveal")
+    program = load_program(tmp_path / "weeds.foveal")
+    assert program.info and program.info.classes == ("soil", "crop", "weed", "stone")
+    found = program.segment(IMAGES[0][None].numpy(), budget=0.5)
+    out = model(IMAGES[0], budget=0.5, always_adapt=True)
+    assert torch.equal(torch.from_numpy(found.labels), out.labels.to(torch.uint8))
+    assert found.work[0] == pytest.approx(float(out.work[0]))
+
+
+def test_sides_that_a_network_needs_are_kept_in_its_file(tmp_path: Path) -> None:
+    model = foveal.adapt(lively(Strided()), preprocess=foveal.Preprocess(multiple=32))
+    model.export(tmp_path / "weeds.foveal")
+    program = load_program(tmp_path / "weeds.foveal")
+    image = picture(size=(100, 128)).numpy()
+    with pytest.raises(ValueError, match="32"):
+        program.segment(image, budget=0.5)
+
+
+def test_a_network_without_a_program_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(NotCompiled, match="Attending has no program to export: "):
+        foveal.adapt(lively(Attending())).export(tmp_path / "no.foveal")
+    assert not list(tmp_path.iterdir())

@@ -23,6 +23,7 @@ import torch
 
 import foveal
 from commands import SMALL_BENCH, Result, run, small_model, small_workplace
+from foveal.calibration.export import export_program
 from foveal.cli import app
 from foveal.data.pairs import default_palette
 from foveal.data.synthetic import CLASSES
@@ -30,7 +31,6 @@ from foveal.exits import ExitConfig, Exits, Stages
 from foveal.geometry.plan import Plan
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import Model, load_model, save_model
-from foveal.hub.export import export_program
 from foveal.inference.large.swap import LOCK, OLD
 from samples import nano
 
@@ -137,6 +137,7 @@ COMMANDS: dict[str, Callable[[Path], tuple[object, ...]]] = {
     "demo": lambda p: ("demo", p / "data/images/0.png", "--model", p / "small.safetensors", "--repeat", 1),
     "adapt": lambda p: ("adapt", p / "small.safetensors", "--images", p / "data/images", *ONE_CANDIDATE),
     "calibrate": lambda p: ("calibrate", p / "small.safetensors", "--size", "128x128", "--tile", 32),
+    "export": lambda p: ("export", p / "small.safetensors", p / "small.foveal"),
     "train": lambda p: ("train", p / "tiny.toml", "--run", p / "run"),
     "bench": lambda p: ("bench", "--model", p / "small.safetensors", *SMALL_BENCH, "--picture", p / "a.png"),
     "frontier": lambda p: (

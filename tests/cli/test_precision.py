@@ -19,6 +19,7 @@ from foveal.data.synthetic import CLASSES
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import load_model, save_model
 from foveal.kernels import build
+from foveal.runtime import load_program
 from samples import error_of, lively, nano, write_folder
 
 SIZE = (128, 192)
@@ -124,3 +125,25 @@ def test_a_network_without_a_program_runs_in_pytorch_and_says_why(
     assert engine.program is None and engine.name == "modules"
     assert "runs layer by layer in PyTorch" in engine.warning and "'flip'" in engine.warning
     assert "has no program in bf16" in error_of(lambda: find_engine(load_model(plain), "bf16"))
+
+
+def test_export_takes_ranges_from_images_or_from_what_was_adapted(
+    adapted: Path, plain: Path, streets: Path, tmp_path: Path
+) -> None:
+    file, image = tmp_path / "streets.foveal", read_image(streets / "images" / "0.png")[None]
+    run_of = load_profile(load_model(adapted)).config
+    row = parsed(run("export", adapted, file, "--precision", "int8", "--json"))
+    assert (row["precision"], row["bytes"]) == ("int8", file.stat().st_size)
+    program = load_program(file)
+    assert program.info and program.info.run.coarse_to_fine_score == run_of.policy
+    assert program.info.run.level_gain == run_of.level_gain
+    said = refused(run("export", plain, tmp_path / "no.foveal", "--precision", "int8"))
+    assert "no ranges for int8" in said and "give --images FOLDER" in said
+    assert not (tmp_path / "no.foveal").exists()
+    parsed(run("export", plain, file, "--precision", "int8", "--images", streets / "images", "--json"))
+    again = load_program(file)
+    expected = find_engine(load_model(plain)).program
+    assert expected is not None
+    same = again.run(image.numpy()).labels == expected.run(image.numpy()).labels
+    assert same.mean() > 0.9
+    assert "leave it out" in refused(run("export", plain, file, "--images", streets / "images"))

@@ -26,6 +26,7 @@ import foveal
 from commands import CLASSES, small_model
 from foreign import UNet
 from foveal.adaptive.opening import load_weights
+from foveal.calibration.export import export_program
 from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches
 from foveal.data.dataset import default_palette
@@ -35,7 +36,6 @@ from foveal.gates import Gates, GatesConfig
 from foveal.gates.gates import GateConfig
 from foveal.hub.card import Card
 from foveal.hub.checkpoint import load_model, save_model
-from foveal.hub.export import export_program
 from foveal.kernels import build
 from foveal.methods import Dense, VideoCoarseToFine, VideoCoarseToFineConfig
 from foveal.methods.parts import PARTS

@@ -17,10 +17,10 @@ import foveal
 from commands import refused, run, small_model
 from foreign import Strided, UNet
 from foveal.adaptive.opening import load_weights
+from foveal.calibration.export import export_program
 from foveal.data.augmentation import Augment
 from foveal.data.batches import Batches
 from foveal.hub.checkpoint import load_model
-from foveal.hub.export import export_program
 from foveal.kernels import build
 from foveal.methods import Dense
 from foveal.models.nano import NanoEncoder

@@ -16,7 +16,7 @@ import torch
 
 from examples.embed.compare import differences
 from foreign import UNet
-from foveal.hub.export import export_program
+from foveal.calibration.export import export_program
 from foveal.kernels import build
 from foveal.program import Program, ProgramInfo, RunDefaults, compile_network, load_program
 from foveal.program.settings import shrunk_size

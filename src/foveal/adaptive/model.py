@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from foveal.adaptive.result import AdaptiveResult, TypedCall, levels_of, nothing
 from foveal.adaptive.saving import Saved
 from foveal.adaptive.spec import Specification
 from foveal.calibration.engine import Engine, Precision
+from foveal.calibration.export import info_of, program_of, write_program
 from foveal.calibration.latency import on_tiles
 from foveal.calibration.profile import CalibrationProfile
 from foveal.calibration.tuned import TunedSettings
@@ -27,7 +29,8 @@ from foveal.geometry.plan import SKIP
 from foveal.hub.checkpoint import Compiled, Model
 from foveal.methods import Prediction
 from foveal.methods.base import refuse_tracing
-from foveal.storage.given import need
+from foveal.program import Program
+from foveal.storage.given import need, need_path
 from foveal.storage.labels import VOID
 
 if TYPE_CHECKING:
@@ -184,6 +187,26 @@ class AdaptiveModel(TypedCall, Saved):
         self.spec, self.profile = spec, found
         self._forget()
         return found
+
+    def export(self, path: str | Path) -> Program:
+        """Write the compiled program as one file, which `foveal.runtime` and `foveal.h` run without PyTorch.
+
+        It computes in the model's precision, with the ranges and the settings that calibration found.
+
+        Args:
+            path: File to write, whatever its suffix.
+
+        Returns:
+            The program that was written.
+
+        Raises:
+            NotCompiled: An operation of the network has no step; the message says which.
+            OSError: The file cannot be written, or the disk is full; an older one is as it was.
+        """
+        need_path(path, "path")
+        model = self.described()
+        program = self.engine.program or program_of(model)
+        return write_program(program, path, info_of(model, self.profile, self.spec.scale))
 
     def _segment(
         self, image: OneImage, request: Request, given_mask: OneMask | None, mask_share: float

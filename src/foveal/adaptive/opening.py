@@ -140,6 +140,12 @@ def image_format(model: Model) -> ImageFormat:
     return ImageFormat(channels, None if spec is None else spec.value_range)
 
 
+def scale_of(model: Model) -> float:
+    """Return the share of its sides that an image is shrunk to before a model sees it."""
+    spec = model.spec if isinstance(model, AdaptedModel) else None
+    return 1.0 if spec is None else spec.scale
+
+
 def save_copy(model: Model, folder: Path) -> Model:
     """Write a model into a folder, in the format that it came in; return what the folder holds.
 

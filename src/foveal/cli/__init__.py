@@ -15,6 +15,7 @@ from foveal.cli import (
     adapt,
     bench,
     evaluate,
+    export,
     frontier,
     large,
     reproduce,
@@ -44,6 +45,7 @@ video.add_to(app)
 adapt.add_to(app)
 tune.add_to(app)
 search.add_to(app)
+export.add_to(app)
 show.add_to(app)
 evaluate.add_to(app)
 train.add_to(app)

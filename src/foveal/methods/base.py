@@ -179,7 +179,8 @@ def refuse_tracing() -> None:
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
         raise ValueError(
             "a method decides image by image, which a traced graph cannot; export the network by itself, or "
-            "foveal.export_program(network, FILE), which runs the method without PyTorch"
+            "foveal.export_program(network, FILE), of an adaptive model model.export(FILE), which runs the "
+            "method without PyTorch"
         )
 
 
