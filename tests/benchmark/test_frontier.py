@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,11 +17,13 @@ from foveal.benchmark.contenders import (
     AdaptiveContender,
     Kind,
     Labeller,
+    OwnContender,
     StaticContender,
     StaticRivals,
+    static_labeller,
 )
 from foveal.benchmark.frontier import Effort, FrontierRow, measure_frontier
-from foveal.benchmark.runtimes import Choice, Precision, fold_norms
+from foveal.benchmark.runtimes import Choice, Precision, Runtime, fold_norms
 from foveal.calibration.engine import Engine, find_engine
 from foveal.data.pairs import default_palette
 from foveal.evaluation.metrics import Confusion
@@ -140,6 +143,46 @@ def test_a_static_row_is_the_network_on_the_shrunk_image(scale: float, tmp_path:
         expected = F.interpolate(logits, size=(96, 128), mode="bilinear").argmax(1)
     assert (found.shape, found.dtype) == ((1, 96, 128), torch.uint8)
     assert float((found == expected).double().mean()) > (0.95 if scale == 0.5 else 0.98)
+
+
+@pytest.mark.parametrize("sides", [(96, 128), (48, 64)])
+def test_a_static_row_uses_the_threads_that_are_fastest(
+    sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(module, "let_threads_go", lambda: True)
+    torch.set_num_threads(2)
+    used: list[int] = []
+
+    def look(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        used.append(torch.get_num_threads())
+        time.sleep(0.02 if used[-1] > 1 else 0)
+        return classify(logits, size)
+
+    monkeypatch.setattr(module, "classify", look)
+    network = nano()
+    labeller = static_labeller(Runtime(network), torch.rand(1, 3, *sides), (96, 128))
+    assert {*used} == {1, 2}, "both are tried"
+    used.clear()
+    labels = labeller.run(labeller.lay(torch.rand(1, 3, 96, 128)))
+    assert (used, torch.get_num_threads(), labels.shape) == ([1], 2, (1, 96, 128))
+    assert "labels by 1 thread" in labeller.settings
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_our_own_static_row_is_the_network_at_that_scale(scale: float, tmp_path: Path) -> None:
+    network, image = nano(), torch.rand(1, 3, 96, 128)
+    own = OwnContender(engine_of(network), scale)
+    assert (own.name, own.kind, own.precision, own.setting, own.scale) == (
+        *("foveal", "static", "f32"),
+        *(scale, scale),
+    )
+    other = StaticContender(Choice("torch", "f32"), scale, rivals(network, tmp_path))
+    found, expected = (
+        labeller.run(labeller.lay(image)) for labeller in (own.prepare((96, 128)), other.prepare((96, 128)))
+    )
+    assert float((found == expected).double().mean()) > 0.98
 
 
 def test_all_ways_to_shrink_give_nearly_the_same_image() -> None:

@@ -214,7 +214,7 @@ def _statics(task: Task, folder: Path, reference: _Reference, report: Report) ->
             runtime = prepare(choice, case)
             with torch.inference_mode():
                 logits = runtime.run(runtime.lay(task.image))
-            labeller = static_labeller(runtime, task.size)
+            labeller = static_labeller(runtime, image, task.size)
             found.append(_check(choice, labeller, logits, task, reference))
     return found
 

@@ -6,7 +6,8 @@ do so may take part; it needs no base class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from foveal.benchmark.masked import Masked
-from foveal.benchmark.runtimes import Case, Choice, Precision, Runtime, prepare
+from foveal.benchmark.runtimes import OWN, Case, Choice, Precision, Runtime, prepare
 from foveal.calibration.engine import Engine
 from foveal.calibration.latency import Setup
 from foveal.cost import alternate
 from foveal.geometry.mask import Mask, read_mask
 from foveal.kernels.threads import let_threads_go
-from foveal.methods import AdaptiveSegmenter, MethodConfig
+from foveal.methods import AdaptiveSegmenter, DenseConfig, MethodConfig
 from foveal.methods.scaling import (
     Shrinking,
     Size,
@@ -33,8 +34,8 @@ from foveal.methods.scaling import (
 )
 from foveal.ops import classify, tuning
 
-TRIALS = 3
-"""Timed runs of every way to shrink."""
+TRIALS = 5
+"""Timed runs of every way from a runtime to labels."""
 
 Kind = Literal["static", "adaptive"]
 
@@ -156,14 +157,37 @@ class StaticContender:
         runtime = prepare(
             self.choice, Case(self.shared.network, example, self.shared.threads, folder, images)
         )
-        if sides == size:
-            return static_labeller(runtime, size)
-        choices = {way.name: _shrinking(runtime, way, size, sides) for way in shrinking_ways(size, sides)}
-        image, times = torch.rand(1, channels, *size), {}
-        for name, labeller in choices.items():
-            run = partial(labeller.run, labeller.lay(image))
-            times[name] = alternate({name: run}, TRIALS, warmup=1)[name].median
-        return choices[min(times, key=lambda name: times[name])]
+        return static_labeller(runtime, example, size)
+
+
+@dataclass(frozen=True)
+class OwnContender:
+    """This package's dense network on the whole image, shrunk by a scale of its sides: all of it one call.
+
+    Attributes:
+        engine: Runs the network, as a compiled program where there is one.
+        setting: Scale, above 0 and at most 1.
+    """
+
+    engine: Engine = field(repr=False)
+    setting: float
+    kind: Kind = "static"
+    name: str = OWN
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the engine."""
+        return self.engine.precision
+
+    @property
+    def scale(self) -> float:
+        """Its setting."""
+        return self.setting
+
+    def prepare(self, size: Size) -> Labeller:
+        """Make the dense network at the scale, and run it once: kernels are chosen."""
+        method = self.engine.make("dense", DenseConfig(scale=self.setting))
+        return _tuned(adaptive_labeller(method, self.engine.name), self.engine.channels, size)
 
 
 @dataclass(frozen=True)
@@ -219,10 +243,7 @@ class AdaptiveContender:
 
     def prepare(self, size: Size) -> Labeller:
         """Make the method, and run it once: kernels are chosen, and a budget that is too small is refused."""
-        labeller = adaptive_labeller(self.make(), self.config.title)
-        with tuning():
-            labeller.run(labeller.lay(torch.rand(1, self.engine.channels, *size)))
-        return labeller
+        return _tuned(adaptive_labeller(self.make(), self.config.title), self.engine.channels, size)
 
 
 def adaptive_labeller(method: AdaptiveSegmenter | Masked, settings: str) -> Labeller:
@@ -230,23 +251,61 @@ def adaptive_labeller(method: AdaptiveSegmenter | Masked, settings: str) -> Labe
     return Labeller(torch.inference_mode()(method.labels), torch.channels_last, settings)
 
 
-def static_labeller(runtime: Runtime, size: Size) -> Labeller:
-    """Let a runtime for images of a size [px] turn them into labels."""
-    return Labeller(partial(_label, runtime.run, size=size), runtime.layout, runtime.settings)
+def _tuned(labeller: Labeller, channels: int, size: Size) -> Labeller:
+    """Run a labeller once on an image of a size [px]: kernels are chosen."""
+    with tuning():
+        labeller.run(labeller.lay(torch.rand(1, channels, *size)))
+    return labeller
 
 
-@torch.inference_mode()
-def _label(run: Callable[[Tensor], Tensor], image: Tensor, size: Size) -> Tensor:
-    return classify(run(image), size)
+def static_labeller(runtime: Runtime, example: Tensor, size: Size) -> Labeller:
+    """Let a runtime turn images of a size [px] into labels, in the fastest way.
+
+    Ways differ in how an image is shrunk, and in the threads that shrink it and find the labels: to start
+    threads of PyTorch beside those of a runtime may cost more than they save.
+
+    Args:
+        runtime: Takes images like `example`.
+        example: [N, C, h, w]; smaller than `size` if images are shrunk for the runtime.
+        size: Height and width of the images that come, and of the labels.
+    """
+    batch, channels, *sides = example.shape
+    shrunk = tuple(sides) != size
+    ways = [Shrinking("", runtime.layout, lambda image: image)]
+    if shrunk:
+        ways = shrinking_ways(size, (sides[0], sides[1]))
+    counts = sorted({1, torch.get_num_threads()})
+    choices = {(way.name, n): _around(runtime, way, size, shrunk, n) for way in ways for n in counts}
+    image, times = torch.rand(batch, channels, *size), {}
+    for name, labeller in choices.items():
+        run = partial(labeller.run, labeller.lay(image))
+        times[name] = alternate({"": run}, TRIALS, warmup=1)[""].median
+    return choices[min(times, key=lambda name: times[name])]
 
 
-def _shrinking(runtime: Runtime, way: Shrinking, size: Size, sides: Size) -> Labeller:
-    """Put a way to shrink before a runtime, and the enlarging of its logits after it."""
+def _around(runtime: Runtime, way: Shrinking, size: Size, shrunk: bool, threads: int) -> Labeller:
+    """Put shrinking before a runtime, and after it the enlarging of its logits, and labels."""
 
     @torch.inference_mode()
     def run(image: Tensor) -> Tensor:
-        small = way.run(image).contiguous(memory_format=runtime.layout)
-        let_threads_go()  # those that shrank spin on, and the runtime has its own
-        return classify(enlarge_logits(runtime.run(small), size), size)
+        with torch_threads(threads):
+            small = way.run(image).contiguous(memory_format=runtime.layout)
+        if shrunk and threads > 1:
+            let_threads_go()  # those that shrank spin on, and the runtime has its own
+        logits = runtime.run(small)
+        with torch_threads(threads):
+            return classify(enlarge_logits(logits, size) if shrunk else logits, size)
 
-    return Labeller(run, way.layout, f"{runtime.settings}; {way.name}")
+    said = [runtime.settings, way.name, f"labels by {threads} thread{'s' if threads > 1 else ''}"]
+    return Labeller(run, way.layout, "; ".join(filter(None, said)))
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch compute on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

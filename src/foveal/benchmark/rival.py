@@ -59,4 +59,4 @@ def openvino_rival(
                 raise ValueError(f"its logits differ from PyTorch's by {apart:.2g} of the largest")
     except Exception as error:  # whatever an exporter of another project raises is a reason
         return Rival(None, " ".join(str(error).split())[:300])
-    return Rival(static_labeller(runtime, (image.shape[2], image.shape[3])), "")
+    return Rival(static_labeller(runtime, image, (image.shape[2], image.shape[3])), "")

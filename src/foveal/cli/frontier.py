@@ -99,7 +99,8 @@ def frontier(
     bases = check_shares("--base-scales", base_scales or [1.0])
     ours = adaptive_contenders(loaded, methods or OURS, budget or BUDGETS, engines, bases)
     effort = Effort(limit, timed, repeat, quiet_machine)
-    found = _measure(loaded, dataset, (choices, shares, ranges), ours, effort)
+    static = own_contenders(engines, choices, shares)
+    found = _measure(loaded, dataset, (choices, shares, ranges), [*static, *ours], effort)
     packages, left_out = frozenset(packages_of(choices)), (*absent, *unable)
     _show(summarise(found, Subject(loaded.name, dataset.name, len(ranges), packages, left_out)), out, json)
 
@@ -111,20 +112,32 @@ def _measure(
     ours: Sequence[Contender],
     effort: Effort,
 ) -> Measurement:
-    """Measure static runtimes, given with scales and calibration images, and adaptive contenders."""
+    """Measure static runtimes, given with scales and calibration images, and contenders of our own."""
     import tempfile
 
     import torch
 
     from foveal.benchmark.contenders import StaticContender, StaticRivals
     from foveal.benchmark.frontier import measure_frontier
-    from foveal.benchmark.runtimes import fold_norms
+    from foveal.benchmark.runtimes import OWN, fold_norms
 
     choices, scales, ranges = static
     with tempfile.TemporaryDirectory() as folder:
         shared = StaticRivals(fold_norms(loaded.network), ranges, Path(folder), torch.get_num_threads())
-        rivals = [StaticContender(choice, scale, shared) for choice in choices for scale in scales]
+        others = [choice for choice in choices if choice.runtime != OWN]
+        rivals = [StaticContender(choice, scale, shared) for choice in others for scale in scales]
         return measure_frontier([*rivals, *ours], dataset, effort, progress(), counter("images"))
+
+
+def own_contenders(
+    engines: Sequence[Engine], choices: Sequence[Choice], scales: Sequence[float]
+) -> list[Contender]:
+    """List our own dense network at every scale, in the precisions in which it was asked for."""
+    from foveal.benchmark.contenders import OwnContender
+    from foveal.benchmark.runtimes import OWN, Choice
+
+    asked = [engine for engine in engines if Choice(OWN, engine.precision) in choices]
+    return [OwnContender(engine, scale) for engine, scale in product(asked, scales)]
 
 
 def check_shares(option: str, values: Sequence[float]) -> list[float]:

@@ -15,9 +15,11 @@ from typing import NamedTuple
 from foveal.benchmark.runtimes import onnx_runtime, openvino, own, pytorch
 from foveal.benchmark.runtimes.case import Backend, Case, Runtime, difference
 from foveal.benchmark.runtimes.folding import fold_norms
+from foveal.benchmark.runtimes.own import OWN
 from foveal.calibration.engine import PRECISIONS, Precision
 
 __all__ = [
+    "OWN",
     "PRECISIONS",
     "RUNTIMES",
     "Backend",
@@ -38,7 +40,7 @@ RUNTIMES: dict[str, Backend] = {
     "compile": pytorch.COMPILED,
     "onnxruntime": onnx_runtime.BACKEND,
     "openvino": openvino.BACKEND,
-    own.OWN: own.BACKEND,
+    OWN: own.BACKEND,
 }
 
 
