@@ -65,6 +65,15 @@ def test_adaptive_methods_may_begin_with_a_smaller_image(command) -> None:
     assert len(dense) == 1 and not dense[0][2]
 
 
+def test_first_passes_of_several_levels_are_rows_of_their_own(command) -> None:
+    words = ("--runtimes", "foveal", "--precision", "f32", "--budget", 0.9, "--coarse-levels", 1, 2)
+    result = command(*words, "--methods", "dense", "--json")
+    rows = [row for row in parsed(result)["rows"] if (row["kind"], row["name"]) == ("adaptive", "segblocks")]
+    found = [(row["setting"], row["settings"].count("coarse_level 1")) for row in rows]
+    assert found == [(0.6, 1), (0.6, 0), (0.9, 1), (0.9, 0)]
+    assert sum(row["name"] == "dense" for row in parsed(result)["rows"]) == 1
+
+
 def test_what_is_not_available_is_named(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     result = command("--limit", 1, "--json", "--precision", "f32", "int8", "--runtimes", "torch,foveal")

@@ -20,8 +20,9 @@ from torch import nn
 from families import DENSE_MODULES, FAMILIES
 from foreign import lively
 from foveal.fusion import fuse
+from foveal.models import create_model
 from foveal.ops import classify
-from foveal.program import PlannedRun, Program, ReuseRun, Stream
+from foveal.program import PlannedRun, Program, ReuseRun, Stream, compile_network
 from foveal.program.compile import compile_fused
 from foveal.program.quantise import find_scales, in_bf16, in_int8
 from foveal.program.spec import Request, Reuse, native
@@ -243,6 +244,24 @@ def test_what_was_copied_out_goes_on_where_it_was(precision: str, program) -> No
         one, two = (s.run(frame, ReuseRun(0.5), logits=True) for s in (stream, other))
         np.testing.assert_array_equal(one.labels, two.labels)
         np.testing.assert_allclose(one.logits, two.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tile", [32, 96])
+def test_cells_that_do_not_change_keep_their_scores(tile: int) -> None:
+    made, draw = compile_network(lively(create_model("swiftnet_nano", 5))), np.random.default_rng(0)
+    size, names = (192, 320), ("weighted_entropy", "weighted_entropy", "margin", "regional_entropy")
+    stream, anew = Stream(made, size, tile, 2), Stream(made, size, tile, 2)
+    (ground,) = moving(size, 1, 2)
+    stream.run(ground, whole(stream, 1))
+    for k in range(12):  # a little is new everywhere, so that scores decide
+        noise = draw.random((2, 3, 24, 40), np.float32) - 0.5
+        frame = ground + 0.3 * noise.repeat(8, 2).repeat(8, 3)
+        anew.restore(stream.content())
+        settings = ReuseRun(0.25, names[k % len(names)], tile, unseen=0.0, hysteresis=0.0)
+        one, two = stream.run(frame, settings), anew.run(frame, settings)
+        np.testing.assert_array_equal(one.levels, two.levels)
+        np.testing.assert_array_equal(one.labels, two.labels)
+        assert one.work.min() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,10 @@ def frontier(
         list[float] | None,
         typer.Option(help="Scales of the image for adaptive methods, before they decide; default 1."),
     ] = None,
+    coarse_levels: Annotated[
+        list[int] | None,
+        typer.Option(help="Levels of the first pass of methods that have one; default the model's.", min=0),
+    ] = None,
     budget: Annotated[
         list[float] | None, typer.Option(help="Shares of the dense work; default 0.15 0.2 0.25 0.3 0.4 0.55.")
     ] = None,
@@ -97,7 +101,9 @@ def frontier(
     pictures = [image for batch in ranges for image in batch]
     engines, unable = find_engines(loaded, wanted, lambda plain: int8_scales(plain, pictures))
     bases = check_shares("--base-scales", base_scales or [1.0])
-    ours = adaptive_contenders(loaded, methods or OURS, budget or BUDGETS, engines, bases)
+    ours = adaptive_contenders(
+        loaded, methods or OURS, budget or BUDGETS, engines, bases, coarse_levels or []
+    )
     effort = Effort(limit, timed, repeat, quiet_machine)
     static = own_contenders(engines, choices, shares)
     found = _measure(loaded, dataset, (choices, shares, ranges), [*static, *ours], effort)
@@ -158,8 +164,9 @@ def adaptive_contenders(
     budgets: Sequence[float],
     engines: Sequence[Engine],
     scales: Sequence[float] = (1.0,),
+    levels: Sequence[int] = (),
 ) -> list[Contender]:
-    """List every method at every budget, scale and precision; the dense network has one row a precision.
+    """List every method at every budget, scale, level and precision; the dense network has one a precision.
 
     Args:
         loaded: The model.
@@ -168,6 +175,7 @@ def adaptive_contenders(
             no row there, nor has the dense network: those are static ones.
         engines: Run the model, one a precision.
         scales: Of the image's sides, before a method decides.
+        levels: Of the first pass, where a method has one; the model's own if there are none.
 
     Raises:
         ValueError: There is no method of that name, or a budget is no share.
@@ -176,12 +184,18 @@ def adaptive_contenders(
 
     from foveal.benchmark.contenders import AdaptiveContender
     from foveal.calibration.configure import configure
+    from foveal.methods import METHODS
+    from foveal.methods.config import settings_of
+    from foveal.storage.names import find
 
     shares, chosen = check_shares("--budget", budgets), list(dict.fromkeys(methods))
+    first: list[int | None] = [*dict.fromkeys(levels)] or [None]
     every = []
-    for name, scale, share in product(chosen, scales, shares):
+    for name, scale, share, level in product(chosen, scales, shares, first):
         if share < scale**2 or scale == 1:
-            within = configure(loaded, name, min(1.0, share / scale**2), {})
+            known = settings_of(find(name, METHODS, "method").Config)
+            given = {} if level is None or "coarse_level" not in known else {"coarse_level": level}
+            within = configure(loaded, name, min(1.0, share / scale**2), given)
             if within.adjustable or scale == 1:
                 every.append((name, replace(within, budget=share, scale=scale)))
     configs = list({(name, c.is_dense or c): (name, c) for name, c in every}.values())

@@ -11,7 +11,7 @@ from foveal.program.spec import Request
 from foveal.storage.said import warn_once
 
 Array = np.ndarray[Any, Any]
-BRIGHT, SAMPLED = 10.0, 32
+BRIGHT, SAMPLED = 10.0, 16
 """Number beyond which images are in 0..255, normalised or not; lines and columns looked at for it."""
 BEYOND = 0.05
 """Images that were resampled may reach so far beyond 0..1."""

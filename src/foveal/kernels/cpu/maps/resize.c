@@ -1,4 +1,5 @@
 #include "maps/resize.h"
+#include "maps/colours.h"
 #include <stdlib.h>
 #include "platform/export.h"
 #include "platform/region.h"
@@ -102,14 +103,21 @@ static void means_of_samples(const float *line, int32_t width, int32_t step, con
 
 void resize_step(const Pixels *p, int64_t images, const Taps *rows, const Taps *columns, float *between, float *out, Team team) {
     const int together = p->colours > 1 && p->plane == 1 && p->sample == p->colours;
+    const int parted = together && p->colours == RGB, mixed = together && !parted;
     const int64_t lines = images * rows->outputs, size = lines_per_task(lines, &team), area = (int64_t)rows->outputs * columns->outputs;
     for (int64_t start; (start = take(&team) * size) < lines;)
         for (int64_t line = start; line < start + size && line < lines; line++) {
             const int64_t image = line / rows->outputs, y = line % rows->outputs;
+            const float *lines_of = between;
             mean_of_lines(p, image, rows, (int32_t)y, together, between);
+            if (parted) {
+                float *parts = between + (int64_t)RGB * p->width;
+                part_colours(between, p->width, parts, parts + p->width, parts + 2 * (int64_t)p->width);
+                lines_of = parts;
+            }
             for (int32_t c = 0; c < p->colours; c++)
                 means_of_samples(
-                    between + (together ? c : (int64_t)c * p->width), p->width, together ? p->colours : 1, columns,
+                    lines_of + (mixed ? c : (int64_t)c * p->width), p->width, mixed ? p->colours : 1, columns,
                     out + (image * p->colours + c) * area + y * columns->outputs);
         }
 }
@@ -122,7 +130,7 @@ EXPORT int32_t foveal_resize(
 {
     const Pixels p = {maps, stride[0], stride[1], stride[2], stride[3], height, width, channels, 0};
     const size_t lines = taps_bytes(height, out_height), samples = taps_bytes(width, out_width);
-    const int64_t line = (int64_t)width * channels;
+    const int64_t line = 2 * (int64_t)width * channels;
     char *memory = aligned_alloc(ALIGNED, aligned(lines + samples + (size_t)threads() * (size_t)line * sizeof(float)));
     if (!memory) return -1;
     const Taps rows = taps_make(height, out_height, memory), columns = taps_make(width, out_width, memory + lines);

@@ -26,7 +26,7 @@ size_t taps_bytes(int32_t side, int32_t outputs);
    ops/resize/spec.py has the formula. */
 Taps taps_make(int32_t side, int32_t outputs, void *memory);
 
-/* Images [images][colours][rows->outputs][columns->outputs]; `between` [width * colours] is the thread's own. */
+/* Images [images][colours][rows->outputs][columns->outputs]; `between` [2 * width * colours] is the thread's own. */
 void resize_step(const Pixels *p, int64_t images, const Taps *rows, const Taps *columns, float *between, float *out, Team team);
 
 #endif

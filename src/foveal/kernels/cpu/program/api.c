@@ -192,7 +192,7 @@ static int prepare(Run *r) {
     if (prepare_scale(r)) return -1;
     const int32_t labelled = most(columns, r->enlarged_columns);
     const int64_t label = 2 * p->head.classes * padded_columns(labelled) + band_scratch(p->head.classes, labelled);
-    const int64_t line = most(2, p->head.colours) * (int64_t)most(most(q->width, q->full_width), q->tile);
+    const int64_t line = 2 * (int64_t)p->head.colours * most(most(q->width, q->full_width), q->tile);
     int64_t floats = p->scratch > label ? p->scratch : label;
     for (int32_t k = 0; k < p->head.maps; k++) { /* a line of a tile as floats */
         const int64_t tile = (int64_t)q->tile * p->maps[k].channels;

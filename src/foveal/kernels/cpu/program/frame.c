@@ -24,6 +24,7 @@ static void renew_answer(Run *r, Team team) {
     if (team.thread == 0) {
         r->request->macs += recomposed_macs(r);
         account_part(r, COMPOSING);
+        for (int64_t k = 0; k < cells_of(r); k++) s->unscored[k] |= r->changed[k];
         if (!s->labelled) memset(r->changed, 1, (size_t)cells_of(r));
     }
     meet(r, team);

@@ -37,6 +37,18 @@ static const float *read_line(const Images *m, int64_t image, int64_t plane, int
     return beside;
 }
 
+/* The same of all planes; `beside` has room for them. Three colours beside one another are read together. */
+static void read_planes(const Images *m, int32_t colours, int64_t image, int64_t y, int64_t left, int64_t count, float *beside, const float **planes) {
+    if (colours == RGB && m->plane == 1 && m->sample == RGB) {
+        const int64_t at = image * m->image + y * m->line + left * RGB;
+        if (m->bytes) part_bytes((const uint8_t *)m->at + at, count, beside, beside + count, beside + 2 * count);
+        else part_colours((const float *)m->at + at, count, beside, beside + count, beside + 2 * count);
+        for (int32_t c = 0; c < RGB; c++) planes[c] = beside + c * count;
+        return;
+    }
+    for (int32_t c = 0; c < colours; c++) planes[c] = read_line(m, image, c, y, left, count, beside + c * count);
+}
+
 static void notice(Run *r, const float *x, int64_t count) {
     if (unreal(x, count)) __atomic_store_n(&r->unreal, IMAGES, __ATOMIC_RELAXED);
 }
@@ -50,15 +62,21 @@ static void halve_lines(const float *upper, const float *lower, int64_t width, f
 /* The images of a level at half their size: the next level of the pyramid. */
 static void halve_images(Run *r, int32_t level, Team team) {
     const Images from = images_at(r, level), to = images_at(r, level + 1);
-    const int64_t colours = r->program->head.colours, lines = r->request->images * colours * to.height, size = lines_per_task(lines, &team);
-    float *upper = r->scratch[team.thread], *lower = upper + from.width, *out = r->pyramid[level + 1];
+    const int32_t colours = r->program->head.colours;
+    const int64_t lines = (int64_t)r->request->images * to.height, size = lines_per_task(lines, &team);
+    float *upper = r->scratch[team.thread], *lower = upper + (int64_t)colours * from.width;
+    const float *one[MOST_COLOURS], *two[MOST_COLOURS];
     for (int64_t first; (first = take(&team) * size) < lines;)
         for (int64_t line = first; line < first + size && line < lines; line++) {
-            const int64_t y = line % to.height * 2, plane = line / to.height % colours, image = line / to.height / colours;
-            const float *one = read_line(&from, image, plane, y, 0, from.width, upper), *two = one;
-            if (y + 1 < from.height) two = read_line(&from, image, plane, y + 1, 0, from.width, lower);
-            halve_lines(one, two, from.width, out + line * to.width);
-            if (!level && !from.bytes) notice(r, out + line * to.width, to.width);
+            const int64_t image = line / to.height, y = line % to.height;
+            const int both = 2 * y + 1 < from.height;
+            read_planes(&from, colours, image, 2 * y, 0, from.width, upper, one);
+            if (both) read_planes(&from, colours, image, 2 * y + 1, 0, from.width, lower, two);
+            for (int32_t c = 0; c < colours; c++) {
+                float *out = r->pyramid[level + 1] + ((image * colours + c) * to.height + y) * to.width;
+                halve_lines(one[c], both ? two[c] : one[c], from.width, out);
+                if (!level && !from.bytes) notice(r, out, to.width);
+            }
         }
 }
 
@@ -113,12 +131,15 @@ static void put_line(Run *r, const Images *m, int64_t image, int64_t y, int64_t 
     inside = inside > count ? count : inside < 0 ? 0 : inside;
     float *beside = r->scratch[team.thread];
     const float *planes[MOST_COLOURS];
-    for (int64_t c = 0; c < colours; c++, beside += count) {
-        planes[c] = inside ? read_line(m, image, c, y, left, inside, beside) : beside;
+    if (inside) read_planes(m, colours, image, y, left, inside, beside, planes);
+    for (int64_t c = 0; c < colours; c++) {
+        if (!inside) planes[c] = beside;
         if (m->at == r->request->image && !m->bytes) notice(r, planes[c], inside);
         if (inside == count) continue;
-        if (planes[c] != beside) memcpy(beside, planes[c], (size_t)inside * sizeof(float)), planes[c] = beside;
-        memset(beside + inside, 0, (size_t)(count - inside) * sizeof(float));
+        float *whole = beside + (colours + c) * count; /* 0 beyond the image */
+        memcpy(whole, planes[c], (size_t)inside * sizeof(float));
+        memset(whole + inside, 0, (size_t)(count - inside) * sizeof(float));
+        planes[c] = whole;
     }
     put_samples(&r->program->maps[input], planes, colours, current(r, input), sample, count);
 }

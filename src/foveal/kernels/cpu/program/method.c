@@ -115,7 +115,7 @@ static void segblocks(Run *r, Team team) {
     plain_pass(r, level, team);
     if (r->stop) return;
     const int32_t rows = rows_at(r, output_stride(r), level), columns = columns_at(r, output_stride(r), level);
-    score_cells(r, current(r, r->program->head.output), rows, columns, r->cells, team);
+    score_cells(r, current(r, r->program->head.output), rows, columns, r->cells, NULL, team);
     const double spent = (double)((int64_t)rows_at(r, 1, level) * columns_at(r, 1, level)) / ((double)q->height * q->width);
     ALONE({
         const int status = decide_blocks(r, r->cells, spent, r->decision);
@@ -180,8 +180,9 @@ static void coarse_to_fine(Run *r, Team team) {
     if (r->stop) return;
     compose(r, 0, 0, team);
     const int32_t rows = rows_at(r, output_stride(r), 0), columns = columns_at(r, output_stride(r), 0);
+    uint8_t *marked = NULL; /* cells whose logits are others than those that were scored */
     for (int32_t level = q->direct && q->coarse_level > 0 ? 0 : q->coarse_level - 1; level >= 0; level--) {
-        if (!q->plan) score_cells(r, r->logits, rows, columns, r->cells, team);
+        if (!q->plan) score_cells(r, r->logits, rows, columns, r->cells, marked, team);
         ALONE({
             const int changed = q->plan ? planned_refinement(r, level, r->decision) : decide_refinement(r, r->cells, level, r->decision);
             r->stop = changed < 0 ? changed : 0;
@@ -194,6 +195,7 @@ static void coarse_to_fine(Run *r, Team team) {
         tile_pass(r, team);
         if (r->stop) return;
         compose(r, (float)q->blend, q->blend == 0, team);
+        marked = q->blend == 0 ? r->changed : NULL;
     }
     answer(r, team);
 }

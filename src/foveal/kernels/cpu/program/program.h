@@ -10,6 +10,7 @@
 #include "maps/index.h"
 #include "maps/resize.h"
 #include "reduced/reduced.h"
+#include "maps/colours.h"
 #include "platform/team.h"
 
 enum { OLDEST_VERSION = 1, PROGRAM_VERSION = 4 };
@@ -55,7 +56,7 @@ typedef struct {
     int32_t stride, border, edge;
 } TableSpec;
 
-enum { RGB = 3, MOST_COLOURS = 64 }; /* channels of an image */
+enum { MOST_COLOURS = 64 }; /* channels of an image, usually RGB */
 enum { PARTS = 16 }; /* of the sums over an image */
 enum { MOST_TABLES = 32, MOST_LEVELS = 8, MOST_THREADS = 64, MOST_TILE = 4096 };
 
@@ -330,7 +331,7 @@ void keep_pixels_step(Run *r, float *picture, const int8_t *levels, Team team);
 const float *image_line(const Run *r, int64_t image, int64_t colour, int64_t y, float *beside);
 
 /* score.c */
-void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, float *cells, Team team);
+void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, float *cells, uint8_t *marked, Team team);
 void integrate(const Run *r, const float *density, int32_t rows, int32_t columns, float *cells, Team team);
 size_t score_bytes(const Run *r);
 
@@ -399,6 +400,8 @@ struct Stream {
     uint8_t *labels;                       /* [images][height][width] */
     float *picture;                        /* pixels that cells were last computed from [images][colours][height][width] */
     float *logits;                         /* composed [images][rows][columns][classes] */
+    float *shares;                         /* sums that cells are scored from [images][rows][columns][2][classes] */
+    uint8_t *unscored;                     /* whether a cell has other logits than those that its sums are of */
     size_t *offset;                        /* [maps] in `pool` [B] */
     char *pool;
     Room memory;

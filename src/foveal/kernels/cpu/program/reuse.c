@@ -280,7 +280,7 @@ void decide_reuse(Run *r, Team team) {
         for (int64_t task; (task = take(&team)) < (int64_t)q->images * strips;) compare_strip(r, &f, task / strips, (int32_t)(task % strips), team);
         meet(r, team);
         if (r->unreal) return;
-        if (any_differs(r, &f)) score_cells(r, r->stream->logits, rows_at(r, output_stride(r), 0), columns_at(r, output_stride(r), 0), r->cells, team);
+        if (any_differs(r, &f)) score_cells(r, r->stream->logits, rows_at(r, output_stride(r), 0), columns_at(r, output_stride(r), 0), r->cells, r->stream->unscored, team);
     }
     ALONE({
         float at_level[MOST_LEVELS] = {0};

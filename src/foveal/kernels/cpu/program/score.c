@@ -96,11 +96,12 @@ static void class_shares(const float *logits, int64_t lines, int32_t columns, in
     }
 }
 
-static void rarity_of(const double *sums, int32_t rows, int32_t columns, int32_t classes, float *rarity) {
+/* From the sums of the probabilities of every class over `rows` lines [rows][classes], of so many samples in all. */
+static void rarity_of(const double *sums, int32_t rows, int64_t samples, int32_t classes, float *rarity) {
     for (int32_t k = 0; k < classes; k++) {
         double sum = 0;
         for (int32_t y = 0; y < rows; y++) sum += sums[(int64_t)y * classes + k];
-        float share = (float)(sum / ((double)rows * columns));
+        float share = (float)(sum / (double)samples);
         share = share < 1e-4f ? 1e-4f : share;
         rarity[k] = sqrtf(1.0f / (float)classes / share);
     }
@@ -129,7 +130,7 @@ static void weigh(const Run *r, int32_t rows, int32_t columns, const double *sum
     for (int64_t line; (line = take(&team)) < lines;) {
         if (image != line / rows) {
             image = line / rows;
-            rarity_of(sums + image * rows * classes, rows, columns, classes, rarity);
+            rarity_of(sums + image * rows * classes, rows, (int64_t)rows * columns, classes, rarity);
         }
         const float *kept = parts + line * (classes + 1) * wide;
         for (int32_t x = 0; x < columns; x += LANES) {
@@ -172,13 +173,24 @@ static void average_columns(const float *in, int64_t images, int32_t rows, int32
 
 static int32_t gcd(int32_t a, int32_t b) { return b ? gcd(b, a % b) : a; }
 
-/* Integrate densities over cells: the same sums in the same order as `foveal.policies.budgeted.per_cell`. */
-void integrate(const Run *r, const float *density, int32_t rows, int32_t columns, float *cells, Team team) {
-    const Grid *g = &r->grid;
+/* How samples of a map lie in the cells of the grid: a sample is `stride` pixels wide, a cell has `per` parts of it. */
+typedef struct {
+    int32_t part, per, repeat;
+} Fit;
+
+static Fit fit_of(const Grid *g, int32_t rows, int32_t columns) {
     const int32_t down = (g->height - 1) / rows + 1, across = (g->width - 1) / columns + 1, unit = down > across ? down : across;
     int32_t stride = 1;
     while (stride < unit) stride *= 2;
-    const int32_t part = gcd(stride, g->tile), per = g->tile / part, repeat = stride / part;
+    const int32_t part = gcd(stride, g->tile);
+    return (Fit){part, g->tile / part, stride / part};
+}
+
+/* Integrate densities over cells: the same sums in the same order as `foveal.policies.budgeted.per_cell`. */
+void integrate(const Run *r, const float *density, int32_t rows, int32_t columns, float *cells, Team team) {
+    const Grid *g = &r->grid;
+    const Fit fit = fit_of(g, rows, columns);
+    const int32_t part = fit.part, per = fit.per, repeat = fit.repeat;
     for (int64_t task; (task = take(&team)) < (int64_t)r->request->images * g->rows;) {
         const int64_t image = task / g->rows;
         const int32_t top = (int32_t)(task % g->rows) * per;
@@ -208,18 +220,98 @@ void integrate(const Run *r, const float *density, int32_t rows, int32_t columns
     }
 }
 
+/* What a cell needs to be scored once the rarity of the classes is known [2][classes]: the sum of entropy times
+   probability of every class, and the sum of the probabilities. Cells that are not marked keep what they have. A task is
+   a row of cells; samples are taken a vector at a time, from top to bottom. */
+static void cell_shares(const Run *r, const float *logits, int32_t rows, int32_t columns, Fit fit, const uint8_t *marked, float *shares, Team team) {
+    const Grid *g = &r->grid;
+    const int32_t classes = r->program->head.classes, step = fit.per / gcd(fit.per, LANES) * LANES;
+    vec weighted[256], plain[256];
+    Block b;
+    for (int64_t task; (task = take(&team)) < (int64_t)r->request->images * g->rows;) {
+        const int64_t image = task / g->rows;
+        const int32_t top = (int32_t)(task % g->rows) * fit.per, bottom = top + fit.per < rows ? top + fit.per : rows;
+        for (int32_t group = 0; group < columns; group += step) {
+            const int32_t first = group / fit.per, last = within((group + step - 1) / fit.per, g->columns - 1);
+            if (marked && !memchr(marked + task * g->columns + first, 1, (size_t)(last - first + 1))) continue;
+            memset(shares + (task * g->columns + first) * 2 * classes, 0, (size_t)(last - first + 1) * 2 * (size_t)classes * sizeof(float));
+            for (int32_t x = group; x < group + step && x < columns; x += LANES) {
+                const int32_t count = columns - x < LANES ? columns - x : LANES;
+                vec here = {}, wide = {};
+                for (int32_t l = 0; l < count; l++) {
+                    const int32_t inside = g->width - (x + l) * fit.part;
+                    here[l] = 1, wide[l] = (float)(inside < fit.part ? inside : fit.part) / (float)fit.part;
+                }
+                for (int32_t k = 0; k < classes; k++) weighted[k] = plain[k] = (vec){};
+                for (int32_t y = top; y < bottom; y++) {
+                    const int32_t inside = g->height - y * fit.part;
+                    read_block(logits + ((image * rows + y) * columns + x) * classes, classes, count, &b);
+                    const vec per = here / b.sum, by = entropy_of(&b, classes) * wide * ((float)(inside < fit.part ? inside : fit.part) / (float)fit.part);
+                    for (int32_t k = 0; k < classes; k++) {
+                        const vec p = b.e[k] * per;
+                        plain[k] += p, weighted[k] += by * p;
+                    }
+                }
+                for (int32_t l = 0; l < count; l++) {
+                    float *to = shares + (task * g->columns + within((x + l) / fit.per, g->columns - 1)) * 2 * classes;
+                    for (int32_t k = 0; k < classes; k++) to[k] += ((float *)&weighted[k])[l], to[classes + k] += ((float *)&plain[k])[l];
+                }
+            }
+        }
+    }
+}
+
+/* Scores by rarity, from what `cell_shares` left. */
+static void weigh_cells(const Run *r, int32_t rows, int32_t columns, Fit fit, const float *shares, float *cells, Team team) {
+    const Grid *g = &r->grid;
+    const int32_t classes = r->program->head.classes;
+    float rarity[256];
+    int64_t image = -1;
+    for (int64_t task; (task = take(&team)) < (int64_t)r->request->images * g->rows;) {
+        if (image != task / g->rows) {
+            double sums[256] = {0};
+            image = task / g->rows;
+            const float *from = shares + image * g->rows * g->columns * 2 * classes + classes;
+            for (int64_t cell = 0; cell < (int64_t)g->rows * g->columns; cell++, from += 2 * classes)
+                for (int32_t k = 0; k < classes; k++) sums[k] += (double)from[k];
+            rarity_of(sums, 1, (int64_t)rows * columns, classes, rarity);
+        }
+        for (int64_t cell = task * g->columns; cell < (task + 1) * g->columns; cell++) {
+            float sum = 0;
+            for (int32_t k = 0; k < classes; k++) sum += shares[cell * 2 * classes + k] * rarity[k];
+            const float mean = sum / (float)(fit.per * fit.per);
+            cells[cell] = isfinite(mean) ? mean : 0; /* plans are sorted by sums of these */
+        }
+    }
+}
+
+/* Whether scores need nothing but sums over cells: every sample lies in one of them. */
+static int by_cells(const Run *r, Fit fit) { return r->request->score == WEIGHTED_ENTROPY && fit.repeat == 1; }
+
 /* Bytes that scoring maps of at most the output's size takes. */
 size_t score_bytes(const Run *r) {
     const int32_t stride = r->program->maps[r->program->head.output].stride;
     const size_t lines = (size_t)r->request->images * (size_t)rows_at(r, stride, 0), classes = (size_t)r->program->head.classes;
-    const size_t maps = 2 + (r->request->score >= WEIGHTED_ENTROPY ? classes + 2 : 0);
-    return lines * ((size_t)padded(columns_at(r, stride, 0)) * 4 * maps + classes * 8) + 64;
+    const size_t maps = 2 + (r->request->score >= WEIGHTED_ENTROPY ? classes + 2 : 0), cells = (size_t)cells_of(r) * 2 * classes * 4;
+    const size_t samples = lines * ((size_t)padded(columns_at(r, stride, 0)) * 4 * maps + classes * 8) + 64;
+    return samples > cells ? samples : cells;
 }
 
-/* Score an answer [images][rows][columns][classes] per cell [images][grid rows][grid columns]. */
-void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, float *cells, Team team) {
+/* Score an answer [images][rows][columns][classes] per cell [images][grid rows][grid columns]. With marked cells, the
+   logits of the others are those that this run, or stream, scored before; the marks are taken away. */
+void score_cells(Run *r, const float *logits, int32_t rows, int32_t columns, float *cells, uint8_t *marked, Team team) {
     const int32_t classes = r->program->head.classes, images = r->request->images;
     const int64_t lines = (int64_t)images * rows, area = lines * columns;
+    const Fit fit = fit_of(&r->grid, rows, columns);
+    if (by_cells(r, fit)) {
+        float *shares = r->stream ? r->stream->shares : r->context->scores.at;
+        cell_shares(r, logits, rows, columns, fit, marked, shares, team);
+        meet(r, team);
+        if (marked && team.thread == 0) memset(marked, 0, (size_t)cells_of(r));
+        weigh_cells(r, rows, columns, fit, shares, cells, team);
+        meet(r, team);
+        return;
+    }
     double *sums = r->context->scores.at;
     float *density = (float *)(sums + lines * classes), *beside = density + area;
     if (r->request->score >= WEIGHTED_ENTROPY) {

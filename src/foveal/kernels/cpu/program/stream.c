@@ -29,14 +29,15 @@ static size_t lay_out(Stream *s, char *at) {
     const Program *p = s->program;
     const size_t slots = (size_t)s->slots, cells = slots;
     const size_t sizes[] = {slots * 8, slots * 8, slots * 8, slots * 8, cells * 8, slots * 8, slots * 8, cells * 4, cells,
-                            (size_t)s->images * (size_t)s->height * (size_t)s->width, picture_count(s) * 4, logits_count(s) * 4, (size_t)p->head.maps * sizeof(size_t)};
+                            (size_t)s->images * (size_t)s->height * (size_t)s->width, picture_count(s) * 4, logits_count(s) * 4, (size_t)p->head.maps * sizeof(size_t),
+                            cells * 2 * (size_t)p->head.classes * 4, cells};
     enum { COUNT = sizeof sizes / sizeof *sizes };
     void *places[COUNT];
     size_t total = 0;
     for (size_t k = 0; k < COUNT; k++) places[k] = at ? at + total : NULL, total += aligned(sizes[k]);
     s->image = places[0], s->level = places[1], s->row = places[2], s->column = places[3], s->owner = places[4];
     s->from = places[5], s->to = places[6], s->age = places[7], s->held = places[8], s->labels = places[9];
-    s->picture = places[10], s->logits = places[11], s->offset = places[12], s->pool = at ? at + total : NULL;
+    s->picture = places[10], s->logits = places[11], s->offset = places[12], s->shares = places[13], s->unscored = places[14], s->pool = at ? at + total : NULL;
     size_t pool = 0;
     for (int32_t m = 0; m < p->head.maps; m++) {
         if (at) s->offset[m] = pool;
@@ -47,7 +48,7 @@ static size_t lay_out(Stream *s, char *at) {
 
 /* Forget the frame that is held; what follows is a first one. */
 void stream_forget(Stream *s) {
-    for (int64_t k = 0; k < s->slots; k++) s->image[k] = -1, s->owner[k] = UNKNOWN, s->held[k] = SKIPPED, s->age[k] = 0;
+    for (int64_t k = 0; k < s->slots; k++) s->image[k] = -1, s->owner[k] = UNKNOWN, s->held[k] = SKIPPED, s->age[k] = 0, s->unscored[k] = 1;
     s->frames = s->labelled = 0;
 }
 
