@@ -177,3 +177,14 @@ def test_a_runtime_with_other_logits_is_refused(factor: float, monkeypatch: pyte
     monkeypatch.setitem(RUNTIMES, "wrong", Backend("wrong", {"f32": Variant(wrong)}))
     message = error_of(lambda: bench(task((0.6, 1), runtimes=[TORCH, Choice("wrong", "f32")])))
     assert "the logits of 'wrong' in f32 differ from eager PyTorch's by" in message
+
+
+def test_a_runtime_may_answer_in_the_same_memory_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sparing(case: Case) -> Runtime:
+        with torch.no_grad():
+            kept = case.network(case.image).clone()
+        return Runtime(lambda image: kept.copy_(case.network(image)))
+
+    monkeypatch.setitem(RUNTIMES, "sparing", Backend("sparing", {"f32": Variant(sparing)}))
+    found = bench(task((0.6, 1), runtimes=[TORCH, Choice("sparing", "f32")]))
+    assert {row.runtime for row in found.dense} >= {"torch", "sparing"}

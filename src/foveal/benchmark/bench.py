@@ -212,9 +212,9 @@ def _statics(task: Task, folder: Path, reference: _Reference, report: Report) ->
         if choice.runtime != OWN:
             report(f"the runtime '{choice.runtime}' in {choice.precision}")
             runtime = prepare(choice, case)
-            with torch.inference_mode():
-                logits = runtime.run(runtime.lay(task.image))
             labeller = static_labeller(runtime, image, task.size)
+            with torch.inference_mode():  # valid until the next call
+                logits = runtime.run(runtime.lay(task.image))
             found.append(_check(choice, labeller, logits, task, reference))
     return found
 
