@@ -30,7 +30,7 @@ from foveal.ops import classify, halve
 from foveal.policies import POLICIES
 from foveal.policies.refinement import Refinement
 from foveal.storage.atomic import write_atomically
-from foveal.tiles import tensor
+from foveal.tiles import dense as whole_maps
 
 BUDGETS = (0.4, 0.55, 0.65)
 REPLACED = "as it is", "context of the dense network", "linear map"
@@ -46,7 +46,7 @@ class Probe:
         self.mode, self.seen, self.answer = "as it is", torch.empty(0), torch.empty(0)
         self.weight, self.bias = torch.empty(0), torch.empty(0)
         kind, probe = type(module), self
-        forward, compose = kind.forward, tensor.compose_tiles
+        forward, compose = kind.forward, whole_maps.compose_tiles
 
         def watched(module: nn.Module, x: Tensor) -> Tensor:
             y = forward(module, x)
@@ -63,7 +63,7 @@ class Probe:
                 pool[coarse] = mapped + probe.bias.view(-1, 1, 1)
             return compose(pool, layout, base)
 
-        kind.forward, tensor.compose_tiles = watched, composed  # type: ignore[assignment]
+        kind.forward, whole_maps.compose_tiles = watched, composed  # type: ignore[assignment]
 
     def fit(self, network: nn.Module, data: Dataset) -> float:
         """Fit the linear map; return the share of the variance that it explains."""
