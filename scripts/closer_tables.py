@@ -186,6 +186,12 @@ def _bound_cell(row: Row) -> str:
     return f"{row['risk']:.2%}, {row['work']:.3f}, {row['above']:.0%}"
 
 
+def control(kind: str, cases: list[tuple[str, float]]) -> list[str]:
+    """Return the cells of a control of the planners, of the same images and budgets."""
+    found = {(row["model"], row["budget"]): row for row in rows("controls") if row["control"] == kind}
+    return [f"{found[c]['miou']:.1f} / {100 * found[c]['agreement']:.1f}" for c in cases]
+
+
 def planners() -> str:
     """Compare planners for tiles that gain more beside refined ones."""
     found = json.loads((FOLDER / "planners.json").read_text())
@@ -197,6 +203,8 @@ def planners() -> str:
         rows = {(row["model"], row["budget"]): row for row in found["rows"] if row["planner"] == name}
         cells = [f"{rows[case]['miou']:.1f} / {100 * rows[case]['agreement']:.1f}" for case in cases]
         body.append([name, f"{one['share_of_best']:.1%}", f"{one['ms_10000']:.1f}", *cells])
+    body.append(["*at random*", "", "", *control("random, direct", cases)])
+    body.append(["*whole image reduced*", "", "", *control("reduced", cases)])
     return grid(head, body)
 
 
@@ -209,6 +217,8 @@ def by_level() -> str:
     for name in dict.fromkeys(row["planner"] for row in found):
         rows = {(row["model"], row["budget"]): row for row in found if row["planner"] == name}
         body.append([name, *(f"{rows[c]['miou']:.1f} / {100 * rows[c]['agreement']:.1f}" for c in cases)])
+    body.append(["*tiles at random*", *control("random, levels", cases)])
+    body.append(["*whole image reduced*", *control("reduced", cases)])
     return grid(head, body)
 
 

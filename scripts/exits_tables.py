@@ -55,8 +55,7 @@ def selection() -> str:
     shown = " | ".join(f"{budget:g}: mIoU | agreement" for budget in BUDGETS)
     lines = [f"| work | {shown} |", "|---" * (1 + 2 * len(BUDGETS)) + "|"]
     for name, rows in found.items():
-        cells = [f"{100 * rows[b]['miou']:.1f} | {100 * rows[b]['agreement']:.1f} %" for b in BUDGETS]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(_quality_row(name, [rows[b] for b in BUDGETS]))
     large, small = groups[0][0], groups[ALONE + 2][0]
     share = small["macs"] / large["macs"]
     alone, whole = (f"{100 * row['miou']:.1f} mIoU" for row in (small, large))
@@ -65,22 +64,29 @@ def selection() -> str:
 
 
 def selection_context() -> str:
-    """Return what the large network's coarse view of the rest brings on the val images."""
-    found = {
-        (row["settings"]["context"], row["budget"]): row for row in commands("model_select_context")[0][1:]
-    }
+    """Return what the large network's coarse view of the rest brings on the val images, beside controls."""
+    group = commands("model_select_context")[0]
+    chosen = [row for row in group if row["method"] == "model_select"]
+    found = {(row["settings"]["context"], row["budget"]): row for row in chosen}
     shown = " | ".join(f"{budget:g}: mIoU | agreement" for budget in BUDGETS)
     lines = [f"| beyond the regions | {shown} |", "|---" * (1 + 2 * len(BUDGETS)) + "|"]
     for context, name in (("skip", "nothing"), ("coarse", "the rest at level 2")):
         rows = [found[context, budget] for budget in BUDGETS]
-        cells = [f"{100 * row['miou']:.1f} | {100 * row['agreement']:.1f} %" for row in rows]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(_quality_row(name, rows))
+    for method in ("segblocks", "static"):
+        rows = [row for row in group if row["method"] == method]
+        lines.append(_quality_row(title(rows[0], alone=False), rows))
     return "\n".join(lines)
+
+
+def _quality_row(name: str, rows: list[Row]) -> str:
+    cells = [f"{100 * row['miou']:.1f} | {100 * row['agreement']:.1f} %" for row in rows]
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 def searched() -> str:
     """Return what every exit is worth by itself on the val images, and the best ways for every budget."""
-    found = json.loads((FOLDER / "search_val.json").read_text())["rows"][0]
+    found, *controls = json.loads((FOLDER / "search_val.json").read_text())["rows"]
     head = (
         "exit",
         "after",
@@ -112,6 +118,10 @@ def searched() -> str:
         rows = {row["budget"]: row for row in found["rows"] if row["mode"] == mode}
         cells = [f"{100 * rows[b]['miou']:.1f}" if b in rows else "" for b in budgets]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    for method in ("coarse_to_fine", "segblocks", "static"):
+        rows = {row["budget"]: row for row in controls if row["method"] == method}
+        cells = [f"{100 * rows[b]['miou']:.1f}" for b in budgets]
+        lines.append(f"| {title(rows[budgets[0]], alone=False)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -3,8 +3,9 @@
     python benchmarks/coarse_to_fine/context.py OUT.json MODEL [--every 6]
 
 Rows: as it is; with the context module's output of the dense network put in its place (a bound: nobody has
-it); with coarse features brought to fine ones by a linear map before they enter the context module. The map
-is fitted by ridge regression on training images, without labels.
+it); with coarse features brought to fine ones by a linear map before they enter the context module; and two
+controls of the same work, tiles at random and the whole image reduced. The map is fitted by ridge regression
+on training images, without labels.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ from torch.nn import functional as F
 
 from foveal.benchmark.machine import describe_machine
 from foveal.data.dataset import Dataset, open_dataset
+from foveal.evaluation.baselines import Reduced
 from foveal.evaluation.metrics import Confusion
 from foveal.hub.checkpoint import load_model
-from foveal.methods import CoarseToFine
+from foveal.methods import AdaptiveSegmenter, CoarseToFine
 from foveal.ops import classify, halve
+from foveal.policies import POLICIES
+from foveal.policies.refinement import Refinement
 from foveal.storage.atomic import write_atomically
-from foveal.tiles import tensor
+from foveal.tiles import dense as whole_maps
 
 BUDGETS = (0.4, 0.55, 0.65)
+REPLACED = "as it is", "context of the dense network", "linear map"
+"""What becomes of the context, where tiles are chosen by their scores."""
 FITTED = 40
 """Training images for the linear map."""
 
@@ -40,7 +46,7 @@ class Probe:
         self.mode, self.seen, self.answer = "as it is", torch.empty(0), torch.empty(0)
         self.weight, self.bias = torch.empty(0), torch.empty(0)
         kind, probe = type(module), self
-        forward, compose = kind.forward, tensor.compose_tiles
+        forward, compose = kind.forward, whole_maps.compose_tiles
 
         def watched(module: nn.Module, x: Tensor) -> Tensor:
             y = forward(module, x)
@@ -57,7 +63,7 @@ class Probe:
                 pool[coarse] = mapped + probe.bias.view(-1, 1, 1)
             return compose(pool, layout, base)
 
-        kind.forward, tensor.compose_tiles = watched, composed  # type: ignore[assignment]
+        kind.forward, whole_maps.compose_tiles = watched, composed  # type: ignore[assignment]
 
     def fit(self, network: nn.Module, data: Dataset) -> float:
         """Fit the linear map; return the share of the variance that it explains."""
@@ -80,6 +86,19 @@ class Probe:
         return 1 - float((v - u @ weight.T).square().sum() / v.square().sum())
 
 
+def ways(network: nn.Module) -> dict[tuple[str, float], tuple[str, AdaptiveSegmenter]]:
+    """Return what becomes of the context and the method, by row and budget."""
+    found: dict[tuple[str, float], tuple[str, AdaptiveSegmenter]] = {}
+    for budget in BUDGETS:
+        ours = CoarseToFine(network, budget, 32, 1).eval()
+        found |= {(mode, budget): (mode, ours) for mode in REPLACED}
+        random = Refinement(POLICIES["random"].score, isolated_gain=1.0)
+        at_random = CoarseToFine(network, budget, 32, 1, random).eval()
+        found["tiles at random", budget] = "as it is", at_random
+        found["whole image reduced", budget] = "as it is", Reduced(network, budget**0.5).eval()
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
@@ -91,11 +110,10 @@ def main() -> None:
     (name,) = network.dense_modules
     probe = Probe(network.get_submodule(name))
     test, train = (open_dataset(options.data, split) for split in ("test", "train"))
-    modes = ("as it is", "context of the dense network", "linear map")
     with torch.inference_mode():
         explained = probe.fit(network, train)
-        methods = {budget: CoarseToFine(network, budget, 32, 1).eval() for budget in BUDGETS}
-        tallies = {(mode, budget): Confusion(len(test.classes)) for mode in modes for budget in BUDGETS}
+        methods = ways(network)
+        tallies = {key: Confusion(len(test.classes)) for key in methods}
         same: dict[tuple[str, float], list[float]] = {key: [] for key in tallies}
         whole = Confusion(len(test.classes))
         for index in range(0, len(test), options.every):
@@ -104,9 +122,9 @@ def main() -> None:
             probe.mode = "record"
             dense = classify(network(image), (image.shape[2], image.shape[3]))
             whole.add(dense, target)
-            for key in tallies:
-                probe.mode = key[0]
-                labels = methods[key[1]](image).labels
+            for key, (mode, method) in methods.items():
+                probe.mode = mode
+                labels = method(image).labels
                 tallies[key].add(labels, target)
                 same[key].append(float((labels == dense).double().mean()))
     rows: list[dict[str, Any]] = [{"context": "dense", "budget": 1.0, "miou": round(whole.miou, 4)}]
@@ -115,7 +133,10 @@ def main() -> None:
         rows.append(
             {"context": key[0], "budget": key[1], "miou": round(tally.miou, 4), "agreement": agreement}
         )
+    folder = "benchmarks/coarse_to_fine"
+    words = f"{options.model} --data {options.data} --every {options.every}"
     record = asdict(describe_machine()) | {
+        "command": f"python {folder}/context.py {folder}/{options.out.name} {words}",
         "images": len(range(0, len(test), options.every)),
         "explained": round(explained, 3),
         "rows": rows,

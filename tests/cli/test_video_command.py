@@ -212,8 +212,9 @@ def test_a_clip_is_evaluated_with_flicker_and_controls(tmp_path: Path) -> None:
     call = ("evaluate", model, "--data", f"folder:{data}", "--timed", 0)
     asked = ("--method", "video_coarse_to_fine", "--budget", 0.5)
     rows = parsed(run(*call, *asked, "--video", "clip", "--baseline", "--json"))
-    names = "dense video_coarse_to_fine blockcopy blockcopy coarse_to_fine key_frames key_frames"
+    names = "dense video_coarse_to_fine blockcopy blockcopy coarse_to_fine static key_frames key_frames"
     assert [row["method"] for row in rows] == names.split()
+    assert abs(rows[5]["work"] - 0.5) < 0.01 and rows[5]["policy"] == "reduced to 0.71"
     for row in rows:
         assert row["images"] == 3 and 0 <= row["flicker"] <= 1 and row["memory_bytes"] >= 0
     text = run(*call, *asked, "--video", "clip").stdout

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,21 @@ def test_bands_may_lie_in_planes(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack", planarconfig="separate")
     image = read_image(tmp_path / "a.tif", 6)
     torch.testing.assert_close(image, torch.from_numpy(planes.astype(np.float32) / 65535))
+
+
+def test_a_tiff_whose_values_are_not_what_it_says_is_damaged_in_one_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, np.ones((8, 10, 3), np.uint8), photometric="rgb")
+    bits, whole = struct.pack("<3H", 8, 8, 8), file.read_bytes()
+    assert whole.count(bits) == 1
+    file.write_bytes(whole.replace(bits, struct.pack("<3H", 246, 0, 284)).replace(b"\x1c\x01", b"\x1c\x09"))
+    with pytest.raises(
+        ImageError, match=r"a\.tif is damaged or no picture: it says 8 rows of 10 pixels, and"
+    ):
+        read_image(file)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("shape", [(7, 9), (7, 9, 1), (7, 9, 5)])

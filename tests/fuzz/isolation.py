@@ -1,9 +1,10 @@
 """Cases in processes of their own: what native code does there is one failed case, not the end of the tests.
 
 A process is forked from this one, where everything is imported, and runs one case after the other on one
-thread. It may map 4 GiB more than it had and grow by 2 GiB; a watchdog, which needs no Python, ends it where
-a case takes 10 s. The case that a process ended in is known by its number, and the next process goes on
-behind it.
+thread. It may map 4 GiB more than it had and grow by 2 GiB. Where a case takes 10 s of processors, a timer
+ends it, and where it takes two minutes by the clock, a watchdog; neither needs Python, and a machine that
+does much else fails no case. The case that a process ended in is known by its number, and the next process
+goes on behind it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from typing import NoReturn, TextIO
 
 import torch
 
-SLOW, MOST_MAPPED, MOST_GROWTH = 10.0, 4 << 30, 2 << 20
-"""Seconds of a case; bytes that a process may map more than before; kilobytes that it may grow by."""
+SLOW, PATIENCE, MOST_MAPPED, MOST_GROWTH = 10.0, 12, 4 << 30, 2 << 20
+"""Seconds of processors that a case may take, and how many times as long by the clock; bytes that a process
+may map more than before; kilobytes that it may grow by."""
 MOST_FAILED = 3
 """Failed cases after which no other is run."""
 
@@ -72,6 +74,7 @@ def _work(case: Callable[[int], str], seeds: Iterable[int], end: float, notes: P
     try:
         with notes.open("w", buffering=1) as told, trace.open("w") as traced:
             faulthandler.enable(traced)
+            faulthandler.register(signal.SIGPROF, traced, chain=True)  # and what it does by itself: the end
             torch.set_num_threads(1)  # those of the process that was forked are not there
             _limit_memory()
             _run(case, seeds, end, told, traced)
@@ -86,11 +89,13 @@ def _run(case: Callable[[int], str], seeds: Iterable[int], end: float, told: Tex
         if time.monotonic() > end:
             return
         told.write(json.dumps({"seed": seed}) + "\n")
-        faulthandler.dump_traceback_later(SLOW, exit=True, file=traced)
+        faulthandler.dump_traceback_later(PATIENCE * SLOW, exit=True, file=traced)
+        signal.setitimer(signal.ITIMER_PROF, SLOW)
         try:
             row = {"word": case(seed)}
         except BaseException as error:
             row = {"error": "".join(traceback.format_exception(error))}
+        signal.setitimer(signal.ITIMER_PROF, 0)
         faulthandler.cancel_dump_traceback_later()
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         if grown > MOST_GROWTH:
@@ -109,8 +114,10 @@ def _limit_memory() -> None:
 
 def _death(status: int, trace: str) -> str:
     code = os.waitstatus_to_exitcode(status)
-    if "Timeout" in trace[:40]:
+    if code == -signal.SIGPROF:
         said = f"it takes longer than {SLOW:g} s"
+    elif "Timeout" in trace[:40]:
+        said = f"it takes longer than {PATIENCE * SLOW:g} s, most of them waiting"
     else:
         said = (
             f"its process ended by {signal.Signals(-code).name}"

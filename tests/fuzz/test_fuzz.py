@@ -128,7 +128,13 @@ def crash(seed: int) -> str:
     return "right"
 
 
-def hang(seed: int) -> str:
+def work(seed: int) -> str:
+    while seed == 2:
+        pass
+    return "right"
+
+
+def wait(seed: int) -> str:
     while seed == 2:
         time.sleep(0.01)
     return "right"
@@ -141,12 +147,19 @@ def grow(seed: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("case", "says"), [(crash, "SIGSEGV"), (hang, "longer than 0.3 s"), (grow, "RuntimeError")]
+    ("case", "says"),
+    [
+        (crash, "SIGSEGV"),
+        (work, "longer than 0.3 s\n"),
+        (wait, "longer than 0.9 s, most of them waiting"),
+        (grow, "RuntimeError"),
+    ],
 )
 def test_what_ends_a_process_is_one_failed_case(
     case: Callable[[int], str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("isolation.SLOW", 0.3)
+    monkeypatch.setattr("isolation.PATIENCE", 3 if case is wait else 999)
     outcome = run_cases(case, range(5), math.inf, tmp_path)
     assert outcome.ended["right"] == 4
     assert list(outcome.failed) == [2] and says in outcome.failed[2]

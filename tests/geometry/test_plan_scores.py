@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from foveal.geometry.plan import Plan, check_budget, grid
+from samples import error_of
 from strategies import sources
 
 
@@ -213,3 +214,24 @@ def test_a_step_that_gains_nothing_is_taken_for_what_it_opens() -> None:
     plan = Plan.from_scores(torch.stack([much, nothing]), 8, (64, 64), budget=0.2, max_level=2)
     assert int(plan.levels[0, 0, 0]) == 0
     assert int(plan.levels[0, 7, 7]) == 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "budget", "says"),
+    [
+        (
+            torch.zeros(1, 2, 4),
+            0.01,
+            "budget is 0.01 of the dense work for the tiles; the cheapest plan, everything at level 1, takes "
+            "0.25; raise the budget or allow level 2",
+        ),
+        (torch.full((1, 2, 4), torch.nan), 0.5, "scores hold NaN or infinity; give finite gains per cell"),
+        (
+            torch.zeros(1, 2, 4),
+            "much",
+            "budget is 'much'; give a number above 0 and at most 1, a share of the dense work",
+        ),
+    ],
+)
+def test_sentences_say_what_to_do_to_their_end(scores: Tensor, budget: Any, says: str) -> None:
+    assert error_of(lambda: Plan.from_scores(scores, 16, (32, 64), budget, max_level=1)) == says

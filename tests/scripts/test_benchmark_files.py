@@ -17,7 +17,7 @@ ORIGIN = "command", "commit", "machine"
 CONDITIONS = "threads", "versions"
 """What figures depend on besides; cards say what is known of weights, whose form is that of `hub/card.py`."""
 EARLY = {
-    *(f"coarse_to_fine/{name}.json" for name in ("closer0", "closer1", "closer2", "context")),
+    *(f"coarse_to_fine/{name}.json" for name in ("closer0", "closer1", "closer2")),
     *(f"coarse_to_fine/dense{seed}.json" for seed in range(3)),
     *(f"studies/camvid_{name}.json" for name in ("mobilenetv2", "nano")),
     *(f"trained/{name}_rn18_0.json" for name in ("carrot", "cwfid")),

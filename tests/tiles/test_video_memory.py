@@ -88,6 +88,15 @@ def test_parts_that_do_not_fit_are_refused(
     assert "no memory of a video" in message or "NaN" in message
 
 
+def test_a_memory_of_another_network_is_refused_in_a_sentence(memory: VideoMemory) -> None:
+    plan = Plan.uniform(1, SIZE, TILE)
+    renamed = tuple(replace(record, operation="conv6d") for record in memory.records)
+    said = error_of(
+        lambda: compute(headless(3), memory.picture, plan, replace(memory, records=renamed), "test")
+    )
+    assert "was conv6d of" in said and said.endswith("start anew without the memory")
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(2)}, tmp_path / "weights")
     (tmp_path / "text").write_text("no tensors")

@@ -24,6 +24,7 @@ from foveal.data.synthetic import street
 from foveal.kernels.flags import MACHINES
 from foveal.models import create_model
 from foveal.program import CoarseToFineRun, compile_network
+from own_kernels import with_kernels
 
 pytest.importorskip("hatchling", reason="hatchling is not installed; `make setup` installs it")
 
@@ -179,6 +180,13 @@ def test_a_pure_wheel_says_once_what_is_lost_without_a_compiler(pure: Run) -> No
     assert len(pure.warnings) == 1
     assert "foveal runs without its C kernels" in pure.warnings[0]
     assert "there is no C compiler" in pure.warnings[0]
+
+
+def test_prebuilt_kernels_compute_what_the_operations_mean(prebuilt_wheel: Path, tmp_path: Path) -> None:
+    (name,) = libraries(prebuilt_wheel)
+    with ZipFile(prebuilt_wheel) as files:
+        library = Path(files.extract(f"foveal/kernels/cpu/{name}", tmp_path))
+    with_kernels(library, "tests/ops/test_convolve.py", "tests/ops/test_native.py")
 
 
 ALONE = """

@@ -49,7 +49,7 @@ BaselineOption = Annotated[
     typer.Option(
         "--baseline",
         help="Add controls at equal work: random tiles, and the whole image reduced; of a video, key frames, "
-        "blocks by difference and at random, and coarse to fine frame by frame.",
+        "blocks by difference and at random, and, frame by frame, coarse to fine and the image reduced.",
     ),
 ]
 VideoOption = Annotated[

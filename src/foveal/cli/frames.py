@@ -83,9 +83,9 @@ def _clip(data: Dataset, how: Frames) -> Clip:
 
 
 def _controls(loaded: Model, engine: Engine, budgets: list[float]) -> list[Entry]:
-    """Make rows of the same budgets: key frames, simple blocks, and coarse to fine frame by frame."""
+    """Make rows of the same budgets: simple blocks; frame by frame, coarse to fine and shrunk; key frames."""
     from foveal.calibration.configure import configure
-    from foveal.evaluation.baselines import key_frames
+    from foveal.evaluation.baselines import key_frames, static
     from foveal.evaluation.tally import Entry
 
     first = {"first_budget": 1.0, "block_tiles": 1}
@@ -97,7 +97,8 @@ def _controls(loaded: Model, engine: Engine, budgets: list[float]) -> list[Entry
             made = engine.make(name, config)
             policy, make = str(config.settings["policy"]), partial(_given, made)
             rows.append(Entry(name, policy, share, make, settings=config.settings))
-        rows += [key_frames(engine.dense().dense(), share, shift) for shift in (False, True)]
+        dense = engine.dense().dense()
+        rows += [static(dense, share), *(key_frames(dense, share, shift) for shift in (False, True))]
     return rows
 
 

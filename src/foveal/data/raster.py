@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ NODATA_TAG, ALPHA = "GDAL_NODATA", (1, 2)
 # in `decode`, the filters hold for the process; these are of this module, and of text without a file.
 warnings.filterwarnings("ignore", "Reading `.npy`", UserWarning, __name__.replace(".", r"\."))
 warnings.filterwarnings("ignore", category=SyntaxWarning, module="<unknown>")
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what goes wrong is said in our own sentence
 
 Array = np.ndarray[Any, Any]
 
@@ -225,7 +227,14 @@ def _read_tiff(path: Path) -> tuple[Raster | None, float | None]:
         raise ImageError(
             f"{path} is damaged, cut short, or of a kind that cannot be read ({line})."
         ) from None
-    values = np.moveaxis(values, 0, -1) if separate else values.reshape(*values.shape[:2], -1)
+    values = np.moveaxis(values, 0, -1) if separate and values.ndim == 3 else values
+    said = page.imagelength, page.imagewidth
+    if values.shape[:2] != said:
+        raise ImageError(
+            f"{path} is damaged or no picture: it says {said[0]} rows of {said[1]} pixels, and its values "
+            f"are {list(values.shape)}."
+        )
+    values = values.reshape(*said, -1)
     if extra and extra[-1] in ALPHA:
         return Raster(path, values[:, :, :-1], values[:, :, -1], nodata), nodata
     return Raster(path, values, None, nodata), nodata

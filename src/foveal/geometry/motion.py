@@ -5,6 +5,7 @@ Source: Kuglin and Hines, "The phase correlation image alignment method", 1975.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,6 @@ LARGEST = 512
 """Longest side of the pictures that are compared [px]; larger ones are picked from."""
 PEAKS = 4
 """Shifts that are tried, by the height of their peak."""
-LEAST = 0.25
-"""Share of the sides that two frames must have in common."""
 
 
 def global_shift(before: Grey, after: Grey) -> Shift:
@@ -63,11 +62,11 @@ def _around(shift: Shift) -> list[Shift]:
 
 
 def _difference(before: Grey, after: Grey, shift: Shift) -> float:
-    """Return the mean absolute difference of what two frames have in common; infinite if that is little."""
+    """Return the mean absolute difference of what two frames have in common; infinite if that is nothing."""
     (top, bottom), (left, right) = (
         (max(0, by), side + min(0, by)) for side, by in zip(before.shape, shift, strict=True)
     )
-    if bottom - top < LEAST * before.shape[0] or right - left < LEAST * before.shape[1]:
-        return float("inf")
+    if bottom <= top or right <= left:
+        return math.inf
     moved = before[top - shift[0] : bottom - shift[0], left - shift[1] : right - shift[1]]
     return float(np.abs(moved - after[top:bottom, left:right]).mean())

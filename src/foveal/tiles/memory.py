@@ -15,7 +15,7 @@ from torch import Tensor
 from foveal.geometry.layout import Layout
 
 
-class NetworkChanged(RuntimeError):
+class NetworkChanged(ValueError):
     """A run with memory took another path through the network than the run that left the memory."""
 
 
