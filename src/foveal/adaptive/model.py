@@ -109,6 +109,7 @@ class AdaptiveModel(TypedCall, Saved):
         threshold: float | None = None,
         mask: Any = None,
         mask_share: float = 0.0,
+        mask_border: str = "edge",
         always_adapt: bool = False,
     ) -> AdaptiveResult | list[AdaptiveResult]:
         """Segment images. Exactly one limit is given; another one with the next call costs nothing.
@@ -124,6 +125,8 @@ class AdaptiveModel(TypedCall, Saved):
                 or an array that is not 0 where wanted; a list of them for a list of images. What is not
                 wanted costs nothing and gets label 255.
             mask_share: A cell is wanted if more than this share of its pixels is.
+            mask_border: What the edge of a mask borders on: "edge", zeros as beyond the image's edge, or
+                "coarse", a first pass that goes one cell beyond the mask, and costs its tiles.
             always_adapt: Whether tiles run also where they are predicted to save nothing.
 
         Returns:
@@ -136,13 +139,14 @@ class AdaptiveModel(TypedCall, Saved):
         if torch.compiler.is_dynamo_compiling():  # its layers are compiled already, or run one by one
             limits: Any = {"budget": budget, "latency_ms": latency_ms, "risk": risk, "threshold": threshold}
             eager = torch.compiler.disable(self.forward)
-            return eager(image, **limits, mask=mask, mask_share=mask_share, always_adapt=always_adapt)
+            given: Any = {"mask": mask, "mask_share": mask_share, "mask_border": mask_border}
+            return eager(image, **limits, **given, always_adapt=always_adapt)
         if self.training:
             raise ValueError(
                 "the model is in training mode; call model.eval(), and train the network before foveal.adapt"
             )
         request = Request.read(
-            always_adapt, budget=budget, latency_ms=latency_ms, risk=risk, threshold=threshold
+            always_adapt, mask_border, budget=budget, latency_ms=latency_ms, risk=risk, threshold=threshold
         )
         if is_one(image):
             return self._segment(image, request, mask, mask_share)

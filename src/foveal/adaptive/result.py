@@ -151,6 +151,7 @@ class Limits(TypedDict, total=False):
     threshold: float | None
     mask: OneMask | Sequence[OneMask] | None
     mask_share: float
+    mask_border: str
     always_adapt: bool
 
 

@@ -29,7 +29,7 @@ from foveal.program.settings import (
     Settings,
     logits_grid,
 )
-from foveal.program.spec import MORE_TIMES, SCORES, Request, native
+from foveal.program.spec import MASK_BORDERS, MORE_TIMES, SCORES, Request, native
 from foveal.storage.given import need, need_path
 
 Array = np.ndarray[Any, Any]
@@ -283,6 +283,7 @@ def fill_request(request: Request, settings: Settings) -> None:
         request.direct, request.isolated = int(settings.direct), settings.isolated_gain
         request.shared, request.has_threshold = int(settings.shared), int(settings.threshold is not None)
         request.threshold = settings.threshold or 0.0
+        request.mask_border = MASK_BORDERS.index(settings.mask_border)
 
 
 def usable_threads() -> int:

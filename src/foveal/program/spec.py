@@ -48,6 +48,8 @@ UNCOUNTED = 1
 """Of the steps `convolve` and `depthwise`: weights are shares of a mean, or an order, and do not count."""
 NEAREST, ALIGN_CORNERS, BY_FACTOR = 1, 2, 4
 """How the step `resample` places samples; `grid_spread` knows `ALIGN_CORNERS`."""
+MASK_BORDERS = ("edge", "coarse")
+"""What the edge of a mask borders on: what lies beyond an image, or what a coarse pass found there."""
 SCORES = ("entropy", "margin", "weighted_entropy", "regional_entropy")
 NUMBER_FIELDS = ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside")
 """Of a step: where its numbers begin; -1 for none."""
@@ -109,7 +111,7 @@ class Request(ctypes.Structure):
         ("stride", ctypes.c_int64 * 4),
         *((name, ctypes.c_int32) for name in ("bytes", "images", "height", "width", "tile", "method")),
         *((name, ctypes.c_int32) for name in ("threads", "coarse_level", "max_level", "score", "shared")),
-        *((name, ctypes.c_int32) for name in ("has_threshold", "gains", "direct", "spare")),
+        *((name, ctypes.c_int32) for name in ("has_threshold", "gains", "direct", "mask_border")),
         *((name, ctypes.c_int32) for name in ("full_height", "full_width")),
         *((name, ctypes.c_double) for name in ("budget", "threshold", "blend", "isolated")),
         ("level_gain", ctypes.c_double * MOST_LEVELS),
