@@ -111,6 +111,7 @@ def test_dense_takes_no_plan_but_a_mask() -> None:
     model = foveal.adapt(lively(Strided()), method="dense")
     out = model(picture(size=SIZE), budget=1.0, mask=corner())
     assert torch.equal(out.labels[0] != 255, corner()[0])
+    assert out.reason.startswith("method dense takes no mask; the network runs on tiles at full resolution")
 
 
 def test_a_mask_as_people_have_it(tmp_path: Path) -> None:

@@ -204,6 +204,8 @@ class AdaptiveModel(TypedCall, Saved):
         if mask is not None and not bool(mask.cells.any()):
             return nothing_wanted(mask.pixels, tile, self.spec.classes, self.spec.palette)
         choice = answerer.choose(padded)
+        if mask is not None and answerer.setup.instead:
+            choice = replace(choice, reason=answerer.setup.instead)
         method: Callable[..., Prediction] = answerer.method(choice)
         if mask is not None:
             method = partial(answerer.method_for_mask(choice).masked, wanted=mask.cells)

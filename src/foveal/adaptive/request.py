@@ -19,7 +19,7 @@ from foveal.calibration.tuned import TunedSettings
 from foveal.geometry.plan import check_budget
 from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig
 from foveal.methods.config import settings_of
-from foveal.program.spec import MASK_BORDERS
+from foveal.storage.labels import MASK_BORDERS
 from foveal.storage.names import find
 from foveal.storage.reading import shorten
 

@@ -104,6 +104,16 @@ class Setup:
         config = METHODS[tiled].Config(1.0, **{name: values[name] for name in known if name in values})
         return self.engine.make(tiled, config)
 
+    @property
+    def instead(self) -> str:
+        """Say in a sentence what runs under a mask in place of a method that takes none; empty if it does."""
+        if METHODS[self.method].supports_masks:
+            return ""
+        return (
+            f"method {self.method} takes no mask; the network runs on tiles at full resolution instead, "
+            f"whatever the budget, and leaves out what is not wanted"
+        )
+
     def make_dense(self) -> AdaptiveSegmenter:
         """Make the dense network, on images shrunk by the scale of the settings."""
         config = METHODS[DENSE].Config(scale=self.config.scale)

@@ -14,7 +14,7 @@ from foveal.geometry.squares import sum_squares
 from foveal.ops import choose_tiles
 from foveal.policies.budgeted import Score
 from foveal.policies.uncertainty import weighted_entropy
-from foveal.program.spec import MASK_BORDERS
+from foveal.storage.labels import MASK_BORDERS
 from foveal.storage.names import find
 
 NOT_OPEN = -1.0

@@ -29,8 +29,9 @@ from foveal.program.settings import (
     Settings,
     logits_grid,
 )
-from foveal.program.spec import MASK_BORDERS, MORE_TIMES, SCORES, Request, native
+from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 from foveal.storage.given import need, need_path
+from foveal.storage.labels import MASK_BORDERS
 
 Array = np.ndarray[Any, Any]
 METHODS: dict[type, int] = {

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from foveal.program.asked import check_budget, check_kinds
-from foveal.program.spec import MASK_BORDERS, MOST_LEVELS, SCORES
+from foveal.program.spec import MOST_LEVELS, SCORES
+from foveal.storage.labels import MASK_BORDERS
 from foveal.storage.names import find
 
 __all__ = [

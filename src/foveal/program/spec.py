@@ -48,8 +48,6 @@ UNCOUNTED = 1
 """Of the steps `convolve` and `depthwise`: weights are shares of a mean, or an order, and do not count."""
 NEAREST, ALIGN_CORNERS, BY_FACTOR = 1, 2, 4
 """How the step `resample` places samples; `grid_spread` knows `ALIGN_CORNERS`."""
-MASK_BORDERS = ("edge", "coarse")
-"""What the edge of a mask borders on: what lies beyond an image, or what a coarse pass found there."""
 SCORES = ("entropy", "margin", "weighted_entropy", "regional_entropy")
 NUMBER_FIELDS = ("weight", "bias", "before_scale", "before_shift", "residual_scale", "outside")
 """Of a step: where its numbers begin; -1 for none."""
