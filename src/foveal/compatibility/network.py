@@ -21,6 +21,7 @@ from foveal.compatibility.survey import find_dense_modules, with_dense
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan, grid
 from foveal.ops import compose_tiles, halve
+from foveal.storage.channels import channels_of
 from foveal.storage.given import need
 from foveal.tiles import NoTileRule, WrongGeometry, split
 from foveal.tiles.tensor import EXACT
@@ -40,7 +41,7 @@ def check(
     network: nn.Module,
     size: tuple[int, int] = (256, 256),
     tile: int = 32,
-    channels: int = 3,
+    channels: int | None = None,
     multiple: int = 1,
 ) -> NetworkReport:
     """Run a network on tiles, list what has no rule, and compare it with its dense self.
@@ -55,7 +56,8 @@ def check(
         network: Module from images [N, C, H, W] to logits; it is left as it is.
         size: Height and width of the random images that it runs on [px].
         tile: Side of a tile [px].
-        channels: Channels of the images.
+        channels: Channels of the images; the network's `in_channels`, or those of its first convolution, if
+            None.
         multiple: Sides of the images that it will get are multiples of it [px]. Levels are compared where
             they are so on the reduced image too; elsewhere they must run.
 
@@ -63,6 +65,7 @@ def check(
         ValueError: The network cannot even run on a plain image, or returns no tensor.
     """
     need(network, nn.Module, "network", "a torch.nn.Module from images to logits")
+    channels = channels_of(network) if channels is None else channels
     with torch.no_grad():
         return _Check(copy.deepcopy(network).eval(), tile, channels, multiple).run(size)
 
