@@ -211,7 +211,7 @@ def test_what_holds_no_logits_is_refused(wrap: Callable[[Tensor], Any]) -> None:
 
 def test_a_network_that_fails_by_itself_is_refused() -> None:
     with pytest.raises(ValueError, match="fails on a plain image of 64x64"):
-        check(nn.Conv2d(5, 4, 3), (64, 64))
+        check(nn.Conv2d(5, 4, 3), (64, 64), channels=3)
 
 
 def nothing() -> int:

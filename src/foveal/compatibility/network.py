@@ -20,6 +20,7 @@ from foveal.compatibility.rounding import apart, in_double, rounding
 from foveal.compatibility.survey import find_dense_modules, with_dense
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan, grid
+from foveal.models.adapters import settle
 from foveal.ops import compose_tiles, halve
 from foveal.storage.channels import channels_of
 from foveal.storage.given import need
@@ -66,8 +67,10 @@ def check(
     """
     need(network, nn.Module, "network", "a torch.nn.Module from images to logits")
     channels = channels_of(network) if channels is None else channels
+    tried = copy.deepcopy(network).eval()
+    settle(tried)
     with torch.no_grad():
-        return _Check(copy.deepcopy(network).eval(), tile, channels, multiple).run(size)
+        return _Check(tried, tile, channels, multiple).run(size)
 
 
 class _Check:
