@@ -27,6 +27,7 @@ from foveal.geometry.plan import SKIP
 from foveal.hub.checkpoint import Compiled, Model
 from foveal.methods import Prediction
 from foveal.methods.base import refuse_tracing
+from foveal.models.adapters import unsaid_images
 from foveal.storage.given import need
 from foveal.storage.labels import VOID
 
@@ -275,7 +276,13 @@ class AdaptiveModel(TypedCall, Saved):
         """Leave out what is made again: it holds addresses."""
         return {**vars(self), "_engine": None, "_stamp": (), "_answerers": {}}
 
+    @property
+    def note(self) -> str:
+        """What nobody said and a user should know: how images are prepared; empty if somebody did."""
+        return unsaid_images(self.network) if self.spec.preprocess.is_identity else ""
+
     def extra_repr(self) -> str:
         """Say what runs, and how."""
         spec, known = self.spec, "calibrated" if self.profile else "not calibrated"
-        return f"{spec.name}: {spec.method}, tile {spec.tile}, coarse level {spec.coarse_level}, {known}"
+        text = f"{spec.name}: {spec.method}, tile {spec.tile}, coarse level {spec.coarse_level}, {known}"
+        return f"{text}\nnote: {self.note}" if self.note else text

@@ -20,7 +20,7 @@ from foveal.compatibility.rounding import apart, in_double, rounding
 from foveal.compatibility.survey import find_dense_modules, with_dense
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan, grid
-from foveal.models.adapters import settle
+from foveal.models.adapters import settle, unsaid_images
 from foveal.ops import compose_tiles, halve
 from foveal.storage.channels import channels_of
 from foveal.storage.given import need
@@ -87,6 +87,7 @@ class _Check:
         except Exception as error:
             raise ValueError(f"the network fails on a plain image of {size[0]}x{size[1]}: {error}") from None
         _, notes = logits_of(answers.pop())
+        notes += tuple(filter(None, [unsaid_images(self.network)]))
         effort = Effort(whole, size)
         declared = tuple(getattr(self.network, "dense_modules", ()))
         findings, dense = find_dense_modules(self.network, image, two_levels(size, self.tile), declared)
