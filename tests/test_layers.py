@@ -22,7 +22,7 @@ ARROWS: dict[str, str] = {
     "models": "storage",
     "data": "storage",
     "cost": "storage geometry kernels",
-    "compatibility": "storage geometry ops tiles cost",
+    "compatibility": "storage geometry ops tiles models cost",
     "objectives": "storage",
     "policies": "storage geometry ops objectives",  # objectives: an online policy learns while it decides
     "exits": "storage fusion cost",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -12,7 +13,7 @@ import torch
 import foveal
 from foreign import Strided, UNet, lively, make_unet, picture
 from foveal.adaptive import AdaptiveModel
-from foveal.adaptive.opening import call_function
+from foveal.adaptive.opening import call_function, describe, renew_page
 from foveal.adaptive.source import Source, find_source
 from foveal.hub.card import CheckpointError
 
@@ -250,3 +251,22 @@ def test_models_go_to_a_hub_and_come_back(
     assert asked["name"] == "me/weeds"
     assert asked["revision"] == "v1"
     assert torch.equal(again(picture(), budget=0.4).logits, model(picture(), budget=0.4).logits)
+
+
+def test_the_card_follows_the_model_until_people_change_it(tmp_path: Path) -> None:
+    model = foveal.adapt(lively(Strided()))
+    model.save_pretrained(tmp_path)
+    card, before = tmp_path / "README.md", (tmp_path / "README.md").read_text()
+    assert "Agreement with the dense network" not in before
+    profile = model.calibrate([picture()[0], picture(seed=2)[0]])
+    shutil.copytree(tmp_path, tmp_path / "commanded")
+    renew_page(describe(model, tmp_path / "commanded" / "model.safetensors"), profile)  # as foveal adapt does
+    model.save_pretrained(tmp_path)
+    after = card.read_text()
+    assert (tmp_path / "commanded" / "README.md").read_text() == after
+    assert "Agreement with the dense network on" in after and "| coarse_to_fine |" in after
+    card.write_text(after.replace("Foveal", "Our own words. Foveal"))
+    edited = card.read_text()
+    model.spec = replace(model.spec, classes=("soil", "crop", "weed", "stone")[: len(model.spec.classes)])
+    model.save_pretrained(tmp_path)
+    assert card.read_text() == edited

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import foveal
 from foreign import Attending, Strided, UNet, lively, picture
 from foveal.adaptive import AdaptiveModel
+from foveal.methods import CoarseToFine, CoarseToFineConfig
 
 SIZE = (256, 352)
 
@@ -110,6 +111,7 @@ def test_dense_takes_no_plan_but_a_mask() -> None:
     model = foveal.adapt(lively(Strided()), method="dense")
     out = model(picture(size=SIZE), budget=1.0, mask=corner())
     assert torch.equal(out.labels[0] != 255, corner()[0])
+    assert out.reason.startswith("method dense takes no mask; the network runs on tiles at full resolution")
 
 
 def test_a_mask_as_people_have_it(tmp_path: Path) -> None:
@@ -134,3 +136,60 @@ def test_what_is_no_mask_is_refused(mask: Any) -> None:
     says = r"mask is .*; give a bool .* pixels \[1, 256, 352\], or of the wanted cells \[1, 8, 11\]"
     with pytest.raises(ValueError, match=says):
         model(picture(size=SIZE), budget=0.4, mask=mask)
+
+
+BORDERED = ["compiled", "layers"]
+
+
+@pytest.mark.parametrize("model", BORDERED, indirect=True)
+@pytest.mark.parametrize("budget", [0.5, 1.0])
+def test_the_border_of_a_mask_may_come_from_a_coarse_pass(model: AdaptiveModel, budget: float) -> None:
+    image, mask = picture(size=SIZE), torch.zeros(1, *SIZE, dtype=torch.bool)
+    mask[:, :128, :128] = True
+    edge = model(image, budget=budget, mask=mask)
+    coarse = model(image, budget=budget, mask=mask, mask_border="coarse")
+    assert torch.equal(coarse.labels == 255, ~mask)
+    assert torch.equal(coarse.levels >= 0, edge.levels >= 0)
+    assert torch.equal(model(image, budget=budget, mask=mask, mask_border="edge").labels, edge.labels)
+    tiles = (float(coarse.work[0] - edge.work[0]) * SIZE[0] * SIZE[1]) / 32**2
+    around = 3  # tiles of 128 px beside the first
+    assert tiles == pytest.approx(around) if budget == 1 else 0 <= tiles <= around
+
+    if budget == 1:
+        dense, beside = model(image, budget=1.0).logits, mask.clone()
+        beside[:, :112, :112] = False
+        error = [(out.logits - dense).abs().amax(1)[beside].mean() for out in (coarse, edge)]
+        assert error[0] < 0.6 * error[1], "a coarse pass borders better than nothing"
+
+
+@pytest.mark.parametrize("schedule", ["levels", "direct"])
+@pytest.mark.parametrize("budget", [0.35, 1.0])
+@torch.no_grad()
+def test_a_program_borders_masks_as_the_layers_do(budget: float, schedule: str) -> None:
+    engine, image = foveal.adapt(lively(UNet())).engine, picture(size=SIZE, count=2)
+    wanted = torch.rand(2, 8, 11, generator=torch.Generator().manual_seed(3)) < 0.3
+    config = CoarseToFineConfig(budget, schedule=schedule, mask_border="coarse")
+    layers = CoarseToFine.from_config(engine.network, config).eval().masked(image, wanted)
+    program = engine.make("coarse_to_fine", config).masked(image, wanted)
+    assert torch.equal(program.trace.work, layers.trace.work)
+    there = wanted.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, None].expand(-1, 4, -1, -1)
+    ours, theirs = (found.full_logits[there] for found in (program, layers))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model", BORDERED, indirect=True)
+def test_a_border_costs_no_more_than_what_is_left_out(model: AdaptiveModel) -> None:
+    image, mask = picture(size=SIZE), torch.ones(1, *SIZE, dtype=torch.bool)
+    whole = model(image, budget=1.0, mask=mask)
+    assert torch.equal(model(image, budget=1.0, mask=mask, mask_border="coarse").logits, whole.logits)
+    mask[:, 128:160, 160:192] = False
+    out = model(image, budget=1.0, mask=mask, mask_border="coarse")
+    assert float(out.work) == float(whole.work), "one tile of the coarse pass for the one left out"
+
+
+def test_borders_that_there_are_not_are_refused() -> None:
+    model, image = foveal.adapt(lively(Strided()), method="segblocks"), picture(size=SIZE)
+    with pytest.raises(ValueError, match="no mask_border named 'fine'; available: edge, coarse"):
+        model(image, budget=0.4, mask=corner(), mask_border="fine")
+    with pytest.raises(ValueError, match="mask_border is coarse, and method segblocks has no first pass"):
+        model(image, budget=0.4, mask=corner(), mask_border="coarse")

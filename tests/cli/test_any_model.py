@@ -183,6 +183,16 @@ def test_masks_leave_places_out(data: Path, tmp_path: Path) -> None:
             wanted = np.array(Image.open(image)).any(2)
         assert ((labels == 255) == ~wanted).all()
         assert sum(row["classes"].values()) == pytest.approx(1, abs=1e-3)
+    given = ("segment", image, "--model", OWN, "--mask", data / "masks", *out, "--budget", 1)
+    coarse = parsed(run(*given, "--method", "coarse_to_fine", "--mask-border", "coarse"))
+    edge = parsed(run(*given, "--method", "coarse_to_fine"))
+    assert edge["work"] < coarse["work"]
+    result = run(*given, "--method", "segblocks", "--mask-border", "coarse")
+    assert "has no setting mask_border" in result.stderr and "give --method coarse_to_fine" in result.stderr
+    dense = run(*given, "--method", "dense", "--mask-share", 0.5)
+    said = "method dense takes no mask; the network runs on tiles at full resolution instead"
+    assert parsed(dense)["reason"].startswith(said) and parsed(dense)["work"] < 1
+    assert parsed(dense)["work"] <= edge["work"]
     nothing = tmp_path / "nothing.png"
     Image.new("L", (120, 90)).save(nothing)
     row = parsed(run("segment", image, "--model", OWN, "--mask", nothing, *out))

@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from commands import lines_of, parsed, refused, run, small_model
 from foveal.data.image import save_image
@@ -227,3 +229,31 @@ def test_a_clip_is_evaluated_with_flicker_and_controls(tmp_path: Path) -> None:
     assert "leave it out with --video" in refused(
         run(*call, *asked, "--video", "clip", "--out", tmp_path / "o")
     )
+
+
+def test_a_mask_holds_the_rest_still(model: Path, frames: Path, tmp_path: Path) -> None:
+    wanted = torch.zeros(3, 96, 160)
+    wanted[:, 50:] = 1.0  # the square moves above
+    save_image(wanted, tmp_path / "where.png")
+    call = ("video", frames, "--model", model, "--json")
+    masked = run(*call, "-o", tmp_path / "still", "--mask", tmp_path / "where.png", "--mask-share", 0.5)
+    assert masked.exit_code == 0, masked.output
+    assert [row["work"] for row in lines_of(masked.stdout)] == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert all(row["work"] > 0 for row in lines_of(run(*call, "-o", tmp_path / "all").stdout))
+    for k in range(5):
+        labels = torch.from_numpy(np.array(Image.open(tmp_path / "still" / f"{k:06d}_labels.png")))
+        assert bool((labels[:64] == 255).all()) and bool((labels[64:] != 255).all())
+
+    alone = run(
+        *call, "-o", tmp_path / "each", "--mask", tmp_path / "where.png", "--method", "coarse_to_fine"
+    )
+    assert all(0 < row["work"] < 0.55 for row in lines_of(alone.stdout))
+    dense = run(*call, "-o", tmp_path / "dense", "--mask", tmp_path / "where.png", "--method", "dense")
+    assert "method dense takes no mask; the network runs on tiles at full resolution instead" in dense.stderr
+    assert all(0 < row["work"] < 0.8 for row in lines_of(dense.stdout))
+    save_image(wanted[:, :50], tmp_path / "small.png")
+    said = refused(run(*call, "-o", tmp_path / "no", "--mask", tmp_path / "small.png"))
+    assert "wants no pixel" in said
+    save_image(wanted[:, 10:], tmp_path / "small.png")
+    said = refused(run(*call, "-o", tmp_path / "no", "--mask", tmp_path / "small.png"))
+    assert "the mask has 160 x 86 px and the frame 160 x 96; give equal sizes" in said

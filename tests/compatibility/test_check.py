@@ -211,7 +211,7 @@ def test_what_holds_no_logits_is_refused(wrap: Callable[[Tensor], Any]) -> None:
 
 def test_a_network_that_fails_by_itself_is_refused() -> None:
     with pytest.raises(ValueError, match="fails on a plain image of 64x64"):
-        check(nn.Conv2d(5, 4, 3), (64, 64))
+        check(nn.Conv2d(5, 4, 3), (64, 64), channels=3)
 
 
 def nothing() -> int:
@@ -391,3 +391,16 @@ def test_a_plan_that_fails_is_not_sound() -> None:
     assert "64x64 px, levels mixed: it broke" in str(report)
     influenced = MixedRun((64, 64), True, 0.1, 1.0)
     assert "images of a batch influence one another" in str(replace(report, mixed=(influenced,)))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 12])
+def test_images_have_the_channels_that_a_network_takes(channels: int) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(channels, CHANNELS, 3, padding=1), nn.ReLU(), nn.Conv2d(CHANNELS, 2, 1)
+    ).eval()
+    assert foveal.check(network, SMALL).equal
+    image = torch.rand(1, channels, 40, 56)
+    with torch.no_grad():
+        torch.testing.assert_close(foveal.fuse(network)(image), network(image))
+    with pytest.raises(ValueError, match="fails on a plain image"):
+        foveal.check(network, SMALL, channels=channels + 1)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import foveal
 from foveal.compatibility import check
 from foveal.compatibility.lockstep import NotJudged, judge
 from foveal.compatibility.survey import with_dense
 from foveal.geometry.plan import Plan
+from foveal.models.adapters import Recognised, SmpAdapter
 from foveal.models.swiftnet import PyramidPooling
 from foveal.ops import halve
 from foveal.tiles import TileTensor, split
@@ -125,6 +127,7 @@ def test_both_sizes_are_judged_and_one_is_ragged() -> None:
     report = check(between(nn.ReLU()), (128, 128))
     assert [run.size for run in report.mixed] == [(128, 256)] * 2 + [(133, 141)] * 2
     assert all(run.difference is not None and not run.unjudged for run in report.mixed)
+    assert report.judged and str(report).startswith("Sequential runs on tiles\n")
     assert "4 random plans of mixed levels: finite, images kept apart, 4 equal one dense network" in str(
         report
     )
@@ -140,6 +143,10 @@ class Fickle(nn.Module):
 def test_a_network_that_cannot_be_judged_is_told() -> None:
     report = check(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Fickle()), (128, 160))
     assert report.equal  # it computes the same
+    assert not report.judged and not any(run.right or run.wrong for run in report.mixed)
+    assert str(report).startswith(
+        "Sequential runs on tiles, right at every level alone; not judged where levels are mixed\n"
+    )
     assert any("it calls different functions at different levels" in run.unjudged for run in report.mixed)
     assert "values of mixed levels are not compared at 128x160 px: it calls different" in str(report)
     plan = Plan(torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1]]], dtype=torch.int8), 32, (64, 128))
@@ -151,3 +158,35 @@ def test_the_network_is_left_as_it_is() -> None:
     network = between(PyramidPooling(8, 8, 9))
     check(network, (64, 96))
     assert not any("forward" in vars(module) for module in network.modules())
+
+
+class Picky(nn.Module):
+    """Refuses sides by default, as networks of a library do that can be told to let them be."""
+
+    requires_divisible_input_shape = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.requires_divisible_input_shape and x.shape[2] % 32:
+            raise RuntimeError(f"{x.shape[2]} is no multiple of 32")
+        return self.layers(x)
+
+
+def test_what_lets_a_network_run_is_set_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Library(SmpAdapter):
+        def recognise(self, network: nn.Module) -> Recognised | None:
+            settings = {"requires_divisible_input_shape": False}
+            return Recognised(settings=settings) if isinstance(network, Picky) else None
+
+    monkeypatch.setattr("foveal.models.adapters.ADAPTERS", (Library(),))
+    network = Picky()
+    report = check(network, (128, 160))
+    assert report.equal and {c.size for c in report.comparisons} == {(128, 160), (133, 173)}
+    assert network.requires_divisible_input_shape, "it is left as it is"
+    says = "Picky of segmentation_models_pytorch does not say how its images were prepared, so it is given"
+    assert f"note: {says}" in str(report) and f"note: {says}" in repr(foveal.adapt(network))
+    told = foveal.adapt(network, preprocess=foveal.Preprocess((0.5,), (0.5,)))
+    assert "note:" not in repr(told) and not told.note

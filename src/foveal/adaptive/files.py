@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def save(
     profile: CalibrationProfile | None,
     tuned: TunedSettings | None = None,
 ) -> None:
-    """Write an adaptive model into a folder, and its page if it has none; weights keep their precision.
+    """Write an adaptive model into a folder; weights keep their precision, a page that people changed stays.
 
     Raises:
         OSError: The folder cannot be written, or the disk is full; what was there is as it was.
@@ -52,8 +53,7 @@ def save(
             (folder / f"model.{name}.json").unlink(missing_ok=True)
         else:
             found.save(describe_model(prepared, spec, folder / WEIGHTS))
-    if not (folder / PAGE).exists():
-        write_atomically(folder / PAGE, str(ModelCard(card_text(spec, profile))))
+    write_page(folder, spec, profile)
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
@@ -148,6 +148,30 @@ def load_tuned(folder: Path, prepared: PreparedNetwork, spec: Specification) -> 
     return find_tuned(describe_model(prepared, spec, folder / WEIGHTS))
 
 
+def write_page(folder: Path, spec: Specification, profile: CalibrationProfile | None) -> None:
+    """Write the page of a model, unless people changed the one that is there.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if _is_generated(folder / PAGE):
+        write_atomically(folder / PAGE, str(ModelCard(card_text(spec, profile))))
+
+
+def _is_generated(page: Path) -> bool:
+    """Whether a page is as `card_text` wrote it, or is not there: nobody's words are lost with it."""
+    if not page.exists():
+        return True
+    text, _, mark = page.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n\n")
+    return mark == _mark(text)
+
+
+def _mark(text: str) -> str:
+    """Return the last line of a page: a comment by which one sees whether the text is as it was written."""
+    digest = hashlib.sha256(text.strip().encode()).hexdigest()[:16]
+    return f"<!-- written by foveal {digest}; kept as it is once it is changed -->"
+
+
 def check_name(name: str | Path) -> None:
     """Refuse what is no folder and cannot be a repository.
 
@@ -203,4 +227,5 @@ def card_text(spec: Specification, profile: CalibrationProfile | None) -> str:
         lines += ["| method | budget | work | agreement |", "|---|---|---|---|"]
         lines += [f"| {r.method} | {r.budget:g} | {r.work:.3f} | {r.agreement:.1%} |" for r in profile.curve]
     data = ModelCardData(library_name="foveal", pipeline_tag="image-segmentation", tags=TAGS)
-    return "\n".join(["---", data.to_yaml(), "---", "", *lines]) + "\n"
+    text = str(ModelCard("\n".join(["---", data.to_yaml(), "---", "", *lines]))).strip()
+    return f"{text}\n\n{_mark(text)}\n"

@@ -29,6 +29,7 @@ from foveal.geometry.plan import SKIP
 from foveal.hub.checkpoint import Compiled, Model
 from foveal.methods import Prediction
 from foveal.methods.base import refuse_tracing
+from foveal.models.adapters import unsaid_images
 from foveal.program import Program
 from foveal.storage.given import need, need_path
 from foveal.storage.labels import VOID
@@ -112,6 +113,7 @@ class AdaptiveModel(TypedCall, Saved):
         threshold: float | None = None,
         mask: Any = None,
         mask_share: float = 0.0,
+        mask_border: str = "edge",
         always_adapt: bool = False,
     ) -> AdaptiveResult | list[AdaptiveResult]:
         """Segment images. Exactly one limit is given; another one with the next call costs nothing.
@@ -127,6 +129,8 @@ class AdaptiveModel(TypedCall, Saved):
                 or an array that is not 0 where wanted; a list of them for a list of images. What is not
                 wanted costs nothing and gets label 255.
             mask_share: A cell is wanted if more than this share of its pixels is.
+            mask_border: What the edge of a mask borders on: "edge", zeros as beyond the image's edge, or
+                "coarse", a first pass that goes one cell beyond the mask, and costs its tiles.
             always_adapt: Whether tiles run also where they are predicted to save nothing.
 
         Returns:
@@ -139,13 +143,14 @@ class AdaptiveModel(TypedCall, Saved):
         if torch.compiler.is_dynamo_compiling():  # its layers are compiled already, or run one by one
             limits: Any = {"budget": budget, "latency_ms": latency_ms, "risk": risk, "threshold": threshold}
             eager = torch.compiler.disable(self.forward)
-            return eager(image, **limits, mask=mask, mask_share=mask_share, always_adapt=always_adapt)
+            given: Any = {"mask": mask, "mask_share": mask_share, "mask_border": mask_border}
+            return eager(image, **limits, **given, always_adapt=always_adapt)
         if self.training:
             raise ValueError(
                 "the model is in training mode; call model.eval(), and train the network before foveal.adapt"
             )
         request = Request.read(
-            always_adapt, budget=budget, latency_ms=latency_ms, risk=risk, threshold=threshold
+            always_adapt, mask_border, budget=budget, latency_ms=latency_ms, risk=risk, threshold=threshold
         )
         if is_one(image):
             return self._segment(image, request, mask, mask_share)
@@ -223,6 +228,8 @@ class AdaptiveModel(TypedCall, Saved):
         if mask is not None and not bool(mask.cells.any()):
             return nothing_wanted(mask.pixels, tile, self.spec.classes, self.spec.palette)
         choice = answerer.choose(padded)
+        if mask is not None and answerer.setup.instead:
+            choice = replace(choice, reason=answerer.setup.instead)
         method: Callable[..., Prediction] = answerer.method(choice)
         if mask is not None:
             method = partial(answerer.method_for_mask(choice).masked, wanted=mask.cells)
@@ -292,7 +299,13 @@ class AdaptiveModel(TypedCall, Saved):
         """Leave out what is made again: it holds addresses."""
         return {**vars(self), "_engine": None, "_stamp": (), "_answerers": {}}
 
+    @property
+    def note(self) -> str:
+        """What nobody said and a user should know: how images are prepared; empty if somebody did."""
+        return unsaid_images(self.network) if self.spec.preprocess.is_identity else ""
+
     def extra_repr(self) -> str:
         """Say what runs, and how."""
         spec, known = self.spec, "calibrated" if self.profile else "not calibrated"
-        return f"{spec.name}: {spec.method}, tile {spec.tile}, coarse level {spec.coarse_level}, {known}"
+        text = f"{spec.name}: {spec.method}, tile {spec.tile}, coarse level {spec.coarse_level}, {known}"
+        return f"{text}\nnote: {self.note}" if self.note else text

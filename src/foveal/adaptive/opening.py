@@ -13,11 +13,12 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from foveal.adaptive.adapt import adapt
 from foveal.adaptive.engine import describe_model
-from foveal.adaptive.files import CONFIG, WEIGHTS, save
+from foveal.adaptive.files import CONFIG, WEIGHTS, save, write_page
 from foveal.adaptive.model import AdaptiveModel
 from foveal.adaptive.pairs import with_small
 from foveal.adaptive.source import imported, is_function_name
 from foveal.adaptive.spec import Specification
+from foveal.calibration.profile import CalibrationProfile
 from foveal.data.raster import COLOUR, ImageFormat
 from foveal.hub.card import CheckpointError
 from foveal.hub.checkpoint import Model, load_model, save_model
@@ -144,6 +145,14 @@ def scale_of(model: Model) -> float:
     """Return the share of its sides that an image is shrunk to before a model sees it."""
     spec = model.spec if isinstance(model, AdaptedModel) else None
     return 1.0 if spec is None else spec.scale
+
+
+def renew_page(model: Model, profile: CalibrationProfile) -> None:
+    """Write the page of a saved model again after calibration; one that people changed stays."""
+    if not isinstance(model, AdaptedModel) or model.spec is None or model.file is None:
+        return
+    if (folder := find_saved(str(model.file.parent))) is not None:
+        write_page(folder, model.spec, profile)
 
 
 def save_copy(model: Model, folder: Path) -> Model:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from foveal.compatibility.logits import Path, follow, path_of
+from foveal.storage.channels import channels_of
 from foveal.storage.schema import MOST_CHANNELS, MOST_CLASSES, Stride
 
 SIDES = 128, 256
@@ -79,11 +80,6 @@ def find_shape(
     found = multiple or (1 if _takes_any_size(network, channels, path, stride) else coarsest)
     aligned = any(watch.align_corners for watch in runs)
     return NetworkShape(channels, logits.shape[1], path, stride, coarsest, found, aligned)
-
-
-def channels_of(network: nn.Module) -> int:
-    """Return how many channels the images of a network have: those of its first convolution, else 3."""
-    return next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
 
 
 def _run(network: nn.Module, channels: int, size: tuple[int, int]) -> Any:

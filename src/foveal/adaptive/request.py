@@ -19,12 +19,15 @@ from foveal.calibration.tuned import TunedSettings
 from foveal.geometry.plan import check_budget
 from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig
 from foveal.methods.config import settings_of
+from foveal.storage.labels import MASK_BORDERS
 from foveal.storage.names import find
 from foveal.storage.reading import shorten
 
 Kind = Literal["budget", "latency_ms", "risk", "threshold"]
 DENSE, MASKED = "dense", "masked"
 """Keys of the dense network, and of what leaves places out."""
+MASK_BORDER = "mask_border"
+"""Setting of methods whose first pass can go beyond a mask."""
 ANY = 0.5
 """A budget to start from where a latency chooses it."""
 
@@ -37,19 +40,22 @@ class Request:
         kind: What is limited.
         value: Share of the dense work; time [ms]; expected disagreement with dense; gain per tile.
         always_adapt: Whether tiles run also where they are predicted to save nothing.
+        mask_border: What the edge of a mask borders on: "edge", as at the image's, or "coarse", a first pass.
     """
 
     kind: Kind
     value: float
     always_adapt: bool = False
+    mask_border: str = "edge"
 
     @classmethod
-    def read(cls, always_adapt: bool, **given: float | None) -> Request:
+    def read(cls, always_adapt: bool, mask_border: str = "edge", **given: float | None) -> Request:
         """Take the one limit that is given.
 
         Raises:
-            ValueError: None is given, or more than one, or it is no number.
+            ValueError: None is given, or more than one, or it is no number; or there is no such border.
         """
+        find(mask_border, dict.fromkeys(MASK_BORDERS), "mask_border")
         limits = {name: value for name, value in given.items() if value is not None}
         if len(limits) != 1:
             shown = ", ".join(f"{name}={value}" for name, value in limits.items()) or "no limit"
@@ -59,7 +65,7 @@ class Request:
         ((name, value),) = limits.items()
         if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
             raise ValueError(f"{name} is {shorten(repr(value), 60)}; give a number")
-        return cls(name, float(value), always_adapt)
+        return cls(name, float(value), always_adapt, mask_border)
 
 
 @dataclass
@@ -92,7 +98,7 @@ class Answerer:
             config = self.risk.config if self.risk else self._config(kind, value)
             chosen = Chosen(self.spec.method, config)
         self.why = chosen.why
-        self.setup = Setup(self.engine, chosen.method, chosen.config)
+        self.setup = Setup(self.engine, chosen.method, self._bordered(chosen))
         latency = value if kind == "latency_ms" else None
         self.selector = BudgetSelector(self.setup, latency, self.request.always_adapt)
         self.selector.setting = self.risk.setting if self.risk else None
@@ -135,6 +141,21 @@ class Answerer:
         if self.risk is None or self.risk.setting.share == 1:
             return method
         return self.risk.mixed(method, dense())
+
+    def _bordered(self, chosen: Chosen) -> MethodConfig:
+        """Return the settings with the border of masks that is asked for.
+
+        Raises:
+            ValueError: The method computes nothing beyond a mask.
+        """
+        if self.request.mask_border == "edge":
+            return chosen.config
+        if MASK_BORDER not in settings_of(type(chosen.config)):
+            raise ValueError(
+                f"mask_border is {self.request.mask_border}, and method {chosen.method} has no first pass "
+                f'that could go beyond a mask; give mask_border="edge", or adapt with method="{METHOD}"'
+            )
+        return replace(chosen.config, mask_border=self.request.mask_border)  # type: ignore[call-arg]
 
     def _tuned(self, kind: Kind, value: float) -> Chosen | None:
         """Choose among what `foveal tune` found; None if there is nothing, or another limit is given."""

@@ -32,7 +32,7 @@ class AdaptiveResult:
         plan: The last plan, of the padded images; None if whole images ran, or a program under a mask.
         levels: Level that the answer comes from, per cell [N, Gh, Gw]; 0 full, 1 half, ..., -1 not computed.
         work: Share of the dense work per image [N].
-        reason: Why the dense network ran; empty if it did not.
+        reason: Why the dense network ran, on tiles under a mask; empty if it did not.
         predicted_ms: Time that the cost model of this machine predicts per image [ms]; None without one.
         tile: Side of a cell [px].
         classes: Names of the classes.
@@ -151,6 +151,7 @@ class Limits(TypedDict, total=False):
     threshold: float | None
     mask: OneMask | Sequence[OneMask] | None
     mask_share: float
+    mask_border: str
     always_adapt: bool
 
 

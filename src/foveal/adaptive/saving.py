@@ -35,7 +35,7 @@ class Saved(ModelHubMixin):
     def save_pretrained(
         self, save_directory: str | Path, *, push_to_hub: bool = False, **options: Any
     ) -> str | None:
-        """Write the model into a folder, every file whole or not at all, and its page if it has none.
+        """Write the model into a folder, every file whole or not at all; a page that people changed stays.
 
         Args:
             save_directory: The folder; made if absent.

@@ -132,9 +132,10 @@ def configure(model: Model, method: str, budget: float, given: Settings) -> Meth
     known = settings_of(kind)
     strange = [name for name in given if name not in known]
     if strange:
-        raise ValueError(
-            f"method {method} has no setting {', '.join(strange)}; it has {', '.join(known) or 'none'}"
-        )
+        able = [name for name, other in METHODS.items() if set(strange) <= set(settings_of(other.Config))]
+        remedy = f"; give --method {' or '.join(able)} for it" if able else ""
+        has = ", ".join(known) or "none"
+        raise ValueError(f"method {method} has no setting {', '.join(strange)}; it has {has}{remedy}")
     check_budget(budget)
     values: dict[str, Any] = {k: v for k, v in model.card.recommended.items() if k in known}
     profile = find_profile(model) if method == METHOD else None

@@ -19,9 +19,11 @@ from torch import Tensor
 from foveal import __version__
 from foveal.calibration.cost_model import CostModel, Measurement
 from foveal.calibration.engine import Engine
+from foveal.calibration.profile import METHOD
 from foveal.cost import alternate
 from foveal.kernels.build import built
 from foveal.methods import METHODS, AdaptiveSegmenter, MethodConfig, Resources
+from foveal.methods.config import settings_of
 from foveal.methods.scaling import config_within, pixel_share
 from foveal.ops import tuning
 from foveal.storage.store import Store
@@ -95,7 +97,22 @@ class Setup:
         """
         if not dense and METHODS[self.method].supports_masks:
             return self.make(budget)
-        return self.engine.make(TILED, METHODS[TILED].Config(1.0, scale=self.config.scale, **self.tiles))
+        border = self.config.settings.get("mask_border") or "edge"
+        tiled = METHOD if border == "coarse" else TILED
+        known = settings_of(METHODS[tiled].Config)
+        values: dict[str, Any] = {**self.tiles, "mask_border": border, "scale": self.config.scale}
+        config = METHODS[tiled].Config(1.0, **{name: values[name] for name in known if name in values})
+        return self.engine.make(tiled, config)
+
+    @property
+    def instead(self) -> str:
+        """Say in a sentence what runs under a mask in place of a method that takes none; empty if it does."""
+        if METHODS[self.method].supports_masks:
+            return ""
+        return (
+            f"method {self.method} takes no mask; the network runs on tiles at full resolution instead, "
+            f"whatever the budget, and leaves out what is not wanted"
+        )
 
     def make_dense(self) -> AdaptiveSegmenter:
         """Make the dense network, on images shrunk by the scale of the settings."""

@@ -85,7 +85,7 @@ def adapt(
 
     Afterwards `segment` and `evaluate` take --method coarse_to_fine with --budget, --latency or --risk.
     """
-    from foveal.adaptive.opening import save_copy
+    from foveal.adaptive.opening import renew_page, save_copy
     from foveal.calibration.adapt import adapt as measure
     from foveal.calibration.adapt import check
     from foveal.calibration.engine import find_engine, int8_scales
@@ -109,6 +109,7 @@ def adapt(
     scales = int8_scales(engine, found) if precision == "int8" else None
     profile = replace(measure(loaded, found, candidates, parts_bar(), engine, labels), scales=scales)
     file = profile.save(loaded)
+    renew_page(loaded, profile)
     picture = _picture(profile, file)
     if json:
         echo_json({"model": loaded.name, "profile": str(file), "picture": picture} | _row(profile))

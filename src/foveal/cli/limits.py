@@ -11,11 +11,24 @@ from foveal.cli.method_options import Settings
 
 if TYPE_CHECKING:
     from foveal.calibration.engine import Engine
-    from foveal.inference.video import Paced
+    from foveal.inference.video import MaskedFrames, Paced
     from foveal.methods import AdaptiveSegmenter
 
 FIRST = 1.0
 """Budget of a first frame: everything is seen once, and later frames pay only for what changes."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where the frames of a video are wanted.
+
+    Attributes:
+        file: Image that is not 0 there.
+        share: A tile is wanted if more than this share of it is.
+    """
+
+    file: str
+    share: float
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,27 @@ def make_paced(engine: Engine, method: str, limits: Limits, settings: Settings) 
         paces.append(Latency(limits.latency))
     make = partial(_make, engine, method, settings, limits.latency is not None)
     return Paced(make, paces, limits.most, kind.uses_memory)
+
+
+def make_masked(
+    paced: Paced, engine: Engine, method: str, settings: Settings, region: Region
+) -> MaskedFrames:
+    """Make what segments frames where they are wanted.
+
+    Raises:
+        ValueError: The mask cannot be read, or wants nothing; or a setting does not fit.
+    """
+    from foveal.calibration.configure import configure
+    from foveal.calibration.latency import Setup
+    from foveal.data.raster import read_raster
+    from foveal.inference.video import MaskedFrames
+
+    wanted = read_raster(region.file).given()
+    if not bool(wanted.any()):
+        raise ValueError(f"--mask {region.file} wants no pixel; give one that is not 0 everywhere")
+    config = configure(engine.model, method, paced.most, settings)
+    setup = Setup(engine, method, config, engine.model.resources)
+    return MaskedFrames(paced, setup, wanted, region.share)
 
 
 def _make(engine: Engine, method: str, settings: Settings, timed: bool, share: float) -> AdaptiveSegmenter:

@@ -92,6 +92,7 @@ class CheckRow:
         declared: Modules that the network itself sends through a dense map.
         dense_modules: Further modules that would have to; None if that mends nothing.
         equal: Whether every level alone gives the dense answer, and mixed ones run.
+        judged: Whether values of mixed levels were found right; not where nothing could tell.
         comparisons: Every level alone, at a round size and a ragged one.
         mixed: Random plans of several levels.
         dense_share: Share of the dense network's MACs that the dense modules take; None if it cannot run.
@@ -107,6 +108,7 @@ class CheckRow:
     declared: tuple[str, ...]
     dense_modules: tuple[str, ...] | None
     equal: bool
+    judged: bool
     comparisons: tuple[Comparison, ...]
     mixed: tuple[MixedRun, ...]
     dense_share: float | None
@@ -125,6 +127,7 @@ def check_row(name: str, report: NetworkReport, method: str, gain: Gain | None) 
         declared=report.declared,
         dense_modules=report.dense_modules,
         equal=report.equal,
+        judged=report.judged,
         comparisons=report.comparisons,
         mixed=report.mixed,
         dense_share=report.dense_share,

@@ -28,6 +28,9 @@ MaskOption = Annotated[
     str | None,
     typer.Option(help="Where to compute: an image, not 0 where wanted; a folder of one each; or nodata."),
 ]
+MaskShareOption = Annotated[
+    float, typer.Option(min=0, max=0.999, help="A tile runs if more than this share of it is wanted.")
+]
 BudgetOption = Annotated[
     float | None, typer.Option(help="Share of the dense work, above 0 and at most 1; default 0.4.")
 ]

@@ -16,6 +16,7 @@ from foveal.cli.options import (
     JsonOption,
     KeepOption,
     MaskOption,
+    MaskShareOption,
     MethodOption,
     PrecisionOption,
     RepeatOption,
@@ -56,6 +57,7 @@ def segment(
     risk: RiskOption = None,
     precision: PrecisionOption = "f32",
     mask: MaskOption = None,
+    mask_share: MaskShareOption = 0.0,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
     compare: Annotated[bool, typer.Option("--compare", help="Also time the dense network.")] = False,
     always_adapt: Annotated[
@@ -82,6 +84,7 @@ def segment(
     named = {"method": method, "precision": precision}
     aim["named"] = frozenset(name for name in named if given(ctx, name))
     runner = make_runner(loaded, method, budget, given_settings(ctx), **aim)
+    runner.mask_share = mask_share
     files, failures = find_images(images)
     make_folder(out)
     prepare(threads, keep_memory)

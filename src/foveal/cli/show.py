@@ -88,7 +88,6 @@ def check(
     Exit code 1 if an operation has no rule, or the answers differ.
     """
     sides = parse_size(size)
-    from foveal.adaptive.probe import channels_of
     from foveal.cli.listing import check_row
     from foveal.compatibility import check as check_network
     from foveal.methods import METHODS
@@ -96,7 +95,7 @@ def check(
 
     find(method, METHODS, "method")
     found = open_network(ctx, network)
-    result = check_network(found, sides, tile, channels_of(found))
+    result = check_network(found, sides, tile)
     gain = _gain(found, result, method, sides)
     if json:
         echo_json(check_row(network, result, method, None if isinstance(gain, str) else gain))

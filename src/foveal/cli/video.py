@@ -14,15 +14,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveal.cli.errors import echo_json, say
-from foveal.cli.limits import Limits, make_paced
+from foveal.cli.limits import Limits, Region, make_masked, make_paced
 from foveal.cli.method_options import MethodCommand, given_settings
 from foveal.cli.model_options import ModelOption, open_model
-from foveal.cli.options import BudgetOption, JsonOption, PrecisionOption, ThreadsOption, announce, prepare
+from foveal.cli.options import (
+    BudgetOption,
+    JsonOption,
+    MaskShareOption,
+    PrecisionOption,
+    ThreadsOption,
+    announce,
+    prepare,
+)
 from foveal.cli.signals import Ended, finishing
 
 if TYPE_CHECKING:
-    from foveal.inference.video import FrameResult, Paced, Sink, Sound, Source
+    from foveal.inference.video import FrameResult, MaskedFrames, Paced, Sink, Sound, Source
     from foveal.tiles.memory import Memory
+
+    Frames = Paced | MaskedFrames
 
 TIMED = 1000
 """Frames whose times are kept."""
@@ -71,6 +81,10 @@ def video(
         Path | None,
         typer.Option(help="File of what is kept between frames: read if it is there, written at the end."),
     ] = None,
+    mask: Annotated[
+        str | None, typer.Option(help="Where to compute in every frame: an image, not 0 where wanted.")
+    ] = None,
+    mask_share: MaskShareOption = 0.0,
     precision: PrecisionOption = "f32",
     threads: ThreadsOption = None,
     json: JsonOption = False,
@@ -89,9 +103,15 @@ def video(
 
     loaded, limits = open_model(ctx, model), Limits(budget, long_run, latency)
     engine = find_engine(loaded, precision)
-    made = make_paced(engine, method, limits, given_settings(ctx))
+    paced = make_paced(engine, method, limits, given_settings(ctx))
+    made: Frames = paced
     if engine.warning and not quiet:
         announce(engine.warning)
+    if mask is not None:
+        region = Region(mask, mask_share)
+        made = masked = make_masked(paced, engine, method, given_settings(ctx), region)
+        if masked.setup.instead and not quiet:
+            announce(masked.setup.instead)
     if memory is not None:
         _check_memory(method)
     rate = None if fps is None else Fraction(fps).limit_denominator(1001)
@@ -158,7 +178,7 @@ class StreamReport:
 
 
 def _run(
-    method: Paced,
+    method: Frames,
     frames: Source,
     sink: Sink,
     report: StreamReport,

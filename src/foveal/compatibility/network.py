@@ -20,7 +20,9 @@ from foveal.compatibility.rounding import apart, in_double, rounding
 from foveal.compatibility.survey import find_dense_modules, with_dense
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan, grid
+from foveal.models.adapters import settle, unsaid_images
 from foveal.ops import compose_tiles, halve
+from foveal.storage.channels import channels_of
 from foveal.storage.given import need
 from foveal.tiles import NoTileRule, WrongGeometry, split
 from foveal.tiles.tensor import EXACT
@@ -40,7 +42,7 @@ def check(
     network: nn.Module,
     size: tuple[int, int] = (256, 256),
     tile: int = 32,
-    channels: int = 3,
+    channels: int | None = None,
     multiple: int = 1,
 ) -> NetworkReport:
     """Run a network on tiles, list what has no rule, and compare it with its dense self.
@@ -55,7 +57,8 @@ def check(
         network: Module from images [N, C, H, W] to logits; it is left as it is.
         size: Height and width of the random images that it runs on [px].
         tile: Side of a tile [px].
-        channels: Channels of the images.
+        channels: Channels of the images; the network's `in_channels`, or those of its first convolution, if
+            None.
         multiple: Sides of the images that it will get are multiples of it [px]. Levels are compared where
             they are so on the reduced image too; elsewhere they must run.
 
@@ -63,8 +66,11 @@ def check(
         ValueError: The network cannot even run on a plain image, or returns no tensor.
     """
     need(network, nn.Module, "network", "a torch.nn.Module from images to logits")
+    channels = channels_of(network) if channels is None else channels
+    tried = copy.deepcopy(network).eval()
+    settle(tried)
     with torch.no_grad():
-        return _Check(copy.deepcopy(network).eval(), tile, channels, multiple).run(size)
+        return _Check(tried, tile, channels, multiple).run(size)
 
 
 class _Check:
@@ -81,6 +87,7 @@ class _Check:
         except Exception as error:
             raise ValueError(f"the network fails on a plain image of {size[0]}x{size[1]}: {error}") from None
         _, notes = logits_of(answers.pop())
+        notes += tuple(filter(None, [unsaid_images(self.network)]))
         effort = Effort(whole, size)
         declared = tuple(getattr(self.network, "dense_modules", ()))
         findings, dense = find_dense_modules(self.network, image, two_levels(size, self.tile), declared)

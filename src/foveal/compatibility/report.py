@@ -82,15 +82,20 @@ class MixedRun:
 
     @property
     def sound(self) -> bool:
-        """Whether it ran, gave finite logits that are right as far as known, and kept the images apart."""
+        """Whether it ran, gave finite logits that are not known to be wrong, and kept the images apart."""
         allowed = max(TOLERANCE * self.scale, self.rounding)
-        return self.finite and self.influence is not None and self.influence <= allowed and self.right
+        return self.finite and self.influence is not None and self.influence <= allowed and not self.wrong
 
     @property
     def right(self) -> bool:
-        """Whether the logits are what the plan means, as far as that could be computed."""
+        """Whether the logits are what the plan means; not where that could not be computed."""
+        return self.difference is not None and not self.wrong
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the logits are known to be others than the plan means."""
         allowed = max(MIXED_TOLERANCE * max(self.scale, 1e-30), self.rounding)
-        return self.difference is None or self.difference <= allowed
+        return self.difference is not None and not self.difference <= allowed
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,11 @@ class NetworkReport:
         ran = [c for c in self.comparisons if not c.geometry]
         starts = bool(ran) and ran[0].size == self.comparisons[0].size and ran[0].level == 0
         return starts and all(c.equal for c in ran) and all(run.sound for run in self.mixed)
+
+    @property
+    def judged(self) -> bool:
+        """Whether values under a plan of mixed levels were found right, where they could be at all."""
+        return any(run.right for run in self.mixed)
 
     @property
     def whole_map_modules(self) -> tuple[str, ...]:
@@ -179,7 +189,9 @@ class NetworkReport:
             return f"{self.network} does not run on tiles {why}"
         with_these = f" with dense_modules={self.dense_modules!r}" if self.dense_modules else ""
         verdict = "runs" if self.equal else "does NOT give the dense answer"
-        return f"{self.network} {verdict} on tiles{with_these}"
+        unknown = ", right at every level alone; not judged where levels are mixed"
+        said = unknown if self.equal and not self.judged else ""
+        return f"{self.network} {verdict} on tiles{with_these}{said}"
 
     def _runs(self) -> list[str]:
         lines = []
@@ -201,7 +213,7 @@ class NetworkReport:
         lines = []
         for run in self.mixed:
             where = f"{run.size[0]}x{run.size[1]} px, levels mixed"
-            if not run.right:
+            if run.wrong:
                 lines.append(
                     f"{where}: NOT what one dense network a level gives (difference {run.difference:.2g})"
                 )

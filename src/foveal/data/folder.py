@@ -18,7 +18,11 @@ from foveal.storage.schema import Byte, Colour, Count, Name, read_as
 LAYOUT = "expected images/[SPLIT/]NAME.jpg and masks/[SPLIT/]NAME.png (or labels/), one stem a pair"
 BINARY = (0, VOID)
 """Values of masks that other tools write for background and foreground."""
-CLASS_FILE_SHAPE = (
+FAR, MOST_GREYS = 8, 32
+"""Classes written as grey levels are at least so far apart, and at most so many."""
+SPARSE = 4
+"""Values that reach so many times as far as there are of them are no class ids."""
+CLASS_FILE_SHAPE = (  # beside "classes" also "ignore_index" and "values"
     '{"classes": ["road", ...], "palette": [[128, 64, 128], ...]} or'
     ' {"classes": [{"id": 0, "name": "road", "color": [128, 64, 128]}, ...]} with ids 0, 1, ... without gaps'
 )
@@ -36,23 +40,26 @@ class _ClassFile:
     classes: tuple[Name, ...] | tuple[_Entry, ...]
     palette: tuple[Colour, ...] | None = None
     ignore_index: Byte | None = None
+    values: tuple[Byte, ...] | None = None
 
 
 class ClassList(NamedTuple):
-    """Class names, one colour each, and the pixel value that means void; None if nobody says."""
+    """Class names, a colour each, and the pixel values of void and of the classes; None if nobody says."""
 
     names: tuple[str, ...]
     palette: Palette
     void: int | None = None
+    values: tuple[int, ...] | None = None
 
 
 def open_folder(root: str | Path, split: str = "test") -> Dataset:
     """Open plain folders of images and masks, where a pixel of a mask is its class id, 255 void.
 
     Folders without a SPLIT level hold one split, which is opened whatever `split` says. Names and
-    colours come from ROOT/classes.json, which may also give another void value as "ignore_index".
-    Without that file all masks of all splits are read once to find the number of classes. Masks that hold
-    0 and 255 and nothing else are background and foreground, unless "ignore_index" is given.
+    colours come from ROOT/classes.json, which may also give another void value as "ignore_index", and the
+    pixel value of every class as "values". Without that file all masks of all splits are read once to find
+    the number of classes. Masks that hold 0 and 255 and nothing else are background and foreground, unless
+    "ignore_index" is given; a few evenly spaced grey levels from 0 on are a class each.
 
     Args:
         root: the folder that holds images/, masks/ (or labels/) and perhaps classes.json.
@@ -71,20 +78,23 @@ def open_folder(root: str | Path, split: str = "test") -> Dataset:
     class_file = root / "classes.json"
     listed = read_classes(class_file) if class_file.exists() else None
     unsure = listed is None or (len(listed.names) == 2 and listed.void is None)
-    values = _values_in(masks) if unsure else ()
+    values = _values_in(masks) if unsure or (listed and listed.values) else ()
     total = len(pairs) + len(without)
     notes = [f"{len(without)} of {total} images have no mask, such as {without[0].name}"] if without else []
-    remap: Tensor | None = None
-    if values == BINARY:
-        notes.append(f"{masks} holds 0 and {VOID} alone: background and foreground")
-        remap = _remap(VOID, 1)
-        names, palette, _ = listed or ClassList(("background", "foreground"), default_palette(2))
+    if (listed is None or listed.values is None) and (written := _written(values, masks)) is not None:
+        known, what = ClassList(*(listed or _named(len(written), BINARY == written))), _listing(written)
+        listed, counted = known._replace(values=written), listed is None and written != BINARY
+        meaning = "background and foreground" if written == BINARY else "a class each, from 0 on"
+        notes.append(f"{masks} holds {what} alone: {meaning}")
     else:
-        names, palette, void = listed or _counted(values, masks)
-        remap = None if void is None or void == VOID else _remap(void, VOID)
+        listed, counted = listed or _counted(values, masks), listed is None
+    names, palette, void, of_classes = listed
+    remap: Tensor | None = None if void is None or void == VOID else _remap(void, VOID)
+    if of_classes is not None:
+        remap = _table(of_classes, VOID if void is None else void, values, masks)
     name = f"{root.resolve().name}/{split}"
     found = Dataset(name, names, palette, pairs, remap, unlabelled=without, notes=tuple(notes))
-    return replace(found, counted=listed is None and values != BINARY)
+    return replace(found, counted=counted)
 
 
 def read_classes(path: Path) -> ClassList:
@@ -118,7 +128,8 @@ def _listed(file: _ClassFile) -> ClassList:
     _require(0 < len(names) <= VOID)
     palette = default_palette(len(names)) if palette is None else palette
     _require(len(palette) == len(names))
-    return ClassList(names, palette, file.ignore_index)
+    _require(file.values is None or len(file.values) == len(set(file.values)) == len(names))
+    return ClassList(names, palette, file.ignore_index, file.values)
 
 
 def _require(condition: bool) -> None:
@@ -147,11 +158,43 @@ def _values_in(masks: Path) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def _written(values: tuple[int, ...], masks: Path) -> tuple[int, ...] | None:
+    """Return the values that classes are written as, where they are grey levels and no ids; None if not.
+
+    Raises:
+        ValueError: They may be grey levels, and may be something else.
+    """
+    if values == BINARY:
+        return values
+    known = tuple(value for value in values if value != VOID)
+    step = known[1] if len(known) > 2 else 0
+    if step < FAR or len(known) > MOST_GREYS or known != tuple(range(0, step * len(known), step)):
+        return None
+    if VOID in values and known[-1] + step == VOID:
+        raise ValueError(
+            f"{masks} holds {_listing(values)} alone, evenly spaced, and {VOID} may be a class or void; name "
+            f'the classes and their "values" in {masks.parent / "classes.json"}'
+        )
+    return known
+
+
+def _listing(values: tuple[int, ...]) -> str:
+    """Write values as "0, 85 and 170", the first few of many."""
+    some = [str(value) for value in values[:MOST_GREYS]]
+    return f"{', '.join(some[:-1])} and {some[-1]}" + (" ..." if len(values) > MOST_GREYS else "")
+
+
+def _named(count: int, binary: bool) -> ClassList:
+    """Name classes that nobody named."""
+    names = ("background", "foreground") if binary else tuple(f"class_{index:02d}" for index in range(count))
+    return ClassList(names, default_palette(count))
+
+
 def _counted(values: tuple[int, ...], masks: Path) -> ClassList:
     """Count the classes from the values that masks hold.
 
     Raises:
-        ValueError: There is none, or two values leave open what they are.
+        ValueError: There is none, or the values leave open what they are.
     """
     known = [value for value in values if value != VOID]
     if not known:
@@ -161,8 +204,30 @@ def _counted(values: tuple[int, ...], masks: Path) -> ClassList:
             f"{masks} holds the values {known[0]} and {known[1]} alone, no ids 0 and 1; give 0 and 255 for "
             f"two classes, or name all classes in {masks.parent / 'classes.json'}."
         )
-    names = tuple(f"class_{index:02d}" for index in range(known[-1] + 1))
-    return ClassList(names, default_palette(len(names)))
+    if known[-1] >= SPARSE * len(known):
+        raise ValueError(
+            f"{masks} holds {_listing(tuple(known))} alone, too far apart for class ids; name the classes "
+            f'and their "values" in {masks.parent / "classes.json"}, or all {known[-1] + 1} if they are ids.'
+        )
+    return _named(known[-1] + 1, binary=False)
+
+
+def _table(of_classes: tuple[int, ...], void: int, found: tuple[int, ...], masks: Path) -> Tensor:
+    """Return the table from the values of masks to labels.
+
+    Raises:
+        ValueError: Masks hold other values too.
+    """
+    strange = tuple(value for value in found if value not in (*of_classes, void, VOID))
+    if strange:
+        raise ValueError(
+            f"{masks} holds {_listing(strange)} too, and {masks.parent / 'classes.json'} has the values "
+            f"{_listing(of_classes)}; give all, or ignore_index for void."
+        )
+    table = torch.full((256,), VOID, dtype=torch.uint8)
+    for label, value in enumerate(of_classes):
+        table[value] = label
+    return table
 
 
 def _remap(value: int, label: int) -> Tensor:

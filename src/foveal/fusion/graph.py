@@ -27,6 +27,7 @@ from foveal.fusion.trace import (
     simplify,
     without_overwriting,
 )
+from foveal.storage.channels import channels_of
 from foveal.storage.given import need
 
 SAMPLES = (2, 128, 192), (1, 192, 128)
@@ -227,9 +228,9 @@ def faster(network: nn.Module, dense_modules: tuple[str, ...] | None = None) -> 
 
 
 def _image(network: nn.Module, images: int, height: int, width: int, multiple: int) -> Tensor:
-    """Draw small images in the network's precision, with its `in_channels`, 3 if it does not say."""
+    """Draw small images in the network's precision, with its channels."""
     like = next(iter(network.parameters()), torch.empty(0))
-    channels = getattr(network, "in_channels", 3)
+    channels = channels_of(network)
     sides = [side - side % -multiple for side in (height, width)]
     noise = torch.rand(images, channels, *sides, generator=torch.Generator().manual_seed(0))
     return noise.to(like)

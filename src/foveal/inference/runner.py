@@ -50,6 +50,7 @@ class Runner:
     Attributes:
         model: The trained network.
         timer: Takes the times of comparisons; another may be put in its place.
+        mask_share: Under a mask a cell is computed if more than this share of its pixels is wanted; the same.
     """
 
     timer: Timer = staticmethod(alternate)
@@ -73,6 +74,7 @@ class Runner:
         resources = model.resources
         engine.make(method, config, resources)
         self.setup = Setup(engine, method, config, resources)
+        self.mask_share, self._report = 0.0, report
         self._whole = self.setup.make_dense()
         self._choose = BudgetSelector(self.setup, latency, always_adapt, report)
         self._choose.setting = self.risk.setting if self.risk else None
@@ -94,8 +96,12 @@ class Runner:
         """
         batch = image[None].to(memory_format=torch.channels_last)
         size = (image.shape[1], image.shape[2])
-        mask = None if wanted is None else read_mask(wanted, batch, size, self.setup.tile, 0)
+        mask = None if wanted is None else read_mask(wanted, batch, size, self.setup.tile, self.mask_share)
         choice = self._choose.for_image(image, self.risk.draw if self.risk else None)
+        if mask is not None and self.setup.instead:
+            choice = replace(choice, reason=self.setup.instead)
+            self._report(choice.reason)
+            self._report = silent  # said once
         if mask is not None and not bool(mask.cells.any()):
             return self._nothing(image, mask, choice)
         run = self._run_of(choice, batch, mask)

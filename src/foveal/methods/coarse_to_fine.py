@@ -9,7 +9,6 @@ Source   this project. The coarse pass is not wasted: its features border the re
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
@@ -22,7 +21,7 @@ from foveal.geometry import planner
 from foveal.geometry.plan import SKIP, Plan, check_budget
 from foveal.methods.base import TrainableSegmenter, check_image, check_tile, mark_dense_modules
 from foveal.methods.config import Aim, MethodConfig, MethodTraining, Resources, setting
-from foveal.methods.prediction import Prediction, Step, Trace, check_logits
+from foveal.methods.prediction import Prediction, Step, Trace, check_logits, last
 from foveal.objectives.segmentation import cross_entropy, divergence
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell
@@ -49,6 +48,9 @@ class CoarseToFineConfig(MethodConfig):
     isolated_gain: float = setting(
         0.3, "Share of its gain that a tile has if no tile around it is refined; 1 ignores these.", 0, 1
     )
+    mask_border: str | None = setting(
+        None, "What the edge of a mask borders on: edge, as at the image's (if absent); coarse, a first pass."
+    )
     level_gain: tuple[float, ...] = field(default=Refinement.level_gain)
     unsaid: ClassVar = {"isolated_gain": 1.0}
 
@@ -67,8 +69,8 @@ class CoarseToFineConfig(MethodConfig):
         if self.policy not in SCORES:
             return None
         run = CoarseToFineRun(self.budget, self.policy, self.tile, self.coarse_level, self.level_gain)
-        direct, isolated = self.schedule == "direct", self.isolated_gain
-        return replace(run, threshold=self.threshold, direct=direct, isolated_gain=isolated)
+        run = replace(run, threshold=self.threshold, mask_border=self.mask_border or "edge")
+        return replace(run, direct=self.schedule == "direct", isolated_gain=self.isolated_gain)
 
     @property
     def refinement(self) -> Refinement:
@@ -84,7 +86,7 @@ class CoarseToFineConfig(MethodConfig):
                 f"coarse_to_fine goes by the network's own uncertainty: policy {names}; given {self.policy}"
             )
         how = Refinement(entry.score, self.level_gain, threshold=self.threshold, schedule=self.schedule)
-        return replace(how, isolated_gain=self.isolated_gain)
+        return replace(how, isolated_gain=self.isolated_gain, mask_border=self.mask_border or "edge")
 
 
 class CoarseToFineTraining(MethodTraining):
@@ -163,11 +165,11 @@ class CoarseToFine(TrainableSegmenter):
 
     def forward(self, image: Tensor, memory: Memory | None = None) -> Prediction:
         """Segment images [N, 3, H, W] in 0..1; a memory is not used, every image is seen anew."""
-        return _last(self.stream(image))
+        return last(self.stream(image))
 
     def masked(self, image: Tensor, wanted: Tensor) -> Prediction:
         """Segment where cells are wanted: the first pass too leaves the others out."""
-        return _last(self.stream(image, wanted))
+        return last(self.stream(image, wanted))
 
     def stream(self, image: Tensor, wanted: Tensor | None = None) -> Iterator[Prediction]:
         """Yield a complete prediction after every pass, coarse first; the last is that of `forward`.
@@ -178,8 +180,8 @@ class CoarseToFine(TrainableSegmenter):
         """
         size = check_image(image, self.network)
         if self._sees_all(size):
-            plan = Plan.uniform(len(image), size, self.tile)
-            yield self._pass(image, plan if wanted is None else plan.only(wanted), None)
+            plan = Plan.uniform(len(image), size, self.tile).only(wanted)
+            yield self._pass(image, plan, self._around(image, size, wanted))
             return
         plan = self._first(image, size, wanted)
         answer = self._pass(image, plan, None, remember=self.coarse_level > 0)
@@ -190,7 +192,7 @@ class CoarseToFine(TrainableSegmenter):
             plan = self._refined_plan(View(image, logits=answer.logits), asked, level, answer.trace.work)
             if not bool(plan.tiles.any()):
                 return
-            answer = self._pass(image, plan, answer, remember=level > 0)
+            answer = self._pass(image, plan, answer, level > 0, self.refinement.logit_blend)
             yield answer
             held = torch.where(plan.levels >= 0, plan.levels, held)
 
@@ -217,15 +219,13 @@ class CoarseToFine(TrainableSegmenter):
 
     def least_work(self, size: tuple[int, int]) -> float:
         """Return the work of the first pass; of everything if the budget is 1."""
-        level = 0 if self._sees_all(size) else self.coarse_level
-        return float(Plan.uniform(1, size, self.tile, level).work)
+        return float(Plan.uniform(1, size, self.tile, 0 if self._sees_all(size) else self.coarse_level).work)
 
     def decide(self, image: Tensor) -> Plan:
         """Return the plan of the first pass."""
         size = check_image(image, self.network)
-        if self._sees_all(size):
-            return Plan.uniform(len(image), size, self.tile)
-        return self._first(image, size)
+        whole = Plan.uniform(len(image), size, self.tile)
+        return whole if self._sees_all(size) else self._first(image, size)
 
     def loss(self, image: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the cross entropy of the dense answer, of the first pass and of a random refinement.
@@ -233,14 +233,13 @@ class CoarseToFine(TrainableSegmenter):
         With `consistency`, both are drawn to the dense answer too: without labels (all void) that is all.
         """
         dense, consistency = self.network(image), self.training_part.consistency
-        weight = None if self.aim.class_weight is None else self.aim.class_weight
         passes = list(self._random_twin(check_image(image, self.network)).stream(image))
         answers = {"dense": dense, "coarse": passes[0].logits, "refined": passes[-1].logits}
         with torch.no_grad():
             goal = dense.detach() if self.teacher is None else self.teacher(image)
         terms = {}
         for name, logits in answers.items():
-            terms[name] = cross_entropy(logits, target, weight, self.aim.hardest)
+            terms[name] = cross_entropy(logits, target, self.aim.class_weight, self.aim.hardest)
             if consistency and (name != "dense" or self.teacher is not None):
                 terms[f"{name}_consistency"] = consistency * divergence(_like(logits, goal), goal)
         return terms
@@ -270,8 +269,8 @@ class CoarseToFine(TrainableSegmenter):
         return float(Plan.uniform(1, size, self.tile, self.coarse_level).work) >= 1
 
     def _first(self, image: Tensor, size: tuple[int, int], wanted: Tensor | None = None) -> Plan:
-        plan = Plan.uniform(len(image), size, self.tile, self.coarse_level)
-        plan = plan if wanted is None else plan.only(wanted)
+        everything = Plan.uniform(len(image), size, self.tile, self.coarse_level)
+        plan = everything.only(self.refinement.reached(wanted))
         if float(plan.work.max()) > self.budget:
             raise ValueError(
                 f"budget is {self.budget:g} and the first pass at level {self.coarse_level} takes "
@@ -279,15 +278,21 @@ class CoarseToFine(TrainableSegmenter):
             )
         return plan
 
+    def _around(self, image: Tensor, size: tuple[int, int], wanted: Tensor | None) -> Prediction | None:
+        """Run the first pass around what is wanted alone, where its border is to come from there."""
+        plan = Plan.uniform(len(image), size, self.tile, self.coarse_level)
+        around = self.refinement.around(wanted)
+        return None if around is None else self._pass(image, plan.only(around), None, remember=True)
+
     def _pass(
-        self, image: Tensor, plan: Plan, before: Prediction | None, remember: bool = False
+        self, image: Tensor, plan: Plan, before: Prediction | None, remember: bool = False, blend: float = 0
     ) -> Prediction:
         """Run the tiles of a plan, over what an earlier pass left."""
         memory = before.memory if before else None
         tiles = self.network(split(image, plan, memory, remember))
         logits, step = tiles.dense(), Step("refine" if before else "coarse", plan.work, plan)
-        if before is not None and self.refinement.logit_blend:
-            logits = logits.lerp(before.logits, self.refinement.logit_blend)
+        if before is not None and blend:
+            logits = logits.lerp(before.logits, blend)
         check_logits(logits)
         earlier = before.trace.steps if before else ()
         return Prediction(logits, plan.size, Trace((*earlier, step)), tiles.memory(attached=True))
@@ -308,11 +313,6 @@ class CoarseToFine(TrainableSegmenter):
         gains = gain if isinstance(gain, tuple) else (gain,)
         maps = [per_cell(g, view.size, self.tile).cpu() for g in gains]
         return [self.refinement.forest([m[n] for m in maps], now, level) for n, now in enumerate(held.cpu())]
-
-
-def _last(answers: Iterator[Prediction]) -> Prediction:
-    """Return the last answer; one after the other, so that earlier features are let go."""
-    return deque(answers, maxlen=1)[0]
 
 
 def _like(logits: Tensor, other: Tensor) -> Tensor:

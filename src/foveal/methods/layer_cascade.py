@@ -26,8 +26,8 @@ from foveal.geometry.plan import SKIP, Plan, check_budget
 from foveal.geometry.squares import group_squares
 from foveal.methods.base import check_tile
 from foveal.methods.config import Aim, MethodConfig, setting
-from foveal.methods.prediction import Prediction, Step, Trace, check_logits
-from foveal.methods.staged import EXITS, ROUNDING, StagedSegmenter, StagedTraining, last
+from foveal.methods.prediction import Prediction, Step, Trace, check_logits, last
+from foveal.methods.staged import EXITS, ROUNDING, StagedSegmenter, StagedTraining
 from foveal.objectives.segmentation import cross_entropy
 from foveal.policies import POLICIES, View
 from foveal.policies.budgeted import per_cell

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -146,3 +147,8 @@ class Prediction:
     def full_logits(self) -> Tensor:
         """Logits at the size of the images [N, K, H, W]."""
         return upsample(self.logits, self.size)
+
+
+def last(answers: Iterator[Prediction]) -> Prediction:
+    """Return the last answer; one after the other, so that earlier features are let go."""
+    return deque(answers, maxlen=1)[0]

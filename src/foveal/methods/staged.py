@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any, Literal, Self
@@ -19,7 +18,7 @@ from foveal.fusion.graph import fuse_part
 from foveal.methods.base import TrainableSegmenter, check_image, mark_dense_modules
 from foveal.methods.compiled_stages import CompiledStages
 from foveal.methods.config import Aim, MethodTraining, Resources
-from foveal.methods.prediction import Prediction
+from foveal.methods.prediction import Prediction, last
 from foveal.storage.schema import Name
 
 EXITS = "Numbers of the exits that are used, such as 1,3; all that were trained if absent."
@@ -248,8 +247,3 @@ def numbered(text: str, count: int) -> list[int]:
             f"exits is {text}; give numbers of exits from 1 to {count}, each once, such as 1,{count}"
         )
     return numbers
-
-
-def last(answers: Iterator[Prediction]) -> Prediction:
-    """Return the last answer; one after the other, so that earlier features are let go."""
-    return deque(answers, maxlen=1)[0]

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from foveal.geometry import planner
 from foveal.geometry.squares import sum_squares
 from foveal.ops import choose_tiles
 from foveal.policies.budgeted import Score
 from foveal.policies.uncertainty import weighted_entropy
+from foveal.storage.labels import MASK_BORDERS
+from foveal.storage.names import find
 
 NOT_OPEN = -1.0
 """Gain of a tile that cannot be refined now: below that of any that can."""
@@ -38,6 +41,8 @@ class Refinement:
         schedule: "levels" refines one level after the other, "direct" goes to full resolution at once.
         isolated_gain: Share of its gain that a tile has if none of its neighbours is refined; at 1 neighbours
             do not matter, below refined tiles are compact (`geometry/compact.py`).
+        mask_border: What places at the edge of a mask border on: "edge", what lies beyond an image's edge, or
+            "coarse", a first pass that goes one cell beyond the mask.
 
     Raises:
         ValueError: A number is none that can be used.
@@ -50,6 +55,7 @@ class Refinement:
     shared: bool = False
     schedule: str = "levels"
     isolated_gain: float = 1.0
+    mask_border: str = "edge"
 
     def __post_init__(self) -> None:
         if not self.level_gain or not all(0 <= gain < math.inf for gain in self.level_gain):
@@ -62,7 +68,7 @@ class Refinement:
             raise ValueError(
                 f"logit_blend is {self.logit_blend:g} and threshold {self.threshold}; give a share and a gain"
             )
-
+        find(self.mask_border, dict.fromkeys(MASK_BORDERS), "mask_border")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule is {self.schedule!r}; give one of {', '.join(SCHEDULES)}")
 
@@ -70,6 +76,19 @@ class Refinement:
         """Return the levels of the passes after a first one at a level."""
         last = min(1, coarse_level) if self.schedule == "direct" else coarse_level
         return range(last - 1, -1, -1)
+
+    def around(self, wanted: Tensor | None) -> Tensor | None:
+        """Return the cells that are not wanted, and border those that are [N, Gh, Gw]; None without any."""
+        if wanted is None or self.mask_border == "edge":
+            return None
+        near = functional.max_pool2d(wanted[:, None].float(), 3, 1, 1)[:, 0] > 0
+        around = near & ~wanted
+        return around if bool(around.any()) else None
+
+    def reached(self, wanted: Tensor | None) -> Tensor | None:
+        """Return the cells that a first pass computes [N, Gh, Gw]; all if None."""
+        around = self.around(wanted)
+        return wanted if around is None or wanted is None else wanted | around
 
     def gain_of(self, level: int) -> float:
         """Return what a step to a level gains, as a share of the score."""

@@ -31,6 +31,7 @@ from foveal.program.settings import (
 )
 from foveal.program.spec import MORE_TIMES, SCORES, Request, native
 from foveal.storage.given import need, need_path
+from foveal.storage.labels import MASK_BORDERS
 
 Array = np.ndarray[Any, Any]
 METHODS: dict[type, int] = {
@@ -283,6 +284,7 @@ def fill_request(request: Request, settings: Settings) -> None:
         request.direct, request.isolated = int(settings.direct), settings.isolated_gain
         request.shared, request.has_threshold = int(settings.shared), int(settings.threshold is not None)
         request.threshold = settings.threshold or 0.0
+        request.mask_border = MASK_BORDERS.index(settings.mask_border)
 
 
 def usable_threads() -> int:

@@ -10,6 +10,8 @@ import numpy as np
 
 from foveal.program.asked import check_budget, check_kinds
 from foveal.program.spec import MOST_LEVELS, SCORES
+from foveal.storage.labels import MASK_BORDERS
+from foveal.storage.names import find
 
 __all__ = [
     *("SCORES", "CoarseToFineRun", "DenseRun", "PlannedRun", "RefinedRun", "ReuseRun", "SegBlocksRun"),
@@ -85,6 +87,8 @@ class CoarseToFineRun:
         shared: Whether one budget serves all images of a batch.
         direct: Whether tiles go from the coarse level to full resolution at once.
         isolated_gain: Share of its gain that a tile has if no neighbour is refined; 1 ignores neighbours.
+        mask_border: What places at the edge of a mask border on: "edge", what lies beyond an image, or
+            "coarse", a first pass that goes one cell beyond the mask.
     """
 
     budget: float = 0.4
@@ -97,9 +101,11 @@ class CoarseToFineRun:
     shared: bool = False
     direct: bool = False
     isolated_gain: float = 1.0
+    mask_border: str = "edge"
 
     def __post_init__(self) -> None:
         _check(self, "coarse_level")
+        find(self.mask_border, dict.fromkeys(MASK_BORDERS), "mask_border")
         possible = all(0 <= gain < math.inf for gain in self.level_gain)
         if not 1 <= len(self.level_gain) <= MOST_LEVELS or not possible:
             raise ValueError(

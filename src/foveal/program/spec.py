@@ -109,7 +109,7 @@ class Request(ctypes.Structure):
         ("stride", ctypes.c_int64 * 4),
         *((name, ctypes.c_int32) for name in ("bytes", "images", "height", "width", "tile", "method")),
         *((name, ctypes.c_int32) for name in ("threads", "coarse_level", "max_level", "score", "shared")),
-        *((name, ctypes.c_int32) for name in ("has_threshold", "gains", "direct", "spare")),
+        *((name, ctypes.c_int32) for name in ("has_threshold", "gains", "direct", "mask_border")),
         *((name, ctypes.c_int32) for name in ("full_height", "full_width")),
         *((name, ctypes.c_double) for name in ("budget", "threshold", "blend", "isolated")),
         ("level_gain", ctypes.c_double * MOST_LEVELS),

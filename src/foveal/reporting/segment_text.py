@@ -48,7 +48,8 @@ def _plan(result: Result) -> str:
     """Draw where was computed; say why the dense network ran."""
     if result.cells is None:
         return f"dense network{_shrunk(result)}: {result.reason}"
-    return plan_text(result.levels, result.tile)
+    drawn = plan_text(result.levels, result.tile)
+    return f"{drawn}\n\ndense network{_shrunk(result)}: {result.reason}" if result.reason else drawn
 
 
 def _shrunk(result: Result) -> str:

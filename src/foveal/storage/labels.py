@@ -2,3 +2,5 @@
 
 VOID = 255
 """Label of a pixel that belongs to no class; it counts in no objective and no measure."""
+MASK_BORDERS = ("edge", "coarse")
+"""What the edge of a mask borders on: what lies beyond an image, or what a coarse pass found there."""

@@ -20,7 +20,6 @@ from foveal.adaptive.opening import (
     open_network,
 )
 from foveal.adaptive.prepared import PreparedNetwork
-from foveal.adaptive.probe import channels_of
 from foveal.adaptive.source import Source
 from foveal.adaptive.spec import Specification, read_range
 from foveal.data.dataset import Dataset
@@ -30,6 +29,7 @@ from foveal.methods import METHODS, TrainableSegmenter
 from foveal.methods.base import check_tile
 from foveal.methods.padding import PaddedNetwork
 from foveal.models import create_model
+from foveal.storage.channels import channels_of
 from foveal.training.config import Recipe
 
 CREATE = "foveal:create_model"

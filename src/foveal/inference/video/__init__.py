@@ -1,6 +1,7 @@
 """Videos: frames in one by one, labels out, memory bounded by a few frames."""
 
 from foveal.inference.video.frames import Clock, VideoFrame
+from foveal.inference.video.held import MaskedFrames
 from foveal.inference.video.live import Live, Played, is_live
 from foveal.inference.video.pace import Latency, LongRun, Pace
 from foveal.inference.video.paced import Paced
@@ -16,6 +17,7 @@ __all__ = [
     "Latency",
     "Live",
     "LongRun",
+    "MaskedFrames",
     "Pace",
     "Paced",
     "Played",

@@ -47,13 +47,17 @@ class Paced:
         Raises:
             ValueError: As of the method.
         """
+        found: Prediction = self.next((image.shape[2], image.shape[3]))(image, memory)
+        return found
+
+    def next(self, size: tuple[int, int]) -> AdaptiveSegmenter:
+        """Return the method for the next frame, of `size` [px]."""
         share = least(self.paces, self.most)
         method = self.method(rung(share, self.most))
-        if not self.remembers and self.paces:
-            cheapest = method.least_work((image.shape[2], image.shape[3]))
-            method = method if cheapest <= share else self.method(min(self.most, cheapest))
-        found: Prediction = method(image, memory)
-        return found
+        if self.remembers or not self.paces:
+            return method
+        cheapest = method.least_work(size)
+        return method if cheapest <= share else self.method(min(self.most, cheapest))
 
     def took(self, work: float, ms: float) -> None:
         """Say what the frame took."""

@@ -31,6 +31,7 @@ __all__ = [
     "remedy",
     "settle",
     "timm_segmenter",
+    "unsaid_images",
 ]
 
 Made = TypeVar("Made")
@@ -42,6 +43,18 @@ def recognise(network: nn.Module) -> Recognised:
     """Say what a network expects, by the library that it is of; nothing if it is of none."""
     found = (adapter.recognise(network) for adapter in ADAPTERS)
     return next((each for each in found if each is not None), Recognised())
+
+
+def unsaid_images(network: nn.Module) -> str:
+    """Say that a network of a library does not tell which images it expects; empty if it does."""
+    known = ((adapter.library, adapter.recognise(network)) for adapter in ADAPTERS)
+    library, found = next(((name, each) for name, each in known if each is not None), ("", None))
+    if found is None or found.find_images is not None:
+        return ""
+    return (
+        f"{type(network).__name__} of {library} does not say how its images were prepared, so it is given "
+        "images in 0..1 as they are; if its weights expect others, give foveal.adapt(network, preprocess=...)"
+    )
 
 
 def settle(network: nn.Module) -> None:

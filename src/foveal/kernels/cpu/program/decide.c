@@ -9,6 +9,22 @@ enum { SKIPPED = -1 };
 
 static int wanted(const Run *r, int64_t cell) { return !r->request->mask || r->request->mask[cell]; }
 
+/* Whether a cell of an image, or one of the eight around it, is wanted. */
+static int near_wanted(const Run *r, int64_t image, int32_t y, int32_t x) {
+    const Grid *g = &r->grid;
+    for (int32_t i = y - 1; i <= y + 1; i++)
+        for (int32_t j = x - 1; j <= x + 1; j++)
+            if (i >= 0 && j >= 0 && i < g->rows && j < g->columns && wanted(r, (image * g->rows + i) * g->columns + j)) return 1;
+    return 0;
+}
+
+/* Whether a cell belongs to a part of an image. */
+static int belongs(const Run *r, MaskPart part, int64_t image, int32_t y, int32_t x) {
+    const int inside = wanted(r, (image * r->grid.rows + y) * r->grid.columns + x);
+    if (part == WANTED || inside) return inside && part != RIM;
+    return r->request->mask_border && near_wanted(r, image, y, x);
+}
+
 /* Say that a budget does not pay for the coarse pass and the cheapest plan, both shares of the dense work. */
 static int too_dear(Run *r, double pass, double plan) {
     Request *q = r->request;
@@ -46,8 +62,8 @@ static double splits(const Run *r, int64_t image, const float *cells, int32_t co
     return cheapest;
 }
 
-/* Leaves in which no cell is wanted are not computed. */
-static void drop_unwanted(const Run *r, int64_t image, int8_t *levels) {
+/* Leaves of which no cell belongs to a part are not computed. */
+static void keep_only(const Run *r, MaskPart part, int64_t image, int8_t *levels) {
     const Grid *g = &r->grid;
     if (!r->request->mask) return;
     for (int32_t y = 0; y < g->rows; y++)
@@ -59,16 +75,16 @@ static void drop_unwanted(const Run *r, int64_t image, int8_t *levels) {
                 for (int32_t i = y; i < y + span && i < g->rows; i++)
                     for (int32_t j = x; j < x + span && j < g->columns; j++) {
                         if (pass) levels[i * g->columns + j] = SKIPPED;
-                        else any |= wanted(r, (image * g->rows + i) * g->columns + j);
+                        else any |= belongs(r, part, image, i, j);
                     }
         }
 }
 
-/* Everything that is wanted at one level [images][rows][columns]. */
-void uniform_levels(const Run *r, int32_t level, int8_t *levels) {
+/* A part of the images at one level [images][rows][columns]. */
+void uniform_levels(const Run *r, int32_t level, MaskPart part, int8_t *levels) {
     const int64_t area = (int64_t)r->grid.rows * r->grid.columns;
     memset(levels, level, (size_t)(r->request->images * area));
-    for (int64_t n = 0; n < r->request->images; n++) drop_unwanted(r, n, levels + n * area);
+    for (int64_t n = 0; n < r->request->images; n++) keep_only(r, part, n, levels + n * area);
 }
 
 /* Levels [images][rows][columns] within the budget, every image by itself; `spent` went before. */
@@ -98,7 +114,7 @@ int decide_blocks(Run *r, const float *cells, double spent, int8_t *levels) {
                             (int8_t)f.chosen[k][(int64_t)(y >> (coarsest - k)) * f.columns[k] + (x >> (coarsest - k))];
             forest_free(&f);
         }
-        drop_unwanted(r, n, levels + n * area);
+        keep_only(r, WANTED, n, levels + n * area);
     }
     free(room);
     return status;

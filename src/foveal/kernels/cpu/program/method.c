@@ -143,7 +143,7 @@ static void first_pass(Run *r, Team team) {
     Request *q = r->request;
     const int32_t level = q->coarse_level;
     ALONE({
-        uniform_levels(r, level, r->decision);
+        uniform_levels(r, level, REACHED, r->decision);
         const int64_t tiles = count_leaves(r, r->decision);
         const double all = (double)((((r->grid.rows - 1) >> level) + 1) * (int64_t)(((r->grid.columns - 1) >> level) + 1));
         const double work = all * ((double)q->tile * q->tile) / ((double)q->height * q->width);
@@ -172,6 +172,33 @@ static int planned_refinement(const Run *r, int32_t level, int8_t *levels) {
         levels[k] = (int8_t)(refined ? level : SKIPPED), changed += refined;
     }
     return changed;
+}
+
+/* What a mask wants at full resolution, over a coarse pass of the places around it where these are to be its border. */
+static void wanted_at_once(Run *r, Team team) {
+    const Request *q = r->request;
+    ALONE({
+        uniform_levels(r, 0, WANTED, r->decision);
+        const int64_t inside = count_leaves(r, r->decision);
+        uniform_levels(r, q->coarse_level, RIM, r->decision);
+        const int64_t around = count_leaves(r, r->decision);
+        start(r, -1, inside + around, around > 0);
+        if (!r->stop && around) take_tiles(r, r->decision);
+    });
+    if (r->grid.computed) {
+        reduce_input(r, 0, q->coarse_level, team);
+        tile_pass(r, team);
+        if (r->stop) return;
+    }
+    ALONE({
+        uniform_levels(r, 0, WANTED, r->decision);
+        r->grid.computed = 0;
+        if (count_leaves(r, r->decision)) take_tiles(r, r->decision);
+    });
+    if (r->grid.computed) tile_pass(r, team);
+    if (r->stop) return;
+    compose(r, 0, 0, team);
+    answer(r, team);
 }
 
 static void coarse_to_fine(Run *r, Team team) {
@@ -261,10 +288,8 @@ void run_method(Run *r, Team team) {
     } else if (q->method == METHOD_PLAN) {
         from_plan(r, q->plan, 0, team);
     } else if (q->method == METHOD_DENSE || sees_all(r)) {
-        if (q->mask) {
-            ALONE(uniform_levels(r, 0, r->decision));
-            from_plan(r, r->decision, 0, team);
-        } else {
+        if (q->mask) wanted_at_once(r, team);
+        else {
             dense(r, team);
             if (team.thread == 0)
                 for (int32_t n = 0; n < q->images; n++)

@@ -121,7 +121,9 @@ typedef struct {
     int32_t bytes;           /* 0: float in 0..1; 1: bytes in 0..255 */
     int32_t images, height, width, tile, method, threads;
     int32_t coarse_level, max_level, score, shared, has_threshold, gains;
-    int32_t direct, spare;   /* direct: from the coarse level to full resolution in one step */
+    int32_t direct;          /* from the coarse level to full resolution in one step */
+    int32_t mask_border;     /* of METHOD_COARSE_TO_FINE: 1 if the first pass goes a cell beyond the mask, so that what is
+                                wanted has its borders from there */
     int32_t full_height, full_width; /* of the images that come in, and of labels, where height and width are those of the
                                         images shrunk before all else; 0 where they are not. Without a mask. */
     double budget, threshold, blend, isolated, level_gain[MOST_LEVELS];
@@ -353,7 +355,9 @@ void sum_squares(const double *x, int32_t rows, int32_t columns, int32_t level, 
 int32_t foveal_choose_tiles(const double *values, const double *costs, int32_t rows, int32_t columns, double isolated, int64_t count, uint8_t *chosen);
 
 /* decide.c */
-void uniform_levels(const Run *r, int32_t level, int8_t *levels);
+/* Cells that a mask wants; these and those around them, where it has such a border; that border alone. */
+typedef enum { WANTED, REACHED, RIM } MaskPart;
+void uniform_levels(const Run *r, int32_t level, MaskPart part, int8_t *levels);
 int decide_blocks(Run *r, const float *cells, double spent, int8_t *levels);
 int decide_refinement(Run *r, const float *cells, int32_t level, int8_t *levels);
 
