@@ -2,9 +2,9 @@
 
 A process is forked from this one, where everything is imported, and runs one case after the other on one
 thread. It may map 4 GiB more than it had and grow by 2 GiB. Where a case takes 10 s of processors, a timer
-ends it, and where it takes two minutes by the clock, a watchdog; neither needs Python, and a machine that
-does much else fails no case. The case that a process ended in is known by its number, and the next process
-goes on behind it.
+ends it, which needs no Python; where it takes two minutes and waits, this process does, and does not count
+the time for which both were stopped. So a machine that does much else fails no case. The case that a process
+ended in is known by its number, and the next process goes on behind it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ SLOW, PATIENCE, MOST_MAPPED, MOST_GROWTH = 10.0, 12, 4 << 30, 2 << 20
 may map more than before; kilobytes that it may grow by."""
 MOST_FAILED = 3
 """Failed cases after which no other is run."""
+LOOK, PAUSE = 0.02, 0.5
+"""Seconds between two looks at a process, and the most that count: where more went by, both were stopped."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ def run_cases(case: Callable[[int], str], seeds: range, end: float, folder: Path
         child = os.fork()
         if not child:
             _work(case, seeds, end, notes, trace)
-        _, status = os.waitpid(child, 0)
+        status, waited = _wait(child, notes)
         rows = [json.loads(line) for line in notes.read_text().splitlines()]
         last = rows[-1]["seed"] if rows else seeds.start
         for row in rows:
@@ -63,9 +65,23 @@ def run_cases(case: Callable[[int], str], seeds: range, end: float, folder: Path
             elif "error" in row:
                 found.failed[row["seed"]] = row["error"]
         if status:
-            found.failed.setdefault(last, _death(status, trace.read_text()))
+            found.failed.setdefault(last, _death(status, waited, trace.read_text()))
         seeds = range(last + 1, seeds.stop) if rows else range(0)
     return found
+
+
+def _wait(child: int, notes: Path) -> tuple[int, bool]:
+    """Wait for a process; return its status, and whether it was ended because nothing happened for long."""
+    quiet, size, last, waited = 0.0, 0, time.monotonic(), False
+    while not (found := os.waitpid(child, os.WNOHANG))[0]:
+        time.sleep(LOOK)
+        now, written = time.monotonic(), notes.stat().st_size if notes.exists() else 0
+        quiet = 0.0 if written != size else quiet + min(now - last, PAUSE)
+        size, last = written, now
+        if quiet > PATIENCE * SLOW and not waited:
+            waited = True
+            os.kill(child, signal.SIGABRT)  # it says where it is
+    return found[1], waited
 
 
 def _work(case: Callable[[int], str], seeds: Iterable[int], end: float, notes: Path, trace: Path) -> NoReturn:
@@ -77,26 +93,24 @@ def _work(case: Callable[[int], str], seeds: Iterable[int], end: float, notes: P
             faulthandler.register(signal.SIGPROF, traced, chain=True)  # and what it does by itself: the end
             torch.set_num_threads(1)  # those of the process that was forked are not there
             _limit_memory()
-            _run(case, seeds, end, told, traced)
+            _run(case, seeds, end, told)
             status = 0
     finally:
         os._exit(status)  # nothing of the process that was forked is cleaned up here
 
 
-def _run(case: Callable[[int], str], seeds: Iterable[int], end: float, told: TextIO, traced: TextIO) -> None:
+def _run(case: Callable[[int], str], seeds: Iterable[int], end: float, told: TextIO) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for seed in seeds:
         if time.monotonic() > end:
             return
         told.write(json.dumps({"seed": seed}) + "\n")
-        faulthandler.dump_traceback_later(PATIENCE * SLOW, exit=True, file=traced)
         signal.setitimer(signal.ITIMER_PROF, SLOW)
         try:
             row = {"word": case(seed)}
         except BaseException as error:
             row = {"error": "".join(traceback.format_exception(error))}
         signal.setitimer(signal.ITIMER_PROF, 0)
-        faulthandler.cancel_dump_traceback_later()
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         if grown > MOST_GROWTH:
             row = {"error": f"the process has grown by {grown >> 10} MiB"}
@@ -112,11 +126,11 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MOST_MAPPED,) * 2)
 
 
-def _death(status: int, trace: str) -> str:
+def _death(status: int, waited: bool, trace: str) -> str:
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGPROF:
         said = f"it takes longer than {SLOW:g} s"
-    elif "Timeout" in trace[:40]:
+    elif waited:
         said = f"it takes longer than {PATIENCE * SLOW:g} s, most of them waiting"
     else:
         said = (
