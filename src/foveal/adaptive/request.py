@@ -118,10 +118,10 @@ class Answerer:
 
     def method(self, choice: Choice) -> AdaptiveSegmenter:
         """Return the method that a choice names; made once."""
-        key = DENSE if choice.reason else choice.budget
+        key = DENSE if choice.reason else choice.tiles
         if key not in self._made:
             dense = self.setup.make_dense
-            self._made[key] = dense() if choice.reason else self._mixed(self.setup.make(choice.budget), dense)
+            self._made[key] = dense() if choice.reason else self._mixed(self.setup.make(choice.tiles), dense)
         return self._made[key]
 
     def method_for_mask(self, choice: Choice) -> AdaptiveSegmenter:
@@ -129,9 +129,9 @@ class Answerer:
 
         The dense network becomes everything at level 0, so that there are tiles to leave out.
         """
-        key = f"{MASKED} {choice.reason} {choice.budget}"
+        key = f"{MASKED} {choice.reason} {choice.tiles}"
         if key not in self._made:
-            make = partial(self.setup.make_for_mask, choice.budget)
+            make = partial(self.setup.make_for_mask, choice.tiles)
             made = make(bool(choice.reason))
             self._made[key] = made if choice.reason else self._mixed(made, partial(make, True))
         return self._made[key]

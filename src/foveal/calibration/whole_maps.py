@@ -86,17 +86,17 @@ def _beside(setup: Setup, size: tuple[int, int]) -> float:
     if METHODS[setup.method].decides_for != "tile":
         return asked
     if math.prod(small) < math.prod(size) and setup.least_work(small) <= asked:
-        if abs(_excess(setup, small)) <= TOLERANCE * asked:
+        if _excess(setup, small) <= TOLERANCE * asked:
             return asked
     excess, least = _excess(setup, size), setup.least_work(size)
-    if abs(excess) <= TOLERANCE * asked:
+    if excess <= TOLERANCE * asked:
         return asked
     if least + excess > asked:
         raise ValueError(
             f"budget is {asked:g}, and at {size[0]}x{size[1]} px {setup.name} takes {excess:.2g} of the "
             f"dense work beside its tiles, so that plans take {_up(least + excess)} or more; give that"
         )
-    return min(asked - excess, setup.share(size))
+    return asked - excess
 
 
 def _excess(setup: Setup, size: tuple[int, int]) -> float:
