@@ -89,57 +89,6 @@ def test_a_budget_between_what_plans_take_is_refused_with_the_nearest() -> None:
         assert part.macs / dense == pytest.approx(budget, abs=0.012)
 
 
-class Light(nn.Module):
-    """Few convolutions, and logits of many classes, whose enlargement no plan saves."""
-
-    def __init__(self, depth: int, classes: int) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
-        self.body = nn.Sequential(
-            *(nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()) for _ in range(depth))
-        )
-        self.head = nn.Conv2d(16, classes, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.head(self.body(self.stem(image)))
-        return nn.functional.interpolate(x, size=image.shape[2:], mode="bilinear")
-
-
-def test_networks_without_such_modules_keep_the_budget_by_their_tiles() -> None:
-    model = foveal.adapt(lively(Light(40, 2)))
-    part, dense = model(IMAGE, budget=0.5, always_adapt=True), model(IMAGE, budget=1.0).macs
-    assert float(part.work.mean()) == pytest.approx(0.5, abs=0.01)
-    assert part.macs / dense == pytest.approx(0.5, rel=0.02)
-
-
-@pytest.mark.parametrize("method", ["coarse_to_fine", "segblocks"])
-@pytest.mark.parametrize("budget", [0.3, 0.5, 0.7])
-def test_what_a_network_takes_beside_its_tiles_counts(method: str, budget: float) -> None:
-    model = foveal.adapt(lively(Light(2, 12)), method=method)
-    assert not model.spec.dense_modules and not model.engine.why_not
-    image = picture((512, 768))
-    dense = model(image, budget=1.0).macs
-    part = model(image, budget=budget, always_adapt=True)
-    assert part.macs / dense == pytest.approx(budget, rel=0.02)
-    assert float(part.work.mean()) < 0.98 * budget, "tiles get less than the budget"
-
-
-def test_a_budget_below_what_lies_beside_the_tiles_is_refused_with_the_least() -> None:
-    model, image = foveal.adapt(lively(Light(2, 12))), picture((512, 768))
-    with pytest.raises(ValueError, match=r"beside its tiles, so that plans take 0\.\d\d or more") as found:
-        model(image, budget=0.08, always_adapt=True)
-    least = float(re.findall(r"0\.\d\d(?= or)", str(found.value))[0])
-    dense = model(image, budget=1.0).macs
-    assert model(image, budget=least, always_adapt=True).macs / dense <= least
-
-
-def test_one_level_that_falls_short_of_a_budget_is_told() -> None:
-    model = foveal.adapt(lively(WithAttention(96, 2)))
-    dense = model(IMAGE, budget=1.0).macs
-    with pytest.raises(ValueError, match="must see the whole map in network") as found:
-        model(IMAGE, budget=0.4, always_adapt=True)
-    below, above = map(float, re.findall(r"0\.\d\d(?= or)", str(found.value)))
-    assert 0.2 < below < 0.39 and above > 0.41, "half of a budget is not enough"
-    for budget in (below, above):
-        part = model(IMAGE, budget=budget, always_adapt=True)
-        assert part.macs / dense == pytest.approx(budget, abs=0.012)
+def test_networks_without_such_modules_run_as_they_were_asked() -> None:
+    model = foveal.adapt(lively(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 1))))
+    assert float(model(IMAGE, budget=0.5, always_adapt=True).work.mean()) == pytest.approx(0.5, abs=0.01)

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import foveal
 from foveal.compatibility import check
 from foveal.compatibility.lockstep import NotJudged, judge
 from foveal.compatibility.survey import with_dense
 from foveal.geometry.plan import Plan
-from foveal.models.adapters import Recognised, SmpAdapter
 from foveal.models.swiftnet import PyramidPooling
 from foveal.ops import halve
 from foveal.tiles import TileTensor, split
@@ -173,20 +171,3 @@ class Picky(nn.Module):
         if self.requires_divisible_input_shape and x.shape[2] % 32:
             raise RuntimeError(f"{x.shape[2]} is no multiple of 32")
         return self.layers(x)
-
-
-def test_what_lets_a_network_run_is_set_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Library(SmpAdapter):
-        def recognise(self, network: nn.Module) -> Recognised | None:
-            settings = {"requires_divisible_input_shape": False}
-            return Recognised(settings=settings) if isinstance(network, Picky) else None
-
-    monkeypatch.setattr("foveal.models.adapters.ADAPTERS", (Library(),))
-    network = Picky()
-    report = check(network, (128, 160))
-    assert report.equal and {c.size for c in report.comparisons} == {(128, 160), (133, 173)}
-    assert network.requires_divisible_input_shape, "it is left as it is"
-    says = "Picky of segmentation_models_pytorch does not say how its images were prepared, so it is given"
-    assert f"note: {says}" in str(report) and f"note: {says}" in repr(foveal.adapt(network))
-    told = foveal.adapt(network, preprocess=foveal.Preprocess((0.5,), (0.5,)))
-    assert "note:" not in repr(told) and not told.note

@@ -118,10 +118,10 @@ class Answerer:
 
     def method(self, choice: Choice) -> AdaptiveSegmenter:
         """Return the method that a choice names; made once."""
-        key = DENSE if choice.reason else choice.tiles
+        key = DENSE if choice.reason else choice.budget
         if key not in self._made:
             dense = self.setup.make_dense
-            self._made[key] = dense() if choice.reason else self._mixed(self.setup.make(choice.tiles), dense)
+            self._made[key] = dense() if choice.reason else self._mixed(self.setup.make(choice.budget), dense)
         return self._made[key]
 
     def method_for_mask(self, choice: Choice) -> AdaptiveSegmenter:
@@ -129,9 +129,9 @@ class Answerer:
 
         The dense network becomes everything at level 0, so that there are tiles to leave out.
         """
-        key = f"{MASKED} {choice.reason} {choice.tiles}"
+        key = f"{MASKED} {choice.reason} {choice.budget}"
         if key not in self._made:
-            make = partial(self.setup.make_for_mask, choice.tiles)
+            make = partial(self.setup.make_for_mask, choice.budget)
             made = make(bool(choice.reason))
             self._made[key] = made if choice.reason else self._mixed(made, partial(make, True))
         return self._made[key]

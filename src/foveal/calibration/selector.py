@@ -31,7 +31,6 @@ class Choice:
         predicted_ms: Time that the cost model predicts for it [ms]; None if there is none.
         latency: Time that was asked for [ms]; None if a budget was.
         overruled: Whether the method fits what was asked for, but is predicted to be no faster.
-        beside: Share of the dense work within the budget that no plan saves, and tiles may not take.
     """
 
     budget: float = 1.0
@@ -39,12 +38,6 @@ class Choice:
     predicted_ms: float | None = None
     latency: float | None = None
     overruled: bool = False
-    beside: float = 0.0
-
-    @property
-    def tiles(self) -> float:
-        """Share of the dense work that tiles may take."""
-        return self.budget - self.beside
 
 
 @dataclass
@@ -107,18 +100,17 @@ class BudgetSelector:
         if not reason and not self.always_adapt:
             self._known = self._known or stored(self.setup)
         budget = config.budget if reason or self.setting else budget_on_tiles(self.setup, size)
-        choice = Choice(config.budget, reason, beside=config.budget - budget)
         if reason or self._known is None or not covers(self._known, size):
-            return choice
+            return Choice(budget, reason)
         least = self.setup.least_work(size)
         asked = budget if self.setting is None else self.setting.adapted_work
         work = max(asked, least) if self.setup.adjustable else least
         ours = self._known.predict(math.prod(size), work)
         dense = self._dense_ms(self._known, size)
         if ours < dense:
-            return replace(choice, predicted_ms=ours)
+            return Choice(budget, predicted_ms=ours)
         reason = f"predicted {dense:.1f} ms against {ours:.1f} ms on tiles"
-        return replace(choice, reason=reason, predicted_ms=dense, overruled=True)
+        return Choice(budget, reason, dense, overruled=True)
 
     def _for_latency(self, size: tuple[int, int]) -> Choice:
         """Run dense if that is fast enough, else choose the largest budget that is."""

@@ -1,9 +1,8 @@
-"""Budgets of all that a network takes: what no plan saves, as modules that see the whole map, counts."""
+"""Budgets of networks with modules that see the whole map: what those take no plan saves, so it counts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,16 +10,15 @@ from torch import Tensor
 from foveal.calibration.engine import Engine
 from foveal.calibration.latency import Setup, on_tiles, picture
 from foveal.cost import count_macs
-from foveal.methods import METHODS, Prediction
+from foveal.methods import AdaptiveSegmenter
 from foveal.program import Program
 from foveal.program.spec import BINS, CONVOLVE, DEPTHWISE, ENLARGE, RESAMPLE, TILED, WHOLE
 from foveal.storage.reading import shorten
 
-TOLERANCE, NEAR = 0.01, 0.02
-"""How far counted MACs may lie below a budget, as a share of it, for a search to end, and for it to count as
-kept; or the work of one tile, if that is more."""
-TILES = 8
-"""Tiles on the side of the picture on which a network is first seen to take more than its tiles, or not."""
+TOLERANCE = 0.01
+"""How far below a budget counted MACs may lie, as a share of it; or the work of one tile, if that is more."""
+USED = 0.5
+"""Share of a budget that a plan must use: one that uses less leaves images coarse, and is refused."""
 ROUNDS = 8
 """Halvings of what is not known yet."""
 GRAIN = 0.02
@@ -30,9 +28,8 @@ GRAIN = 0.02
 def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
     """Return the share of the work that tiles may take, so that all of the network keeps the budget.
 
-    It is counted on a generated picture. What a network without modules that see the whole map takes beside
-    its tiles (pooled maps, the enlargement of the logits) does not depend on the plan. Where it is little on
-    a small picture it is let be: that is within the grain of a tile.
+    It is counted on a generated picture. A program whose whole maps take little needs no correction: that
+    is within the grain of a tile.
 
     Args:
         setup: What runs, with the budget that is asked for.
@@ -42,20 +39,19 @@ def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
         ValueError: No plan comes near the budget; the message says which budgets plans keep.
     """
     engine, asked = setup.engine, setup.config.budget
-    if not setup.adjustable or setup.is_dense(size) or setup.least_work(size) > asked:
-        return asked  # nothing to choose, or refused by the policy, in its words
-    if not _counts(engine):
-        return _beside(setup, size)
+    if not _counts(engine) or not setup.adjustable or setup.is_dense(size):
+        return asked
     image = engine.sent(picture(size, engine.channels))
     dense = _count(engine.dense(), image, setup.name)
 
     def share(budget: float) -> float:
         return _count(setup.make(budget), image, setup.name) / dense
 
-    tile = setup.tile**2 / math.prod(size)
-    near, kept = max(TOLERANCE * asked, tile), max(NEAR * asked, tile)
+    near = max(TOLERANCE * asked, setup.tile**2 / math.prod(size))
     low, high = setup.least_work(size), setup.share(size)
     spent, above = share(low), high
+    if low > asked:
+        return asked  # refused by the policy, in its words
     if spent > asked:
         raise ValueError(f"{_taken(setup, size)}, so that plans take {_up(spent)} or more; give that")
     middle = max(low, asked)
@@ -68,50 +64,12 @@ def budget_on_tiles(setup: Setup, size: tuple[int, int]) -> float:
         if asked - spent <= near:
             return low
         middle = (low + high) / 2
-    if asked - spent <= kept:
+    if spent >= USED * asked:
         return low
     raise ValueError(
         f"{_taken(setup, size)}, so that plans take {_up(spent)} or less, or {_up(above)} or more; give one "
         "of these"
     )
-
-
-def _beside(setup: Setup, size: tuple[int, int]) -> float:
-    """Return the budget without what the network takes beside its tiles.
-
-    Raises:
-        ValueError: Nothing is left for the cheapest plan; the message says which budget is enough.
-    """
-    asked, small = setup.config.budget, (TILES * setup.tile, TILES * setup.tile)
-    if METHODS[setup.method].decides_for != "tile":
-        return asked
-    if math.prod(small) < math.prod(size) and setup.least_work(small) <= asked:
-        if _excess(setup, small) <= TOLERANCE * asked:
-            return asked
-    excess, least = _excess(setup, size), setup.least_work(size)
-    if excess <= TOLERANCE * asked:
-        return asked
-    if least + excess > asked:
-        raise ValueError(
-            f"budget is {asked:g}, and at {size[0]}x{size[1]} px {setup.name} takes {excess:.2g} of the "
-            f"dense work beside its tiles, so that plans take {_up(least + excess)} or more; give that"
-        )
-    return asked - excess
-
-
-def _excess(setup: Setup, size: tuple[int, int]) -> float:
-    """Count the share of the dense MACs that a method takes beyond the work of its tiles."""
-    image, found = setup.engine.sent(picture(size, setup.engine.channels)), list[Prediction]()
-    method = setup.make(setup.config.budget)
-
-    def run(image: Tensor) -> Prediction:
-        found.append(method(image))
-        return found[0]
-
-    taken = _count(run, image, setup.name)
-    work = float(found[0].trace.work[0])
-    dense = _count(setup.engine.dense(), image, setup.name)
-    return taken / dense - work if work < setup.share(size) else 0.0
 
 
 def _counts(engine: Engine) -> bool:
@@ -147,6 +105,6 @@ def _up(share: float) -> str:
     return f"{math.ceil(100 * share) / 100:.2f}"
 
 
-def _count(method: Callable[[Tensor], Prediction], image: Tensor, name: str) -> int:
+def _count(method: AdaptiveSegmenter, image: Tensor, name: str) -> int:
     with on_tiles(name), torch.no_grad():
         return count_macs(lambda: method(image).labels).total

@@ -20,7 +20,7 @@ from foveal.compatibility.rounding import apart, in_double, rounding
 from foveal.compatibility.survey import find_dense_modules, with_dense
 from foveal.cost import count_macs
 from foveal.geometry.plan import Plan, grid
-from foveal.models.adapters import settle, unsaid_images
+from foveal.models.adapters import unsaid_images
 from foveal.ops import compose_tiles, halve
 from foveal.storage.channels import channels_of
 from foveal.storage.given import need
@@ -67,10 +67,8 @@ def check(
     """
     need(network, nn.Module, "network", "a torch.nn.Module from images to logits")
     channels = channels_of(network) if channels is None else channels
-    tried = copy.deepcopy(network).eval()
-    settle(tried)
     with torch.no_grad():
-        return _Check(tried, tile, channels, multiple).run(size)
+        return _Check(copy.deepcopy(network).eval(), tile, channels, multiple).run(size)
 
 
 class _Check:

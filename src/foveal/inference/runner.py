@@ -131,9 +131,9 @@ class Runner:
     def _run_of(self, choice: Choice, batch: Tensor, mask: Mask | None) -> Run:
         """Return what answers: the method or the dense network, or what leaves out what is not wanted."""
         if mask is not None:
-            method = self.setup.make_for_mask(choice.tiles, bool(choice.reason))
+            method = self.setup.make_for_mask(choice.budget, bool(choice.reason))
             return partial(method.masked, batch, mask.cells)
-        return partial(self._whole if choice.reason else self.setup.make(choice.tiles), batch)
+        return partial(self._whole if choice.reason else self.setup.make(choice.budget), batch)
 
     def _counted(self, run: Run, batch: Tensor, mask: Mask | None) -> tuple[Prediction, float, int, bool]:
         """Run once; return the answer, its time [ms], its MACs, and whether counting made it slower."""
@@ -173,7 +173,7 @@ class Runner:
         """Estimate the disagreement with the dense network from the gain that is left."""
         if self.risk is None or choice.reason:
             return None if self.risk is None else 0.0
-        method = self.setup.make(choice.tiles)
+        method = self.setup.make(choice.budget)
         with torch.inference_mode():
             left = method.remaining_gain(batch, prediction)
         return self.risk.profile.risk.estimate(float(left[0]))
