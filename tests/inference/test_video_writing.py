@@ -162,6 +162,8 @@ def test_a_full_disk_loses_neither_the_old_video_nor_the_new_one(
 @needs_signals
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_a_signal_ends_the_video_there(name: str, tmp_path: Path) -> None:
+    if signal.getsignal(getattr(signal, name)) == signal.SIG_IGN:
+        pytest.skip(f"{name} is ignored here, as under nohup, and stays so")
     frames, out = tmp_path / "frames", tmp_path / "out.mp4"
     frames.mkdir()
     for k in range(400):
